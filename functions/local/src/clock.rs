@@ -1,0 +1,29 @@
+//! The clock of the embedded stack: a pass of `cleanup` every minute, as EventBridge would.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opusflair::App;
+use tokio::time::{MissedTickBehavior, interval as ticks};
+
+/// `CLEANUP_INTERVAL_SECONDS`, 60 by default; 0 stops the clock.
+pub(crate) fn interval() -> Result<Option<Duration>, String> {
+    let value = env::var("CLEANUP_INTERVAL_SECONDS").unwrap_or_else(|_| "60".to_owned());
+    let seconds: u64 = value
+        .parse()
+        .map_err(|_| "CLEANUP_INTERVAL_SECONDS must be a whole number of seconds".to_owned())?;
+    Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+}
+
+pub(crate) async fn run(app: Arc<App>, interval: Option<Duration>) {
+    let Some(interval) = interval else { return };
+    let mut ticks = ticks(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = cleanup::run(&app).await {
+            tracing::error!(%error, "a pass failed");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! All functions on one port, and the clock that calls the scheduled one. For the embedded stack; on
+//! AWS each function is a Lambda of its own.
+
+mod clock;
+mod operator;
+
+use std::sync::Arc;
+use std::{env, io};
+
+use axum::Router;
+use axum::routing::get;
+use opusflair::{App, problem, telemetry};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    telemetry::init();
+    let app = Arc::new(App::from_env()?);
+    let address = env::var("FUNCTIONS_ADDRESS").unwrap_or_else(|_| "127.0.0.1:54323".to_owned());
+
+    let routes = Router::new()
+        .route("/health", get(|| async { "ok" }))
+        .merge(operator::routes(app.clone())?)
+        .merge(submit::routes(app.clone()))
+        .merge(replicate_webhook::routes(app.clone()));
+    let listener = TcpListener::bind(&address).await?;
+    tracing::info!(address, "listening");
+
+    let clock = tokio::spawn(clock::run(app, clock::interval()?));
+    axum::serve(listener, problem::with_boundary(routes)).with_graceful_shutdown(ended()).await?;
+    clock.abort();
+    Ok(())
+}
+
+/// Resolves when this process is asked to end: by a signal, or, with `EXIT_WITH_STDIN=1`, when whoever
+/// started it is gone and its standard input closes.
+async fn ended() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+        _ = stdin_closed(), if env::var("EXIT_WITH_STDIN").is_ok_and(|value| value == "1") => {}
+    }
+}
+
+async fn stdin_closed() -> io::Result<()> {
+    let mut stdin = tokio::io::stdin();
+    let mut sink = [0; 64];
+    while stdin.read(&mut sink).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Who is calling. A handler takes a [`Caller`] as an argument and never looks at headers itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use serde::Deserialize;
+use supabase_auth::models::AuthClient;
+use uuid::Uuid;
+
+use crate::config::Config;
+use crate::secret::Secret;
+use crate::{App, Error};
+
+/// `supabase-auth` knows no time-outs, so one is put around it.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest token that is passed on, in bytes; those of Supabase have one or two thousand.
+const TOKEN_LIMIT: usize = 8 * 1024;
+
+/// A signed-in person.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The person's id in Supabase Auth.
+    pub id: Uuid,
+    /// The person's own token: what is asked of the database is asked under it.
+    pub token: Secret,
+}
+
+/// Supabase Auth, to be asked who a token belongs to.
+///
+/// Auth itself is asked, rather than the signature checked here, because only Auth knows that a
+/// session was ended or a person banned; a token alone would be good until it expires.
+pub struct Identity(AuthClient);
+
+impl Identity {
+    pub(crate) fn new(config: &Config) -> Self {
+        let project = config.supabase_url.as_str().trim_end_matches('/');
+        Self(AuthClient::new(project, config.publishable_key.reveal(), ""))
+    }
+
+    async fn person(&self, token: &str) -> Result<Uuid, Error> {
+        let asked = tokio::time::timeout(TIME_LIMIT, self.0.get_user(token))
+            .await
+            .map_err(|_| Error::unavailable("Auth", "no answer in time"))?;
+        match asked {
+            Ok(user) => Ok(user.id),
+            Err(supabase_auth::error::Error::AuthError { status, message }) => {
+                judge(status.as_u16(), &message)
+            }
+            Err(_) => Err(Error::unavailable("Auth", "no answer")),
+        }
+    }
+}
+
+/// The crate's idea of a user is narrower than Auth's: an answer of 200 that it cannot read comes as
+/// an error that carries the body.
+fn judge(status: u16, body: &str) -> Result<Uuid, Error> {
+    #[derive(Deserialize)]
+    struct Person {
+        id: Uuid,
+    }
+    match status {
+        200 => serde_json::from_str::<Person>(body)
+            .map(|person| person.id)
+            .map_err(|_| Error::unavailable("Auth", "an answer without an id")),
+        400..=499 if status != 429 => Err(Error::NotSignedIn),
+        _ => Err(Error::unavailable("Auth", format!("status {status}"))),
+    }
+}
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
+        let token = bearer(parts).ok_or(Error::NotSignedIn)?;
+        let id = app.identity.person(token).await?;
+        Ok(Self { id, token: Secret::new(token) })
+    }
+}
+
+/// The bearer token of a request, if it has a plausible one.
+#[must_use]
+pub fn bearer(parts: &Parts) -> Option<&str> {
+    let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = header.split_once(' ')?;
+    let plausible = token.len() <= TOKEN_LIMIT
+        && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte));
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && plausible).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn parts(authorization: &str) -> Parts {
+        let request = Request::builder().header(AUTHORIZATION, authorization).body(());
+        request.expect("a request").into_parts().0
+    }
+
+    #[test]
+    fn only_a_plausible_bearer_token_is_passed_on() {
+        assert_eq!(bearer(&parts("Bearer eyJ.a-b_c")), Some("eyJ.a-b_c"));
+        assert_eq!(bearer(&parts("bearer eyJ")), Some("eyJ"));
+        for refused in ["", "eyJ", "Basic eyJ", "Bearer ", "Bearer a b", "Bearer \"a\""] {
+            assert_eq!(bearer(&parts(refused)), None, "{refused}");
+        }
+        assert_eq!(bearer(&parts(&format!("Bearer {}", "a".repeat(TOKEN_LIMIT + 1)))), None);
+    }
+
+    #[test]
+    fn an_answer_that_the_crate_cannot_read_still_says_who_it_is() {
+        let id = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e";
+        assert_eq!(judge(200, &format!(r#"{{"id": "{id}"}}"#)).expect("an id").to_string(), id);
+    }
+
+    #[test]
+    fn a_refusal_and_an_outage_are_told_apart() {
+        assert!(matches!(judge(403, "bad_jwt"), Err(Error::NotSignedIn)));
+        assert!(matches!(judge(429, ""), Err(Error::Unavailable { .. })));
+        assert!(matches!(judge(502, ""), Err(Error::Unavailable { .. })));
+        assert!(matches!(judge(200, "{}"), Err(Error::Unavailable { .. })));
+    }
+}

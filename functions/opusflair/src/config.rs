@@ -1,0 +1,218 @@
+//! Configuration: read once, from the environment, and refused by the name of the variable.
+
+use std::env;
+
+use url::{Host, Url};
+
+use crate::secret::Secret;
+use crate::signature::{InvalidKey, VerifyingKeys};
+
+/// Everything a function needs to know. `.env.example` documents each variable.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `SUPABASE_URL`: address of the project.
+    pub supabase_url: Url,
+    /// `SUPABASE_PUBLISHABLE_KEY`: sent along with a person's own token; `sb_publishable_…` or `eyJ…`.
+    pub publishable_key: Secret,
+    /// `SUPABASE_SECRET_KEY`: the functions' own key; `sb_secret_…` or `eyJ…`.
+    pub secret_key: Secret,
+    /// `REPLICATE_BASE_URL`: Replicate's API, version included.
+    pub replicate_url: Url,
+    /// `REPLICATE_API_TOKEN`.
+    pub replicate_token: Secret,
+    /// `REPLICATE_WEBHOOK_SECRET`: `whsec_…`; several, separated by spaces, while a key is rotated.
+    pub webhook_keys: VerifyingKeys,
+    /// `REPLICATE_OUTPUT_HOSTS`: where outputs may be fetched from, subdomains included.
+    pub output_hosts: Vec<String>,
+    /// `WEBHOOK_BASE_URL`: where Replicate reaches the functions.
+    pub webhook_url: Url,
+    /// `ALLOW_LOOPBACK=1`: this machine may be spoken to, and in plain HTTP. For the embedded stack.
+    pub allow_loopback: bool,
+}
+
+/// What is wrong with the environment, a line a variable.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is incomplete:\n  {}", .0.join("\n  "))]
+pub struct InvalidConfig(Vec<String>);
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// Names every variable that is missing or unusable.
+    pub fn from_env() -> Result<Self, InvalidConfig> {
+        Self::read(|name| env::var(name).ok())
+    }
+
+    /// Reads from `variable`, which answers a variable's value by its name.
+    ///
+    /// # Errors
+    /// Names every variable that is missing or unusable.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidConfig> {
+        let mut reader = Reader { variable: &variable, faults: Vec::new(), allow_loopback: false };
+        reader.allow_loopback = reader.optional("ALLOW_LOOPBACK", "0") == "1";
+
+        let config = Self {
+            supabase_url: reader.url("SUPABASE_URL", None),
+            publishable_key: Secret::new(reader.required("SUPABASE_PUBLISHABLE_KEY")),
+            secret_key: Secret::new(reader.required("SUPABASE_SECRET_KEY")),
+            replicate_url: reader.url("REPLICATE_BASE_URL", Some("https://api.replicate.com/v1")),
+            replicate_token: Secret::new(reader.required("REPLICATE_API_TOKEN")),
+            webhook_keys: reader.keys("REPLICATE_WEBHOOK_SECRET"),
+            output_hosts: reader
+                .optional("REPLICATE_OUTPUT_HOSTS", "replicate.delivery")
+                .split([',', ' '])
+                .filter(|host| !host.is_empty())
+                .map(str::to_owned)
+                .collect(),
+            webhook_url: reader.url("WEBHOOK_BASE_URL", None),
+            allow_loopback: reader.allow_loopback,
+        };
+
+        if reader.faults.is_empty() { Ok(config) } else { Err(InvalidConfig(reader.faults)) }
+    }
+}
+
+/// Collects the faults, so that the first start names all of them.
+struct Reader<'a> {
+    variable: &'a dyn Fn(&str) -> Option<String>,
+    faults: Vec<String>,
+    allow_loopback: bool,
+}
+
+impl Reader<'_> {
+    fn required(&mut self, name: &str) -> String {
+        let value = self.optional(name, "");
+        if value.is_empty() {
+            self.faults.push(format!("{name} is not set"));
+        }
+        value
+    }
+
+    fn optional(&self, name: &str, default: &str) -> String {
+        (self.variable)(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+            .unwrap_or_else(|| default.to_owned())
+    }
+
+    fn url(&mut self, name: &str, default: Option<&str>) -> Url {
+        let value = match default {
+            Some(default) => self.optional(name, default),
+            None => self.required(name),
+        };
+        match Url::parse(value.trim_end_matches('/')) {
+            Ok(url) if is_transport_allowed(&url, self.allow_loopback) => return url,
+            Ok(_) => self.faults.push(format!("{name} must be an https address")),
+            Err(_) if value.is_empty() => {}
+            Err(_) => self.faults.push(format!("{name} is not an address")),
+        }
+        // Never used: a fault was noted, and with a fault there is no configuration.
+        Url::parse("https://invalid.invalid").expect("a constant address parses")
+    }
+
+    fn keys(&mut self, name: &str) -> VerifyingKeys {
+        let value = self.required(name);
+        VerifyingKeys::parse(&value).unwrap_or_else(|fault| {
+            if fault != InvalidKey::Missing {
+                self.faults.push(format!("{name}: {fault}"));
+            }
+            VerifyingKeys::default()
+        })
+    }
+}
+
+/// R3: nothing leaves unencrypted, except to this machine where that is allowed.
+#[must_use]
+pub fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
+    match url.scheme() {
+        "https" => true,
+        "http" => allow_loopback && is_loopback(url),
+        _ => false,
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(name: &str) -> Option<String> {
+        let value = match name {
+            "SUPABASE_URL" => "https://project.supabase.co",
+            "SUPABASE_PUBLISHABLE_KEY" => "sb_publishable_a",
+            "SUPABASE_SECRET_KEY" => "sb_secret_b",
+            "REPLICATE_API_TOKEN" => "r8_c",
+            "REPLICATE_WEBHOOK_SECRET" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "WEBHOOK_BASE_URL" => "https://project.supabase.co/functions/v1/",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    fn with(name: &'static str, value: Option<&'static str>) -> Result<Config, InvalidConfig> {
+        Config::read(|asked| if asked == name { value.map(str::to_owned) } else { complete(asked) })
+    }
+
+    #[test]
+    fn a_complete_environment_is_read_with_defaults() {
+        let config = Config::read(complete).expect("complete");
+        assert_eq!(config.replicate_url.as_str(), "https://api.replicate.com/v1");
+        assert_eq!(config.output_hosts, ["replicate.delivery"]);
+        assert_eq!(config.webhook_url.as_str(), "https://project.supabase.co/functions/v1");
+    }
+
+    #[test]
+    fn every_missing_variable_is_named_at_once() {
+        let fault = Config::read(|_| None).expect_err("nothing is set").to_string();
+        for name in [
+            "SUPABASE_URL",
+            "SUPABASE_PUBLISHABLE_KEY",
+            "SUPABASE_SECRET_KEY",
+            "REPLICATE_API_TOKEN",
+            "REPLICATE_WEBHOOK_SECRET",
+            "WEBHOOK_BASE_URL",
+        ] {
+            assert!(fault.contains(&format!("{name} is not set")), "{name} in: {fault}");
+        }
+    }
+
+    #[test]
+    fn a_start_without_a_usable_webhook_secret_is_refused() {
+        for secret in [None, Some(""), Some("whsec_"), Some("whsec_c2hvcnQ=")] {
+            let fault = with("REPLICATE_WEBHOOK_SECRET", secret).expect_err("unusable");
+            assert!(fault.to_string().contains("REPLICATE_WEBHOOK_SECRET"), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn plain_http_is_refused_unless_it_stays_on_this_machine_r3() {
+        let read = |url: &'static str, loopback: bool| {
+            Config::read(|name| match name {
+                "SUPABASE_URL" => Some(url.to_owned()),
+                "ALLOW_LOOPBACK" if loopback => Some("1".to_owned()),
+                _ => complete(name),
+            })
+        };
+        assert!(read("http://project.supabase.co", true).is_err());
+        assert!(read("http://127.0.0.1:54321", false).is_err());
+        assert!(read("http://127.0.0.1:54321", true).is_ok());
+        assert!(read("ftp://127.0.0.1", true).is_err());
+    }
+
+    #[test]
+    fn no_secret_shows_when_the_configuration_is_printed() {
+        let shown = format!("{:?}", Config::read(complete).expect("complete"));
+        for secret in ["sb_secret_b", "r8_c", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] {
+            assert!(!shown.contains(secret), "{secret} in {shown}");
+        }
+    }
+}

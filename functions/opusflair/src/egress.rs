@@ -1,0 +1,274 @@
+//! The one way out. Every request leaves through one pooled client that knows where it may go:
+//! encrypted (R3), to the hosts of the configuration, never to a private address, never redirected.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use rand::Rng;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
+use url::{Host, Url};
+
+use crate::Error;
+use crate::config::{Config, is_transport_allowed};
+
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// For a whole exchange; streams of outputs set their own.
+const TOTAL_TIME: Duration = Duration::from_secs(30);
+/// Tries of an idempotent call, the first included.
+const TRIES: u32 = 3;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The HTTP client of a process.
+#[derive(Clone)]
+pub struct Egress {
+    client: Client,
+    hosts: Arc<[String]>,
+    allow_loopback: bool,
+}
+
+impl Egress {
+    pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
+        let own = [&config.supabase_url, &config.replicate_url];
+        let hosts = own
+            .iter()
+            .filter_map(|url| url.host_str().map(str::to_owned))
+            .chain(config.output_hosts.iter().cloned())
+            .collect();
+        let client = Client::builder()
+            .connect_timeout(CONNECT_TIME)
+            .timeout(TOTAL_TIME)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("opusflair/", env!("CARGO_PKG_VERSION")))
+            .dns_resolver(Arc::new(PublicAddresses { allow_loopback: config.allow_loopback }))
+            .build()?;
+        Ok(Self { client, hosts, allow_loopback: config.allow_loopback })
+    }
+
+    /// Begins a request.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] where `url` is not one that may be spoken to.
+    pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
+        if self.allows(&url) {
+            Ok(self.client.request(method, url))
+        } else {
+            Err(Error::Fault("an address outside the allow-list".to_owned()))
+        }
+    }
+
+    /// Whether `url` may be spoken to.
+    #[must_use]
+    pub fn allows(&self, url: &Url) -> bool {
+        let Some(host) = url.host() else { return false };
+        let listed = self.hosts.iter().any(|allowed| match &host {
+            Host::Domain(name) => name
+                .strip_suffix(allowed.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.')),
+            address => address.to_string() == *allowed,
+        });
+        let reachable = match host {
+            Host::Domain(_) => true,
+            Host::Ipv4(address) => may_reach(address.into(), self.allow_loopback),
+            Host::Ipv6(address) => may_reach(address.into(), self.allow_loopback),
+        };
+        listed && reachable && is_transport_allowed(url, self.allow_loopback)
+    }
+}
+
+/// Sends what may be sent twice: tried again, later each time, while the service cannot be reached or
+/// says that it is busy.
+///
+/// # Errors
+/// [`Error::Unavailable`] where no try got an answer. An answer of any status is an answer.
+pub async fn send_idempotent(
+    service: &'static str,
+    request: RequestBuilder,
+) -> Result<Response, Error> {
+    let mut attempt = 1;
+    loop {
+        let copy = request.try_clone().ok_or_else(|| {
+            Error::Fault("an idempotent request must have a body that can be sent again".to_owned())
+        })?;
+        match copy.send().await {
+            Ok(response) if attempt == TRIES || !is_busy(response.status()) => return Ok(response),
+            Err(fault) if attempt == TRIES => return Err(unreachable(service, &fault)),
+            Ok(_) | Err(_) => {}
+        }
+        tokio::time::sleep(pause(attempt)).await;
+        attempt += 1;
+    }
+}
+
+/// Says that a service could not be reached, without the address: it may hold a token.
+#[must_use]
+pub fn unreachable(service: &'static str, fault: &reqwest::Error) -> Error {
+    let kind = if fault.is_timeout() {
+        "no answer in time"
+    } else if fault.is_connect() {
+        "no connection"
+    } else if fault.is_body() || fault.is_decode() {
+        "the answer broke off"
+    } else {
+        "the exchange failed"
+    };
+    Error::unavailable(service, kind)
+}
+
+/// Gathers a body of at most `limit` bytes; `None` where it is longer.
+///
+/// # Errors
+/// [`Error::Unavailable`] where it breaks off.
+pub async fn read_limited(
+    service: &'static str,
+    mut response: Response,
+    limit: usize,
+) -> Result<Option<Bytes>, Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(|fault| unreachable(service, &fault))? {
+        if body.len() + chunk.len() > limit {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.freeze()))
+}
+
+fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
+}
+
+/// Doubles with each attempt, and differs from process to process.
+fn pause(attempt: u32) -> Duration {
+    let longest = FIRST_PAUSE * 2_u32.pow(attempt - 1);
+    longest.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+/// Resolves names, and leaves out addresses that are nobody's business: a name that resolves to a
+/// private address is how a server is made to attack its own network.
+struct PublicAddresses {
+    allow_loopback: bool,
+}
+
+impl Resolve for PublicAddresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let allow_loopback = self.allow_loopback;
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
+                .await?
+                .filter(|address| may_reach(address.ip(), allow_loopback))
+                .collect();
+            if found.is_empty() {
+                return Err(io::Error::other("no public address").into());
+            }
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+fn may_reach(address: IpAddr, allow_loopback: bool) -> bool {
+    let address = address.to_canonical();
+    if address.is_loopback() {
+        return allow_loopback;
+    }
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_private()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_broadcast()
+                || v4.is_multicast()
+                || v4.is_documentation()
+                || is_shared(v4))
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local())
+        }
+    }
+}
+
+/// 100.64.0.0/10, between a provider and its customers (RFC 6598).
+fn is_shared(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 100 && (64..128).contains(&second)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn egress(allow_loopback: bool) -> Egress {
+        Egress {
+            client: Client::new(),
+            hosts: ["project.supabase.co", "replicate.delivery", "127.0.0.1", "10.0.0.1"]
+                .map(str::to_owned)
+                .into(),
+            allow_loopback,
+        }
+    }
+
+    fn allows(url: &str, allow_loopback: bool) -> bool {
+        egress(allow_loopback).allows(&Url::parse(url).expect("an address"))
+    }
+
+    #[test]
+    fn only_listed_hosts_and_their_subdomains_may_be_spoken_to() {
+        assert!(allows("https://project.supabase.co/rest/v1", false));
+        assert!(allows("https://pbxt.replicate.delivery/x/out.png", false));
+        assert!(!allows("https://evilreplicate.delivery/x", false));
+        assert!(!allows("https://replicate.delivery.evil.example/x", false));
+        assert!(!allows("https://example.com", false));
+    }
+
+    #[test]
+    fn plain_http_and_other_schemes_go_nowhere_r3() {
+        assert!(!allows("http://replicate.delivery/x", false));
+        assert!(!allows("http://replicate.delivery/x", true));
+        assert!(!allows("file:///etc/passwd", true));
+    }
+
+    #[test]
+    fn loopback_is_reached_only_where_it_is_configured() {
+        assert!(allows("http://127.0.0.1:54321/rest/v1", true));
+        assert!(!allows("http://127.0.0.1:54321/rest/v1", false));
+        assert!(!allows("https://127.0.0.1/", false));
+    }
+
+    #[test]
+    fn private_addresses_are_never_reached_even_when_listed() {
+        assert!(!allows("https://10.0.0.1/", true));
+        for address in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "fd00::1",
+            "fe80::1",
+            "::",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!may_reach(address.parse().expect("an address"), true), "{address}");
+        }
+        for address in ["1.1.1.1", "2606:4700:4700::1111"] {
+            assert!(may_reach(address.parse().expect("an address"), false), "{address}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_bounded() {
+        for attempt in 1..TRIES {
+            let longest = FIRST_PAUSE * 2_u32.pow(attempt - 1);
+            let pause = pause(attempt);
+            assert!(pause >= longest / 2 && pause <= longest, "{attempt}: {pause:?}");
+        }
+    }
+}

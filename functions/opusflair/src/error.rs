@@ -1,0 +1,160 @@
+//! What can go wrong, in one enum with one status table. Each error has two messages: what the caller
+//! may know and can do, and what the operator needs; the second is logged once, at the boundary.
+
+use http::StatusCode;
+use serde_json::{Map, Value};
+
+use crate::photo::Rejection;
+use crate::signature::InvalidSignature;
+
+/// A failed request.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No token, or one that Auth does not accept.
+    #[error("not signed in")]
+    NotSignedIn,
+    /// The operator's secret is missing or wrong.
+    #[error("not the operator")]
+    NotOperator,
+    /// No such route.
+    #[error("no such route")]
+    NoSuchRoute,
+    /// The route exists, with other methods.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// The body is longer than `limit` bytes.
+    #[error("body over {limit} bytes")]
+    BodyTooLarge {
+        /// In bytes.
+        limit: usize,
+    },
+    /// A member of the body, a header or a path segment is missing or cannot be read.
+    #[error("invalid {field}: {detail}")]
+    Invalid {
+        /// Its name.
+        field: &'static str,
+        /// What it must be, for people.
+        detail: String,
+    },
+    /// The photo cannot be used.
+    #[error("photo rejected: {0}")]
+    Photo(Rejection),
+    /// A webhook that was not signed as it should be.
+    #[error("webhook refused: {0}")]
+    Signature(#[from] InvalidSignature),
+    /// The database says no, with what people may know (`private.refuse`).
+    #[error("refused: {}", .0.code)]
+    Refused(Refusal),
+    /// A service that is needed does not answer as it should; worth another try.
+    #[error("{service} is unavailable: {cause}")]
+    Unavailable {
+        /// Its name.
+        service: &'static str,
+        /// For the log: technical, without content.
+        cause: String,
+    },
+    /// A generation that is being worked on elsewhere, or whose work failed in a way that may pass.
+    #[error("unfinished: {0}")]
+    Unfinished(&'static str),
+    /// A fault of ours.
+    #[error("fault: {0}")]
+    Fault(String),
+}
+
+/// A refusal of the database's, in the words that people may see.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The HTTP status it chose.
+    pub status: StatusCode,
+    /// The machine-readable code.
+    pub code: String,
+    /// The sentence for people.
+    pub sentence: String,
+    /// Further members of the problem document.
+    pub members: Map<String, Value>,
+}
+
+impl Error {
+    /// A service does not answer as it should.
+    pub fn unavailable(service: &'static str, cause: impl ToString) -> Self {
+        Self::Unavailable { service, cause: cause.to_string() }
+    }
+
+    /// A field that cannot be read; `detail` says what it must be.
+    pub fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
+        Self::Invalid { field, detail: detail.into() }
+    }
+
+    /// The HTTP status of each error: the one table.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NotSignedIn | Self::NotOperator | Self::Signature(_) => StatusCode::UNAUTHORIZED,
+            Self::NoSuchRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Invalid { .. } | Self::Photo(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Refused(refusal) => refusal.status,
+            Self::Unavailable { .. } | Self::Unfinished(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The machine-readable code, stable across releases.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotSignedIn => "not_signed_in",
+            Self::NotOperator => "not_operator",
+            Self::NoSuchRoute => "no_such_route",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Invalid { .. } => "invalid_request",
+            Self::Photo(rejection) => rejection.code(),
+            Self::Signature(_) => "invalid_signature",
+            Self::Refused(refusal) => &refusal.code,
+            Self::Unavailable { .. } => "unavailable",
+            Self::Unfinished(_) => "unfinished",
+            Self::Fault(_) => "internal_error",
+        }
+    }
+
+    /// What happened and what to do about it, for whoever called. Nothing internal.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NotSignedIn => {
+                "Sign in and send the access token as `Authorization: Bearer …`.".to_owned()
+            }
+            Self::NotOperator => {
+                "Send the operator's secret as `Authorization: Bearer …`.".to_owned()
+            }
+            Self::NoSuchRoute => "There is nothing at this address.".to_owned(),
+            Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
+            Self::BodyTooLarge { limit } => format!("The body may have at most {limit} bytes."),
+            Self::Invalid { field, detail } => format!("{field} {detail}"),
+            Self::Photo(rejection) => rejection.sentence(),
+            Self::Signature(_) => "The webhook's signature was not accepted.".to_owned(),
+            Self::Refused(refusal) => refusal.sentence.clone(),
+            Self::Unavailable { .. } => {
+                "A service we depend on is not answering. Nothing was charged; please try again in a minute."
+                    .to_owned()
+            }
+            Self::Unfinished(_) => "Not finished yet; please send this again.".to_owned(),
+            Self::Fault(_) => "Something went wrong on our side; it has been noted.".to_owned(),
+        }
+    }
+
+    /// Further members of the problem document.
+    #[must_use]
+    pub fn members(&self) -> Map<String, Value> {
+        match self {
+            Self::Invalid { field, .. } => {
+                Map::from_iter([("field".to_owned(), Value::from(*field))])
+            }
+            Self::Photo(_) => Map::from_iter([("field".to_owned(), Value::from("input_path"))]),
+            Self::Refused(refusal) => refusal.members.clone(),
+            _ => Map::new(),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the functions share. The database decides and the functions carry, so there is little here
+//! that decides: configuration, who is calling, one way out for HTTP, and one module for each thing
+//! that is spoken to.
+
+pub mod app;
+pub mod artwork;
+pub mod caller;
+pub mod config;
+pub mod database;
+pub mod deletion;
+pub mod egress;
+pub mod error;
+pub mod photo;
+pub mod prediction;
+pub mod problem;
+pub mod replicate;
+pub mod request;
+pub mod secret;
+pub mod signature;
+pub mod storage;
+pub mod telemetry;
+
+pub use app::App;
+pub use error::Error;

@@ -1,0 +1,78 @@
+//! The one thing that a photo needs of its Exif: which way is up.
+
+use exif::{In, Reader, Tag};
+
+/// Exif orientation, 1 to 8 (CIPA DC-008, tag 0x0112).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Orientation(u8);
+
+/// The first directory, which holds the orientation, comes early; what follows is maker notes and
+/// thumbnails, which need not be read.
+const READ_AT_MOST: usize = 64 * 1024;
+
+impl Orientation {
+    pub(super) const UPRIGHT: Self = Self(1);
+
+    /// From a TIFF structure. What cannot be read counts as upright: bad metadata is no reason to
+    /// refuse a photo whose metadata goes anyway.
+    pub(super) fn from_exif(tiff: &[u8]) -> Self {
+        let head = tiff[..tiff.len().min(READ_AT_MOST)].to_vec();
+        Reader::new()
+            .continue_on_error(true)
+            .read_raw(head)
+            .or_else(|error| error.distill_partial_result(|_| ()))
+            .ok()
+            .and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0))
+            .and_then(|value| u8::try_from(value).ok())
+            .filter(|value| (1..=8).contains(value))
+            .map_or(Self::UPRIGHT, Self)
+    }
+
+    pub(super) fn value(self) -> u8 {
+        self.0
+    }
+
+    /// Whether what is stored as width is seen as height.
+    pub(super) fn swaps_sides(self) -> bool {
+        self.0 >= 5
+    }
+
+    /// A TIFF structure that holds the orientation and nothing else; none where it says nothing.
+    pub(super) fn to_exif(self) -> Option<[u8; 26]> {
+        let mut tiff = *b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0";
+        tiff[19] = self.0;
+        (self != Self::UPRIGHT).then_some(tiff)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orientation_survives_its_own_minimal_exif() {
+        for value in 2..=8 {
+            let written = Orientation(value).to_exif().expect("worth writing");
+            assert_eq!(Orientation::from_exif(&written), Orientation(value));
+        }
+        assert_eq!(Orientation::UPRIGHT.to_exif(), None);
+    }
+
+    #[test]
+    fn exif_that_makes_no_sense_is_upright() {
+        let mut out_of_range = Orientation(8).to_exif().expect("worth writing");
+        out_of_range[19] = 9;
+        let endless = b"II\x2a\0\x08\0\0\0\xff\xff";
+        for tiff in [&b""[..], b"MM", b"not exif at all", endless, &out_of_range] {
+            assert_eq!(Orientation::from_exif(tiff), Orientation::UPRIGHT);
+        }
+    }
+
+    #[test]
+    fn an_orientation_before_damage_is_still_read() {
+        // A second entry points outside; the first is the orientation.
+        let tiff = b"MM\0\x2a\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\
+                     \x01\x0f\0\x02\0\0\0\x40\xff\xff\xff\xff\0\0\0\0";
+        assert_eq!(Orientation::from_exif(tiff).value(), 6);
+    }
+}

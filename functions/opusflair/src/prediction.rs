@@ -1,0 +1,163 @@
+//! What is done when Replicate says something of a prediction, by webhook or because it was asked.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::artwork::{NotStored, extension};
+use crate::deletion::Deletion;
+use crate::replicate::Prediction;
+use crate::{App, Error};
+
+/// How we know of it.
+#[derive(Clone, Copy, Debug)]
+pub enum Heard<'a> {
+    /// By a signed event.
+    Event {
+        /// The `webhook-id`.
+        id: &'a str,
+        /// The token in the webhook's address.
+        token: &'a str,
+    },
+    /// By asking for it.
+    Asked,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// No generation of ours.
+    Unknown,
+    /// Recorded; nothing more to do.
+    Recorded,
+    /// The artwork is stored and the generation succeeded.
+    Stored,
+    /// The output was worth nothing and the generation failed.
+    Failed,
+    /// Somebody else got there first, or the generation was over.
+    Superseded,
+}
+
+#[derive(Deserialize)]
+struct Instruction {
+    action: Action,
+    lease: Option<Uuid>,
+    artwork_path: Option<String>,
+    #[serde(default)]
+    deletions: Vec<Deletion>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Unknown,
+    None,
+    Store,
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    outcome: String,
+    deletions: Vec<Deletion>,
+}
+
+/// The digest under which the database knows a capability token.
+#[must_use]
+pub fn capability_digest(token: &str) -> String {
+    hex::encode(Sha256::digest(token))
+}
+
+impl App {
+    /// Records what is said of `generation` and does what the database then asks for.
+    ///
+    /// # Errors
+    /// Where the database is not reached, or storing failed in a way that may pass: the lease is given
+    /// back, and the same event may come again.
+    pub async fn follow_prediction(
+        &self,
+        heard: Heard<'_>,
+        generation: Uuid,
+        prediction: &Prediction,
+    ) -> Result<Outcome, Error> {
+        let (event_id, capability) = match heard {
+            Heard::Event { id, token } => (Some(id), Some(capability_digest(token))),
+            Heard::Asked => (None, None),
+        };
+        let output = prediction.output();
+        let instruction: Instruction = self
+            .ask(
+                "record_prediction_event",
+                json!({
+                    "event_id": event_id,
+                    "generation_id": generation,
+                    "capability": capability,
+                    "prediction_id": prediction.id,
+                    "status": prediction.status.as_str(),
+                    "reason": prediction.failure_reason(),
+                    "output_extension": output.as_ref().and_then(extension),
+                    "model_version": prediction.version,
+                    "predict_seconds": prediction.predict_seconds(),
+                }),
+            )
+            .await?;
+        self.execute_deletions_now(instruction.deletions).await;
+
+        match (instruction.action, instruction.lease, instruction.artwork_path, output) {
+            (Action::Unknown, ..) => Ok(Outcome::Unknown),
+            (Action::Store, Some(lease), Some(path), Some(output)) => {
+                let stored = self.store_artwork(&output, &path).await;
+                self.conclude(generation, lease, &path, stored).await
+            }
+            (Action::Store, ..) => {
+                Err(Error::Fault("an order to store without a lease".to_owned()))
+            }
+            (Action::None, ..) => Ok(Outcome::Recorded),
+        }
+    }
+
+    async fn conclude(
+        &self,
+        generation: Uuid,
+        lease: Uuid,
+        path: &str,
+        stored: Result<crate::artwork::Stored, NotStored>,
+    ) -> Result<Outcome, Error> {
+        let concluded = match stored {
+            Ok(stored) => {
+                let arguments = json!({
+                    "generation_id": generation,
+                    "lease": lease,
+                    "artwork_path": path,
+                    "content_type": stored.content_type,
+                    "bytes": stored.bytes,
+                    "sha256": stored.sha256,
+                });
+                self.ask::<Ended>("complete_generation", arguments).await
+            }
+            Err(NotStored::Never(reason)) => {
+                let arguments =
+                    json!({ "generation_id": generation, "lease": lease, "reason": reason });
+                self.ask::<Ended>("fail_generation", arguments).await
+            }
+            Err(NotStored::NotNow(error)) => Err(error),
+        };
+        match concluded {
+            Ok(ended) => {
+                self.execute_deletions_now(ended.deletions).await;
+                Ok(match ended.outcome.as_str() {
+                    "completed" => Outcome::Stored,
+                    "failed" => Outcome::Failed,
+                    _ => Outcome::Superseded,
+                })
+            }
+            Err(error) => {
+                let arguments = json!({ "generation_id": generation, "lease": lease });
+                if let Err(error) = self.ask::<Value>("release_lease", arguments).await {
+                    tracing::warn!(%generation, %error, "a lease was left to run out");
+                }
+                Err(error)
+            }
+        }
+    }
+}

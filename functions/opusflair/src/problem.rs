@@ -1,0 +1,138 @@
+//! Problem documents (RFC 9457), and the boundary at which each failure is logged, once.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::Error;
+
+/// Names the request in the answer and in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Seconds after which a service that was unavailable is worth another try.
+const RETRY_AFTER_SECONDS: u16 = 10;
+
+/// An error on its way out; the boundary turns it into a document that names the request.
+#[derive(Clone)]
+struct Failure(Arc<Error>);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(Failure(Arc::new(self)));
+        response
+    }
+}
+
+/// Puts the boundary around a function's routes: every error, the router's own included, leaves as a
+/// problem document.
+pub fn with_boundary(routes: Router) -> Router {
+    routes
+        .fallback(|| async { Error::NoSuchRoute })
+        .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
+        .layer(middleware::from_fn(boundary))
+}
+
+async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let id = Uuid::new_v4().to_string();
+    let method = request.method().clone();
+    let started = Instant::now();
+    let response = next.run(request).await;
+
+    // The route, never the path: a path may hold what is somebody's own.
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
+    let status = response.status().as_u16();
+    let elapsed_ms = started.elapsed().as_millis();
+    match response.extensions().get::<Failure>().cloned() {
+        None => {
+            tracing::info!(request_id = id, %method, route, status, elapsed_ms, "answered");
+            named(response, &id)
+        }
+        Some(Failure(error)) => {
+            if error.status().is_server_error() {
+                tracing::error!(request_id = id, %method, route, status, elapsed_ms, %error, "failed");
+            } else {
+                tracing::info!(request_id = id, %method, route, status, elapsed_ms, %error, "refused");
+            }
+            named(document(&error, &id), &id)
+        }
+    }
+}
+
+fn named(mut response: Response, id: &str) -> Response {
+    let id = HeaderValue::from_str(id).expect("a UUID is a header value");
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+fn document(error: &Error, request_id: &str) -> Response {
+    let status = error.status();
+    let mut members = Map::new();
+    members.insert("type".to_owned(), Value::from("about:blank"));
+    members.insert("title".to_owned(), Value::from(status.canonical_reason().unwrap_or("Error")));
+    members.insert("status".to_owned(), Value::from(status.as_u16()));
+    members.insert("detail".to_owned(), Value::from(error.detail()));
+    members.insert("code".to_owned(), Value::from(error.code()));
+    members.insert("request_id".to_owned(), Value::from(request_id));
+    members.extend(error.members());
+
+    let mut response = (status, Value::Object(members).to_string()).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn ask(method: &str, path: &str) -> (Response<()>, Value) {
+        let router = with_boundary(Router::new().route(
+            "/broken",
+            get(|| async { Err::<(), _>(Error::unavailable("the database", "secret cause")) }),
+        ));
+        let request = Request::builder().method(method).uri(path).body(Body::empty());
+        let response = router.oneshot(request.expect("a request")).await.expect("an answer");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 10_000).await.expect("a body");
+        (Response::from_parts(parts, ()), serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn an_error_leaves_as_a_problem_document_without_its_cause() {
+        let (response, problem) = ask("GET", "/broken").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert!(response.headers().contains_key(RETRY_AFTER));
+        assert_eq!(problem["code"], "unavailable");
+        assert_eq!(problem["status"], 503);
+        assert_eq!(response.headers()[REQUEST_ID], problem["request_id"].as_str().expect("an id"));
+        assert!(!problem.to_string().contains("secret cause"));
+    }
+
+    #[tokio::test]
+    async fn an_unknown_route_and_a_wrong_method_are_problems_too() {
+        let (response, problem) = ask("GET", "/nowhere").await;
+        assert_eq!((response.status().as_u16(), &problem["code"]), (404, &"no_such_route".into()));
+        let (response, problem) = ask("POST", "/broken").await;
+        assert_eq!(
+            (response.status().as_u16(), &problem["code"]),
+            (405, &"method_not_allowed".into())
+        );
+    }
+}

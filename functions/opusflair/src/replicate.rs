@@ -1,0 +1,331 @@
+//! Replicate's API, as far as it is needed: create, get, cancel.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use reqwest::{Method, RequestBuilder, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::Error;
+use crate::config::Config;
+use crate::egress::{Egress, read_limited, send_idempotent};
+use crate::secret::Secret;
+
+const SERVICE: &str = "Replicate";
+/// A prediction with its logs; the largest seen have a few hundred kilobytes.
+const ANSWER_LIMIT: usize = 2 * 1024 * 1024;
+/// Tries of a create call that was throttled, the first included: throttled is not created.
+const CREATE_TRIES: u32 = 3;
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// The API under one account.
+pub struct Replicate {
+    egress: Egress,
+    address: Url,
+    token: Secret,
+}
+
+/// A prediction as Replicate describes it, in answers and in webhooks. What is not needed is not read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Prediction {
+    /// 26 characters of lowercase base32.
+    pub id: String,
+    /// Where it stands.
+    pub status: Status,
+    /// One address, or a list of them, by the model.
+    #[serde(default)]
+    output: Option<Value>,
+    /// Why it failed. For machines and classification: it may quote the prompt, so it is never logged.
+    #[serde(default)]
+    error: Option<Value>,
+    /// The version that ran; `hidden` for official models.
+    #[serde(default)]
+    pub version: Option<String>,
+    #[serde(default)]
+    metrics: Option<Metrics>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Metrics {
+    #[serde(default)]
+    predict_time: Option<f64>,
+}
+
+/// Replicate's own words, the spelling included.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Accepted, not yet running.
+    Starting,
+    /// Running.
+    Processing,
+    /// Done, with output.
+    Succeeded,
+    /// Done, with an error.
+    Failed,
+    /// Stopped by us, or by its deadline while it ran.
+    Canceled,
+    /// Stopped by its deadline before it ran.
+    Aborted,
+}
+
+/// What became of a create call. There is no idempotency key, so what is not known must be said.
+#[derive(Debug)]
+pub enum Creation {
+    /// It exists.
+    Created(Prediction),
+    /// It was refused and does not exist; the status says why.
+    Refused(StatusCode),
+    /// Throttled or out of order; it does not exist, and later might.
+    Busy,
+    /// The answer was lost: it may exist, and if so its events will say.
+    Unknown,
+}
+
+/// What to create.
+#[derive(Debug)]
+pub struct NewPrediction<'a> {
+    /// `owner/name`.
+    pub model: &'a str,
+    /// The model's own input.
+    pub input: Value,
+    /// Where its events go.
+    pub webhook: &'a Url,
+    /// After how many seconds Replicate gives it up by itself.
+    pub deadline_seconds: u32,
+}
+
+impl Status {
+    /// The word itself.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Processing => "processing",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl Prediction {
+    /// The address of the output; of several, the first.
+    #[must_use]
+    pub fn output(&self) -> Option<Url> {
+        let output = self.output.as_ref()?;
+        let address = output.as_str().or_else(|| output.get(0)?.as_str())?;
+        Url::parse(address).ok()
+    }
+
+    /// Run time, in seconds.
+    #[must_use]
+    pub fn predict_seconds(&self) -> Option<f64> {
+        self.metrics.as_ref()?.predict_time.filter(|seconds| (0.0..100_000.0).contains(seconds))
+    }
+
+    /// Why it failed, in the words of our closed list (`public.failure_reasons`).
+    #[must_use]
+    pub fn failure_reason(&self) -> Option<&'static str> {
+        if self.status != Status::Failed {
+            return None;
+        }
+        let text = self.error.as_ref().and_then(Value::as_str).unwrap_or_default();
+        let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        Some(if says(&["E005", "flagged as sensitive", "NSFW"]) {
+            "content_flagged"
+        } else if says(&[
+            "code: PA",
+            "interrupted",
+            "Director",
+            "E9828",
+            "E8765",
+            "E6716",
+            "E9243",
+            "E1001",
+        ]) {
+            "platform_error"
+        } else {
+            "model_error"
+        })
+    }
+}
+
+impl Replicate {
+    pub(crate) fn new(config: &Config, egress: Egress) -> Self {
+        Self {
+            egress,
+            address: config.replicate_url.clone(),
+            token: config.replicate_token.clone(),
+        }
+    }
+
+    /// Creates a prediction. Sent again only where it was certainly not created.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] where the address is outside the allow-list; all else is a [`Creation`].
+    pub async fn create(&self, new: &NewPrediction<'_>) -> Result<Creation, Error> {
+        let path = ["models"].into_iter().chain(new.model.split('/')).chain(["predictions"]);
+        let body = json!({
+            "input": new.input,
+            "webhook": new.webhook.as_str(),
+            "webhook_events_filter": ["start", "completed"],
+        });
+        let request = self
+            .request(Method::POST, path)?
+            .header("cancel-after", format!("{}s", new.deadline_seconds))
+            .json(&body);
+
+        let mut attempt = 1;
+        loop {
+            let copy = request.try_clone().ok_or_else(|| Error::Fault("a JSON body".to_owned()))?;
+            match copy.send().await {
+                Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
+                    if attempt == CREATE_TRIES {
+                        return Ok(Creation::Busy);
+                    }
+                    tokio::time::sleep(throttle(response).await).await;
+                }
+                Ok(response) => return Ok(judge(response).await),
+                // Nothing was sent, so nothing was created.
+                Err(fault) if fault.is_connect() => {
+                    if attempt == CREATE_TRIES {
+                        return Ok(Creation::Busy);
+                    }
+                }
+                Err(_) => return Ok(Creation::Unknown),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Asks how a prediction stands; `None` where Replicate does not know it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn get(&self, id: &str) -> Result<Option<Prediction>, Error> {
+        let request = self.request(Method::GET, ["predictions", id].into_iter())?;
+        let response = send_idempotent(SERVICE, request).await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(None),
+            status if status.is_success() => read_prediction(response).await.map(Some),
+            status => Err(Error::unavailable(SERVICE, format!("get: status {}", status.as_u16()))),
+        }
+    }
+
+    /// Asks for a prediction to be stopped. One that has ended stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn cancel(&self, id: &str) -> Result<(), Error> {
+        let request = self.request(Method::POST, ["predictions", id, "cancel"].into_iter())?;
+        let response = send_idempotent(SERVICE, request.body("")).await?;
+        match response.status() {
+            status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+            status => {
+                Err(Error::unavailable(SERVICE, format!("cancel: status {}", status.as_u16())))
+            }
+        }
+    }
+
+    fn request<'a>(
+        &self,
+        method: Method,
+        path: impl Iterator<Item = &'a str>,
+    ) -> Result<RequestBuilder, Error> {
+        let mut url = self.address.clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::Fault("the address of Replicate".to_owned()))?
+            .pop_if_empty()
+            .extend(path);
+        let request = self.egress.request(method, url)?;
+        Ok(request.bearer_auth(self.token.reveal()).header("content-type", "application/json"))
+    }
+}
+
+async fn judge(response: Response) -> Creation {
+    match response.status() {
+        status if status.is_success() => match read_prediction(response).await {
+            Ok(prediction) => Creation::Created(prediction),
+            Err(_) => Creation::Unknown,
+        },
+        status if status.is_client_error() => Creation::Refused(status),
+        _ => Creation::Unknown,
+    }
+}
+
+async fn read_prediction(response: Response) -> Result<Prediction, Error> {
+    let body = read_limited(SERVICE, response, ANSWER_LIMIT)
+        .await?
+        .ok_or_else(|| Error::unavailable(SERVICE, "an answer that is too long"))?;
+    serde_json::from_slice(&body).map_err(|_| Error::unavailable(SERVICE, "an unreadable answer"))
+}
+
+/// How long to wait after a 429. Whether a header says it is unsure; the body does.
+async fn throttle(response: Response) -> Duration {
+    #[derive(Deserialize)]
+    struct Throttled {
+        retry_after: Option<f64>,
+    }
+    let header = response
+        .headers()
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok()?.parse::<f64>().ok());
+    let body = read_limited(SERVICE, response, ANSWER_LIMIT).await.ok().flatten();
+    let seconds = body
+        .and_then(|body| serde_json::from_slice::<Throttled>(&body).ok()?.retry_after)
+        .or(header)
+        .unwrap_or(1.0);
+    Duration::from_secs_f64(seconds.clamp(0.1, LONGEST_PAUSE.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prediction(body: Value) -> Prediction {
+        serde_json::from_value(body).expect("a prediction")
+    }
+
+    #[test]
+    fn replicates_spelling_of_every_status_is_understood() {
+        for status in ["starting", "processing", "succeeded", "failed", "canceled", "aborted"] {
+            assert_eq!(prediction(json!({"id": "x", "status": status})).status.as_str(), status);
+        }
+        assert!(
+            serde_json::from_value::<Prediction>(json!({"id": "x", "status": "cancelled"}))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn an_output_is_one_address_or_the_first_of_a_list() {
+        let output = |output: Value| {
+            prediction(json!({"id": "x", "status": "succeeded", "output": output})).output()
+        };
+        let address = Url::parse("https://replicate.delivery/out.png").ok();
+        assert_eq!(output(json!("https://replicate.delivery/out.png")), address);
+        assert_eq!(output(json!(["https://replicate.delivery/out.png", "https://x"])), address);
+        for none in [json!(null), json!([]), json!(""), json!({}), json!(7)] {
+            assert_eq!(output(none.clone()), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn failures_are_sorted_into_the_closed_list() {
+        for (text, reason) in [
+            ("The input or output was flagged as sensitive. (E005)", "content_flagged"),
+            ("Prediction interrupted; please retry (code: PA)", "platform_error"),
+            ("Director: unexpected error handling prediction (E9828)", "platform_error"),
+            ("unknown (E1000)", "model_error"),
+            ("", "model_error"),
+        ] {
+            let failed = prediction(json!({"id": "x", "status": "failed", "error": text}));
+            assert_eq!(failed.failure_reason(), Some(reason), "{text}");
+        }
+        assert_eq!(prediction(json!({"id": "x", "status": "canceled"})).failure_reason(), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Reading requests: within limits, and in words that say what to change.
+
+use axum::body::to_bytes;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use bytes::Bytes;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::Error;
+
+/// The largest JSON body that any route takes, in bytes.
+pub const JSON_LIMIT: usize = 16 * 1024;
+
+/// A body of JSON, of at most [`JSON_LIMIT`] bytes.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
+        let body = read_body(request, JSON_LIMIT).await?;
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|fault| Error::invalid("body", describe(&fault)))
+    }
+}
+
+/// The id of a generation, from the path.
+#[derive(Clone, Copy, Debug)]
+pub struct GenerationId(pub Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for GenerationId {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        // An id that cannot exist and one that does not are the same to whoever asks.
+        Path::<Uuid>::from_request_parts(parts, state)
+            .await
+            .map(|Path(id)| Self(id))
+            .map_err(|_| Error::NoSuchRoute)
+    }
+}
+
+/// The whole body, if it has at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::BodyTooLarge`]; [`Error::Invalid`] where the sender breaks off.
+pub async fn read_body(request: Request, limit: usize) -> Result<Bytes, Error> {
+    let announced = request
+        .headers()
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(Error::BodyTooLarge { limit });
+    }
+    to_bytes(request.into_body(), limit).await.map_err(|_| Error::BodyTooLarge { limit })
+}
+
+/// What is wrong with a body, without repeating any of it: names of members are ours, values theirs.
+fn describe(fault: &serde_json::Error) -> String {
+    let text = fault.to_string();
+    let known = text.starts_with("missing field") || text.starts_with("unknown field");
+    if known {
+        let end = text.find(" at line").unwrap_or(text.len());
+        return format!("has a fault: {}.", &text[..end]);
+    }
+    match fault.classify() {
+        serde_json::error::Category::Data => {
+            format!(
+                "has a member of the wrong type at line {}, column {}.",
+                fault.line(),
+                fault.column()
+            )
+        }
+        _ => "must be a JSON object.".to_owned(),
+    }
+}

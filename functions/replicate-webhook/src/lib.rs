@@ -1,0 +1,5 @@
+//! Receives what Replicate says of its predictions.
+
+mod handler;
+
+pub use handler::routes;

@@ -1,0 +1,44 @@
+//! Cancelling and deleting: the database ends the generation, then the model is stopped and what is
+//! ordered deleted is deleted at once.
+
+use opusflair::caller::Caller;
+use opusflair::database::Again;
+use opusflair::deletion::Deletion;
+use opusflair::{App, Error};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Which end.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    Cancel,
+    Delete,
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    generation: Value,
+    cancel_prediction: Option<String>,
+    deletions: Vec<Deletion>,
+}
+
+/// Ends a generation of the caller's and answers it as it then stands.
+pub(crate) async fn end(app: &App, caller: &Caller, end: End, id: Uuid) -> Result<Value, Error> {
+    let function = match end {
+        End::Cancel => "cancel_generation",
+        End::Delete => "delete_generation",
+    };
+    let arguments = json!({ "generation_id": id });
+    let ended: Ended = app.database.call_as(caller, function, arguments, Again::Unsafe).await?;
+
+    // First the model, then the photo that it may still be reading.
+    if let Some(prediction) = ended.cancel_prediction
+        && let Err(error) = app.replicate.cancel(&prediction).await
+    {
+        // It meets its deadline by itself, and whatever it makes is discarded.
+        tracing::warn!(generation = %id, %error, "a prediction was left to its deadline");
+    }
+    app.execute_deletions_now(ended.deletions).await;
+    Ok(ended.generation)
+}

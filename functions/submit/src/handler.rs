@@ -1,0 +1,56 @@
+//! The three routes: parse, one call of the domain, respond.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, post};
+use axum::{Json, Router};
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
+use opusflair::caller::Caller;
+use opusflair::request::{self, GenerationId};
+use opusflair::{App, Error};
+use serde_json::Value;
+
+use crate::ending::{End, end};
+use crate::submission::{IdempotencyKey, NewGeneration, submit};
+
+/// The routes of this function.
+pub fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/generations", post(create))
+        .route("/generations/{id}/cancel", post(cancel))
+        .route("/generations/{id}", delete(remove))
+        .with_state(app)
+}
+
+async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    request::Json(new): request::Json<NewGeneration>,
+) -> Result<Response, Error> {
+    let key = IdempotencyKey::from_headers(&headers)?;
+    let submitted = submit(&app, &caller, &key, &new).await?;
+    let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
+    let location = [(LOCATION, format!("/generations/{}", submitted.id))];
+    Ok((status, location, Json(submitted.generation)).into_response())
+}
+
+async fn cancel(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    GenerationId(id): GenerationId,
+) -> Result<Json<Value>, Error> {
+    end(&app, &caller, End::Cancel, id).await.map(Json)
+}
+
+async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    GenerationId(id): GenerationId,
+) -> Result<StatusCode, Error> {
+    end(&app, &caller, End::Delete, id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,87 @@
+//! Cells around scattered points: panes of glass, stones of a mosaic.
+
+use crate::noise;
+use crate::picture::{Colour, Picture};
+
+/// Which cell a pixel is in, and how far from the line between it and its neighbour.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) cell: usize,
+    /// In pixels.
+    pub(crate) to_border: f32,
+    /// From the cell's point, in pixels.
+    pub(crate) to_centre: f32,
+}
+
+/// A picture divided into cells of about `size` pixels.
+pub(crate) struct Cells {
+    pub(crate) places: Vec<Place>,
+    pub(crate) colours: Vec<Colour>,
+}
+
+/// How far two places are apart.
+#[derive(Clone, Copy)]
+pub(crate) enum Metric {
+    /// As the crow flies: cells with straight sides at all angles.
+    Round,
+    /// By the longer side: cells that are nearly square.
+    Square,
+}
+
+impl Metric {
+    fn measure(self, dx: f32, dy: f32) -> f32 {
+        match self {
+            Self::Round => dx.hypot(dy),
+            Self::Square => dx.abs().max(dy.abs()),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "places in a picture")]
+#[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "clamped to the grid")]
+pub(crate) fn divide(
+    picture: &Picture,
+    size: usize,
+    scatter: f32,
+    metric: Metric,
+    seed: u64,
+) -> Cells {
+    let columns = picture.width.div_ceil(size) + 2;
+    let rows = picture.height.div_ceil(size) + 2;
+    let point = |column: usize, row: usize| {
+        let shift = |salt: u64| (noise::at(column as i64, row as i64, seed + salt) - 0.5) * scatter;
+        let place = |index: usize, shift: f32| (index as f32 - 0.5 + shift) * size as f32;
+        (place(column, shift(1)), place(row, shift(2)))
+    };
+
+    let mut places = Vec::with_capacity(picture.pixels.len());
+    let mut sums = vec![([0.0_f32; 3], 0.0_f32); columns * rows];
+    for y in 0..picture.height {
+        for x in 0..picture.width {
+            let (column, row) = (x / size + 1, y / size + 1);
+            let mut nearest = (f32::MAX, 0);
+            let mut second = f32::MAX;
+            for near_row in row.saturating_sub(2)..(row + 3).min(rows) {
+                for near_column in column.saturating_sub(2)..(column + 3).min(columns) {
+                    let (px, py) = point(near_column, near_row);
+                    let away = metric.measure(x as f32 - px, y as f32 - py);
+                    if away < nearest.0 {
+                        second = nearest.0;
+                        nearest = (away, near_row * columns + near_column);
+                    } else if away < second {
+                        second = away;
+                    }
+                }
+            }
+            let (to_centre, cell) = nearest;
+            places.push(Place { cell, to_border: (second - to_centre) / 2.0, to_centre });
+            let (sum, count) = &mut sums[cell];
+            for (part, value) in sum.iter_mut().zip(picture.pixels[y * picture.width + x]) {
+                *part += value;
+            }
+            *count += 1.0;
+        }
+    }
+    let colours = sums.into_iter().map(|(sum, count)| sum.map(|part| part / f32::max(count, 1.0)));
+    Cells { places, colours: colours.collect() }
+}

@@ -1,0 +1,105 @@
+//! Finished pictures, served as `replicate.delivery` does: to anyone who has the address, for an hour.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RANGE,
+};
+use http::{HeaderMap, StatusCode};
+use sha2::{Digest, Sha256};
+
+use crate::faults::Fault;
+use crate::sandbox::{Shared, Stored};
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new().route("/output/{id}/{name}", get(serve))
+}
+
+async fn serve(
+    State(sandbox): State<Shared>,
+    Path((id, _)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let faults = &sandbox.faults;
+    let Some(stored) = sandbox.contents().outputs.get(&id).cloned() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if faults.strikes(Fault::OutputExpired).is_some() {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    if faults.strikes(Fault::OutputRedirect).is_some() {
+        return Redirect::temporary("http://127.0.0.1:9/elsewhere").into_response();
+    }
+    if faults.strikes(Fault::OutputWrongType).is_some() {
+        let page = "<!doctype html><title>Not what you wanted</title>";
+        return ([(CONTENT_TYPE, stored.content_type)], page).into_response();
+    }
+    if faults.strikes(Fault::OutputTooLarge).is_some() {
+        return endless(stored);
+    }
+    if faults.strikes(Fault::OutputTruncated).is_some() {
+        let half = stored.bytes.slice(..stored.bytes.len() / 2);
+        let broken = stream::iter([Ok(half), Err(std::io::Error::other("the connection is lost"))]);
+        return with_length(&stored, stored.bytes.len(), Body::from_stream(broken));
+    }
+    if let Some(milliseconds) = faults.strikes(Fault::OutputStall) {
+        let length = stored.bytes.len();
+        let whole = stored.bytes.clone();
+        let late = stream::once(async move {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            Ok::<Bytes, std::io::Error>(whole)
+        });
+        return with_length(&stored, length, Body::from_stream(late));
+    }
+    whole_or_part(&stored, &headers)
+}
+
+fn with_length(stored: &Stored, length: usize, body: Body) -> Response {
+    let headers =
+        [(CONTENT_TYPE, stored.content_type.clone()), (CONTENT_LENGTH, length.to_string())];
+    (headers, body).into_response()
+}
+
+/// The picture, and after it zeros without end, nothing announced.
+fn endless(stored: Stored) -> Response {
+    let zeros = Bytes::from(vec![0; 1024 * 1024]);
+    let more = stream::repeat_with(move || Ok(zeros.clone())).take(200);
+    let body = stream::once(async move { Ok::<_, std::io::Error>(stored.bytes) }).chain(more);
+    ([(CONTENT_TYPE, stored.content_type)], Body::from_stream(body)).into_response()
+}
+
+fn whole_or_part(stored: &Stored, headers: &HeaderMap) -> Response {
+    let digest: String =
+        Sha256::digest(&stored.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let tag = format!("\"{digest}\"");
+    let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    if header(IF_NONE_MATCH) == Some(&tag) {
+        return StatusCode::NOT_MODIFIED.into_response();
+    }
+    let common = [
+        (CONTENT_TYPE, stored.content_type.clone()),
+        (ETAG, tag),
+        (ACCEPT_RANGES, "bytes".to_owned()),
+    ];
+    let length = stored.bytes.len();
+    let range = header(RANGE).and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let Some((first, last)) = range else {
+        return (common, stored.bytes.clone()).into_response();
+    };
+    let last = last.parse().unwrap_or(length - 1).min(length - 1);
+    match first.parse::<usize>() {
+        Ok(first) if first <= last => {
+            let part = [(CONTENT_RANGE, format!("bytes {first}-{last}/{length}"))];
+            let bytes = stored.bytes.slice(first..=last);
+            (StatusCode::PARTIAL_CONTENT, common, part, bytes).into_response()
+        }
+        _ => StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
+    }
+}

@@ -1,0 +1,135 @@
+//! A prediction, and how Replicate writes it.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// Replicate's own words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Starting,
+    Processing,
+    Succeeded,
+    Failed,
+    Canceled,
+    Aborted,
+}
+
+impl Status {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Processing => "processing",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Canceled => "canceled",
+            Self::Aborted => "aborted",
+        }
+    }
+
+    pub(crate) fn is_terminal(self) -> bool {
+        !matches!(self, Self::Starting | Self::Processing)
+    }
+}
+
+/// Which events go to a webhook.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Event {
+    Start,
+    Output,
+    Logs,
+    Completed,
+}
+
+impl Event {
+    pub(crate) const ALL: [Self; 4] = [Self::Start, Self::Output, Self::Logs, Self::Completed];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Output => "output",
+            Self::Logs => "logs",
+            Self::Completed => "completed",
+        }
+    }
+}
+
+/// Everything about one.
+#[derive(Clone, Debug)]
+pub(crate) struct Prediction {
+    pub(crate) id: String,
+    pub(crate) model: String,
+    pub(crate) version: String,
+    pub(crate) input: Map<String, Value>,
+    pub(crate) output: Option<String>,
+    pub(crate) logs: String,
+    pub(crate) error: Option<String>,
+    pub(crate) status: Status,
+    pub(crate) data_removed: bool,
+    pub(crate) created_at: OffsetDateTime,
+    pub(crate) started_at: Option<OffsetDateTime>,
+    pub(crate) completed_at: Option<OffsetDateTime>,
+    pub(crate) deadline: Option<OffsetDateTime>,
+    pub(crate) webhook: Option<String>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl Prediction {
+    /// The object as the API answers it.
+    pub(crate) fn to_json(&self, base: &str) -> Value {
+        let time = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
+        let mut body = json!({
+            "id": self.id,
+            "model": self.model,
+            "version": self.version,
+            "input": if self.data_removed { json!({}) } else { Value::Object(self.input.clone()) },
+            "logs": if self.data_removed { "" } else { &self.logs },
+            "output": self.output.as_ref().filter(|_| !self.data_removed),
+            "data_removed": self.data_removed,
+            "error": self.error,
+            "source": "api",
+            "status": self.status.as_str(),
+            "created_at": time(Some(self.created_at)),
+            "urls": {
+                "cancel": format!("{base}/v1/predictions/{}/cancel", self.id),
+                "get": format!("{base}/v1/predictions/{}", self.id),
+                "web": format!("https://replicate.com/p/{}", self.id),
+            },
+        });
+        let members = [
+            ("started_at", time(self.started_at)),
+            ("completed_at", time(self.completed_at)),
+            ("deadline", time(self.deadline)),
+        ];
+        for (name, value) in members {
+            if let Some(value) = value {
+                body[name] = json!(value);
+            }
+        }
+        if let (Some(started), Some(completed)) = (self.started_at, self.completed_at) {
+            let images = u8::from(self.output.is_some());
+            let seconds = (completed - started).as_seconds_f64();
+            body["metrics"] = json!({ "image_count": images, "predict_time": seconds });
+        }
+        body
+    }
+
+    /// The body of an event: the object, the webhook and its filter.
+    pub(crate) fn to_event(&self, base: &str) -> Value {
+        let mut body = self.to_json(base);
+        body["webhook"] = json!(self.webhook);
+        body["webhook_events_filter"] = self.events.iter().map(|event| event.as_str()).collect();
+        body
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.input.get("seed").and_then(Value::as_u64).unwrap_or_else(|| {
+            self.id
+                .bytes()
+                .fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()))
+                % 1_000_000
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! What the sandbox holds, in memory alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::Rng;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::faults::Faults;
+use crate::prediction::Prediction;
+
+/// Data of predictions that were made through the API goes after this.
+pub(crate) const KEPT: time::Duration = time::Duration::hours(1);
+/// Creates that are taken in a minute.
+pub(crate) const CREATES_A_MINUTE: usize = 600;
+
+/// An uploaded file or a finished picture.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) bytes: Bytes,
+    pub(crate) content_type: String,
+    pub(crate) name: String,
+    pub(crate) created_at: OffsetDateTime,
+}
+
+#[derive(Default)]
+pub(crate) struct Contents {
+    /// In the order of their creation.
+    pub(crate) predictions: Vec<Prediction>,
+    pub(crate) files: BTreeMap<String, Stored>,
+    pub(crate) outputs: BTreeMap<String, Stored>,
+    /// What was received of each input, without its bytes.
+    pub(crate) inputs: Vec<Value>,
+    pub(crate) creates: Vec<OffsetDateTime>,
+}
+
+pub(crate) struct Sandbox {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) faults: Faults,
+    pub(crate) http: reqwest::Client,
+    contents: Mutex<Contents>,
+    /// Counts changes, so that whoever waits for one can look.
+    pub(crate) changes: watch::Sender<u64>,
+}
+
+/// What handlers are given.
+pub(crate) type Shared = Arc<Sandbox>;
+
+impl Sandbox {
+    pub(crate) fn new(config: Config) -> Self {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .no_proxy()
+            .build()
+            .expect("a TLS client");
+        Self {
+            config,
+            clock: Clock::default(),
+            faults: Faults::default(),
+            http,
+            contents: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.config.address)
+    }
+
+    /// The contents, after whatever had to go by now is gone.
+    pub(crate) fn contents(&self) -> MutexGuard<'_, Contents> {
+        let mut contents = self.contents.lock().expect("nothing panics while it holds this");
+        let expired = self.clock.now() - KEPT;
+        for prediction in &mut contents.predictions {
+            if prediction.completed_at.is_some_and(|at| at < expired) {
+                prediction.data_removed = true;
+            }
+        }
+        contents.outputs.retain(|_, output| output.created_at >= expired);
+        contents
+    }
+
+    pub(crate) fn find(&self, id: &str) -> Option<Prediction> {
+        self.contents().predictions.iter().find(|found| found.id == id).cloned()
+    }
+
+    /// Changes a prediction that has not ended; `None` if it has, or is not there.
+    pub(crate) fn change(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Prediction),
+    ) -> Option<Prediction> {
+        let mut contents = self.contents();
+        let found = contents.predictions.iter_mut().find(|found| found.id == id)?;
+        if found.status.is_terminal() {
+            return None;
+        }
+        change(found);
+        let changed = found.clone();
+        drop(contents);
+        self.changes.send_modify(|count| *count += 1);
+        Some(changed)
+    }
+}
+
+/// 26 characters of lowercase base32.
+pub(crate) fn new_id() -> String {
+    const ALPHABET: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut random = rand::rng();
+    (0..26).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect()
+}

@@ -1,0 +1,85 @@
+//! Sending events: signed, in no promised order, the last one tried again for about a minute.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use uuid::Uuid;
+
+use crate::faults::Fault;
+use crate::prediction::{Event, Prediction};
+use crate::sandbox::Shared;
+
+/// Pauses between the tries of a last event; after them it is lost.
+const PAUSES: [u64; 5] = [1, 3, 8, 18, 30];
+
+/// Sends an event of a prediction, if its webhook wants that kind.
+pub(crate) async fn send(sandbox: &Shared, prediction: &Prediction, event: Event) {
+    let Some(address) = prediction.webhook.clone().filter(|_| prediction.events.contains(&event))
+    else {
+        return;
+    };
+    if let Some(milliseconds) = sandbox.faults.strikes(Fault::WebhookDelay) {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+    let id = format!("msg_{}", Uuid::new_v4().simple());
+    let body = prediction.to_event(&sandbox.base()).to_string();
+    let duplicates = match event {
+        Event::Completed => sandbox.faults.strikes(Fault::WebhookDuplicate).unwrap_or(0),
+        _ => 0,
+    };
+    for _ in 0..duplicates {
+        deliver(sandbox, &address, &id, &body).await;
+    }
+
+    let pauses: &[u64] = if event == Event::Completed { &PAUSES } else { &[] };
+    let mut accepted = deliver(sandbox, &address, &id, &body).await;
+    for &pause in pauses {
+        if accepted {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(pause)).await;
+        accepted = deliver(sandbox, &address, &id, &body).await;
+    }
+    tracing::info!(prediction = prediction.id, event = event.as_str(), accepted, "event sent");
+}
+
+async fn deliver(sandbox: &Shared, address: &str, id: &str, body: &str) -> bool {
+    let timestamp = sandbox.clock.now().unix_timestamp().to_string();
+    let mut signature = sign(&sandbox.config.webhook_key, id, &timestamp, body);
+    if sandbox.faults.strikes(Fault::WebhookBadSignature).is_some() {
+        signature = sign(b"another key, not that of the account", id, &timestamp, body);
+    }
+    let answered = sandbox
+        .http
+        .post(address)
+        .header("content-type", "application/json")
+        .header("webhook-id", id)
+        .header("webhook-timestamp", timestamp)
+        .header("webhook-signature", signature)
+        .body(body.to_owned())
+        .send()
+        .await;
+    answered.is_ok_and(|answer| answer.status().is_success())
+}
+
+fn sign(key: &[u8], id: &str, timestamp: &str, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_specification_is_signed_as_there() {
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("base64");
+        let signature =
+            sign(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", r#"{"test": 2432232314}"#);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+}
