@@ -1,0 +1,197 @@
+-- Credits. The ledger is append-only and the wallet is its running sum; both move in one statement,
+-- by triggers, so that no caller can move one without the other (C7).
+
+-- A wallet outlives its person as a number without a name: the books stay balanced.
+create table public.wallets (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  balance integer not null default 0,
+  held integer not null default 0,
+  opened_at timestamptz not null default now(),
+  constraint wallets_pkey primary key (id),
+  constraint wallets_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint wallets_one_a_person unique (person_id),
+  constraint wallets_balance_not_negative check (balance >= 0),
+  constraint wallets_held_not_negative check (held >= 0),
+  constraint wallets_held_within_balance check (held <= balance)
+);
+
+alter table public.wallets enable row level security;
+
+create policy "People see their own wallet"
+on public.wallets
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.wallets to authenticated, service_role;
+
+comment on table public.wallets is 'Balance and holds of one account, in credits; balance = sum of its entries, held = sum of its open holds.';
+
+-- A hold sets credits aside while a generation runs: captured with its artwork, else released.
+create table public.credit_holds (
+  id uuid not null default gen_random_uuid(),
+  wallet_id uuid not null,
+  -- Not a foreign key: the book-keeping stays when the generation is deleted.
+  generation_id uuid not null,
+  amount integer not null,
+  state text not null default 'open',
+  opened_at timestamptz not null default now(),
+  settled_at timestamptz,
+  constraint credit_holds_pkey primary key (id),
+  constraint credit_holds_wallet_exists foreign key (wallet_id) references public.wallets (id),
+  constraint credit_holds_one_a_generation unique (generation_id),
+  constraint credit_holds_amount_positive check (amount > 0),
+  constraint credit_holds_state_known check (state in ('open', 'captured', 'released')),
+  constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null))
+);
+
+create index credit_holds_wallet_id_idx on public.credit_holds (wallet_id);
+
+alter table public.credit_holds enable row level security;
+
+create policy "People see the holds on their own wallet"
+on public.credit_holds
+for select
+to authenticated
+using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+
+grant select on public.credit_holds to authenticated, service_role;
+
+comment on table public.credit_holds is 'Credits set aside for one generation; settled exactly once.';
+
+create table public.credit_entries (
+  id bigint generated always as identity,
+  wallet_id uuid not null,
+  kind text not null,
+  amount integer not null,
+  hold_id uuid,
+  reason text not null,
+  created_at timestamptz not null default now(),
+  constraint credit_entries_pkey primary key (id),
+  constraint credit_entries_wallet_exists foreign key (wallet_id) references public.wallets (id),
+  constraint credit_entries_hold_exists foreign key (hold_id) references public.credit_holds (id),
+  constraint credit_entries_one_a_hold unique (hold_id),
+  constraint credit_entries_kind_known
+    check (kind in ('grant', 'purchase', 'capture', 'refund', 'adjustment', 'expiry')),
+  constraint credit_entries_sign_fits_kind check (
+    case
+      when kind in ('grant', 'purchase', 'refund') then amount > 0
+      when kind in ('capture', 'expiry') then amount < 0
+      else amount <> 0
+    end
+  ),
+  constraint credit_entries_capture_has_hold check ((kind = 'capture') = (hold_id is not null)),
+  constraint credit_entries_reason_length check (char_length(reason) between 1 and 200)
+);
+
+create index credit_entries_wallet_id_id_idx on public.credit_entries (wallet_id, id);
+
+alter table public.credit_entries enable row level security;
+
+create policy "People see the entries of their own wallet"
+on public.credit_entries
+for select
+to authenticated
+using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+
+grant select on public.credit_entries to authenticated, service_role;
+
+comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
+
+create function private.refuse_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception '% is append-only', tg_table_name
+    using errcode = '42501', hint = 'Correct it with a compensating entry.';
+end;
+$$;
+
+create trigger credit_entries_append_only
+before update or delete on public.credit_entries
+for each row
+execute function private.refuse_change();
+
+create trigger credit_entries_not_truncated
+before truncate on public.credit_entries
+for each statement
+execute function private.refuse_change();
+
+create function private.apply_entry()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update public.wallets set balance = balance + new.amount where id = new.wallet_id;
+  return null;
+end;
+$$;
+
+create trigger credit_entries_apply
+after insert on public.credit_entries
+for each row
+execute function private.apply_entry();
+
+create function private.open_hold()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update public.wallets set held = held + new.amount where id = new.wallet_id;
+  return null;
+end;
+$$;
+
+create trigger credit_holds_open
+after insert on public.credit_holds
+for each row
+execute function private.open_hold();
+
+-- The only change a hold knows is being settled; the wallet and the ledger follow in the same statement.
+create function private.settle_hold()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' or old.state <> 'open' or new.state = 'open'
+    or (new.id, new.wallet_id, new.generation_id, new.amount)
+      is distinct from (old.id, old.wallet_id, old.generation_id, old.amount)
+  then
+    raise exception 'a hold is settled once and never changed' using errcode = '42501';
+  end if;
+
+  update public.wallets set held = held - old.amount where id = old.wallet_id;
+  if new.state = 'captured' then
+    insert into public.credit_entries (wallet_id, kind, amount, hold_id, reason)
+    values (old.wallet_id, 'capture', -old.amount, old.id, 'generation');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger credit_holds_settle
+before update or delete on public.credit_holds
+for each row
+execute function private.settle_hold();
+
+create function private.open_wallet(person uuid)
+returns void
+language sql
+security definer
+set search_path = ''
+begin atomic
+  with wallet as (
+    insert into public.wallets (person_id) values (person) returning id
+  )
+  insert into public.credit_entries (wallet_id, kind, amount, reason)
+  select id, 'grant', 5, 'welcome' from wallet;
+end;

@@ -1,0 +1,192 @@
+-- Generations: one row from the moment credits are held until the person deletes the artwork.
+
+-- Why a generation failed: a closed list, each with a sentence for people.
+create table public.failure_reasons (
+  id text not null,
+  sentence text not null,
+  constraint failure_reasons_pkey primary key (id)
+);
+
+alter table public.failure_reasons enable row level security;
+
+create policy "Anyone reads what the reasons mean"
+on public.failure_reasons
+for select
+to anon, authenticated
+using (true);
+
+grant select on public.failure_reasons to anon, authenticated, service_role;
+
+comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. Credits are returned for every one.';
+
+insert into public.failure_reasons (id, sentence) values
+  ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
+  ('expired', 'This took longer than it may, so it was stopped. Please try again.'),
+  ('input_invalid', 'The photo could not be used. Please upload it again as JPEG, PNG or WebP.'),
+  ('lost', 'The result was lost on the way. Please try again.'),
+  ('model_error', 'The model could not make this picture. Please try again with another photo or setting.'),
+  ('output_invalid', 'The model returned something that is not a picture. Please try again.'),
+  ('platform_error', 'The image service had a fault. Please try again in a few minutes.'),
+  ('submit_refused', 'The image service did not accept the job. Please try again later.');
+
+create table public.generations (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid not null,
+  idempotency_key text not null,
+  style_id text not null,
+  style_version integer not null,
+  model_id text not null,
+  prompt text not null,
+  settings jsonb not null,
+  credits integer not null,
+  state text not null default 'reserved',
+  reason text,
+  input_path text not null,
+  input_format text,
+  input_width integer,
+  input_height integer,
+  input_bytes integer,
+  prediction_id text,
+  model_version text,
+  predict_seconds numeric(8, 3),
+  artwork_path text,
+  artwork_content_type text,
+  artwork_bytes bigint,
+  artwork_sha256 text,
+  deadline_at timestamptz not null,
+  reserved_at timestamptz not null default now(),
+  submitted_at timestamptz,
+  processing_at timestamptz,
+  storing_at timestamptz,
+  finished_at timestamptz,
+  constraint generations_pkey primary key (id),
+  constraint generations_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint generations_style_version_exists foreign key (style_id, style_version)
+    references private.style_versions (style_id, version),
+  constraint generations_model_exists foreign key (model_id) references public.models (id),
+  constraint generations_reason_known foreign key (reason) references public.failure_reasons (id),
+  constraint generations_idempotency_key_unique unique (person_id, idempotency_key),
+  constraint generations_idempotency_key_form check (idempotency_key ~ '^[\x21-\x7e]{1,255}$'),
+  constraint generations_prediction_unique unique (prediction_id),
+  -- The input goes when its generation ends, so no two may share one.
+  constraint generations_input_unique unique (input_path),
+  constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
+  constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp')),
+  constraint generations_artwork_belongs_to_person check (starts_with(artwork_path, person_id || '/')),
+  constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),
+  constraint generations_credits_positive check (credits > 0),
+  constraint generations_state_known check (
+    state in ('reserved', 'submitted', 'processing', 'storing', 'succeeded', 'failed', 'canceled')
+  ),
+  constraint generations_failed_has_reason check ((state = 'failed') = (reason is not null)),
+  constraint generations_succeeded_has_artwork check (
+    case
+      when state = 'succeeded' then
+        num_nulls(artwork_path, artwork_content_type, artwork_bytes, artwork_sha256) = 0
+      else
+        num_nonnulls(artwork_path, artwork_content_type, artwork_bytes, artwork_sha256) = 0
+    end
+  ),
+  constraint generations_finished_when_terminal check (
+    (state in ('succeeded', 'failed', 'canceled')) = (finished_at is not null)
+  )
+);
+
+create index generations_person_newest_idx on public.generations (person_id, reserved_at desc, id desc);
+create index generations_open_idx on public.generations (deadline_at)
+  where state in ('reserved', 'submitted', 'processing', 'storing');
+create index generations_style_version_idx on public.generations (style_id, style_version);
+create index generations_model_id_idx on public.generations (model_id);
+create index generations_reason_idx on public.generations (reason);
+
+alter table public.generations enable row level security;
+
+create policy "People see their own generations"
+on public.generations
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.generations to authenticated, service_role;
+
+comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
+comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
+comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
+
+-- What the functions need to carry a generation, and people need not see.
+create table private.generation_work (
+  generation_id uuid not null,
+  request_digest bytea not null,
+  capability_digest bytea not null,
+  lease uuid,
+  leased_until timestamptz,
+  checked_at timestamptz not null default now(),
+  constraint generation_work_pkey primary key (generation_id),
+  constraint generation_work_generation_exists foreign key (generation_id)
+    references public.generations (id) on delete cascade,
+  constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
+  constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
+);
+
+alter table private.generation_work enable row level security;
+
+comment on table private.generation_work is 'Leases and capabilities of generations under way.';
+comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
+comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
+comment on column private.generation_work.lease is 'Fencing token of the worker that stores the output; a worker whose lease was taken over changes nothing.';
+
+-- Technical metadata only (R5): the columns are the list of what may be recorded.
+create table public.processing_log (
+  id bigint generated always as identity,
+  generation_id uuid not null,
+  person_id uuid not null,
+  at timestamptz not null default clock_timestamp(),
+  state text not null,
+  reason text,
+  constraint processing_log_pkey primary key (id),
+  constraint processing_log_generation_exists foreign key (generation_id)
+    references public.generations (id) on delete cascade,
+  constraint processing_log_person_exists foreign key (person_id)
+    references auth.users (id) on delete cascade
+);
+
+create index processing_log_generation_id_idx on public.processing_log (generation_id, id);
+create index processing_log_person_id_idx on public.processing_log (person_id);
+
+alter table public.processing_log enable row level security;
+
+create policy "People see the log of their own generations"
+on public.processing_log
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.processing_log to authenticated, service_role;
+
+comment on table public.processing_log is 'Each step of each generation and when it was (C4, C5).';
+
+-- A delivery of Replicate's, by its webhook-id. The body is not kept: it holds the prompt.
+create table private.webhook_events (
+  id text not null,
+  generation_id uuid not null,
+  status text not null,
+  deliveries integer not null default 1,
+  received_at timestamptz not null default now(),
+  constraint webhook_events_pkey primary key (id),
+  constraint webhook_events_generation_exists foreign key (generation_id)
+    references public.generations (id) on delete cascade,
+  constraint webhook_events_id_length check (char_length(id) between 1 and 200)
+);
+
+create index webhook_events_generation_id_idx on private.webhook_events (generation_id);
+
+alter table private.webhook_events enable row level security;
+
+comment on table private.webhook_events is 'Signed events that were accepted, once each.';
+
+create function private.is_terminal(state text)
+returns boolean
+language sql
+immutable
+set search_path = ''
+return state in ('succeeded', 'failed', 'canceled');

@@ -1,0 +1,120 @@
+-- The life of a generation. A move between states happens only along these lines, and what a move
+-- implies (times, log, credits, deletion) happens with it, in the same statement.
+--
+--   reserved → submitted → processing → storing → succeeded
+--       └──────────┴───────────┴───────────┴────→ failed | canceled
+--
+-- Steps forward may be skipped: events of Replicate's come late, twice or never.
+
+create function private.guard_transition()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  way constant text[] := array['reserved', 'submitted', 'processing', 'storing', 'succeeded'];
+  step timestamptz := clock_timestamp();
+begin
+  if private.is_terminal(old.state)
+    or (new.state in (select unnest(way)) and array_position(way, new.state) <= array_position(way, old.state))
+    or (new.state = 'succeeded' and old.state <> 'storing')
+  then
+    raise exception 'a generation cannot go from % to %', old.state, new.state using errcode = '23514';
+  end if;
+
+  if new.state in ('submitted', 'processing', 'storing') then
+    new.submitted_at := coalesce(new.submitted_at, step);
+  end if;
+  if new.state = 'processing' then
+    new.processing_at := step;
+  elsif new.state = 'storing' then
+    new.storing_at := step;
+  elsif private.is_terminal(new.state) then
+    new.finished_at := step;
+  end if;
+  return new;
+end;
+$$;
+
+create trigger generations_guard_transition
+before update of state on public.generations
+for each row
+when (old.state is distinct from new.state)
+execute function private.guard_transition();
+
+create function private.follow_transition()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  insert into public.processing_log (generation_id, person_id, state, reason)
+  values (new.id, new.person_id, new.state, new.reason);
+
+  if tg_op = 'INSERT' then
+    insert into public.credit_holds (wallet_id, generation_id, amount)
+    select w.id, new.id, new.credits from public.wallets as w where w.person_id = new.person_id;
+  elsif private.is_terminal(new.state) then
+    update public.credit_holds
+    set state = case when new.state = 'succeeded' then 'captured' else 'released' end,
+      settled_at = clock_timestamp()
+    where generation_id = new.id;
+    perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);
+    update private.generation_work set lease = null, leased_until = null where generation_id = new.id;
+  end if;
+  return null;
+end;
+$$;
+
+create trigger generations_follow_reservation
+after insert on public.generations
+for each row
+execute function private.follow_transition();
+
+create trigger generations_follow_transition
+after update of state on public.generations
+for each row
+when (old.state is distinct from new.state)
+execute function private.follow_transition();
+
+create function private.guard_reservation()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if new.state <> 'reserved' then
+    raise exception 'a generation begins reserved' using errcode = '23514';
+  end if;
+  return new;
+end;
+$$;
+
+create trigger generations_guard_reservation
+before insert on public.generations
+for each row
+execute function private.guard_reservation();
+
+-- What people and the functions' answers show of a generation.
+create function private.describe(generation public.generations)
+returns jsonb
+language sql
+stable
+set search_path = ''
+return jsonb_build_object(
+  'id', generation.id,
+  'state', generation.state,
+  'reason', generation.reason,
+  'message', (select r.sentence from public.failure_reasons as r where r.id = generation.reason),
+  'style', generation.style_id,
+  'style_version', generation.style_version,
+  'model', generation.model_id,
+  'settings', generation.settings,
+  'credits', generation.credits,
+  'input_path', generation.input_path,
+  'artwork_path', generation.artwork_path,
+  'deadline_at', generation.deadline_at,
+  'reserved_at', generation.reserved_at,
+  'finished_at', generation.finished_at
+);

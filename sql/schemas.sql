@@ -1,0 +1,31 @@
+-- Three schemas. `public` is what clients see, under row-level security. `backend` is the vocabulary
+-- of the functions, for service_role alone. `private` is reached by no API.
+
+create schema backend;
+create schema private;
+
+comment on schema backend is 'What the functions may ask of the database: one verb, one transaction.';
+comment on schema private is 'Tables and helpers that no API exposes.';
+
+grant usage on schema backend to service_role;
+-- Policies and the thin callers in `public` reach their helpers here; the API does not expose it.
+grant usage on schema private to authenticated, service_role;
+
+-- Functions are executable by everyone unless this is said without `in schema`.
+alter default privileges revoke execute on functions from public;
+
+-- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
+-- `hint` carries the machine-readable code, `detail` further members of the problem document.
+create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception using
+    errcode = 'PT' || status,
+    message = sentence,
+    detail = members::text,
+    hint = code;
+end;
+$$;

@@ -1,0 +1,231 @@
+-- What a person asks for: begin, cancel, delete. Called under the person's own token, so that
+-- PostgREST has verified who it is; the callers in `public` only pass on to `private`.
+
+-- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed,
+-- generation}. Refuses with 401, 402, 404, 409 or 422. `capability` is the SHA-256 (hex) of the token
+-- that will stand in the webhook's address.
+create function private.begin_generation(
+  style text,
+  input_path text,
+  idempotency_key text,
+  capability text,
+  model text,
+  prompt text,
+  settings jsonb
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  person constant uuid := auth.uid();
+  request constant bytea := sha256(convert_to(
+    jsonb_build_array(style, input_path, model, prompt, settings)::text, 'utf8'));
+  wallet public.wallets;
+  chosen_style public.styles;
+  chosen_model public.models;
+  merged jsonb;
+  price integer;
+  generation public.generations;
+begin
+  -- One submission of a person at a time: the key, the credits and the limits are read once.
+  select * into wallet from public.wallets where person_id = person for update;
+  if not found then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+
+  select * into generation from public.generations as g
+  where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
+  if found then
+    if not exists (
+      select from private.generation_work as w
+      where w.generation_id = generation.id and w.request_digest = request
+    ) then
+      perform private.refuse(409, 'idempotency_key_reused',
+        'This Idempotency-Key was used for another request. Use a new key for a new request.');
+    end if;
+    return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
+  end if;
+
+  select * into chosen_style from public.styles as s where s.id = style and s.available;
+  if not found then
+    perform private.refuse(422, 'unknown_style',
+      'style is not one of the available styles; see the styles table.', '{"field": "style"}');
+  end if;
+  select * into chosen_model from public.models as m
+  where m.id = coalesce(model, chosen_style.model_id) and m.available;
+  if not found then
+    perform private.refuse(422, 'unknown_model',
+      'model is not one of the available models; see the models table.', '{"field": "model"}');
+  end if;
+  perform private.check_settings(chosen_model.settings_schema, settings);
+  merged := chosen_model.default_settings || settings;
+  if char_length(prompt) > 1000 then
+    perform private.refuse(422, 'invalid_prompt', 'prompt may have at most 1000 characters.',
+      '{"field": "prompt"}');
+  end if;
+
+  perform private.check_input(person, input_path);
+
+  price := chosen_model.credits + chosen_style.extra_credits;
+  if wallet.balance - wallet.held < price then
+    perform private.refuse(402, 'insufficient_credits',
+      format('This costs %s credits and you have %s.', price, wallet.balance - wallet.held),
+      jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
+  end if;
+
+  insert into public.generations (
+    person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
+    credits, input_path, deadline_at
+  )
+  select person, begin_generation.idempotency_key, v.style_id, v.version, chosen_model.id,
+    concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')), merged, price,
+    begin_generation.input_path, now() + chosen_model.deadline
+  from private.style_versions as v
+  where v.style_id = chosen_style.id and v.version = chosen_style.version
+  returning * into generation;
+
+  insert into private.generation_work (generation_id, request_digest, capability_digest)
+  values (generation.id, request, decode(capability, 'hex'));
+
+  return jsonb_build_object(
+    'outcome', 'created',
+    'generation', private.describe(generation),
+    'submission', jsonb_build_object(
+      'replicate_model', chosen_model.replicate_model,
+      'prompt', generation.prompt,
+      'settings', merged,
+      'deadline_seconds', extract(epoch from chosen_model.deadline)::integer
+    )
+  );
+end;
+$$;
+
+-- Another's photo and one that is not there give the same answer.
+create function private.check_input(person uuid, path text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if not starts_with(path, person || '/')
+    or not exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
+    or exists (
+      select from public.deletions as d
+      where d.bucket = 'inputs' and d.path = check_input.path and d.verified_at is null
+    )
+  then
+    perform private.refuse(404, 'input_not_found',
+      'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
+  end if;
+
+  if exists (select from public.generations as g where g.input_path = path) then
+    perform private.refuse(409, 'input_in_use',
+      'This photo already belongs to a generation. Upload it again to use it again.',
+      '{"field": "input_path"}');
+  end if;
+end;
+$$;
+
+create function public.begin_generation(
+  style text,
+  input_path text,
+  idempotency_key text,
+  capability text,
+  model text default null,
+  prompt text default null,
+  settings jsonb default '{}'
+)
+returns jsonb
+language sql
+set search_path = ''
+return private.begin_generation(style, input_path, idempotency_key, capability, model, prompt, settings);
+
+-- Locks and returns the caller's generation; another's is as absent as none (404).
+create function private.own_generation(generation_id uuid)
+returns public.generations
+language plpgsql
+set search_path = ''
+as $$
+declare
+  generation public.generations;
+begin
+  select * into generation from public.generations as g
+  where g.id = generation_id and g.person_id = auth.uid()
+  for update;
+  if not found then
+    perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
+  end if;
+  return generation;
+end;
+$$;
+
+-- Answers {generation, cancel_prediction, deletions}: the prediction to cancel at Replicate, or null,
+-- and the deletions to execute now. A generation that has already ended stays as it is.
+create function private.cancel_generation(generation_id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations := private.own_generation(generation_id);
+  running text;
+begin
+  if not private.is_terminal(generation.state) then
+    running := generation.prediction_id;
+    update public.generations as g set state = 'canceled' where g.id = generation.id
+    returning * into generation;
+  end if;
+  return jsonb_build_object(
+    'generation', private.describe(generation),
+    'cancel_prediction', running,
+    'deletions', backend.lease_deletions(generation_id => generation.id)
+  );
+end;
+$$;
+
+create function public.cancel_generation(generation_id uuid)
+returns jsonb
+language sql
+set search_path = ''
+return private.cancel_generation(generation_id);
+
+-- R9: the row goes at once; its objects are ordered deleted in the same transaction. What somebody
+-- is storing at this moment was ordered deleted before it was stored, and stays ordered.
+create function private.delete_generation(generation_id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations := private.own_generation(generation_id);
+  canceled jsonb;
+begin
+  if generation.artwork_path is not null then
+    perform private.order_deletion(
+      'artworks', generation.artwork_path, 'asked_by_person', generation.person_id, generation.id);
+  end if;
+  canceled := private.cancel_generation(generation.id);
+  delete from public.generations as g where g.id = generation.id;
+  return canceled;
+end;
+$$;
+
+create function public.delete_generation(generation_id uuid)
+returns jsonb
+language sql
+set search_path = ''
+return private.delete_generation(generation_id);
+
+comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
+comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back. Use POST /generations/{id}/cancel, which also stops the model.';
+comment on function public.delete_generation is 'Deletes a generation of the caller''s and orders its objects deleted. Use DELETE /generations/{id}, which also carries that out.';
+
+grant execute on function
+  private.begin_generation, private.cancel_generation, private.delete_generation,
+  public.begin_generation, public.cancel_generation, public.delete_generation
+to authenticated;

@@ -1,0 +1,1632 @@
+-- Three schemas. `public` is what clients see, under row-level security. `backend` is the vocabulary
+-- of the functions, for service_role alone. `private` is reached by no API.
+
+create schema backend;
+create schema private;
+
+comment on schema backend is 'What the functions may ask of the database: one verb, one transaction.';
+comment on schema private is 'Tables and helpers that no API exposes.';
+
+grant usage on schema backend to service_role;
+-- Policies and the thin callers in `public` reach their helpers here; the API does not expose it.
+grant usage on schema private to authenticated, service_role;
+
+-- Functions are executable by everyone unless this is said without `in schema`.
+alter default privileges revoke execute on functions from public;
+
+-- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
+-- `hint` carries the machine-readable code, `detail` further members of the problem document.
+create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
+returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception using
+    errcode = 'PT' || status,
+    message = sentence,
+    detail = members::text,
+    hint = code;
+end;
+$$;
+-- What can be made: models and styles. Adding either is a row, never code (policy U1, U2).
+
+create table public.models (
+  id text not null,
+  name text not null,
+  replicate_model text not null,
+  credits integer not null,
+  deadline interval not null default '10 minutes',
+  settings_schema jsonb not null,
+  default_settings jsonb not null default '{}',
+  position smallint not null,
+  available boolean not null default true,
+  constraint models_pkey primary key (id),
+  constraint models_id_is_a_slug check (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  constraint models_replicate_model_is_owner_and_name check (replicate_model ~ '^[a-z0-9-]+/[a-z0-9.-]+$'),
+  constraint models_credits_positive check (credits > 0),
+  -- Replicate stops any run after 30 minutes and accepts no deadline under 5 seconds.
+  constraint models_deadline_within_replicate check (deadline between '1 minute' and '30 minutes'),
+  constraint models_settings_schema_is_an_object check (jsonb_typeof(settings_schema) = 'object'),
+  constraint models_default_settings_is_an_object check (jsonb_typeof(default_settings) = 'object'),
+  constraint models_position_unique unique (position)
+);
+
+alter table public.models enable row level security;
+
+create policy "Anyone sees the models that are available"
+on public.models
+for select
+to anon, authenticated
+using (available);
+
+grant select on public.models to anon, authenticated, service_role;
+
+comment on table public.models is 'The models of Replicate that people may use (U1).';
+comment on column public.models.credits is 'Price of one generation, in credits.';
+comment on column public.models.deadline is 'From reservation to the end, whatever happens. Also the lifetime of the signed input URL (T4).';
+comment on column public.models.settings_schema is 'The settings a person may choose: name to {type, enum, minimum, maximum}, from the model''s own input schema (C3).';
+
+-- Old versions stay: a generation keeps the one it was made with (U2).
+create table private.style_versions (
+  style_id text not null,
+  version integer not null,
+  prompt text not null,
+  created_at timestamptz not null default now(),
+  constraint style_versions_pkey primary key (style_id, version),
+  constraint style_versions_version_positive check (version > 0),
+  constraint style_versions_prompt_length check (char_length(prompt) between 10 and 2000)
+);
+
+alter table private.style_versions enable row level security;
+
+comment on table private.style_versions is 'Prompt templates. A change of words is a new version, never an update.';
+
+create table public.styles (
+  id text not null,
+  version integer not null default 1,
+  name text not null,
+  description text not null,
+  model_id text not null,
+  extra_credits integer not null default 0,
+  position smallint not null,
+  available boolean not null default true,
+  constraint styles_pkey primary key (id),
+  constraint styles_id_is_a_slug check (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
+  constraint styles_version_exists foreign key (id, version)
+    references private.style_versions (style_id, version),
+  constraint styles_model_exists foreign key (model_id) references public.models (id),
+  constraint styles_extra_credits_not_negative check (extra_credits >= 0),
+  constraint styles_position_unique unique (position)
+);
+
+create index styles_id_version_idx on public.styles (id, version);
+create index styles_model_id_idx on public.styles (model_id);
+
+alter table public.styles enable row level security;
+
+create policy "Anyone sees the styles that are available"
+on public.styles
+for select
+to anon, authenticated
+using (available);
+
+grant select on public.styles to anon, authenticated, service_role;
+
+comment on table public.styles is 'The styles that people choose from; the prompt behind each is in private.style_versions (U2).';
+comment on column public.styles.extra_credits is 'Added to the price of the model, in credits.';
+
+-- Refuses the first setting that the model does not know or whose value is out of range (C3).
+create function private.check_settings(settings_schema jsonb, settings jsonb)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  setting record;
+  rule jsonb;
+  fault text;
+begin
+  if jsonb_typeof(settings) is distinct from 'object' then
+    perform private.refuse(422, 'invalid_settings', 'settings must be an object.', '{"field": "settings"}');
+  end if;
+
+  for setting in select key, value from jsonb_each(settings) order by key loop
+    rule := settings_schema -> setting.key;
+    fault := case
+      when rule is null then
+        'is not a setting of this model; it has '
+          || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name)
+      when rule ? 'enum' and not (rule -> 'enum') @> setting.value then
+        'must be one of ' || (select string_agg(choice, ', ') from jsonb_array_elements_text(rule -> 'enum') as choice)
+      when rule ->> 'type' = 'integer' and not private.is_integer_between(
+          setting.value, (rule ->> 'minimum')::numeric, (rule ->> 'maximum')::numeric) then
+        format('must be a whole number from %s to %s', rule ->> 'minimum', rule ->> 'maximum')
+      when rule ->> 'type' = 'number' and not private.is_number_between(
+          setting.value, (rule ->> 'minimum')::numeric, (rule ->> 'maximum')::numeric) then
+        format('must be a number from %s to %s', rule ->> 'minimum', rule ->> 'maximum')
+      when rule ->> 'type' = 'boolean' and jsonb_typeof(setting.value) <> 'boolean' then
+        'must be true or false'
+    end;
+    if fault is not null then
+      -- The name is echoed, so it is kept short; the value never is.
+      perform private.refuse(422, 'invalid_settings',
+        format('settings.%s %s.', left(setting.key, 40), fault),
+        jsonb_build_object('field', 'settings.' || left(setting.key, 40)));
+    end if;
+  end loop;
+end;
+$$;
+
+create function private.is_number_between(value jsonb, minimum numeric, maximum numeric)
+returns boolean
+language sql
+immutable
+set search_path = ''
+return case when jsonb_typeof(value) = 'number' then (value)::numeric between minimum and maximum else false end;
+
+create function private.is_integer_between(value jsonb, minimum numeric, maximum numeric)
+returns boolean
+language sql
+immutable
+set search_path = ''
+return case
+  when private.is_number_between(value, minimum, maximum) then (value)::numeric = trunc((value)::numeric)
+  else false
+end;
+-- People. Email, password and sessions belong to Supabase Auth (C6, S1); this is the rest.
+
+create table public.profiles (
+  id uuid not null,
+  username text,
+  default_style text,
+  default_settings jsonb not null default '{}',
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  constraint profiles_pkey primary key (id),
+  constraint profiles_person_exists foreign key (id) references auth.users (id) on delete cascade,
+  constraint profiles_default_style_exists foreign key (default_style) references public.styles (id),
+  constraint profiles_username_unique unique (username),
+  constraint profiles_username_form check (username ~ '^[a-z0-9_]{3,30}$'),
+  constraint profiles_default_settings_is_small_object
+    check (jsonb_typeof(default_settings) = 'object' and pg_column_size(default_settings) <= 2048)
+);
+
+create index profiles_default_style_idx on public.profiles (default_style);
+
+alter table public.profiles enable row level security;
+
+create policy "People see their own profile"
+on public.profiles
+for select
+to authenticated
+using (id = (select auth.uid()));
+
+create policy "People change their own profile"
+on public.profiles
+for update
+to authenticated
+using (id = (select auth.uid()))
+with check (id = (select auth.uid()));
+
+grant select on public.profiles to authenticated, service_role;
+grant update (username, default_style, default_settings) on public.profiles to authenticated;
+
+comment on table public.profiles is 'One row a person, made with the account (C6, C8, G4).';
+comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of a-z, 0-9 and _; unique.';
+
+create function private.touch_updated_at()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  new.updated_at := now();
+  return new;
+end;
+$$;
+
+create trigger profiles_touch_updated_at
+before update on public.profiles
+for each row
+execute function private.touch_updated_at();
+
+-- An account without a wallet could never start a generation, so both come with the sign-up itself.
+create function private.open_account()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  insert into public.profiles (id) values (new.id);
+  perform private.open_wallet(new.id);
+  return new;
+end;
+$$;
+
+create trigger open_account
+after insert on auth.users
+for each row
+execute function private.open_account();
+-- Credits. The ledger is append-only and the wallet is its running sum; both move in one statement,
+-- by triggers, so that no caller can move one without the other (C7).
+
+-- A wallet outlives its person as a number without a name: the books stay balanced.
+create table public.wallets (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  balance integer not null default 0,
+  held integer not null default 0,
+  opened_at timestamptz not null default now(),
+  constraint wallets_pkey primary key (id),
+  constraint wallets_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint wallets_one_a_person unique (person_id),
+  constraint wallets_balance_not_negative check (balance >= 0),
+  constraint wallets_held_not_negative check (held >= 0),
+  constraint wallets_held_within_balance check (held <= balance)
+);
+
+alter table public.wallets enable row level security;
+
+create policy "People see their own wallet"
+on public.wallets
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.wallets to authenticated, service_role;
+
+comment on table public.wallets is 'Balance and holds of one account, in credits; balance = sum of its entries, held = sum of its open holds.';
+
+-- A hold sets credits aside while a generation runs: captured with its artwork, else released.
+create table public.credit_holds (
+  id uuid not null default gen_random_uuid(),
+  wallet_id uuid not null,
+  -- Not a foreign key: the book-keeping stays when the generation is deleted.
+  generation_id uuid not null,
+  amount integer not null,
+  state text not null default 'open',
+  opened_at timestamptz not null default now(),
+  settled_at timestamptz,
+  constraint credit_holds_pkey primary key (id),
+  constraint credit_holds_wallet_exists foreign key (wallet_id) references public.wallets (id),
+  constraint credit_holds_one_a_generation unique (generation_id),
+  constraint credit_holds_amount_positive check (amount > 0),
+  constraint credit_holds_state_known check (state in ('open', 'captured', 'released')),
+  constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null))
+);
+
+create index credit_holds_wallet_id_idx on public.credit_holds (wallet_id);
+
+alter table public.credit_holds enable row level security;
+
+create policy "People see the holds on their own wallet"
+on public.credit_holds
+for select
+to authenticated
+using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+
+grant select on public.credit_holds to authenticated, service_role;
+
+comment on table public.credit_holds is 'Credits set aside for one generation; settled exactly once.';
+
+create table public.credit_entries (
+  id bigint generated always as identity,
+  wallet_id uuid not null,
+  kind text not null,
+  amount integer not null,
+  hold_id uuid,
+  reason text not null,
+  created_at timestamptz not null default now(),
+  constraint credit_entries_pkey primary key (id),
+  constraint credit_entries_wallet_exists foreign key (wallet_id) references public.wallets (id),
+  constraint credit_entries_hold_exists foreign key (hold_id) references public.credit_holds (id),
+  constraint credit_entries_one_a_hold unique (hold_id),
+  constraint credit_entries_kind_known
+    check (kind in ('grant', 'purchase', 'capture', 'refund', 'adjustment', 'expiry')),
+  constraint credit_entries_sign_fits_kind check (
+    case
+      when kind in ('grant', 'purchase', 'refund') then amount > 0
+      when kind in ('capture', 'expiry') then amount < 0
+      else amount <> 0
+    end
+  ),
+  constraint credit_entries_capture_has_hold check ((kind = 'capture') = (hold_id is not null)),
+  constraint credit_entries_reason_length check (char_length(reason) between 1 and 200)
+);
+
+create index credit_entries_wallet_id_id_idx on public.credit_entries (wallet_id, id);
+
+alter table public.credit_entries enable row level security;
+
+create policy "People see the entries of their own wallet"
+on public.credit_entries
+for select
+to authenticated
+using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+
+grant select on public.credit_entries to authenticated, service_role;
+
+comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
+
+create function private.refuse_change()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception '% is append-only', tg_table_name
+    using errcode = '42501', hint = 'Correct it with a compensating entry.';
+end;
+$$;
+
+create trigger credit_entries_append_only
+before update or delete on public.credit_entries
+for each row
+execute function private.refuse_change();
+
+create trigger credit_entries_not_truncated
+before truncate on public.credit_entries
+for each statement
+execute function private.refuse_change();
+
+create function private.apply_entry()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update public.wallets set balance = balance + new.amount where id = new.wallet_id;
+  return null;
+end;
+$$;
+
+create trigger credit_entries_apply
+after insert on public.credit_entries
+for each row
+execute function private.apply_entry();
+
+create function private.open_hold()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  update public.wallets set held = held + new.amount where id = new.wallet_id;
+  return null;
+end;
+$$;
+
+create trigger credit_holds_open
+after insert on public.credit_holds
+for each row
+execute function private.open_hold();
+
+-- The only change a hold knows is being settled; the wallet and the ledger follow in the same statement.
+create function private.settle_hold()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  if tg_op = 'DELETE' or old.state <> 'open' or new.state = 'open'
+    or (new.id, new.wallet_id, new.generation_id, new.amount)
+      is distinct from (old.id, old.wallet_id, old.generation_id, old.amount)
+  then
+    raise exception 'a hold is settled once and never changed' using errcode = '42501';
+  end if;
+
+  update public.wallets set held = held - old.amount where id = old.wallet_id;
+  if new.state = 'captured' then
+    insert into public.credit_entries (wallet_id, kind, amount, hold_id, reason)
+    values (old.wallet_id, 'capture', -old.amount, old.id, 'generation');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger credit_holds_settle
+before update or delete on public.credit_holds
+for each row
+execute function private.settle_hold();
+
+create function private.open_wallet(person uuid)
+returns void
+language sql
+security definer
+set search_path = ''
+begin atomic
+  with wallet as (
+    insert into public.wallets (person_id) values (person) returning id
+  )
+  insert into public.credit_entries (wallet_id, kind, amount, reason)
+  select id, 'grant', 5, 'welcome' from wallet;
+end;
+-- Generations: one row from the moment credits are held until the person deletes the artwork.
+
+-- Why a generation failed: a closed list, each with a sentence for people.
+create table public.failure_reasons (
+  id text not null,
+  sentence text not null,
+  constraint failure_reasons_pkey primary key (id)
+);
+
+alter table public.failure_reasons enable row level security;
+
+create policy "Anyone reads what the reasons mean"
+on public.failure_reasons
+for select
+to anon, authenticated
+using (true);
+
+grant select on public.failure_reasons to anon, authenticated, service_role;
+
+comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. Credits are returned for every one.';
+
+insert into public.failure_reasons (id, sentence) values
+  ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
+  ('expired', 'This took longer than it may, so it was stopped. Please try again.'),
+  ('input_invalid', 'The photo could not be used. Please upload it again as JPEG, PNG or WebP.'),
+  ('lost', 'The result was lost on the way. Please try again.'),
+  ('model_error', 'The model could not make this picture. Please try again with another photo or setting.'),
+  ('output_invalid', 'The model returned something that is not a picture. Please try again.'),
+  ('platform_error', 'The image service had a fault. Please try again in a few minutes.'),
+  ('submit_refused', 'The image service did not accept the job. Please try again later.');
+
+create table public.generations (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid not null,
+  idempotency_key text not null,
+  style_id text not null,
+  style_version integer not null,
+  model_id text not null,
+  prompt text not null,
+  settings jsonb not null,
+  credits integer not null,
+  state text not null default 'reserved',
+  reason text,
+  input_path text not null,
+  input_format text,
+  input_width integer,
+  input_height integer,
+  input_bytes integer,
+  prediction_id text,
+  model_version text,
+  predict_seconds numeric(8, 3),
+  artwork_path text,
+  artwork_content_type text,
+  artwork_bytes bigint,
+  artwork_sha256 text,
+  deadline_at timestamptz not null,
+  reserved_at timestamptz not null default now(),
+  submitted_at timestamptz,
+  processing_at timestamptz,
+  storing_at timestamptz,
+  finished_at timestamptz,
+  constraint generations_pkey primary key (id),
+  constraint generations_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint generations_style_version_exists foreign key (style_id, style_version)
+    references private.style_versions (style_id, version),
+  constraint generations_model_exists foreign key (model_id) references public.models (id),
+  constraint generations_reason_known foreign key (reason) references public.failure_reasons (id),
+  constraint generations_idempotency_key_unique unique (person_id, idempotency_key),
+  constraint generations_idempotency_key_form check (idempotency_key ~ '^[\x21-\x7e]{1,255}$'),
+  constraint generations_prediction_unique unique (prediction_id),
+  -- The input goes when its generation ends, so no two may share one.
+  constraint generations_input_unique unique (input_path),
+  constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
+  constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp')),
+  constraint generations_artwork_belongs_to_person check (starts_with(artwork_path, person_id || '/')),
+  constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),
+  constraint generations_credits_positive check (credits > 0),
+  constraint generations_state_known check (
+    state in ('reserved', 'submitted', 'processing', 'storing', 'succeeded', 'failed', 'canceled')
+  ),
+  constraint generations_failed_has_reason check ((state = 'failed') = (reason is not null)),
+  constraint generations_succeeded_has_artwork check (
+    case
+      when state = 'succeeded' then
+        num_nulls(artwork_path, artwork_content_type, artwork_bytes, artwork_sha256) = 0
+      else
+        num_nonnulls(artwork_path, artwork_content_type, artwork_bytes, artwork_sha256) = 0
+    end
+  ),
+  constraint generations_finished_when_terminal check (
+    (state in ('succeeded', 'failed', 'canceled')) = (finished_at is not null)
+  )
+);
+
+create index generations_person_newest_idx on public.generations (person_id, reserved_at desc, id desc);
+create index generations_open_idx on public.generations (deadline_at)
+  where state in ('reserved', 'submitted', 'processing', 'storing');
+create index generations_style_version_idx on public.generations (style_id, style_version);
+create index generations_model_id_idx on public.generations (model_id);
+create index generations_reason_idx on public.generations (reason);
+
+alter table public.generations enable row level security;
+
+create policy "People see their own generations"
+on public.generations
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.generations to authenticated, service_role;
+
+comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
+comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
+comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
+
+-- What the functions need to carry a generation, and people need not see.
+create table private.generation_work (
+  generation_id uuid not null,
+  request_digest bytea not null,
+  capability_digest bytea not null,
+  lease uuid,
+  leased_until timestamptz,
+  checked_at timestamptz not null default now(),
+  constraint generation_work_pkey primary key (generation_id),
+  constraint generation_work_generation_exists foreign key (generation_id)
+    references public.generations (id) on delete cascade,
+  constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
+  constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
+);
+
+alter table private.generation_work enable row level security;
+
+comment on table private.generation_work is 'Leases and capabilities of generations under way.';
+comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
+comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
+comment on column private.generation_work.lease is 'Fencing token of the worker that stores the output; a worker whose lease was taken over changes nothing.';
+
+-- Technical metadata only (R5): the columns are the list of what may be recorded.
+create table public.processing_log (
+  id bigint generated always as identity,
+  generation_id uuid not null,
+  person_id uuid not null,
+  at timestamptz not null default clock_timestamp(),
+  state text not null,
+  reason text,
+  constraint processing_log_pkey primary key (id),
+  constraint processing_log_generation_exists foreign key (generation_id)
+    references public.generations (id) on delete cascade,
+  constraint processing_log_person_exists foreign key (person_id)
+    references auth.users (id) on delete cascade
+);
+
+create index processing_log_generation_id_idx on public.processing_log (generation_id, id);
+create index processing_log_person_id_idx on public.processing_log (person_id);
+
+alter table public.processing_log enable row level security;
+
+create policy "People see the log of their own generations"
+on public.processing_log
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.processing_log to authenticated, service_role;
+
+comment on table public.processing_log is 'Each step of each generation and when it was (C4, C5).';
+
+-- A delivery of Replicate's, by its webhook-id. The body is not kept: it holds the prompt.
+create table private.webhook_events (
+  id text not null,
+  generation_id uuid not null,
+  status text not null,
+  deliveries integer not null default 1,
+  received_at timestamptz not null default now(),
+  constraint webhook_events_pkey primary key (id),
+  constraint webhook_events_generation_exists foreign key (generation_id)
+    references public.generations (id) on delete cascade,
+  constraint webhook_events_id_length check (char_length(id) between 1 and 200)
+);
+
+create index webhook_events_generation_id_idx on private.webhook_events (generation_id);
+
+alter table private.webhook_events enable row level security;
+
+comment on table private.webhook_events is 'Signed events that were accepted, once each.';
+
+create function private.is_terminal(state text)
+returns boolean
+language sql
+immutable
+set search_path = ''
+return state in ('succeeded', 'failed', 'canceled');
+-- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
+-- that it is gone; only then is the order verified (R2, R9, X1).
+
+create table private.retention_rules (
+  id text not null,
+  clause text not null,
+  keep interval not null,
+  constraint retention_rules_pkey primary key (id),
+  constraint retention_rules_keep_positive check (keep > '0')
+);
+
+alter table private.retention_rules enable row level security;
+
+comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
+
+insert into private.retention_rules (id, clause, keep) values
+  ('inputs_soft_limit', 'R1', '24 hours'),
+  ('inputs_hard_limit', 'R1', '48 hours');
+
+create table private.heartbeats (
+  id text not null,
+  at timestamptz not null default now(),
+  constraint heartbeats_pkey primary key (id)
+);
+
+alter table private.heartbeats enable row level security;
+
+comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+
+create table public.deletions (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  generation_id uuid,
+  bucket text not null,
+  path text not null,
+  reason text not null,
+  ordered_at timestamptz not null default now(),
+  due_at timestamptz not null default now(),
+  attempts integer not null default 0,
+  deleted_at timestamptz,
+  verified_at timestamptz,
+  constraint deletions_pkey primary key (id),
+  constraint deletions_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint deletions_bucket_known check (bucket in ('inputs', 'artworks')),
+  constraint deletions_reason_known check (
+    reason in ('succeeded', 'failed', 'canceled', 'limit_reached', 'asked_by_person', 'superseded')
+  ),
+  constraint deletions_attempts_not_negative check (attempts >= 0),
+  -- Gone is not enough: somebody must have looked.
+  constraint deletions_verified_after_deleted check (verified_at is null or deleted_at <= verified_at)
+);
+
+create unique index deletions_one_open_order on public.deletions (bucket, path) where verified_at is null;
+create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
+create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
+create index deletions_generation_id_idx on public.deletions (generation_id);
+
+alter table public.deletions enable row level security;
+
+create policy "People see the deletions of what was theirs"
+on public.deletions
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.deletions to authenticated, service_role;
+
+comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified.';
+comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
+
+create table private.deletion_leases (
+  deletion_id uuid not null,
+  lease uuid not null,
+  constraint deletion_leases_pkey primary key (deletion_id),
+  constraint deletion_leases_deletion_exists foreign key (deletion_id)
+    references public.deletions (id) on delete cascade
+);
+
+alter table private.deletion_leases enable row level security;
+
+comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
+
+-- Idempotent: an object has at most one open order.
+create function private.order_deletion(
+  bucket text,
+  path text,
+  reason text,
+  person_id uuid,
+  generation_id uuid,
+  due_at timestamptz default now()
+)
+returns void
+language sql
+set search_path = ''
+begin atomic
+  insert into public.deletions (bucket, path, reason, person_id, generation_id, due_at)
+  values (bucket, path, reason, person_id, generation_id, due_at)
+  on conflict do nothing;
+end;
+
+-- Hands out due deletions, each to one caller, until the lease ends. With a generation, only its own.
+create function backend.lease_deletions(
+  batch integer default 100,
+  lease_seconds integer default 60,
+  generation_id uuid default null
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  leased jsonb;
+begin
+  with due as (
+    select d.id
+    from public.deletions as d
+    where d.verified_at is null
+      and d.due_at <= now()
+      and (lease_deletions.generation_id is null or d.generation_id = lease_deletions.generation_id)
+    order by d.due_at
+    limit batch
+    for update skip locked
+  ),
+  taken as (
+    update public.deletions as d
+    set due_at = now() + make_interval(secs => lease_seconds), attempts = d.attempts + 1
+    from due
+    where d.id = due.id
+    returning d.id, d.bucket, d.path, d.attempts
+  ),
+  leases as (
+    insert into private.deletion_leases as l (deletion_id, lease)
+    select id, gen_random_uuid() from taken
+    on conflict (deletion_id) do update set lease = excluded.lease
+    returning l.deletion_id, l.lease
+  )
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'id', taken.id, 'lease', leases.lease, 'bucket', taken.bucket, 'path', taken.path,
+    'attempts', taken.attempts
+  )), '[]')
+  into leased
+  from taken
+  join leases on leases.deletion_id = taken.id;
+  return leased;
+end;
+$$;
+
+comment on function backend.lease_deletions is 'Due deletions for the caller to execute; answers [{id, lease, bucket, path, attempts}].';
+
+-- `results`: [{id, lease, absent}], absent = a read after the deletion found nothing. It counts only
+-- if the listing agrees. What remains is tried again, later each time, and never given up.
+create function backend.record_deletions(results jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  recorded jsonb;
+begin
+  with result as (
+    select d.id, d.attempts, r.absent and not exists (
+      select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path
+    ) as gone
+    from jsonb_to_recordset(results) as r (id uuid, lease uuid, absent boolean)
+    join private.deletion_leases as l on l.deletion_id = r.id and l.lease = r.lease
+    join public.deletions as d on d.id = r.id and d.verified_at is null
+  ),
+  updated as (
+    update public.deletions as d
+    set deleted_at = case when result.gone then clock_timestamp() end,
+      verified_at = case when result.gone then clock_timestamp() end,
+      due_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(d.attempts, 10)))
+    from result
+    where d.id = result.id
+    returning d.id, d.verified_at
+  ),
+  ended as (
+    delete from private.deletion_leases as l using updated where l.deletion_id = updated.id
+  )
+  select jsonb_build_object(
+    'verified', count(*) filter (where verified_at is not null),
+    'remaining', count(*) filter (where verified_at is null)
+  )
+  into recorded
+  from updated;
+  return recorded;
+end;
+$$;
+
+comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
+
+-- R1: by the age of the stored object itself, so that what was never submitted goes too.
+create function backend.order_overdue_inputs(batch integer default 1000)
+returns integer
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  ordered integer;
+begin
+  with overdue as (
+    select o.name
+    from storage.objects as o
+    where o.bucket_id = 'inputs'
+      and o.created_at < now() - (select keep from private.retention_rules where id = 'inputs_soft_limit')
+      and not exists (
+        select from public.deletions as d
+        where d.bucket = 'inputs' and d.path = o.name and d.verified_at is null
+      )
+    order by o.created_at
+    limit batch
+  ),
+  inserted as (
+    insert into public.deletions (bucket, path, reason, person_id, generation_id)
+    select 'inputs', overdue.name, 'limit_reached', u.id, g.id
+    from overdue
+    left join auth.users as u on u.id::text = split_part(overdue.name, '/', 1)
+    left join public.generations as g on g.input_path = overdue.name
+    on conflict do nothing
+    returning 1
+  )
+  select count(*) into ordered from inserted;
+  return ordered;
+end;
+$$;
+
+comment on function backend.order_overdue_inputs is 'Orders the deletion of inputs past their soft limit; answers how many (R1).';
+
+create function backend.record_heartbeat(task text)
+returns void
+language sql
+security definer
+set search_path = ''
+begin atomic
+  insert into private.heartbeats as h (id, at) values (task, now())
+  on conflict (id) do update set at = excluded.at;
+end;
+
+comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
+
+grant execute on function
+  backend.lease_deletions, backend.record_deletions, backend.order_overdue_inputs, backend.record_heartbeat
+to service_role;
+-- The life of a generation. A move between states happens only along these lines, and what a move
+-- implies (times, log, credits, deletion) happens with it, in the same statement.
+--
+--   reserved → submitted → processing → storing → succeeded
+--       └──────────┴───────────┴───────────┴────→ failed | canceled
+--
+-- Steps forward may be skipped: events of Replicate's come late, twice or never.
+
+create function private.guard_transition()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+declare
+  way constant text[] := array['reserved', 'submitted', 'processing', 'storing', 'succeeded'];
+  step timestamptz := clock_timestamp();
+begin
+  if private.is_terminal(old.state)
+    or (new.state in (select unnest(way)) and array_position(way, new.state) <= array_position(way, old.state))
+    or (new.state = 'succeeded' and old.state <> 'storing')
+  then
+    raise exception 'a generation cannot go from % to %', old.state, new.state using errcode = '23514';
+  end if;
+
+  if new.state in ('submitted', 'processing', 'storing') then
+    new.submitted_at := coalesce(new.submitted_at, step);
+  end if;
+  if new.state = 'processing' then
+    new.processing_at := step;
+  elsif new.state = 'storing' then
+    new.storing_at := step;
+  elsif private.is_terminal(new.state) then
+    new.finished_at := step;
+  end if;
+  return new;
+end;
+$$;
+
+create trigger generations_guard_transition
+before update of state on public.generations
+for each row
+when (old.state is distinct from new.state)
+execute function private.guard_transition();
+
+create function private.follow_transition()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+  insert into public.processing_log (generation_id, person_id, state, reason)
+  values (new.id, new.person_id, new.state, new.reason);
+
+  if tg_op = 'INSERT' then
+    insert into public.credit_holds (wallet_id, generation_id, amount)
+    select w.id, new.id, new.credits from public.wallets as w where w.person_id = new.person_id;
+  elsif private.is_terminal(new.state) then
+    update public.credit_holds
+    set state = case when new.state = 'succeeded' then 'captured' else 'released' end,
+      settled_at = clock_timestamp()
+    where generation_id = new.id;
+    perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);
+    update private.generation_work set lease = null, leased_until = null where generation_id = new.id;
+  end if;
+  return null;
+end;
+$$;
+
+create trigger generations_follow_reservation
+after insert on public.generations
+for each row
+execute function private.follow_transition();
+
+create trigger generations_follow_transition
+after update of state on public.generations
+for each row
+when (old.state is distinct from new.state)
+execute function private.follow_transition();
+
+create function private.guard_reservation()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  if new.state <> 'reserved' then
+    raise exception 'a generation begins reserved' using errcode = '23514';
+  end if;
+  return new;
+end;
+$$;
+
+create trigger generations_guard_reservation
+before insert on public.generations
+for each row
+execute function private.guard_reservation();
+
+-- What people and the functions' answers show of a generation.
+create function private.describe(generation public.generations)
+returns jsonb
+language sql
+stable
+set search_path = ''
+return jsonb_build_object(
+  'id', generation.id,
+  'state', generation.state,
+  'reason', generation.reason,
+  'message', (select r.sentence from public.failure_reasons as r where r.id = generation.reason),
+  'style', generation.style_id,
+  'style_version', generation.style_version,
+  'model', generation.model_id,
+  'settings', generation.settings,
+  'credits', generation.credits,
+  'input_path', generation.input_path,
+  'artwork_path', generation.artwork_path,
+  'deadline_at', generation.deadline_at,
+  'reserved_at', generation.reserved_at,
+  'finished_at', generation.finished_at
+);
+-- What a person asks for: begin, cancel, delete. Called under the person's own token, so that
+-- PostgREST has verified who it is; the callers in `public` only pass on to `private`.
+
+-- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed,
+-- generation}. Refuses with 401, 402, 404, 409 or 422. `capability` is the SHA-256 (hex) of the token
+-- that will stand in the webhook's address.
+create function private.begin_generation(
+  style text,
+  input_path text,
+  idempotency_key text,
+  capability text,
+  model text,
+  prompt text,
+  settings jsonb
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  person constant uuid := auth.uid();
+  request constant bytea := sha256(convert_to(
+    jsonb_build_array(style, input_path, model, prompt, settings)::text, 'utf8'));
+  wallet public.wallets;
+  chosen_style public.styles;
+  chosen_model public.models;
+  merged jsonb;
+  price integer;
+  generation public.generations;
+begin
+  -- One submission of a person at a time: the key, the credits and the limits are read once.
+  select * into wallet from public.wallets where person_id = person for update;
+  if not found then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+
+  select * into generation from public.generations as g
+  where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
+  if found then
+    if not exists (
+      select from private.generation_work as w
+      where w.generation_id = generation.id and w.request_digest = request
+    ) then
+      perform private.refuse(409, 'idempotency_key_reused',
+        'This Idempotency-Key was used for another request. Use a new key for a new request.');
+    end if;
+    return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
+  end if;
+
+  select * into chosen_style from public.styles as s where s.id = style and s.available;
+  if not found then
+    perform private.refuse(422, 'unknown_style',
+      'style is not one of the available styles; see the styles table.', '{"field": "style"}');
+  end if;
+  select * into chosen_model from public.models as m
+  where m.id = coalesce(model, chosen_style.model_id) and m.available;
+  if not found then
+    perform private.refuse(422, 'unknown_model',
+      'model is not one of the available models; see the models table.', '{"field": "model"}');
+  end if;
+  perform private.check_settings(chosen_model.settings_schema, settings);
+  merged := chosen_model.default_settings || settings;
+  if char_length(prompt) > 1000 then
+    perform private.refuse(422, 'invalid_prompt', 'prompt may have at most 1000 characters.',
+      '{"field": "prompt"}');
+  end if;
+
+  perform private.check_input(person, input_path);
+
+  price := chosen_model.credits + chosen_style.extra_credits;
+  if wallet.balance - wallet.held < price then
+    perform private.refuse(402, 'insufficient_credits',
+      format('This costs %s credits and you have %s.', price, wallet.balance - wallet.held),
+      jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
+  end if;
+
+  insert into public.generations (
+    person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
+    credits, input_path, deadline_at
+  )
+  select person, begin_generation.idempotency_key, v.style_id, v.version, chosen_model.id,
+    concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')), merged, price,
+    begin_generation.input_path, now() + chosen_model.deadline
+  from private.style_versions as v
+  where v.style_id = chosen_style.id and v.version = chosen_style.version
+  returning * into generation;
+
+  insert into private.generation_work (generation_id, request_digest, capability_digest)
+  values (generation.id, request, decode(capability, 'hex'));
+
+  return jsonb_build_object(
+    'outcome', 'created',
+    'generation', private.describe(generation),
+    'submission', jsonb_build_object(
+      'replicate_model', chosen_model.replicate_model,
+      'prompt', generation.prompt,
+      'settings', merged,
+      'deadline_seconds', extract(epoch from chosen_model.deadline)::integer
+    )
+  );
+end;
+$$;
+
+-- Another's photo and one that is not there give the same answer.
+create function private.check_input(person uuid, path text)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+begin
+  if not starts_with(path, person || '/')
+    or not exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
+    or exists (
+      select from public.deletions as d
+      where d.bucket = 'inputs' and d.path = check_input.path and d.verified_at is null
+    )
+  then
+    perform private.refuse(404, 'input_not_found',
+      'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
+  end if;
+
+  if exists (select from public.generations as g where g.input_path = path) then
+    perform private.refuse(409, 'input_in_use',
+      'This photo already belongs to a generation. Upload it again to use it again.',
+      '{"field": "input_path"}');
+  end if;
+end;
+$$;
+
+create function public.begin_generation(
+  style text,
+  input_path text,
+  idempotency_key text,
+  capability text,
+  model text default null,
+  prompt text default null,
+  settings jsonb default '{}'
+)
+returns jsonb
+language sql
+set search_path = ''
+return private.begin_generation(style, input_path, idempotency_key, capability, model, prompt, settings);
+
+-- Locks and returns the caller's generation; another's is as absent as none (404).
+create function private.own_generation(generation_id uuid)
+returns public.generations
+language plpgsql
+set search_path = ''
+as $$
+declare
+  generation public.generations;
+begin
+  select * into generation from public.generations as g
+  where g.id = generation_id and g.person_id = auth.uid()
+  for update;
+  if not found then
+    perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
+  end if;
+  return generation;
+end;
+$$;
+
+-- Answers {generation, cancel_prediction, deletions}: the prediction to cancel at Replicate, or null,
+-- and the deletions to execute now. A generation that has already ended stays as it is.
+create function private.cancel_generation(generation_id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations := private.own_generation(generation_id);
+  running text;
+begin
+  if not private.is_terminal(generation.state) then
+    running := generation.prediction_id;
+    update public.generations as g set state = 'canceled' where g.id = generation.id
+    returning * into generation;
+  end if;
+  return jsonb_build_object(
+    'generation', private.describe(generation),
+    'cancel_prediction', running,
+    'deletions', backend.lease_deletions(generation_id => generation.id)
+  );
+end;
+$$;
+
+create function public.cancel_generation(generation_id uuid)
+returns jsonb
+language sql
+set search_path = ''
+return private.cancel_generation(generation_id);
+
+-- R9: the row goes at once; its objects are ordered deleted in the same transaction. What somebody
+-- is storing at this moment was ordered deleted before it was stored, and stays ordered.
+create function private.delete_generation(generation_id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations := private.own_generation(generation_id);
+  canceled jsonb;
+begin
+  if generation.artwork_path is not null then
+    perform private.order_deletion(
+      'artworks', generation.artwork_path, 'asked_by_person', generation.person_id, generation.id);
+  end if;
+  canceled := private.cancel_generation(generation.id);
+  delete from public.generations as g where g.id = generation.id;
+  return canceled;
+end;
+$$;
+
+create function public.delete_generation(generation_id uuid)
+returns jsonb
+language sql
+set search_path = ''
+return private.delete_generation(generation_id);
+
+comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
+comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back. Use POST /generations/{id}/cancel, which also stops the model.';
+comment on function public.delete_generation is 'Deletes a generation of the caller''s and orders its objects deleted. Use DELETE /generations/{id}, which also carries that out.';
+
+grant execute on function
+  private.begin_generation, private.cancel_generation, private.delete_generation,
+  public.begin_generation, public.cancel_generation, public.delete_generation
+to authenticated;
+-- What the functions report of a generation, and what they are told to do next. Decisions follow from
+-- the generation's state alone, so an event may come late, twice, or never.
+
+-- The photo was checked and the job accepted. Answers {outcome}: attached, or ended when the
+-- generation is over by now and the prediction is to be canceled.
+create function backend.attach_prediction(
+  generation_id uuid,
+  prediction_id text,
+  input_format text,
+  input_width integer,
+  input_height integer,
+  input_bytes integer
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations;
+begin
+  -- An event may have been quicker, so the state only ever moves forward here.
+  update public.generations as g
+  set state = case when g.state = 'reserved' then 'submitted' else g.state end,
+    prediction_id = attach_prediction.prediction_id,
+    input_format = attach_prediction.input_format,
+    input_width = attach_prediction.input_width,
+    input_height = attach_prediction.input_height,
+    input_bytes = attach_prediction.input_bytes
+  where g.id = generation_id
+    and coalesce(g.prediction_id, attach_prediction.prediction_id) = attach_prediction.prediction_id
+  returning * into generation;
+
+  return jsonb_build_object(
+    'outcome', case when generation.id is null or generation.state in ('failed', 'canceled')
+      then 'ended' else 'attached' end,
+    'generation', case when generation.id is not null then private.describe(generation) end
+  );
+end;
+$$;
+
+-- Ends a generation. With a lease, only if the lease still holds. Answers {outcome, generation,
+-- deletions}: failed, or superseded when it had ended or the lease was lost.
+create function backend.fail_generation(generation_id uuid, reason text, lease uuid default null)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations;
+  failed boolean;
+begin
+  update public.generations as g
+  set state = 'failed', reason = fail_generation.reason
+  where g.id = generation_id
+    and not private.is_terminal(g.state)
+    and (fail_generation.lease is null or exists (
+      select from private.generation_work as w
+      where w.generation_id = g.id and w.lease = fail_generation.lease
+    ))
+  returning * into generation;
+  failed := found;
+
+  if not failed then
+    select * into generation from public.generations as g where g.id = generation_id;
+  end if;
+  return jsonb_build_object(
+    'outcome', case when failed then 'failed' else 'superseded' end,
+    'generation', case when generation.id is not null then private.describe(generation) end,
+    'deletions', backend.lease_deletions(generation_id => fail_generation.generation_id)
+  );
+end;
+$$;
+
+-- The generation that an event speaks of: by the capability in the webhook's address, so that an
+-- event is at home even where the answer that named its prediction was lost; or, for an answer we
+-- asked for ourselves, by the prediction alone.
+create function private.find_generation(generation_id uuid, capability text, prediction_id text)
+returns public.generations
+language plpgsql
+set search_path = ''
+as $$
+declare
+  generation public.generations;
+begin
+  select g.* into generation
+  from public.generations as g
+  join private.generation_work as w on w.generation_id = g.id
+  where g.id = find_generation.generation_id
+    and coalesce(g.prediction_id, find_generation.prediction_id) = find_generation.prediction_id
+    and (w.capability_digest = decode(capability, 'hex') or (capability is null and g.prediction_id is not null))
+  for update of g;
+  return generation;
+end;
+$$;
+
+-- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
+-- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
+-- where there is no output. Answers {action, deletions}:
+--   unknown  no such generation; ignore it
+--   none     nothing to do but the deletions, if any
+--   store    stream the output to `artwork_path`, then complete_generation under `lease`
+create function backend.record_prediction_event(
+  event_id text,
+  generation_id uuid,
+  capability text,
+  prediction_id text,
+  status text,
+  reason text default null,
+  output_extension text default null,
+  model_version text default null,
+  predict_seconds numeric default null
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations := private.find_generation(
+    record_prediction_event.generation_id, capability, record_prediction_event.prediction_id);
+  ended text := private.ending(status, reason, output_extension);
+  action text := 'none';
+  work jsonb := '{}';
+begin
+  if generation.id is null then
+    return jsonb_build_object('action', 'unknown');
+  end if;
+
+  insert into private.webhook_events as e (id, generation_id, status)
+  select event_id, generation.id, left(record_prediction_event.status, 20) where event_id is not null
+  on conflict (id) do update set deliveries = e.deliveries + 1;
+  update private.generation_work as w set checked_at = now() where w.generation_id = generation.id;
+
+  if not private.is_terminal(generation.state) then
+    update public.generations as g
+    set prediction_id = record_prediction_event.prediction_id,
+      model_version = coalesce(left(record_prediction_event.model_version, 100), g.model_version),
+      predict_seconds = coalesce(record_prediction_event.predict_seconds, g.predict_seconds),
+      reason = ended,
+      state = case
+        when ended is not null then 'failed'
+        when status = 'succeeded' then 'storing'
+        when status = 'processing' and g.state in ('reserved', 'submitted') then 'processing'
+        when g.state = 'reserved' then 'submitted'
+        else g.state
+      end
+    where g.id = generation.id
+    returning * into generation;
+
+    if generation.state = 'storing' and status = 'succeeded' then
+      work := private.lease_storing(generation, output_extension);
+      action := case when work is null then 'none' else 'store' end;
+    end if;
+  end if;
+
+  return jsonb_build_object(
+    'action', action,
+    'generation', generation.id,
+    'deletions', backend.lease_deletions(generation_id => generation.id)
+  ) || coalesce(work, '{}');
+end;
+$$;
+
+-- The reason for which a prediction ends its generation in failure, or null if it does not. Nobody
+-- but us cancels: a prediction that Replicate calls canceled or aborted has met its deadline.
+create function private.ending(status text, reason text, output_extension text)
+returns text
+language sql
+immutable
+set search_path = ''
+return case status
+  when 'failed' then coalesce(reason, 'model_error')
+  when 'canceled' then 'expired'
+  when 'aborted' then 'expired'
+  when 'succeeded' then case when output_extension in ('jpg', 'png', 'webp') then null else 'output_invalid' end
+end;
+
+-- The right to store an output, for one worker at a time. The object is ordered deleted before it
+-- exists: only its completion takes the order back, so nothing half stored can stay.
+create function private.lease_storing(generation public.generations, extension text)
+returns jsonb
+language plpgsql
+set search_path = ''
+as $$
+declare
+  new_lease constant uuid := gen_random_uuid();
+  lease_end constant timestamptz := now() + interval '2 minutes';
+  artwork constant text := format('%s/%s.%s', generation.person_id, generation.id, extension);
+begin
+  update private.generation_work as w
+  set lease = new_lease, leased_until = lease_end
+  where w.generation_id = generation.id and (w.lease is null or w.leased_until <= now());
+  if not found then
+    return null;
+  end if;
+
+  insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
+  values ('artworks', artwork, 'superseded', generation.person_id, generation.id, lease_end + interval '1 minute')
+  on conflict (bucket, path) where verified_at is null
+  do update set due_at = excluded.due_at;
+  delete from private.deletion_leases as l
+  using public.deletions as d
+  where l.deletion_id = d.id and d.bucket = 'artworks' and d.path = artwork and d.verified_at is null;
+
+  return jsonb_build_object('lease', new_lease, 'artwork_path', artwork);
+end;
+$$;
+
+-- The artwork is stored. Answers {outcome, deletions}: completed; or superseded when the lease was
+-- lost or the generation is over, and then what was stored is among the deletions. Refuses (409) what
+-- Storage does not hold, whole: an upload may have been answered and lost.
+create function backend.complete_generation(
+  generation_id uuid,
+  lease uuid,
+  artwork_path text,
+  content_type text,
+  bytes bigint,
+  sha256 text
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  completed boolean;
+begin
+  -- The generation first, then the order: every other path locks in this sequence.
+  perform from public.generations as g where g.id = complete_generation.generation_id for update;
+  perform from private.generation_work as w
+  where w.generation_id = complete_generation.generation_id and w.lease = complete_generation.lease;
+  completed := found;
+
+  if completed and not exists (
+    select from storage.objects as o
+    where o.bucket_id = 'artworks' and o.name = complete_generation.artwork_path
+      and (o.metadata ->> 'size')::bigint = complete_generation.bytes
+  ) then
+    perform private.refuse(409, 'artwork_not_stored', 'The artwork is not in Storage.');
+  end if;
+  if completed then
+    -- A deletion that is under way cannot be taken back; then this attempt was too late.
+    delete from public.deletions as d
+    where d.bucket = 'artworks' and d.path = complete_generation.artwork_path and d.verified_at is null
+      and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
+    completed := found;
+  end if;
+
+  if completed then
+    update public.generations as g
+    set state = 'succeeded',
+      artwork_path = complete_generation.artwork_path,
+      artwork_content_type = content_type,
+      artwork_bytes = bytes,
+      artwork_sha256 = sha256
+    where g.id = complete_generation.generation_id;
+  else
+    perform private.discard_artwork(complete_generation.generation_id, complete_generation.artwork_path);
+  end if;
+
+  return jsonb_build_object(
+    'outcome', case when completed then 'completed' else 'superseded' end,
+    'deletions', backend.lease_deletions(generation_id => complete_generation.generation_id)
+  );
+end;
+$$;
+
+-- Makes the order that preceded the artwork due, unless another worker stores or has stored it.
+create function private.discard_artwork(generation uuid, path text)
+returns void
+language sql
+set search_path = ''
+begin atomic
+  update public.deletions as d
+  set due_at = now()
+  where d.bucket = 'artworks' and d.path = discard_artwork.path and d.verified_at is null
+    and not exists (select from private.deletion_leases as l where l.deletion_id = d.id)
+    and not exists (
+      select from public.generations as g
+      where g.id = generation and g.state in ('storing', 'succeeded')
+    );
+end;
+
+-- Gives a lease back after a failure that may pass, so that whoever comes next can begin at once.
+create function backend.release_lease(generation_id uuid, lease uuid)
+returns void
+language sql
+security definer
+set search_path = ''
+begin atomic
+  update private.generation_work as w
+  set lease = null, leased_until = null
+  where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
+end;
+
+-- Fails what no event can save any more, and answers [{generation, prediction_id}] to ask Replicate
+-- about: nothing was heard for `silence_seconds`, least recently checked first.
+create function backend.generations_to_settle(batch integer default 50, silence_seconds integer default 60)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  asked jsonb;
+begin
+  -- Replicate keeps a result for an hour; half of that after the deadline it is not coming.
+  update public.generations as g
+  set state = 'failed', reason = case when g.prediction_id is null then 'lost' else 'expired' end
+  where g.id in (
+    select o.id from public.generations as o
+    where o.state in ('reserved', 'submitted', 'processing', 'storing')
+      and o.deadline_at < now() - case when o.prediction_id is null
+        then interval '0' else interval '30 minutes' end
+    order by o.deadline_at
+    limit batch
+    for update skip locked
+  );
+
+  with silent as (
+    select w.generation_id
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where g.state in ('submitted', 'processing', 'storing')
+      and g.prediction_id is not null
+      and w.checked_at < now() - make_interval(secs => silence_seconds)
+      and (w.lease is null or w.leased_until <= now())
+    order by w.checked_at
+    limit batch
+    for update of w skip locked
+  ),
+  checked as (
+    update private.generation_work as w
+    set checked_at = now()
+    from silent
+    where w.generation_id = silent.generation_id
+    returning w.generation_id
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('generation', g.id, 'prediction_id', g.prediction_id)), '[]')
+  into asked
+  from checked
+  join public.generations as g on g.id = checked.generation_id;
+  return asked;
+end;
+$$;
+
+comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation and records what was measured of the photo (C2).';
+comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
+comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
+comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
+comment on function backend.release_lease is 'Gives back the right to store an output.';
+comment on function backend.generations_to_settle is 'Fails generations past saving; answers those to ask Replicate about.';
+
+grant execute on function
+  backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
+  backend.complete_generation, backend.release_lease, backend.generations_to_settle
+to service_role;
+-- Buckets and who may do what in them. Both are private (R6, R8); service_role passes by.
+
+insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
+  ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
+  ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']);
+
+-- The name must be a UUID: a file's own name may say who is in the picture (R5).
+create policy "People upload photos into their own folder, under a random name"
+on storage.objects
+for insert
+to authenticated
+with check (
+  bucket_id = 'inputs'
+  and (storage.foldername(name))[1] = (select auth.uid())::text
+  and name ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$'
+);
+
+create policy "People see their own photos while they last"
+on storage.objects
+for select
+to authenticated
+using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select auth.uid())::text);
+
+create policy "People take back their own photos"
+on storage.objects
+for delete
+to authenticated
+using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select auth.uid())::text);
+
+-- Written by the functions alone; deleted with its generation, never from under it.
+create policy "People see their own artworks"
+on storage.objects
+for select
+to authenticated
+using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select auth.uid())::text);

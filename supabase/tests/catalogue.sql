@@ -1,0 +1,82 @@
+begin;
+set local search_path = public, extensions;
+select plan(9);
+
+select is_empty(
+  $$select format('%I.%I', n.nspname, c.relname) from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'backend', 'private') and c.relkind in ('r', 'p') and not c.relrowsecurity$$,
+  'every table has row-level security'
+);
+
+select is_empty(
+  $$select format('%I.%I', n.nspname, c.relname) from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname = 'public' and c.relkind in ('r', 'p', 'v')
+      and not has_table_privilege('service_role', c.oid, 'select')$$,
+  'every exposed table is granted to service_role, which hosted no longer does by itself'
+);
+
+select is_empty(
+  $$select format('%I.%I', n.nspname, c.relname) from pg_class as c
+    join pg_namespace as n on n.oid = c.relnamespace
+    cross join unnest(array['anon', 'authenticated', 'service_role']) as role
+    where n.nspname in ('public', 'private') and c.relkind in ('r', 'p')
+      and (has_table_privilege(role, c.oid, 'insert, delete, truncate, references, trigger')
+        or (n.nspname = 'private' and has_table_privilege(role, c.oid, 'select'))
+        or has_table_privilege(role, c.oid, 'update'))$$,
+  'no role of the API writes to a table as a whole, or reads a private one'
+);
+
+select set_eq(
+  $$select c.relname || '.' || a.attname from pg_attribute as a
+    join pg_class as c on c.oid = a.attrelid
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0
+      and has_column_privilege('authenticated', c.oid, a.attnum, 'update')$$,
+  array['profiles.username', 'profiles.default_style', 'profiles.default_settings'],
+  'people write to their preferences and to nothing else'
+);
+
+select is_empty(
+  $$select p.oid::regprocedure::text from pg_proc as p
+    where p.pronamespace in ('public'::regnamespace, 'backend'::regnamespace, 'private'::regnamespace)
+      and not coalesce(p.proconfig @> array['search_path=""'], false)$$,
+  'every function has an empty search path'
+);
+
+select is_empty(
+  $$select p.oid::regprocedure::text from pg_proc as p
+    where p.pronamespace = 'public'::regnamespace and p.prosecdef$$,
+  'no function that the API exposes to people runs with its owner''s rights'
+);
+
+select is_empty(
+  $$select p.oid::regprocedure::text from pg_proc as p
+    cross join unnest(array['anon', 'authenticated']) as role
+    where (p.pronamespace = 'backend'::regnamespace and has_function_privilege(role, p.oid, 'execute'))
+      or (role = 'anon' and p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
+        and has_function_privilege(role, p.oid, 'execute'))$$,
+  'people cannot call the backend, and nobody who is not signed in can call anything'
+);
+
+select is_empty(
+  $$select c.conrelid::regclass || ': ' || c.conname from pg_constraint as c
+    where c.contype = 'f' and c.connamespace in ('public'::regnamespace, 'private'::regnamespace)
+      and not exists (
+        select from pg_index as i
+        where i.indrelid = c.conrelid and i.indisvalid
+          and (i.indkey::smallint[])[0:cardinality(c.conkey) - 1] @> c.conkey
+      )$$,
+  'every foreign key has an index'
+);
+
+select is_empty(
+  $$select c.conrelid::regclass || ': ' || c.conname from pg_constraint as c
+    where c.connamespace in ('public'::regnamespace, 'private'::regnamespace)
+      and c.conrelid <> 0 and c.contype in ('c', 'f', 'u')
+      and c.conname ~ '(_check[0-9]*|_fkey[0-9]*|_key[0-9]*)$'$$,
+  'every constraint was given a name'
+);
+
+select * from finish();
+rollback;

@@ -1,0 +1,81 @@
+begin;
+set local search_path = public, extensions;
+select plan(15);
+
+create temporary table purse as
+select id from wallets where person_id = 'a11ce000-0000-4000-8000-000000000001';
+
+select results_eq(
+  $$select w.balance, sum(e.amount)::integer from wallets as w
+    join credit_entries as e on e.wallet_id = w.id where w.id = (select id from purse) group by w.id$$,
+  $$values (5, 5)$$,
+  'a new account has its welcome credits, in the wallet and in the ledger'
+);
+
+select lives_ok(
+  $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'purchase', 10, 'pack' from purse$$,
+  'an entry is added'
+);
+select results_eq(
+  $$select balance from wallets where id = (select id from purse)$$, $$values (15)$$,
+  'the wallet follows the ledger'
+);
+
+select throws_ok(
+  $$update credit_entries set amount = 1000 where wallet_id = (select id from purse)$$,
+  '42501', null, 'an entry is never changed'
+);
+select throws_ok(
+  $$delete from credit_entries where wallet_id = (select id from purse)$$,
+  '42501', null, 'an entry is never deleted'
+);
+select throws_ok($$truncate credit_entries$$, '42501', null, 'the ledger is never emptied');
+
+select throws_ok(
+  $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'grant', -1, 'x' from purse$$,
+  '23514', null, 'the sign of an entry fits its kind'
+);
+select throws_ok(
+  $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'adjustment', -100, 'x' from purse$$,
+  '23514', null, 'a balance never falls below zero'
+);
+
+select lives_ok(
+  $$insert into credit_holds (wallet_id, generation_id, amount)
+    select id, '00000000-0000-4000-8000-000000000001', 4 from purse$$,
+  'credits are held'
+);
+select throws_ok(
+  $$insert into credit_holds (wallet_id, generation_id, amount)
+    select id, '00000000-0000-4000-8000-000000000002', 12 from purse$$,
+  '23514', null, 'no more is held than there is'
+);
+select throws_ok(
+  $$insert into credit_holds (wallet_id, generation_id, amount)
+    select id, '00000000-0000-4000-8000-000000000001', 1 from purse$$,
+  '23505', null, 'a generation has one hold'
+);
+
+update credit_holds set state = 'captured', settled_at = now()
+where generation_id = '00000000-0000-4000-8000-000000000001';
+select results_eq(
+  $$select balance, held from wallets where id = (select id from purse)$$, $$values (11, 0)$$,
+  'a captured hold is paid, once'
+);
+select throws_ok(
+  $$update credit_holds set state = 'released' where generation_id = '00000000-0000-4000-8000-000000000001'$$,
+  '42501', null, 'a settled hold is never settled again'
+);
+select throws_ok(
+  $$delete from credit_holds where generation_id = '00000000-0000-4000-8000-000000000001'$$,
+  '42501', null, 'a hold is never deleted'
+);
+
+set local role service_role;
+select throws_ok(
+  $$insert into credit_entries (wallet_id, kind, amount, reason) values (gen_random_uuid(), 'grant', 1, 'x')$$,
+  '42501', null, 'not even the service writes to the ledger by itself'
+);
+
+select * from finish();
+rollback;
