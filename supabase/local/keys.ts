@@ -1,0 +1,34 @@
+// Keys of this project alone, made when its state is made and never committed.
+
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+
+export interface Keys {
+  publishable: string;
+  secret: string;
+  jwt: string;
+  databasePassword: string;
+  adminPassword: string;
+  replicateToken: string;
+  webhookSecret: string;
+  operatorSecret: string;
+}
+
+export function loadKeys(state: string): Keys {
+  const path = join(state, "keys.json");
+  if (existsSync(path)) return JSON.parse(readFileSync(path, "utf8"));
+  const random = (bytes = 24) => randomBytes(bytes).toString("base64url");
+  const keys: Keys = {
+    publishable: `sb_publishable_${random()}`,
+    secret: `sb_secret_${random()}`,
+    jwt: random(48),
+    databasePassword: random(),
+    adminPassword: random(),
+    replicateToken: `r8_${random()}`,
+    webhookSecret: `whsec_${randomBytes(32).toString("base64")}`,
+    operatorSecret: random(),
+  };
+  writeFileSync(path, JSON.stringify(keys, null, 2), { mode: 0o600 });
+  return keys;
+}

@@ -1,0 +1,76 @@
+// Processes of the stack: each with its log, each ended with the stack, none left behind.
+
+import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+
+export interface Service {
+  name: string;
+  process: ChildProcess;
+  /** Resolves when it has ended, with what to say about that. */
+  ended: Promise<string>;
+}
+
+export interface Start {
+  name: string;
+  command: string;
+  args: string[];
+  log: string;
+  env?: Record<string, string>;
+  options?: SpawnOptions;
+}
+
+/** Its standard input stays open as long as the stack lives; a service ends when that closes. */
+export function startService({ name, command, args, log, env, options }: Start): Service {
+  const output = openSync(log, "a", 0o600);
+  const child = spawn(command, args, {
+    stdio: ["pipe", output, output],
+    env: { ...process.env, EXIT_WITH_STDIN: "1", ...env },
+    // A group of its own: Ctrl-C reaches the stack alone, which then ends each in order.
+    detached: true,
+    ...options,
+  });
+  closeSync(output);
+  const ended = new Promise<string>((resolve) => {
+    child.once("error", (error) => resolve(`${name} did not start: ${error.message}`));
+    child.once("exit", (code, signal) => {
+      resolve(`${name} ended by itself (${signal ?? code}). The end of its log:\n${tail(log)}`);
+    });
+  });
+  return { name, process: child, ended };
+}
+
+export async function stopService(
+  service: Service,
+  signal: NodeJS.Signals = "SIGTERM",
+  patienceMs = 10_000,
+): Promise<void> {
+  if (service.process.exitCode !== null || service.process.signalCode !== null) return;
+  service.process.kill(signal);
+  const timer = setTimeout(() => service.process.kill("SIGKILL"), patienceMs);
+  await service.ended;
+  clearTimeout(timer);
+}
+
+export function tail(log: string, lines = 15): string {
+  return readFileSync(log, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
+}
+
+/** Waits until `ready` says so; gives up when the service ends first or takes too long. */
+export async function untilReady(
+  service: Service,
+  ready: () => Promise<boolean>,
+  log: string,
+  patienceMs = 30_000,
+): Promise<void> {
+  const deadline = Date.now() + patienceMs;
+  const ended = service.ended.then((what) => {
+    throw new Error(what);
+  });
+  while (!(await Promise.race([ready().catch(() => false), ended]))) {
+    if (Date.now() > deadline) {
+      throw new Error(`${service.name} is not ready. The end of its log:\n${tail(log)}`);
+    }
+    await Bun.sleep(50);
+  }
+  ended.catch(() => {});
+}
