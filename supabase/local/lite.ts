@@ -29,6 +29,8 @@ export function createLite(port: number, keys: Keys, objects: string, site: stri
     url: `postgresql://${username}:${password}@${host}:${port}/${database}`,
     postgresOptions: { max: 10, onnotice: () => {}, types: { json: asJson(114), jsonb: asJson(3802) } },
   } as Parameters<typeof createPostgresConnection>[0]);
+  // Lite would grant everything on every table to the API's roles; hosted grants nothing by itself.
+  Object.assign(connection, { rlsState: "active" });
   const app = new App({
     connection,
     api: { enabled: true, schemas: ["public", "backend"], extra_search_path: ["extensions"] },

@@ -1,5 +1,5 @@
 begin;
-set local search_path = public, extensions;
+set local search_path = public, tap;
 select plan(15);
 
 create temporary table purse as

@@ -1,6 +1,6 @@
 -- Alice has things; Bob, signed in, tries to reach them; nobody at all tries, too.
 begin;
-set local search_path = public, extensions;
+set local search_path = public, tap;
 select plan(32);
 
 insert into storage.objects (bucket_id, name) values

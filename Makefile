@@ -1,0 +1,88 @@
+# `make` lists the targets. Everything fetched is fetched by package name: cargo, npm, pip.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+LOCAL := supabase/local
+TOOLS := .local/tools
+MIGRATION := supabase/migrations/20261123000000_first_generation.sql
+STACK := $(LOCAL)/node_modules/.bin/bun $(LOCAL)/stack.ts
+NODE := node --import tsx
+SOURCES := $(addprefix sql/,$(shell cat sql/order.txt))
+
+say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: install build ## A photo becomes an artwork: STYLE=neon-night PHOTO=path/to.jpg
+	$(call say,Demo)
+	@STYLE="$(STYLE)" PHOTO="$(PHOTO)" SANDBOX_RUN_MS=2500 \
+	  $(STACK) --state .local/demo/stack --fresh -- sh -c 'cd tests && exec $(NODE) demo/demo.ts'
+
+.PHONY: run
+run: install build ## Keep everything up; Ctrl-C ends it
+	@$(STACK) --state .local/run
+
+.PHONY: test
+test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks
+	$(call say,Unit tests)
+	cargo test --workspace --locked --quiet
+	$(call say,Tests on the stack)
+	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
+	  $(STACK) --state .local/test --fresh -- tests/all.sh
+	@$(MAKE) --no-print-directory check
+
+.PHONY: check
+check: install ## Format, lints, audit, schema equality, advisors, documents
+	$(call say,Format and lints)
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@cd $(LOCAL) && node_modules/.bin/tsc --noEmit
+	@cd tests && node_modules/.bin/tsc --noEmit
+	$(call say,Documents)
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked --quiet
+	@cd tests && $(NODE) check/documents.ts
+	$(call say,Dependencies)
+	@cd tests && $(NODE) check/audit.ts
+	$(call say,Database)
+	@cmp --silent <(cat $(SOURCES)) $(MIGRATION) || echo "  (the first migration and sql/ differ in text; their schemas are compared next)"
+	@$(STACK) --state .local/check --fresh --quiet --without functions,replicate -- \
+	  sh -c 'cd tests && $(NODE) check/schema-equality.ts && $(NODE) check/advisors.ts'
+
+.PHONY: build
+build: ## Compile the functions and the sandbox
+	$(call say,Compiling (the first time takes a few minutes))
+	cargo build --workspace --locked
+
+.PHONY: install
+install: $(LOCAL)/node_modules/.installed tests/node_modules/.installed ## Fetch the npm packages
+
+# Bun's own install script puts its binary in place; some versions of npm run no scripts.
+$(LOCAL)/node_modules/.installed: $(LOCAL)/package.json $(LOCAL)/package-lock.json
+	$(call say,Fetching the embedded stack (PostgreSQL; the Data API; Bun))
+	npm ci --prefix $(LOCAL) --no-audit --no-fund --loglevel=error
+	cd $(LOCAL)/node_modules/bun && node install.js
+	@touch $@
+
+tests/node_modules/.installed: tests/package.json tests/package-lock.json
+	$(call say,Fetching the Supabase client and the other clients)
+	npm ci --prefix tests --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(TOOLS)/.installed:
+	$(call say,Fetching the Lambda emulator)
+	python3 -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet --no-deps cargo-lambda==1.9.2
+	@touch $@
+
+.PHONY: migration
+migration: ## Make the first migration anew from sql/ (while nothing is deployed)
+	cat $(SOURCES) > $(MIGRATION)
+
+.PHONY: clean
+clean: ## Remove what was built, fetched and stored
+	rm -rf target .local $(LOCAL)/node_modules tests/node_modules supabase/.temp

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Every suite that runs on the stack; called within it, with its environment.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+suite() {
+  printf '\n\033[1m%s\033[0m\n' "$1"
+  shift
+  node --import tsx --test --test-concurrency=1 "$@"
+}
+
+suite "What hosted answers" stack/*.test.ts
+suite "Replicate's official clients" replicate/*.test.ts
+suite "Journeys" journeys/*.test.ts
+suite "Lambda" lambda/*.test.ts
+
+# Last, so that whatever requests may have changed of grants and policies shows.
+printf '\n\033[1mDatabase\033[0m\n'
+node --import tsx database/run.ts

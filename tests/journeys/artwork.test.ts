@@ -1,0 +1,139 @@
+// The whole path: a photo becomes an artwork, and the photo is gone.
+
+import assert from "node:assert/strict";
+import { createHash, randomUUID } from "node:crypto";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import sharp from "sharp";
+import { Person } from "./person.ts";
+import { mountains, small } from "./photos.ts";
+import { cleanUp, database } from "./stack.ts";
+
+after(() => database.end());
+
+test("a photo becomes an artwork in a private gallery, and the photo is deleted", async () => {
+  const alice = await Person.signUp("alice");
+  const input = await alice.upload(mountains);
+  const response = await alice.submit({ style: "oil-painting", input_path: input, prompt: "at dawn" });
+  assert.equal(response.status, 201);
+  const submitted = (await response.json()) as { id: string; state: string; credits: number };
+  assert.equal(response.headers.get("location"), `/generations/${submitted.id}`);
+  // An event may already have overtaken the answer.
+  assert.ok(["submitted", "processing"].includes(submitted.state), submitted.state);
+  assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
+
+  const generation = await alice.ended(submitted.id);
+  assert.equal(generation.state, "succeeded");
+  assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
+  assert.match(generation.prompt as string, /oil painting.* at dawn$/);
+
+  // C2: measured from the bytes.
+  const { input_format, input_width, input_height, input_bytes } = generation;
+  assert.deepEqual([input_format, input_width, input_height, input_bytes], ["jpeg", 1024, 484, mountains.length]);
+
+  // U4: the artwork, at full resolution, is what was recorded.
+  const { data: artwork } = await alice.client.storage.from("artworks").download(generation.artwork_path!);
+  const bytes = Buffer.from(await artwork!.arrayBuffer());
+  assert.equal(createHash("sha256").update(bytes).digest("hex"), generation.artwork_sha256);
+  const { width, height, format } = await sharp(bytes).metadata();
+  assert.equal(format, "png");
+  assert.ok(width * height > 900_000, `${width} × ${height}`);
+
+  // R2: the photo is gone from the listing, from the address, and from the disk.
+  await alice.forgotten();
+  const [deletion] = await alice.deletions();
+  assert.deepEqual([deletion.bucket, deletion.path, deletion.reason], ["inputs", input, "succeeded"]);
+  assert.deepEqual((await alice.client.storage.from("inputs").list(alice.id)).data, []);
+  assert.ok((await alice.client.storage.from("inputs").download(input)).error);
+  assert.equal(existsSync(join(process.env.STACK_STATE!, "storage", "inputs", input)), false);
+});
+
+test("each step is logged with its time, for the person to see", async () => {
+  const alice = await Person.signUp("alice");
+  const generation = await alice.ended((await alice.generate(await small)).id);
+  const { data } = await alice.client.from("processing_log").select("state, at").order("id");
+  const states = data!.map(({ state }) => state);
+  // An event may overtake the answer to the submission, and then that step has no line of its own.
+  const way = ["reserved", "submitted", "processing", "storing", "succeeded"];
+  assert.deepEqual(states, way.filter((state) => state !== "submitted" || states.includes(state)));
+  const steps = ["reserved_at", "submitted_at", "processing_at", "storing_at", "finished_at"];
+  const times = steps.map((step) => Date.parse(generation[step] as string));
+  assert.deepEqual(times, [...times].sort((a, b) => a - b));
+  assert.ok(generation.model_version && Number(generation.predict_seconds) > 0);
+});
+
+test("every model makes an artwork of the format asked for", async () => {
+  for (const [model, output_format, price] of [
+    ["kontext-pro", "jpg", 1],
+    ["kontext-max", "png", 2],
+    ["kontext-dev", "webp", 1],
+  ] as const) {
+    const alice = await Person.signUp("alice");
+    const generation = await alice.generate(await small, { model, settings: { output_format, seed: 7 } });
+    const { state, artwork_path } = await alice.ended(generation.id);
+    assert.equal(state, "succeeded", model);
+    assert.ok(artwork_path!.endsWith(`.${output_format}`), artwork_path!);
+    assert.equal((await alice.wallet()).balance, 5 - price);
+  }
+});
+
+test("the same key and body give the same generation, another body is refused", async () => {
+  const alice = await Person.signUp("alice");
+  const key = randomUUID();
+  const body = { style: "mosaic", input_path: await alice.upload(await small) };
+  const [first, second] = await Promise.all([alice.submit(body, key), alice.submit(body, key)]);
+  assert.deepEqual([first.status, second.status].sort(), [200, 201]);
+  const ids = [((await first.json()) as { id: string }).id, ((await second.json()) as { id: string }).id];
+  assert.equal(ids[0], ids[1]);
+  await alice.ended(ids[0]);
+
+  const again = await alice.submit(body, key);
+  assert.equal(again.status, 200);
+  assert.equal(((await again.json()) as { state: string }).state, "succeeded");
+  assert.equal((await alice.wallet()).balance, 4);
+
+  const other = await alice.submit({ ...body, style: "pop-art" }, key);
+  assert.equal(other.status, 409);
+  assert.equal(((await other.json()) as { code: string }).code, "idempotency_key_reused");
+});
+
+test("a cancelled generation gives its credits back, stops the model and loses its photo", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(mountains);
+  const response = await alice.call("POST", `/generations/${id}/cancel`);
+  assert.equal(response.status, 200);
+  assert.equal(((await response.json()) as { state: string }).state, "canceled");
+  assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
+  await alice.forgotten();
+  const { prediction_id } = (await alice.generation(id))!;
+  const asked = await fetch(`${process.env.REPLICATE_BASE_URL}/predictions/${prediction_id}`, {
+    headers: { authorization: `Bearer ${process.env.REPLICATE_API_TOKEN}` },
+  });
+  assert.equal(((await asked.json()) as { status: string }).status, "canceled");
+});
+
+test("a deleted generation is gone at once, its artwork with it; the books stay", async () => {
+  const alice = await Person.signUp("alice");
+  const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
+  assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
+  assert.equal(await alice.generation(id), undefined);
+  assert.ok((await alice.client.storage.from("artworks").download(artwork_path!)).error);
+  assert.equal(existsSync(join(process.env.STACK_STATE!, "storage", "artworks", artwork_path!)), false);
+  await alice.forgotten();
+  const { data } = await alice.client.from("credit_entries").select("kind, amount").order("id");
+  assert.deepEqual(data, [{ kind: "grant", amount: 5 }, { kind: "capture", amount: -1 }]);
+  assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 404);
+});
+
+test("a photo that was never submitted is swept when its time is up (R1)", async () => {
+  const alice = await Person.signUp("alice");
+  const [old, young] = [await alice.upload(await small), await alice.upload(await small)];
+  await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${old}`;
+  await cleanUp();
+  const { data } = await alice.client.storage.from("inputs").list(alice.id);
+  assert.deepEqual(data!.map(({ name }) => `${alice.id}/${name}`), [young]);
+  const [deletion] = await alice.deletions();
+  assert.deepEqual([deletion.path, deletion.reason], [old, "limit_reached"]);
+  assert.ok(deletion.verified_at);
+});

@@ -1,0 +1,41 @@
+// The stack's other doors: the operator's, the sandbox's and, to look behind, the database's.
+
+import postgres from "postgres";
+
+/** As superuser, to look at what no API shows. */
+export const database = postgres(process.env.DATABASE_ADMIN_URL!, { onnotice: () => {}, max: 2 });
+
+/** A pass of cleanup, now. */
+export async function cleanUp(): Promise<Record<string, number | boolean>> {
+  const response = await fetch(`${process.env.FUNCTIONS_URL}/cleanup`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` },
+  });
+  if (!response.ok) throw new Error(await response.text());
+  return (await response.json()) as Record<string, number | boolean>;
+}
+
+/** Arms faults of the sandbox for what comes next. */
+export async function arm(...next: { fault: string; count?: number; value?: number }[]): Promise<void> {
+  await control("POST", "/faults", { next });
+}
+
+export async function disarm(): Promise<void> {
+  await control("DELETE", "/faults");
+}
+
+/** What the sandbox received of the input of a prediction. */
+export async function received(prediction: string): Promise<Record<string, unknown> | undefined> {
+  const inputs = (await (await control("GET", "/inputs")).json()) as Record<string, unknown>[];
+  return inputs.find((input) => input.prediction === prediction);
+}
+
+async function control(method: string, path: string, body?: unknown): Promise<Response> {
+  const response = await fetch(`${process.env.SANDBOX_CONTROL_URL}${path}`, {
+    method,
+    headers: { "content-type": "application/json" },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status}`);
+  return response;
+}

@@ -1,0 +1,115 @@
+// Alice has a photo, an artwork and a history. Bob is signed in and knows every id of hers.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, test } from "node:test";
+import { type Generation, Person } from "./person.ts";
+import { small } from "./photos.ts";
+import { database } from "./stack.ts";
+
+let alice: Person;
+let bob: Person;
+let photo: string;
+let generation: Generation;
+let untouched: string;
+
+before(async () => {
+  [alice, bob] = await Promise.all([Person.signUp("alice"), Person.signUp("bob")]);
+  generation = await alice.ended((await alice.generate(await small)).id);
+  photo = await alice.upload(await small);
+  untouched = await everythingOfAlice();
+});
+after(() => database.end());
+
+/** All that is hers, to see that it stays as it is. */
+async function everythingOfAlice(): Promise<string> {
+  const rows = await database`select
+    (select jsonb_agg(to_jsonb(g)) from public.generations g where person_id = ${alice.id}) as generations,
+    (select to_jsonb(p) from public.profiles p where id = ${alice.id}) as profile,
+    (select to_jsonb(w) from public.wallets w where person_id = ${alice.id}) as wallet,
+    (select jsonb_agg(jsonb_build_array(o.bucket_id, o.name, o.version, o.metadata) order by o.name)
+      from storage.objects o where o.name like ${`${alice.id}/%`}) as objects`;
+  return JSON.stringify(rows);
+}
+
+type Attempt = () => PromiseLike<unknown>;
+const inputs = () => bob.client.storage.from("inputs");
+const artworks = () => bob.client.storage.from("artworks");
+const own = (table: string, column: string) => bob.client.from(table).select().eq(column, alice.id);
+
+/** One row a verb: what Bob tries, and how he fails. */
+const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 404][] = [
+  ["read her profile", () => own("profiles", "id"), "nothing"],
+  ["read her wallet", () => own("wallets", "person_id"), "nothing"],
+  ["read her generations", () => own("generations", "person_id"), "nothing"],
+  ["read her generation by its id", () => bob.client.from("generations").select().eq("id", generation.id), "nothing"],
+  ["read her processing log", () => own("processing_log", "person_id"), "nothing"],
+  ["read her deletions", () => own("deletions", "person_id"), "nothing"],
+  ["read her ledger", () => bob.client.from("credit_entries").select("*, wallets!inner(person_id)").eq("wallets.person_id", alice.id), "nothing"],
+  ["read her holds", () => bob.client.from("credit_holds").select().eq("generation_id", generation.id), "nothing"],
+  ["change her profile", () => bob.client.from("profiles").update({ username: "mine_now" }).eq("id", alice.id).select(), "nothing"],
+  ["change her generation", () => bob.client.from("generations").update({ state: "failed" }).eq("id", generation.id).select(), "error"],
+  ["delete her generation's row", () => bob.client.from("generations").delete().eq("id", generation.id).select(), "error"],
+  ["insert a generation for her", () => bob.client.from("generations").insert({ person_id: alice.id }), "error"],
+  ["give himself credits", () => bob.client.from("credit_entries").insert({ kind: "grant", amount: 100 }), "error"],
+  ["fill his wallet", () => bob.client.from("wallets").update({ balance: 100 }).eq("person_id", bob.id), "error"],
+  ["call the backend", () => bob.client.schema("backend").rpc("lease_deletions"), "error"],
+  ["cancel through the database", () => bob.client.rpc("cancel_generation", { generation_id: generation.id }), "error"],
+  ["delete through the database", () => bob.client.rpc("delete_generation", { generation_id: generation.id }), "error"],
+  ["list her photos", () => inputs().list(alice.id), "nothing"],
+  ["list her artworks", () => artworks().list(alice.id), "nothing"],
+  ["list all folders", () => artworks().list(), "nothing"],
+  ["download her photo", () => inputs().download(photo), "error"],
+  ["download her artwork", () => artworks().download(generation.artwork_path!), "error"],
+  ["ask about her artwork", () => artworks().info(generation.artwork_path!), "error"],
+  ["sign her photo", () => inputs().createSignedUrl(photo, 60), "error"],
+  ["sign her artwork", () => artworks().createSignedUrl(generation.artwork_path!, 60), "error"],
+  ["upload into her folder", async () => inputs().upload(`${alice.id}/${randomUUID()}.jpg`, await small, { contentType: "image/jpeg" }), "error"],
+  ["overwrite her photo", async () => inputs().upload(photo, await small, { contentType: "image/jpeg", upsert: true }), "error"],
+  ["update her artwork", async () => artworks().update(generation.artwork_path!, await small, { contentType: "image/png" }), "error"],
+  ["sign an upload into her folder", () => inputs().createSignedUploadUrl(`${alice.id}/${randomUUID()}.jpg`), "error"],
+  ["move her artwork to himself", () => artworks().move(generation.artwork_path!, `${bob.id}/${randomUUID()}.png`), "error"],
+  ["copy her artwork to himself", () => artworks().copy(generation.artwork_path!, `${bob.id}/${randomUUID()}.png`), "error"],
+  ["remove her photo", () => inputs().remove([photo]), "nothing"],
+  ["remove her artwork", () => artworks().remove([generation.artwork_path!]), "nothing"],
+  ["submit her photo", () => bob.submit({ style: "mosaic", input_path: photo }), 404],
+  ["cancel her generation", () => bob.call("POST", `/generations/${generation.id}/cancel`), 404],
+  ["delete her generation", () => bob.call("DELETE", `/generations/${generation.id}`), 404],
+];
+
+for (const [verb, attempt, failure] of attempts) {
+  test(`bob cannot ${verb}`, async () => {
+    const answer = await attempt();
+    if (failure === 404) {
+      assert.equal((answer as Response).status, 404);
+    } else {
+      const { data, error } = answer as { data: unknown; error: unknown };
+      if (failure === "error") assert.ok(error, JSON.stringify(data));
+      else assert.deepEqual([data, error], [[], null]);
+    }
+    assert.equal(await everythingOfAlice(), untouched);
+  });
+}
+
+test("bob's answers are the same for what is hers and for what is not there", async () => {
+  const answers = async (path: string, id: string) => {
+    const calls = [
+      await bob.submit({ style: "mosaic", input_path: path }),
+      await bob.call("POST", `/generations/${id}/cancel`),
+      await bob.call("DELETE", `/generations/${id}`),
+    ];
+    const bodies = await Promise.all(calls.map((call) => call.json() as Promise<Record<string, unknown>>));
+    const storage = await inputs().download(path);
+    return [...bodies.map(({ request_id, ...rest }) => rest), String(storage.error)];
+  };
+  const hers = await answers(photo, generation.id);
+  const nobodys = await answers(`${randomUUID()}/${randomUUID()}.jpg`, randomUUID());
+  assert.deepEqual(hers, nobodys);
+});
+
+test("alice herself can do what bob cannot", async () => {
+  assert.ok((await alice.client.storage.from("artworks").download(generation.artwork_path!)).data);
+  const { data } = await alice.client.storage.from("artworks").createSignedUrl(generation.artwork_path!, 60);
+  assert.equal((await fetch(data!.signedUrl)).status, 200);
+  assert.deepEqual((await alice.client.storage.from("inputs").remove([photo])).data!.length, 1);
+});
