@@ -1300,6 +1300,11 @@ begin
   returning * into generation;
   failed := found;
 
+  if failed and lease is not null then
+    -- Whoever held the lease has stopped storing: what came of it can go now.
+    update public.deletions as d set due_at = now()
+    where d.bucket = 'artworks' and d.generation_id = generation.id and d.verified_at is null;
+  end if;
   if not failed then
     select * into generation from public.generations as g where g.id = generation_id;
   end if;

@@ -89,10 +89,7 @@ async fn settle_one(app: &App, generation: Uuid, prediction_id: &str) -> Result<
         Some(prediction) => {
             app.follow_prediction(Heard::Asked, generation, &prediction).await?;
         }
-        None => {
-            let arguments = json!({ "generation_id": generation, "reason": "lost" });
-            app.ask::<Value>("fail_generation", arguments).await?;
-        }
+        None => app.fail_generation(generation, "lost").await?,
     }
     Ok(())
 }

@@ -116,6 +116,18 @@ impl App {
         }
     }
 
+    /// Ends a generation for one of the reasons of `public.failure_reasons`: its credits go back, its
+    /// photo is deleted.
+    ///
+    /// # Errors
+    /// Where the database is not reached.
+    pub async fn fail_generation(&self, generation: Uuid, reason: &str) -> Result<(), Error> {
+        let arguments = json!({ "generation_id": generation, "reason": reason });
+        let ended: Ended = self.ask("fail_generation", arguments).await?;
+        self.execute_deletions_now(ended.deletions).await;
+        Ok(())
+    }
+
     async fn conclude(
         &self,
         generation: Uuid,

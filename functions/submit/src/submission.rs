@@ -3,7 +3,6 @@
 use axum::http::HeaderMap;
 use opusflair::caller::Caller;
 use opusflair::database::Again;
-use opusflair::deletion::Deletion;
 use opusflair::photo::Photo;
 use opusflair::prediction::capability_digest;
 use opusflair::replicate::{Creation, NewPrediction, Prediction};
@@ -51,11 +50,6 @@ struct Submission {
     prompt: String,
     settings: Map<String, Value>,
     deadline_seconds: u32,
-}
-
-#[derive(Deserialize)]
-struct Failed {
-    deletions: Vec<Deletion>,
 }
 
 #[derive(Deserialize)]
@@ -119,7 +113,10 @@ pub(crate) async fn submit(
         Ok(Some((prediction, photo))) => attach(app, id, &prediction, &photo).await?,
         Ok(None) => begun.generation,
         Err(Aborted { reason, error }) => {
-            fail(app, id, reason).await;
+            // If even this fails, its credits go back at its deadline.
+            if let Err(error) = app.fail_generation(id, reason).await {
+                tracing::error!(generation = %id, %error, "a generation was left to expire");
+            }
             return Err(error);
         }
     };
@@ -238,13 +235,4 @@ async fn attach(
     attached
         .generation
         .ok_or_else(|| Error::invalid("generation", "was deleted while it was being submitted."))
-}
-
-async fn fail(app: &App, id: Uuid, reason: &str) {
-    let arguments = json!({ "generation_id": id, "reason": reason });
-    match app.ask::<Failed>("fail_generation", arguments).await {
-        Ok(failed) => app.execute_deletions_now(failed.deletions).await,
-        // Its credits go back at its deadline.
-        Err(error) => tracing::error!(generation = %id, %error, "a generation was left to expire"),
-    }
 }
