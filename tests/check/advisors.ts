@@ -1,0 +1,56 @@
+// The Supabase advisors, on the running database: nothing they warn of may stand (S4).
+
+import { execFileSync } from "node:child_process";
+import { join, resolve } from "node:path";
+import postgres from "postgres";
+
+const root = resolve(import.meta.dirname, "..", "..");
+const cli = join(root, "supabase/local/node_modules/.bin/supabase");
+const sql = postgres(process.env.DATABASE_URL!, { max: 1, onnotice: () => {} });
+
+interface Finding {
+  name: string;
+  level: string;
+  title?: string;
+  detail: string;
+}
+
+/** What is reported and may stand, by its lint and what it is about, with the reason. */
+const accepted: [lint: string, about: RegExp, reason: string][] = [
+  ["rls_enabled_no_policy", /`private\./, "no role of the API reaches the schema; without a policy nobody would even so"],
+  ["unused_index", /./, "the database has just been made, so no index has been used"],
+];
+
+function advise(): Finding[] {
+  const remote = `--remote=${process.env.DATABASE_URL}?sslmode=disable`;
+  const args = ["db", "advisors", "--workdir", root, remote, "--level", "info", "--output-format", "json"];
+  const output = execFileSync(cli, args, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  return (JSON.parse(output) as { results: Finding[] }).results;
+}
+
+/** Some lints look at this setting and find nothing where it is missing: a false green. */
+async function checkSetting(): Promise<void> {
+  const [row] = await sql`select current_setting('pgrst.db_schemas', true) as schemas`;
+  if (row.schemas !== "public,backend") throw new Error(`pgrst.db_schemas is ${row.schemas}`);
+}
+
+/** The advisors see a table that anybody may read, or they see nothing. */
+async function checkThatTheySee(): Promise<void> {
+  await sql.unsafe("create table public.advisors_self_test (id int); grant select on public.advisors_self_test to anon");
+  try {
+    if (!advise().some(({ detail }) => detail.includes("advisors_self_test"))) {
+      throw new Error("the advisors did not notice a table without row-level security");
+    }
+  } finally {
+    await sql.unsafe("drop table public.advisors_self_test");
+  }
+}
+
+await checkSetting();
+await checkThatTheySee();
+const findings = advise();
+const standing = findings.filter(({ name, detail }) => !accepted.some(([lint, about]) => lint === name && about.test(detail)));
+await sql.end();
+for (const { level, name, detail } of standing) console.error(`  ${level} ${name}: ${detail}`);
+if (standing.length > 0) process.exit(1);
+console.log(`  the advisors warn of nothing (${findings.length} accepted, with reasons in ${import.meta.url.split("/").pop()})`);

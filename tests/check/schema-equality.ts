@@ -1,0 +1,50 @@
+// `sql/` is the source and `supabase/migrations/` is how a live database gets there: both, applied to
+// empty databases, must give the same schema.
+
+import { spawnSync } from "node:child_process";
+import { readFileSync, readdirSync } from "node:fs";
+import { join, resolve } from "node:path";
+import postgres from "postgres";
+
+const root = resolve(import.meta.dirname, "..", "..");
+const read = (...path: string[]) => readFileSync(join(root, ...path), "utf8");
+const admin = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1, onnotice: () => {} });
+
+function address(database: string): string {
+  const url = new URL(process.env.DATABASE_ADMIN_URL!);
+  url.pathname = `/${database}`;
+  return url.href;
+}
+
+/** An empty database with the scripts applied as role `postgres`, which on hosted is no superuser. */
+async function build(database: string, scripts: string[]): Promise<string> {
+  await admin.unsafe(`drop database if exists ${database}`);
+  await admin.unsafe(`create database ${database} owner postgres`);
+  const url = new URL(process.env.DATABASE_URL!);
+  url.pathname = `/${database}`;
+  const sql = postgres(url.href, { max: 1, onnotice: () => {} });
+  for (const script of [read("tests/check/skeleton.sql"), ...scripts]) await sql.unsafe(script).simple();
+  await sql.end();
+  return address(database);
+}
+
+const sources = read("sql/order.txt").trim().split("\n").map((name) => read("sql", name));
+const migrations = readdirSync(join(root, "supabase/migrations")).sort().map((name) => read("supabase/migrations", name));
+const unlisted = readdirSync(join(root, "sql")).filter((name) => name.endsWith(".sql") && !read("sql/order.txt").includes(name));
+
+const replayed = await build("equality_replayed", migrations);
+const desired = await build("equality_source", sources);
+const pgdelta = join(root, "supabase/local/node_modules/.bin/pgdelta");
+const { stdout, stderr, status } = spawnSync(pgdelta, ["diff", "--source", replayed, "--desired", desired], { encoding: "utf8" });
+for (const database of ["equality_replayed", "equality_source"]) await admin.unsafe(`drop database ${database}`);
+await admin.end();
+
+// These words are equality; an answer of any other form is none.
+const equal = status === 0 && stdout.trim() === "No differences found." && unlisted.length === 0;
+if (!equal) {
+  console.error(`sql/ and supabase/migrations/ give different schemas:\n${stdout}${stderr}`);
+  if (unlisted.length > 0) console.error(`not in sql/order.txt: ${unlisted.join(", ")}`);
+  console.error("make a new migration with the difference (or `make migration` while nothing is deployed)");
+  process.exit(1);
+}
+console.log(`  sql/ (${sources.length} files) and ${migrations.length} migration(s) give the same schema`);

@@ -1,0 +1,133 @@
+// A person uploads a photo, it becomes an artwork in a private gallery, and the photo is deleted. Each
+// step is looked at from outside; exit 0 only if all of it held.
+
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import postgres from "postgres";
+import { type Generation, Person } from "../journeys/person.ts";
+import { difference, openPhoto, sideBySide } from "./picture.ts";
+import { check, heading, progress, say, table } from "./timeline.ts";
+
+const root = resolve(import.meta.dirname, "..", "..");
+const style = process.env.STYLE || "watercolor";
+const results = join(root, ".local", "demo");
+const state = process.env.STACK_STATE!;
+const photoPath = process.env.PHOTO ? resolve(root, process.env.PHOTO) : undefined;
+
+const photo = await openPhoto(photoPath).catch((error: Error) => {
+  console.error(`PHOTO=${process.env.PHOTO} cannot be opened as a picture: ${error.message}`);
+  process.exit(1);
+});
+
+heading("A photo becomes an artwork");
+const person = await Person.signUp("demo");
+say(`signed up; the account begins with ${(await person.wallet()).balance} credits`);
+const { data: styles } = await person.client.from("styles").select("id, name").order("position");
+if (!styles!.some(({ id }) => id === style)) {
+  console.error(`STYLE=${style} is not one of: ${styles!.map(({ id }) => id).join(", ")}`);
+  process.exit(1);
+}
+
+const input = await person.upload(photo.bytes, photo.extension, photo.contentType);
+say(`uploaded ${photo.width} × ${photo.height}, ${kilobytes(photo.bytes.length)}, to inputs/…/${input.split("/")[1]}`);
+const onDisk = join(state, "storage", "inputs", input);
+check(existsSync(onDisk), "the photo is in the private bucket");
+
+const response = await person.submit({ style, input_path: input });
+const submitted = (await response.json()) as Generation & { detail?: string };
+check(response.status === 201, `submitted as ${style}${submitted.detail ? `: ${submitted.detail}` : ""}`);
+check((await person.wallet()).held === Number(submitted.credits), `${submitted.credits} credit is held, none is spent`);
+
+const generation = await follow(submitted.id);
+check(generation.state === "succeeded", `the model has finished (${generation.predict_seconds} s)`);
+
+heading("The artwork");
+const artwork = await download(generation);
+const pictures = { artwork: join(results, `${style}.${generation.artwork_path!.split(".").pop()}`), both: join(results, `before-and-after-${style}.png`) };
+mkdirSync(results, { recursive: true });
+writeFileSync(pictures.artwork, artwork);
+await sideBySide(photo.bytes, artwork, pictures.both);
+const differs = await difference(photo.bytes, artwork);
+check(differs > 8, `it looks different from the photo (${differs.toFixed(0)} of 255)`);
+const stranger = await Person.signUp("stranger");
+const tried = await stranger.client.storage.from("artworks").download(generation.artwork_path!);
+check(tried.error !== null, "somebody else who knows its address cannot open it");
+
+heading("The photo");
+await person.forgotten();
+const [deletion] = (await person.deletions()).filter(({ path }) => path === input) as unknown as Record<string, string>[];
+say(`deletion ordered ${time(deletion.ordered_at)}, because the generation ${deletion.reason}`);
+check(Boolean(deletion.verified_at), `absence verified ${time(deletion.verified_at)}, by fetching and listing it again`);
+const listed = await person.client.storage.from("inputs").list(person.id);
+check(listed.data?.length === 0, "its owner's folder is empty");
+check((await person.client.storage.from("inputs").download(input)).error !== null, "its address answers nothing");
+check(filesBelow(join(state, "storage", "inputs")).length === 0, "no file is left in the bucket on disk");
+const sql = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1 });
+const [{ count }] = await sql`select count(*)::int as count from storage.objects where bucket_id = 'inputs'`;
+await sql.end();
+check(count === 0, "no row is left in the bucket in the database");
+const traces = filesBelow(join(state, "logs")).filter((log) => leaks(readFileSync(log)));
+check(traces.length === 0, "no log holds its bytes, the prompt or the person's token");
+
+heading("What was recorded");
+const { data: log } = await person.client.from("processing_log").select("state, at").order("id");
+table(log!.map((line) => [time(line.at), line.state]));
+
+heading("The ledger");
+const { data: entries } = await person.client.from("credit_entries").select("created_at, kind, amount, reason").order("id");
+table(entries!.map((entry) => [time(entry.created_at), entry.kind, String(entry.amount), entry.reason]));
+const wallet = await person.wallet();
+const sum = entries!.reduce((total, { amount }) => total + amount, 0);
+check(wallet.balance === sum && wallet.held === 0, `the balance is ${wallet.balance}, the sum of its entries; nothing is held`);
+
+heading("Look at it");
+for (const path of Object.values(pictures)) console.log(`         ${path.slice(root.length + 1)}`);
+console.log(`\n         another style: make demo STYLE=${next(style)}`);
+console.log("         your own photo: make demo PHOTO=path/to/photo.jpg\n");
+
+async function follow(id: string): Promise<Generation> {
+  const show = progress();
+  const ended = person.ended(id);
+  let over = false;
+  ended.finally(() => (over = true)).catch(() => {});
+  while (!over) {
+    show((await person.generation(id))?.state ?? "gone");
+    await Promise.race([ended, new Promise((later) => setTimeout(later, 100))]);
+  }
+  return ended;
+}
+
+async function download({ artwork_path, artwork_sha256, artwork_bytes }: Generation): Promise<Buffer> {
+  const { data, error } = await person.client.storage.from("artworks").download(artwork_path!);
+  if (error) throw error;
+  const bytes = Buffer.from(await data.arrayBuffer());
+  const digest = createHash("sha256").update(bytes).digest("hex");
+  check(digest === artwork_sha256, `downloaded at full resolution, ${kilobytes(Number(artwork_bytes))}, with the digest that was recorded`);
+  return bytes;
+}
+
+function next(shown: string): string {
+  const ids = styles!.map(({ id }) => id as string);
+  return ids[(ids.indexOf(shown) + 1) % ids.length];
+}
+
+function leaks(content: Buffer): boolean {
+  const middle = photo.bytes.length / 2;
+  const canaries = [photo.bytes.subarray(middle, middle + 32), String(generation.prompt), person.token];
+  return canaries.some((canary) => content.includes(canary));
+}
+
+function filesBelow(folder: string): string[] {
+  if (!existsSync(folder)) return [];
+  const names = readdirSync(folder, { recursive: true, encoding: "utf8" });
+  return names.map((name) => join(folder, name)).filter((path) => statSync(path).isFile());
+}
+
+function time(at: string): string {
+  return new Date(at).toISOString().slice(11, 23);
+}
+
+function kilobytes(bytes: number): string {
+  return `${Math.round(bytes / 1024).toLocaleString("en")} KB`;
+}
