@@ -1,4 +1,4 @@
-//! The clock of the embedded stack: a pass of `cleanup` every minute, as EventBridge would.
+//! The clock of the embedded stack: a pass of `cleanup` every minute, as `EventBridge` would.
 
 use std::env;
 use std::sync::Arc;

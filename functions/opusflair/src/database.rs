@@ -61,13 +61,13 @@ impl Database {
         arguments: Value,
         again: Again,
     ) -> Result<T, Error> {
-        let request = self.prepare(&self.backend, function, arguments)?;
+        let request = self.prepare(&self.backend, function, &arguments)?;
         let request = with_key(request, &self.secret_key);
         receive(send(request, again).await?).await
     }
 
     /// Calls `public.<function>` as `caller`, under the caller's own token: who may do what is decided
-    /// by who PostgREST finds it to be.
+    /// by who `PostgREST` finds it to be.
     ///
     /// # Errors
     /// [`Error::NotSignedIn`], [`Error::Refused`], [`Error::Unavailable`], [`Error::Fault`].
@@ -79,7 +79,7 @@ impl Database {
         again: Again,
     ) -> Result<T, Error> {
         let request = self
-            .prepare(&self.public, function, arguments)?
+            .prepare(&self.public, function, &arguments)?
             .header("apikey", self.publishable_key.reveal())
             .bearer_auth(caller.token.reveal());
         receive(send(request, again).await?).await
@@ -91,7 +91,7 @@ impl Database {
         &self,
         schema: &Postgrest,
         function: &str,
-        arguments: Value,
+        arguments: &Value,
     ) -> Result<RequestBuilder, Error> {
         let built = schema
             .rpc(function, arguments.to_string())
@@ -140,7 +140,7 @@ async fn receive<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, 
         .map_err(|fault| Error::Fault(format!("the database's answer: {:?}", fault.classify())))
 }
 
-/// PostgREST's error: `private.refuse` puts a code for machines into `hint` and members into `details`.
+/// The error of `PostgREST`: `private.refuse` puts a code for machines into `hint` and members into `details`.
 #[derive(Deserialize)]
 struct Refused {
     #[serde(default)]

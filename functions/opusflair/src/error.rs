@@ -76,8 +76,8 @@ pub struct Refusal {
 
 impl Error {
     /// A service does not answer as it should.
-    pub fn unavailable(service: &'static str, cause: impl ToString) -> Self {
-        Self::Unavailable { service, cause: cause.to_string() }
+    pub fn unavailable(service: &'static str, cause: impl Into<String>) -> Self {
+        Self::Unavailable { service, cause: cause.into() }
     }
 
     /// A field that cannot be read; `detail` says what it must be.

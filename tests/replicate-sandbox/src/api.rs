@@ -73,7 +73,7 @@ async fn begin(
         return Err(Problem::internal());
     }
     if sandbox.faults.strikes(Fault::CreateDrop).is_some() {
-        return Ok(silence().await);
+        return Ok(silence());
     }
     input::judge(&model, &creation.input)?;
 
@@ -88,7 +88,7 @@ async fn begin(
     tracing::info!(prediction = id, model = prediction.model, "created");
     tokio::spawn(run::run(sandbox.clone(), prediction.clone()));
     if sandbox.faults.strikes(Fault::CreateHang).is_some() {
-        return Ok(silence().await);
+        return Ok(silence());
     }
 
     let shown = match patience(headers) {
@@ -162,7 +162,7 @@ async fn wait_for_end(sandbox: &Shared, id: &str, patience: Duration) -> Option<
 }
 
 /// An answer that never comes: a body that breaks off before its first byte.
-async fn silence() -> Response {
+fn silence() -> Response {
     let broken = axum::body::Body::from_stream(Broken);
     ([("content-length", "1000")], broken).into_response()
 }

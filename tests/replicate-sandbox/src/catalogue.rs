@@ -50,7 +50,7 @@ pub(crate) fn version(model: &str) -> Option<Value> {
 }
 
 fn version_id(model: &str) -> String {
-    Sha256::digest(model).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(model))
 }
 
 fn schema(model: &str) -> Value {

@@ -38,7 +38,7 @@ impl Metric {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
-#[expect(clippy::cast_possible_wrap, clippy::cast_sign_loss, reason = "clamped to the grid")]
+#[expect(clippy::cast_possible_wrap, reason = "a place in a grid")]
 pub(crate) fn divide(
     picture: &Picture,
     size: usize,

@@ -24,8 +24,7 @@ pub(crate) fn router() -> Router<Shared> {
 
 fn describe(sandbox: &Shared, id: &str, stored: &Stored) -> Value {
     let base = sandbox.base();
-    let digest: String =
-        Sha256::digest(&stored.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = hex::encode(Sha256::digest(&stored.bytes));
     json!({
         "id": id,
         "name": stored.name,

@@ -2,7 +2,7 @@
 
 /// A number from 0 to 1 for a place.
 #[expect(clippy::cast_precision_loss, reason = "24 bits are kept")]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a hash of the bits")]
+#[expect(clippy::cast_sign_loss, reason = "a hash of the bits")]
 pub(crate) fn at(x: i64, y: i64, seed: u64) -> f32 {
     let mut bits = (x as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15)

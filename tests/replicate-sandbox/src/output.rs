@@ -76,8 +76,7 @@ fn endless(stored: Stored) -> Response {
 }
 
 fn whole_or_part(stored: &Stored, headers: &HeaderMap) -> Response {
-    let digest: String =
-        Sha256::digest(&stored.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = hex::encode(Sha256::digest(&stored.bytes));
     let tag = format!("\"{digest}\"");
     let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     if header(IF_NONE_MATCH) == Some(&tag) {

@@ -13,8 +13,8 @@ pub(crate) struct Picture {
     pub(crate) pixels: Vec<Colour>,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "sizes and bytes are far below 2^24")]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+#[expect(clippy::cast_possible_wrap, reason = "sizes are far below the limits")]
 impl Picture {
     pub(crate) fn from_image(image: &RgbImage) -> Self {
         let pixels = image.pixels().map(|pixel| pixel.0.map(|part| f32::from(part) / 255.0));
@@ -67,7 +67,7 @@ pub(crate) struct Plane {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a radius")]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+#[expect(clippy::cast_sign_loss, reason = "clamped before")]
 #[expect(clippy::cast_possible_wrap, reason = "sizes are far below the limits")]
 impl Plane {
     pub(crate) fn at(&self, x: usize, y: usize) -> f32 {
@@ -189,9 +189,9 @@ pub(crate) fn hue([red, green, blue]: Colour) -> f32 {
     let span = most - red.min(green).min(blue);
     if span < 1e-4 {
         0.0
-    } else if most == red {
+    } else if red >= green && red >= blue {
         ((green - blue) / span / 6.0).rem_euclid(1.0)
-    } else if most == green {
+    } else if green >= blue {
         (blue - red) / span / 6.0 + 1.0 / 3.0
     } else {
         (red - green) / span / 6.0 + 2.0 / 3.0

@@ -37,22 +37,22 @@ pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<
     let bytes = if address.is_empty() { None } else { Some(fetch(sandbox, &address).await?) };
     let default_format = if prediction.model.ends_with("-dev") { "webp" } else { "png" };
     let format = Some(text("output_format")).filter(|format| !format.is_empty());
-    let (prompt, ratio, seed) = (text("prompt"), text("aspect_ratio"), prediction.seed());
+    let (prompt, ratio, chance) = (text("prompt"), text("aspect_ratio"), prediction.seed());
     let id = prediction.id.clone();
 
-    let (seen, rendered) = tokio::task::spawn_blocking(move || {
-        let (seen, photo) = match &bytes {
+    let (received, rendered) = tokio::task::spawn_blocking(move || {
+        let (received, photo) = match &bytes {
             Some(bytes) => decode(&id, bytes)?,
-            None => (None, blank(seed)),
+            None => (None, blank(chance)),
         };
         let picture = tint::in_colour(Picture::from_image(&fit(&photo, &ratio)));
-        let painted = style::paint(&picture, &prompt, seed).to_image();
-        encode(painted, format.as_deref().unwrap_or(default_format))
-            .map(|rendered| (seen, rendered))
+        let painted = style::paint(&picture, &prompt, chance).to_image();
+        encode(&painted, format.as_deref().unwrap_or(default_format))
+            .map(|rendered| (received, rendered))
     })
     .await
     .map_err(|_| "Unknown error (E1000)".to_owned())??;
-    sandbox.contents().inputs.extend(seen);
+    sandbox.contents().inputs.extend(received);
     Ok(rendered)
 }
 
@@ -95,7 +95,7 @@ fn decode(id: &str, bytes: &Bytes) -> Result<(Option<Value>, RgbImage), String> 
     image.apply_orientation(orientation);
 
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-    let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(Sha256::digest(bytes));
     let seen = json!({
         "prediction": id,
         "sha256": digest,
@@ -154,7 +154,7 @@ fn fit(photo: &RgbImage, ratio: &str) -> RgbImage {
     image::imageops::resize(&cut, rounded(across), rounded(across / target), FilterType::Triangle)
 }
 
-fn encode(picture: RgbImage, format: &str) -> Result<Rendered, String> {
+fn encode(picture: &RgbImage, format: &str) -> Result<Rendered, String> {
     let mut bytes = Vec::new();
     let (encoded, content_type, extension) = match format {
         "jpg" => (
@@ -196,7 +196,7 @@ mod tests {
         for (format, content_type) in
             [("png", "image/png"), ("jpg", "image/jpeg"), ("webp", "image/webp")]
         {
-            let rendered = encode(RgbImage::new(32, 16), format).expect("encoded");
+            let rendered = encode(&RgbImage::new(32, 16), format).expect("encoded");
             assert_eq!(rendered.content_type, content_type);
             let guessed = image::guess_format(&rendered.bytes).expect("a format");
             assert_eq!(guessed.to_mime_type(), content_type);

@@ -27,7 +27,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
                     &mut relief,
                     &ground,
                     &flow,
-                    Stroke { x, y, length, width, chance: chance(3) },
+                    &Stroke { x, y, length, width, chance: chance(3) },
                 );
             }
         }
@@ -54,9 +54,9 @@ fn stroke(
     relief: &mut Plane,
     ground: &Picture,
     flow: &Plane,
-    stroke: Stroke,
+    stroke: &Stroke,
 ) {
-    let Stroke { x, y, length, width, chance } = stroke;
+    let &Stroke { x, y, length, width, chance } = stroke;
     let place = ground.index(x as isize, y as isize);
     let (across, down) = flow.gradient(place % ground.width, place / ground.width);
     // Along the shape; where there is none, as the hand likes.
