@@ -47,7 +47,9 @@ create table public.deletions (
   ),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   -- Gone is not enough: somebody must have looked.
-  constraint deletions_verified_after_deleted check (verified_at is null or deleted_at <= verified_at)
+  constraint deletions_verified_after_deleted check (
+    verified_at is null or coalesce(deleted_at <= verified_at, false)
+  )
 );
 
 create unique index deletions_one_open_order on public.deletions (bucket, path) where verified_at is null;

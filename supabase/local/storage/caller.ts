@@ -1,0 +1,43 @@
+// Who asks Storage: by a token of Auth's, or by a key of the project's.
+
+import type { Keys } from "../keys.ts";
+import { type Claims, verifyToken } from "../tokens.ts";
+import { accessDenied, invalidRequest } from "./failure.ts";
+
+export interface Caller {
+  role: string;
+  claims: Claims;
+  /** Unset for the keys, which are nobody's. */
+  owner: string | null;
+  isAuthenticated: boolean;
+}
+
+const roles = new Set(["anon", "authenticated", "service_role"]);
+export const nobody: Caller = { role: "anon", claims: { role: "anon" }, owner: null, isAuthenticated: false };
+
+export function identify(request: Request, keys: Keys): Caller {
+  const bearer = /^Bearer\s+(.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
+  // Opaque keys count in `apikey` alone; the Supabase client sends them as the bearer, too.
+  if (bearer === undefined || bearer.startsWith("sb_")) return byKey(request.headers.get("apikey"), request, keys);
+  const claims = verified(bearer, keys.jwt);
+  const role = typeof claims.role === "string" && roles.has(claims.role) ? claims.role : undefined;
+  if (!role) throw accessDenied("Invalid JWT");
+  return { role, claims, owner: typeof claims.sub === "string" ? claims.sub : null, isAuthenticated: true };
+}
+
+function byKey(key: string | null, request: Request, keys: Keys): Caller {
+  if (key === keys.publishable) return { ...nobody, isAuthenticated: true };
+  if (key !== keys.secret) throw invalidRequest("headers must have required property 'authorization'");
+  if (/^\s*Mozilla\/5\.0/i.test(request.headers.get("user-agent") ?? "")) {
+    throw accessDenied("Forbidden use of secret API key in browser");
+  }
+  return { role: "service_role", claims: { role: "service_role" }, owner: null, isAuthenticated: true };
+}
+
+function verified(token: string, secret: string): Claims {
+  try {
+    return verifyToken(token, secret);
+  } catch (error) {
+    throw accessDenied((error as Error).message);
+  }
+}

@@ -1,0 +1,91 @@
+// Addresses that need no account: each carries a token for one object, for a time.
+
+import { signToken, verifyToken } from "../tokens.ts";
+import { deliver, findAny } from "./download.ts";
+import { Failure, invalidRequest, noObject } from "./failure.ts";
+import { type Asked, type StoredObject, asCaller } from "./storage.ts";
+import { mayUpload, store } from "./upload.ts";
+
+const uploadSeconds = 2 * 60 * 60;
+
+interface Wish {
+  expiresIn?: unknown;
+  paths?: unknown;
+}
+
+async function seconds({ expiresIn }: Wish): Promise<number> {
+  if (Number.isInteger(expiresIn) && (expiresIn as number) >= 1) return expiresIn as number;
+  throw invalidRequest("body/expiresIn must be an integer >= 1");
+}
+
+/** Of these names, those that the caller may see. */
+function visible(asked: Asked, names: string[]): Promise<Pick<StoredObject, "name">[]> {
+  return asCaller(asked, (sql) => sql<StoredObject[]>`
+    select name from storage.objects where bucket_id = ${asked.bucket} and name = any (${names})`);
+}
+
+function address({ storage, bucket }: Asked, name: string, lasting: number): string {
+  const url = `${bucket}/${name}`;
+  return `/object/sign/${url}?token=${signToken({ url }, storage.keys.jwt, lasting)}`;
+}
+
+export async function sign(asked: Asked): Promise<Response> {
+  const lasting = await seconds((await asked.request.json()) as Wish);
+  if ((await visible(asked, [asked.name])).length === 0) throw noObject();
+  return Response.json({ signedURL: address(asked, asked.name, lasting) });
+}
+
+export async function signMany(asked: Asked): Promise<Response> {
+  const wish = (await asked.request.json()) as Wish;
+  const lasting = await seconds(wish);
+  if (!Array.isArray(wish.paths) || wish.paths.length === 0) {
+    throw invalidRequest("body/paths must NOT have fewer than 1 items");
+  }
+  const paths = wish.paths.map(String);
+  const seen = new Set((await visible(asked, paths)).map(({ name }) => name));
+  return Response.json(
+    paths.map((path) =>
+      seen.has(path)
+        ? { error: null, path, signedURL: address(asked, path, lasting) }
+        : { error: "Either the object does not exist or you do not have access to it", path, signedURL: null },
+    ),
+  );
+}
+
+export async function signUpload(asked: Asked): Promise<Response> {
+  const { storage, bucket, name, caller, request } = asked;
+  const upsert = request.headers.get("x-upsert") === "true";
+  await mayUpload(asked, { owner: caller.owner, upsert }, {});
+  const url = `${bucket}/${name}`;
+  const token = signToken({ owner: caller.owner, url, upsert }, storage.keys.jwt, uploadSeconds);
+  return Response.json({ url: `/object/upload/sign/${url}?token=${token}`, token });
+}
+
+/** The claims of the address's token, which must be for this very object. */
+function claims({ storage, query, bucket, name }: Asked) {
+  const token = query.get("token");
+  if (!token) throw invalidRequest("querystring must have required property 'token'");
+  const verified = (() => {
+    try {
+      return verifyToken(token, storage.keys.jwt);
+    } catch (error) {
+      throw new Failure(400, "InvalidJWT", (error as Error).message);
+    }
+  })();
+  if (verified.url !== `${bucket}/${name}`) throw new Failure(400, "InvalidSignature", "Invalid signature");
+  return verified as { url: string; exp: number; owner?: string | null; upsert?: boolean };
+}
+
+export async function downloadSigned(asked: Asked): Promise<Response> {
+  const { exp, upsert } = claims(asked);
+  // Made for an upload: no right to read comes of it.
+  if (upsert !== undefined) throw new Failure(400, "InvalidSignature", "Invalid signature");
+  return deliver(asked, await findAny(asked), exp);
+}
+
+export async function uploadSigned(asked: Asked): Promise<Response> {
+  const { owner, upsert } = claims(asked);
+  if (upsert === undefined) throw new Failure(400, "InvalidSignature", "Invalid signature");
+  const { key } = await store(asked, { owner: owner ?? null, upsert, isAllowed: true });
+  return Response.json({ Key: key });
+}

@@ -1,0 +1,89 @@
+// What Storage consists of: rows in `storage`, read and written as the caller, and bytes on disk.
+
+import type postgres from "postgres";
+import type { Keys } from "../keys.ts";
+import type { Caller } from "./caller.ts";
+import type { Disk } from "./disk.ts";
+import { noBucket } from "./failure.ts";
+
+export interface Storage {
+  sql: postgres.Sql;
+  disk: Disk;
+  keys: Keys;
+}
+
+/** A request, taken apart. */
+export interface Asked {
+  storage: Storage;
+  request: Request;
+  query: URLSearchParams;
+  caller: Caller;
+  operation: string;
+  bucket: string;
+  name: string;
+}
+
+export interface Bucket {
+  id: string;
+  public: boolean;
+  file_size_limit: string | null;
+  allowed_mime_types: string[] | null;
+}
+
+export interface StoredObject {
+  id: string;
+  bucket_id: string;
+  name: string;
+  version: string;
+  created_at: string;
+  updated_at: string;
+  metadata: Metadata;
+  user_metadata: Record<string, unknown> | null;
+}
+
+export interface Metadata {
+  eTag: string;
+  size: number;
+  mimetype: string;
+  cacheControl: string;
+  lastModified: string;
+  contentLength: number;
+  httpStatusCode: number;
+}
+
+type Work<T> = (transaction: postgres.TransactionSql) => Promise<T>;
+
+/** In one transaction, under the caller's role and claims: policies decide. */
+export function asCaller<T>({ storage, caller, operation }: Asked, work: Work<T>): Promise<T> {
+  return storage.sql.begin(async (transaction) => {
+    await transaction`
+      select set_config('role', ${caller.role}, true),
+        set_config('request.jwt.claims', ${JSON.stringify(caller.claims)}, true),
+        set_config('request.jwt.claim.sub', ${caller.owner ?? ""}, true),
+        set_config('request.jwt.claim.role', ${caller.role}, true),
+        set_config('storage.operation', ${`storage.${operation}`}, true),
+        set_config('storage.allow_delete_query', 'true', true)`;
+    return work(transaction);
+  }) as Promise<T>;
+}
+
+class Undone extends Error {}
+
+/** Whether the caller may: done as the caller, and undone. */
+export async function probe(asked: Asked, work: Work<unknown>): Promise<void> {
+  const undone = asCaller(asked, async (transaction) => {
+    await work(transaction);
+    throw new Undone();
+  });
+  await undone.catch((error: unknown) => {
+    if (!(error instanceof Undone)) throw error;
+  });
+}
+
+/** As Storage itself: limits hold for who cannot see the bucket, too. */
+export async function findBucket({ sql }: Storage, id: string): Promise<Bucket> {
+  const [bucket] = await sql<Bucket[]>`
+    select id, public, file_size_limit, allowed_mime_types from storage.buckets where id = ${id}`;
+  if (!bucket) throw noBucket();
+  return bucket;
+}

@@ -1,0 +1,112 @@
+// Uploads: the bucket's rules, then the caller's rights, then the bytes, then the row.
+
+import { randomUUID } from "node:crypto";
+import { type Incoming, incoming } from "./incoming.ts";
+import { Failure, isThere, tooLarge } from "./failure.ts";
+import { checkObjectName } from "./names.ts";
+import { type Asked, type Bucket, type Metadata, findBucket, probe } from "./storage.ts";
+import type { Written } from "./disk.ts";
+
+const projectLimit = 50 * 1024 * 1024;
+
+interface Target {
+  owner: string | null;
+  upsert: boolean;
+  /** A signed address was checked when it was made. */
+  isAllowed?: boolean;
+}
+
+export async function upload(asked: Asked): Promise<Response> {
+  const upsert = asked.request.method === "PUT" || asked.request.headers.get("x-upsert") === "true";
+  const { id, key } = await store(asked, { owner: asked.caller.owner, upsert });
+  return Response.json({ Id: id, Key: key });
+}
+
+export async function store(asked: Asked, target: Target): Promise<{ id: string; key: string }> {
+  const { storage, request, bucket: bucketId, name } = asked;
+  const bucket = await findBucket(storage, bucketId);
+  const limit = Math.min(Number(bucket.file_size_limit ?? projectLimit), projectLimit);
+  if (Number(request.headers.get("content-length")) > limit + formOverhead(request)) throw tooLarge();
+  const file = await incoming(request);
+  checkType(file, bucket);
+  checkObjectName(name);
+  if (!target.isAllowed) {
+    const { mimetype, contentLength } = file;
+    await mayUpload(asked, target, { mimetype, ...(contentLength === undefined ? {} : { contentLength }) });
+  }
+
+  const place = { bucket_id: bucketId, name, version: randomUUID() };
+  const written = await storage.disk.write(place, file.body, (size) => {
+    if (size > limit) throw tooLarge();
+  });
+  try {
+    if (file.contentLength !== undefined && written.size !== file.contentLength) {
+      throw new Failure(400, "InvalidRequest", "The upload was cut short");
+    }
+    const id = await record(asked, target, place.version, file, written);
+    return { id, key: `${bucketId}/${name}` };
+  } catch (error) {
+    await storage.disk.remove(place);
+    throw error;
+  }
+}
+
+/** A form is a little longer than what it carries. */
+function formOverhead(request: Request): number {
+  return request.headers.get("content-type")?.startsWith("multipart/form-data") ? 64 * 1024 : 0;
+}
+
+function checkType({ mimetype }: Incoming, { allowed_mime_types: allowed }: Bucket): void {
+  if (!allowed || allowed.length === 0) return;
+  const [type, subtype] = mimetype.split("/");
+  const isAllowed = allowed.some((pattern) => {
+    const [allowedType, allowedSubtype] = pattern.split("/");
+    return subtype !== undefined && type === allowedType && [subtype, "*"].includes(allowedSubtype!);
+  });
+  if (!isAllowed) throw new Failure(415, "invalid_mime_type", `mime type ${mimetype} is not supported`);
+}
+
+/** Policies see what is known before the first byte is read. */
+export function mayUpload(asked: Asked, { owner, upsert }: Target, metadata: object): Promise<void> {
+  const { bucket, name } = asked;
+  return probe(asked, async (sql) => {
+    const row = { bucket_id: bucket, name, version: "1", owner, owner_id: owner, metadata: sql.json(metadata as never) };
+    if (upsert) {
+      await sql`insert into storage.objects ${sql(row)} on conflict (bucket_id, name) do update
+        set version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id`;
+    } else {
+      await sql`insert into storage.objects ${sql(row)}`;
+    }
+  });
+}
+
+async function record(asked: Asked, target: Target, version: string, file: Incoming, written: Written) {
+  const { storage, bucket, name } = asked;
+  const metadata: Metadata = {
+    eTag: written.eTag,
+    size: written.size,
+    mimetype: file.mimetype,
+    cacheControl: file.cacheControl,
+    lastModified: new Date().toISOString(),
+    contentLength: written.size,
+    httpStatusCode: 200,
+  };
+  const { id, former } = await storage.sql.begin(async (sql) => {
+    await sql`select pg_advisory_xact_lock(hashtextextended(${`${bucket}/${name}`}, 0))`;
+    const [current] = await sql`
+      select version from storage.objects where bucket_id = ${bucket} and name = ${name} for update`;
+    if (current && !target.upsert) throw isThere();
+    const values = sql({
+      ...{ bucket_id: bucket, name, version, owner: target.owner, owner_id: target.owner },
+      ...{ metadata: sql.json({ ...metadata }), user_metadata: sql.json((file.userMetadata ?? {}) as never) },
+    });
+    const [stored] = await sql`
+      insert into storage.objects ${values}
+      on conflict (bucket_id, name) do update set version = excluded.version, owner = excluded.owner,
+        owner_id = excluded.owner_id, metadata = excluded.metadata, user_metadata = excluded.user_metadata
+      returning id`;
+    return { id: stored!.id as string, former: current?.version as string | undefined };
+  });
+  if (former) await storage.disk.remove({ bucket_id: bucket, name, version: former });
+  return id;
+}

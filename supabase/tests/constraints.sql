@@ -1,0 +1,120 @@
+-- Each constraint refuses what it is there to refuse: one statement a constraint, and none without.
+begin;
+set local search_path = public, tap;
+
+insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, prediction_id)
+select number::text::uuid, person, 'key-' || place, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, person || '/' || place || '.jpg', now(), 'prediction-' || place
+from (values
+  ('00000000-0000-4000-8000-00000000000a', 'a11ce000-0000-4000-8000-000000000001'::uuid, 'a'),
+  ('00000000-0000-4000-8000-00000000000b', 'a11ce000-0000-4000-8000-000000000001'::uuid, 'b')
+) as given (number, person, place);
+insert into private.generation_work (generation_id, request_digest, capability_digest)
+values ('00000000-0000-4000-8000-00000000000a', sha256('r'), sha256('c'));
+insert into deletions (bucket, path, reason) values ('inputs', 'somewhere', 'limit_reached');
+update profiles set username = 'alice' where id::text like 'a11ce%';
+update credit_holds set state = 'captured', settled_at = now()
+where generation_id = '00000000-0000-4000-8000-00000000000b';
+
+create temporary table attempts (refused_by text, statement text);
+insert into attempts values
+  ('models_credits_positive', $$update models set credits = 0$$),
+  ('models_deadline_within_replicate', $$update models set deadline = '31 minutes'$$),
+  ('models_default_settings_is_an_object', $$update models set default_settings = '[]'$$),
+  ('models_id_is_a_slug', $$insert into models (id, name, replicate_model, credits, settings_schema, position) values ('A b', '', 'a/b', 1, '{}', 99)$$),
+  ('models_position_unique', $$update models set position = 1$$),
+  ('models_replicate_model_is_owner_and_name', $$update models set replicate_model = 'flux'$$),
+  ('models_settings_schema_is_an_object', $$update models set settings_schema = '[]'$$),
+  ('style_versions_prompt_length', $$insert into private.style_versions values ('x', 1, 'short')$$),
+  ('style_versions_version_positive', $$insert into private.style_versions values ('x', 0, 'a prompt that is long enough')$$),
+  ('styles_extra_credits_not_negative', $$update styles set extra_credits = -1$$),
+  ('styles_id_is_a_slug', $$insert into styles (id, name, description, model_id, position) values ('A b', '', '', 'kontext-pro', 99)$$),
+  ('styles_model_exists', $$update styles set model_id = 'none'$$),
+  ('styles_position_unique', $$update styles set position = 1$$),
+  ('styles_version_exists', $$update styles set version = 99$$),
+  ('profiles_default_settings_is_small_object', $$update profiles set default_settings = '[]'$$),
+  ('profiles_default_style_exists', $$update profiles set default_style = 'none'$$),
+  ('profiles_person_exists', $$insert into profiles (id) values (gen_random_uuid())$$),
+  ('profiles_username_form', $$update profiles set username = 'Al' where username = 'alice'$$),
+  ('profiles_username_unique', $$update profiles set username = 'alice'$$),
+  ('wallets_balance_not_negative', $$update wallets set balance = -1$$),
+  ('wallets_held_not_negative', $$update wallets set held = -1$$),
+  ('wallets_held_within_balance', $$update wallets set held = 100$$),
+  ('wallets_one_a_person', $$insert into wallets (person_id) select id from profiles where username = 'alice'$$),
+  ('wallets_person_exists', $$insert into wallets (person_id) values (gen_random_uuid())$$),
+  ('credit_holds_amount_positive', $$insert into credit_holds (wallet_id, generation_id, amount) select id, gen_random_uuid(), 0 from wallets limit 1$$),
+  ('credit_holds_one_a_generation', $$insert into credit_holds (wallet_id, generation_id, amount) select wallet_id, generation_id, 1 from credit_holds limit 1$$),
+  ('credit_holds_settled_when_not_open', $$insert into credit_holds (wallet_id, generation_id, amount, settled_at) select id, gen_random_uuid(), 1, now() from wallets limit 1$$),
+  ('credit_holds_state_known', $$insert into credit_holds (wallet_id, generation_id, amount, state, settled_at) select id, gen_random_uuid(), 1, 'lost', now() from wallets limit 1$$),
+  ('credit_holds_wallet_exists', $$insert into credit_holds (wallet_id, generation_id, amount) values (gen_random_uuid(), gen_random_uuid(), 1)$$),
+  ('credit_entries_capture_has_hold', $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'capture', -1, 'x' from wallets limit 1$$),
+  ('credit_entries_hold_exists', $$insert into credit_entries (wallet_id, kind, amount, hold_id, reason) select id, 'capture', -1, gen_random_uuid(), 'x' from wallets limit 1$$),
+  ('credit_entries_kind_known', $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'gift', 1, 'x' from wallets limit 1$$),
+  ('credit_entries_one_a_hold', $$insert into credit_entries (wallet_id, kind, amount, hold_id, reason) select wallet_id, kind, amount, hold_id, 'again' from credit_entries where kind = 'capture' limit 1$$),
+  ('credit_entries_reason_length', $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'grant', 1, '' from wallets limit 1$$),
+  ('credit_entries_sign_fits_kind', $$insert into credit_entries (wallet_id, kind, amount, reason) select id, 'refund', -1, 'x' from wallets limit 1$$),
+  ('credit_entries_wallet_exists', $$insert into credit_entries (wallet_id, kind, amount, reason) values (gen_random_uuid(), 'grant', 1, 'x')$$),
+  ('generations_artwork_belongs_to_person', $$update generations set artwork_path = 'elsewhere/x.png'$$),
+  ('generations_artwork_sha256_form', $$update generations set artwork_sha256 = 'none'$$),
+  ('generations_credits_positive', $$update generations set credits = 0$$),
+  ('generations_failed_has_reason', $$update generations set reason = 'lost'$$),
+  ('generations_finished_when_terminal', $$update generations set finished_at = now()$$),
+  ('generations_idempotency_key_form', $$update generations set idempotency_key = 'a b'$$),
+  ('generations_idempotency_key_unique', $$update generations set idempotency_key = 'same'$$),
+  ('generations_input_belongs_to_person', $$update generations set input_path = 'elsewhere/x.jpg'$$),
+  ('generations_input_format_known', $$update generations set input_format = 'gif'$$),
+  ('generations_input_unique', $$update generations set input_path = person_id || '/same.jpg'$$),
+  ('generations_model_exists', $$update generations set model_id = 'none'$$),
+  ('generations_person_exists', $$insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at) values ('00000000-0000-4000-8000-0000000000ff', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, '00000000-0000-4000-8000-0000000000ff/x.jpg', now())$$),
+  ('generations_prediction_unique', $$update generations set prediction_id = 'same'$$),
+  ('generations_reason_known', $$update generations set state = 'failed', reason = 'bad_mood'$$),
+  ('generations_state_known', $$update generations set state = 'dreaming'$$),
+  ('generations_style_version_exists', $$update generations set style_version = 99$$),
+  ('generations_succeeded_has_artwork', $$update generations set artwork_bytes = 1$$),
+  ('generation_work_capability_is_sha256', $$update private.generation_work set capability_digest = 'short'$$),
+  ('generation_work_generation_exists', $$insert into private.generation_work (generation_id, request_digest, capability_digest) values (gen_random_uuid(), 'r', sha256('c'))$$),
+  ('generation_work_lease_has_end', $$update private.generation_work set lease = gen_random_uuid()$$),
+  ('processing_log_generation_exists', $$update processing_log set generation_id = gen_random_uuid()$$),
+  ('processing_log_person_exists', $$update processing_log set person_id = gen_random_uuid()$$),
+  ('webhook_events_generation_exists', $$insert into private.webhook_events (id, generation_id, status) values ('m', gen_random_uuid(), 's')$$),
+  ('webhook_events_id_length', $$insert into private.webhook_events (id, generation_id, status) values ('', '00000000-0000-4000-8000-00000000000a', 's')$$),
+  ('retention_rules_keep_positive', $$update private.retention_rules set keep = '0'$$),
+  ('deletions_attempts_not_negative', $$update deletions set attempts = -1$$),
+  ('deletions_bucket_known', $$update deletions set bucket = 'elsewhere'$$),
+  ('deletions_person_exists', $$update deletions set person_id = gen_random_uuid()$$),
+  ('deletions_reason_known', $$update deletions set reason = 'for_fun'$$),
+  ('deletions_verified_after_deleted', $$update deletions set verified_at = now()$$),
+  ('deletion_leases_deletion_exists', $$insert into private.deletion_leases values (gen_random_uuid(), gen_random_uuid())$$);
+
+-- The constraint that refuses a statement, or what happened instead.
+create function pg_temp.refused_by(statement text)
+returns text
+language plpgsql
+as $$
+declare
+  refused text;
+begin
+  execute statement;
+  raise sqlstate 'XX001';
+exception
+  when sqlstate 'XX001' then
+    return 'nothing';
+  when others then
+    get stacked diagnostics refused = constraint_name;
+    return coalesce(nullif(refused, ''), sqlerrm);
+end;
+$$;
+
+select plan(count(*)::integer + 1) from attempts;
+
+select is(pg_temp.refused_by(statement), refused_by, refused_by) from attempts;
+
+select set_eq(
+  $$select conname::text from pg_constraint
+    where connamespace in ('public'::regnamespace, 'private'::regnamespace)
+      and conrelid <> 0 and contype in ('c', 'f', 'u', 'x')$$,
+  'select refused_by from attempts',
+  'every constraint has its statement here'
+);
+
+select * from finish();
+rollback;

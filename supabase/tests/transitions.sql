@@ -1,0 +1,108 @@
+-- Every pair of states is tried; what is not allowed is refused, and an end brings all that it implies.
+begin;
+set local search_path = public, tap;
+select plan(54);
+
+update wallets set balance = 1000;
+
+-- A generation of Alice's in the state asked for, by the shortest way there.
+create function pg_temp.bring_to(wanted text)
+returns uuid
+language plpgsql
+as $$
+declare
+  made uuid := gen_random_uuid();
+  alice constant uuid := 'a11ce000-0000-4000-8000-000000000001';
+begin
+  insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+  values (made, alice, made::text, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 3, alice || '/' || made || '.jpg', now());
+  if wanted in ('submitted', 'processing', 'storing', 'succeeded') then
+    perform pg_temp.move(made, case wanted when 'succeeded' then 'storing' else wanted end);
+  end if;
+  if wanted in ('succeeded', 'failed', 'canceled') then
+    perform pg_temp.move(made, wanted);
+  end if;
+  return made;
+end;
+$$;
+
+create function pg_temp.move(generation uuid, wanted text)
+returns void
+language sql
+as $$
+  update generations
+  set state = wanted,
+    reason = case wanted when 'failed' then 'lost' end,
+    artwork_path = case wanted when 'succeeded' then person_id || '/' || id || '.png' end,
+    artwork_content_type = case wanted when 'succeeded' then 'image/png' end,
+    artwork_bytes = case wanted when 'succeeded' then 1 end,
+    artwork_sha256 = case wanted when 'succeeded' then repeat('a', 64) end
+  where id = generation
+$$;
+
+create function pg_temp.attempt(came_from text, wanted text)
+returns text
+language plpgsql
+as $$
+declare
+  generation constant uuid := pg_temp.bring_to(came_from);
+begin
+  perform pg_temp.move(generation, wanted);
+  return case when (select state from generations where id = generation) = wanted then 'allowed' else 'ignored' end;
+exception
+  when check_violation then
+    return 'refused';
+end;
+$$;
+
+create temporary table pairs as
+select a.state as came_from, b.state as wanted, case
+  when a.place is null then 'refused'
+  when b.place is null then 'allowed'
+  when b.state = 'succeeded' then case a.state when 'storing' then 'allowed' else 'refused' end
+  when b.place > a.place then 'allowed'
+  else 'refused'
+end as expected
+from (values ('reserved', 1), ('submitted', 2), ('processing', 3), ('storing', 4), ('succeeded', null), ('failed', null), ('canceled', null)) as a (state, place)
+cross join (values ('reserved', 1), ('submitted', 2), ('processing', 3), ('storing', 4), ('succeeded', 5), ('failed', null), ('canceled', null)) as b (state, place)
+where a.state <> b.state;
+
+select is(pg_temp.attempt(came_from, wanted), expected, format('from %s to %s', came_from, wanted)) from pairs;
+
+select throws_ok(
+  $$insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, state)
+    values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/x.jpg', now(), 'submitted')$$,
+  '23514', null, 'a generation begins reserved'
+);
+
+create temporary table ended as
+select state, pg_temp.bring_to(state) as id, case state when 'succeeded' then 'captured' else 'released' end as settled
+from unnest(array['succeeded', 'failed', 'canceled']) as state;
+
+select is(
+  (select h.state from credit_holds as h where h.generation_id = ended.id), settled,
+  format('when it has %s, its credits are %s', state, settled)
+) from ended;
+select is(
+  (select count(*)::integer from deletions as d where d.generation_id = ended.id and d.bucket = 'inputs' and d.reason = ended.state), 1,
+  format('when it has %s, its photo is ordered deleted', state)
+) from ended;
+select is(
+  (select array_agg(l.state order by l.id) from processing_log as l where l.generation_id = ended.id),
+  case state when 'succeeded' then array['reserved', 'storing', 'succeeded'] else array['reserved', state] end,
+  format('when it has %s, its log says how', state)
+) from ended;
+select is(
+  (select balance - 1000 from wallets where person_id = 'a11ce000-0000-4000-8000-000000000001'),
+  (select sum(amount)::integer from credit_entries as e join wallets as w on w.id = e.wallet_id
+    where w.person_id = 'a11ce000-0000-4000-8000-000000000001' and e.kind = 'capture'),
+  'only what succeeded was paid'
+);
+select is_empty(
+  $$select from generations as g join credit_holds as h on h.generation_id = g.id
+    where private.is_terminal(g.state) and h.state = 'open'$$,
+  'no terminal generation has an open hold'
+);
+
+select * from finish();
+rollback;
