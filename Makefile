@@ -37,7 +37,7 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	@$(MAKE) --no-print-directory check
 
 .PHONY: check
-check: install ## Format, lints, audit, schema equality, advisors, documents
+check: install $(TOOLS)/bin/cargo-deny ## Format, lints, audit, schema equality, advisors, documents
 	$(call say,Format and lints)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
@@ -78,6 +78,10 @@ $(TOOLS)/.installed:
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --no-deps cargo-lambda==1.9.2
 	@touch $@
+
+$(TOOLS)/bin/cargo-deny:
+	$(call say,Building cargo-deny (once))
+	cargo install --locked --quiet --root $(TOOLS) cargo-deny@0.20.2
 
 .PHONY: migration
 migration: ## Make the first migration anew from sql/ (while nothing is deployed)

@@ -1,0 +1,79 @@
+// The dependencies: their licences, where they come from, and what is known against them (S4).
+
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dirname, "..", "..");
+const deny = join(root, ".local/tools/bin/cargo-deny");
+/** With ADVISORIES=required, a database of advisories that cannot be had is a failure. */
+const required = process.env.ADVISORIES === "required";
+let failed = false;
+
+function fail(text: string): void {
+  failed = true;
+  console.error(text);
+}
+
+function notChecked(what: string): void {
+  const text = `  NOT CHECKED: advisories for ${what}; their database cannot be reached from here`;
+  if (required) fail(text);
+  else console.log(`${text} (ADVISORIES=required makes this a failure)`);
+}
+
+/** `postgrest` brings reqwest 0.11 with an old TLS: only its request builder is used, its client never
+ *  opens a connection (functions/opusflair/src/database.rs), so no advisory against that applies. */
+const neverConnects = ["--exclude", "reqwest@0.11.27"];
+
+function cargoDeny(flags: string[], ...checks: string[]) {
+  const manifest = ["--manifest-path", join(root, "Cargo.toml")];
+  const config = ["--config", join(root, ".cargo/deny.toml"), "--log-level", "error"];
+  const args = [...manifest, ...config, ...flags, "check", ...checks];
+  const { status, stderr, stdout } = spawnSync(deny, args, { encoding: "utf8", cwd: root });
+  return { ok: status === 0, said: `${stdout}${stderr}` };
+}
+
+function checkCrates(): void {
+  const policy = cargoDeny([], "licenses", "bans", "sources");
+  if (policy.ok) console.log("  crates: licences, bans and sources are in order");
+  else fail(policy.said);
+
+  const advisories = cargoDeny(neverConnects, "advisories");
+  if (advisories.ok) console.log("  crates: no advisory stands against one in use");
+  else if (/failed to fetch|unable to (fetch|clone|load)|Could not resolve|failed to (clone|load)/i.test(advisories.said)) notChecked("crates");
+  else fail(advisories.said);
+}
+
+/** LGPL: sharp's picture library, a shared object of its own, used by tests alone. */
+const allowed = new Set([
+  ...["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause"],
+  ...["ISC", "LGPL-3.0-or-later", "MIT", "MIT-0", "Unlicense"],
+]);
+
+function checkPackages(folder: string): void {
+  const lock = JSON.parse(readFileSync(join(root, folder, "package-lock.json"), "utf8"));
+  const packages = Object.entries(lock.packages as Record<string, { license?: string; resolved?: string; deprecated?: string; version?: string }>).filter(([path]) => path);
+  for (const [path, { license, resolved, deprecated }] of packages) {
+    const choices = (license ?? "unknown").replace(/[()]/g, "").split(" OR ");
+    const acceptable = choices.some((choice) => choice.split(" AND ").every((one) => allowed.has(one)));
+    if (!acceptable) fail(`  ${folder}/${path}: licence ${license ?? "unknown"}`);
+    if (resolved) fail(`  ${folder}/${path}: the lock file records a download address`);
+    if (deprecated) fail(`  ${folder}/${path}: deprecated: ${deprecated}`);
+  }
+  console.log(`  ${folder}: licences of ${packages.length} npm packages are in order`);
+
+  const audit = spawnSync("npm", ["audit", "--json", "--audit-level=high"], { encoding: "utf8", cwd: join(root, folder) });
+  const report = JSON.parse(audit.stdout || "{}") as { metadata?: unknown; error?: unknown };
+  if (!report.metadata) notChecked(`npm packages of ${folder}`);
+  else if (audit.status !== 0) fail(`  ${folder}: npm audit:\n${audit.stdout}`);
+  else console.log(`  ${folder}: no high advisory stands against an npm package`);
+}
+
+if (!existsSync(deny)) {
+  console.error("cargo-deny is not installed: run `make check`, which builds it");
+  process.exit(1);
+}
+checkCrates();
+checkPackages("supabase/local");
+checkPackages("tests");
+process.exit(failed ? 1 : 0);
