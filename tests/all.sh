@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 suite() {
   printf '\n\033[1m%s\033[0m\n' "$1"
   shift
-  node --import tsx --test --test-concurrency=1 "$@"
+  node --import tsx --test --test-concurrency=1 --test-timeout=300000 --test-reporter=spec "$@"
 }
 
 suite "What hosted answers" stack/*.test.ts

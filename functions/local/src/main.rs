@@ -5,14 +5,14 @@ mod clock;
 mod operator;
 
 use std::sync::Arc;
-use std::{env, io};
+use std::{env, io, thread};
 
 use axum::Router;
 use axum::routing::get;
 use opusflair::{App, problem, telemetry};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -46,13 +46,16 @@ async fn ended() {
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
-        _ = stdin_closed(), if env::var("EXIT_WITH_STDIN").is_ok_and(|value| value == "1") => {}
+        () = stdin_closed(), if env::var("EXIT_WITH_STDIN").is_ok_and(|value| value == "1") => {}
     }
 }
 
-async fn stdin_closed() -> io::Result<()> {
-    let mut stdin = tokio::io::stdin();
-    let mut sink = [0; 64];
-    while stdin.read(&mut sink).await? > 0 {}
-    Ok(())
+/// Read by a thread of its own: a reading task would keep the runtime from ending.
+async fn stdin_closed() {
+    let (closed, told) = oneshot::channel();
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = closed.send(());
+    });
+    let _ = told.await;
 }

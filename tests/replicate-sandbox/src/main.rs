@@ -25,14 +25,14 @@ mod style;
 mod tint;
 mod webhook;
 
-use std::env;
 use std::sync::Arc;
+use std::{env, io, thread};
 
 use axum::Router;
 use axum::routing::get;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
@@ -66,13 +66,19 @@ async fn ended() {
             Err(_) => std::future::pending().await,
         }
     };
-    let orphaned = async {
-        let mut sink = [0; 64];
-        while tokio::io::stdin().read(&mut sink).await.is_ok_and(|read| read > 0) {}
-    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         () = terminated => {}
-        () = orphaned, if env::var("EXIT_WITH_STDIN").is_ok_and(|value| value == "1") => {}
+        () = stdin_closed(), if env::var("EXIT_WITH_STDIN").is_ok_and(|value| value == "1") => {}
     }
+}
+
+/// Read by a thread of its own: a reading task would keep the runtime from ending.
+async fn stdin_closed() {
+    let (closed, told) = oneshot::channel();
+    thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = closed.send(());
+    });
+    let _ = told.await;
 }

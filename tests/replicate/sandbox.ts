@@ -1,0 +1,84 @@
+// A sandbox of this test's own, whose clock and faults are nobody else's.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { createServer } from "node:net";
+import { join, resolve } from "node:path";
+import Replicate from "replicate";
+
+export const pro = "black-forest-labs/flux-kontext-pro";
+export const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
+const token = "r8_sandbox";
+const binary = join(resolve(import.meta.dirname, "..", "..", process.env.OPUSFLAIR_BIN_DIR ?? "target/debug"), "replicate-sandbox");
+
+export class Sandbox {
+  private constructor(
+    readonly url: string,
+    private readonly process: ChildProcess,
+  ) {}
+
+  static async start(runMs = 100): Promise<Sandbox> {
+    const address = `127.0.0.1:${await freePort()}`;
+    const child = spawn(binary, {
+      stdio: ["pipe", "ignore", "inherit"],
+      env: {
+        ...process.env,
+        EXIT_WITH_STDIN: "1",
+        RUST_LOG: "warn",
+        SANDBOX_ADDRESS: address,
+        SANDBOX_RUN_MS: String(runMs),
+        REPLICATE_API_TOKEN: token,
+        REPLICATE_WEBHOOK_SECRET: secret,
+      },
+    });
+    const sandbox = new Sandbox(`http://${address}`, child);
+    await until("the sandbox to listen", async () => (await fetch(`${sandbox.url}/health`).catch(() => null))?.ok || undefined);
+    return sandbox;
+  }
+
+  /** The official client, unmodified. */
+  client(auth = token): Replicate {
+    return new Replicate({ auth, baseUrl: `${this.url}/v1` });
+  }
+
+  async control(method: string, path: string, body?: unknown): Promise<Response> {
+    return fetch(`${this.url}/_sandbox${path}`, {
+      method,
+      headers: { "content-type": "application/json" },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  }
+
+  arm(...next: { fault: string; count?: number; value?: number }[]): Promise<Response> {
+    return this.control("POST", "/faults", { next });
+  }
+
+  advance(advance_seconds: number): Promise<Response> {
+    return this.control("POST", "/clock", { advance_seconds });
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise((resolve) => this.process.once("exit", resolve));
+    this.process.kill();
+    await ended;
+  }
+}
+
+function freePort(): Promise<number> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address() as { port: number };
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+export async function until<T>(what: string, ask: () => Promise<T | undefined>, patienceMs = 15_000): Promise<T> {
+  const deadline = Date.now() + patienceMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined) return answer;
+    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+}
