@@ -67,7 +67,7 @@ test("an output that breaks off is fetched again, and stored once", async () => 
   const { state, artwork_bytes } = await alice.ended(id);
   assert.equal(state, "succeeded");
   const { data } = await alice.client.storage.from("artworks").list(alice.id);
-  assert.deepEqual(data!.map(({ metadata }) => metadata.size), [artwork_bytes]);
+  assert.deepEqual(data!.map(({ metadata }) => metadata?.size), [artwork_bytes]);
   assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
 });
 

@@ -88,7 +88,7 @@ test("predictions are listed newest first, a page of a hundred at a time", async
 });
 
 test("files are uploaded, used, listed and deleted", async () => {
-  const file = await replicate.files.create(new Blob([await small], { type: "image/jpeg" }));
+  const file = await replicate.files.create(new Blob([new Uint8Array(await small)], { type: "image/jpeg" }));
   assert.equal(file.size, (await small).length);
   assert.ok((await replicate.files.list()).results.some(({ id }) => id === file.id));
   const { id } = await replicate.predictions.create({ model: pro, input: { ...input, input_image: file.urls.get } });
