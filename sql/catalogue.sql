@@ -107,7 +107,7 @@ begin
       when rule is null then
         'is not a setting of this model; it has '
           || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name)
-      when rule ? 'enum' and not (rule -> 'enum') @> setting.value then
+      when rule ? 'enum' and not (rule -> 'enum') @> jsonb_build_array(setting.value) then
         'must be one of ' || (select string_agg(choice, ', ') from jsonb_array_elements_text(rule -> 'enum') as choice)
       when rule ->> 'type' = 'integer' and not private.is_integer_between(
           setting.value, (rule ->> 'minimum')::numeric, (rule ->> 'maximum')::numeric) then

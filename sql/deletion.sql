@@ -14,8 +14,7 @@ alter table private.retention_rules enable row level security;
 comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
 
 insert into private.retention_rules (id, clause, keep) values
-  ('inputs_soft_limit', 'R1', '24 hours'),
-  ('inputs_hard_limit', 'R1', '48 hours');
+  ('inputs_soft_limit', 'R1', '24 hours');
 
 create table private.heartbeats (
   id text not null,

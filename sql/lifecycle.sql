@@ -96,6 +96,34 @@ before insert on public.generations
 for each row
 execute function private.guard_reservation();
 
+-- However a generation goes, by its person's wish or with the account: nothing stays held, nothing stored.
+create function private.follow_deletion()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- While an account is being deleted its row is gone already.
+  person constant uuid := (select u.id from auth.users as u where u.id = old.person_id);
+begin
+  if not private.is_terminal(old.state) then
+    update public.credit_holds set state = 'released', settled_at = clock_timestamp()
+    where generation_id = old.id;
+    perform private.order_deletion('inputs', old.input_path, 'canceled', person, old.id);
+  end if;
+  if old.artwork_path is not null then
+    perform private.order_deletion('artworks', old.artwork_path, 'asked_by_person', person, old.id);
+  end if;
+  return old;
+end;
+$$;
+
+create trigger generations_follow_deletion
+before delete on public.generations
+for each row
+execute function private.follow_deletion();
+
 -- What people and the functions' answers show of a generation.
 create function private.describe(generation public.generations)
 returns jsonb

@@ -1,16 +1,47 @@
 -- What the functions report of a generation, and what they are told to do next. Decisions follow from
 -- the generation's state alone, so an event may come late, twice, or never.
 
--- The photo was checked and the job accepted. Answers {outcome}: attached, or ended when the
--- generation is over by now and the prediction is to be canceled.
-create function backend.attach_prediction(
+-- The photo was checked and lies in Storage without its metadata (C2, T2); from here on the function
+-- does not touch it. Answers {outcome, deletions}: open; or ended, when the generation was over before
+-- the photo was put back, and then it is among the deletions once more.
+create function backend.record_input(
   generation_id uuid,
-  prediction_id text,
-  input_format text,
-  input_width integer,
-  input_height integer,
-  input_bytes integer
+  path text,
+  format text,
+  width integer,
+  height integer,
+  bytes integer
 )
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  is_open boolean;
+begin
+  update public.generations as g
+  set input_format = format, input_width = width, input_height = height, input_bytes = bytes
+  where g.id = record_input.generation_id and not private.is_terminal(g.state);
+  is_open := found;
+
+  if not is_open then
+    perform private.order_deletion(
+      'inputs', path, 'superseded',
+      (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1)),
+      record_input.generation_id
+    );
+  end if;
+  return jsonb_build_object(
+    'outcome', case when is_open then 'open' else 'ended' end,
+    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
+  );
+end;
+$$;
+
+-- The job was accepted. Answers {outcome, generation}: attached; or ended, when the generation is over
+-- by now and the prediction is to be canceled.
+create function backend.attach_prediction(generation_id uuid, prediction_id text)
 returns jsonb
 language plpgsql
 security definer
@@ -22,11 +53,7 @@ begin
   -- An event may have been quicker, so the state only ever moves forward here.
   update public.generations as g
   set state = case when g.state = 'reserved' then 'submitted' else g.state end,
-    prediction_id = attach_prediction.prediction_id,
-    input_format = attach_prediction.input_format,
-    input_width = attach_prediction.input_width,
-    input_height = attach_prediction.input_height,
-    input_bytes = attach_prediction.input_bytes
+    prediction_id = attach_prediction.prediction_id
   where g.id = generation_id
     and coalesce(g.prediction_id, attach_prediction.prediction_id) = attach_prediction.prediction_id
   returning * into generation;
@@ -179,7 +206,10 @@ return case status
   when 'failed' then coalesce(reason, 'model_error')
   when 'canceled' then 'expired'
   when 'aborted' then 'expired'
-  when 'succeeded' then case when output_extension in ('jpg', 'png', 'webp') then null else 'output_invalid' end
+  when 'succeeded' then case
+    when output_extension in ('jpg', 'png', 'webp') then null
+    else coalesce(reason, 'output_invalid')
+  end
 end;
 
 -- The right to store an output, for one worker at a time. The object is ordered deleted before it
@@ -351,7 +381,8 @@ begin
 end;
 $$;
 
-comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation and records what was measured of the photo (C2).';
+comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
+comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
 comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
 comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
@@ -359,6 +390,6 @@ comment on function backend.release_lease is 'Gives back the right to store an o
 comment on function backend.generations_to_settle is 'Fails generations past saving; answers those to ask Replicate about.';
 
 grant execute on function
-  backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
+  backend.record_input, backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
   backend.complete_generation, backend.release_lease, backend.generations_to_settle
 to service_role;

@@ -202,16 +202,11 @@ security definer
 set search_path = ''
 as $$
 declare
-  generation public.generations := private.own_generation(generation_id);
-  canceled jsonb;
+  ended constant jsonb := private.cancel_generation(generation_id);
 begin
-  if generation.artwork_path is not null then
-    perform private.order_deletion(
-      'artworks', generation.artwork_path, 'asked_by_person', generation.person_id, generation.id);
-  end if;
-  canceled := private.cancel_generation(generation.id);
-  delete from public.generations as g where g.id = generation.id;
-  return canceled;
+  delete from public.generations as g where g.id = delete_generation.generation_id;
+  return jsonb_set(ended, '{deletions}',
+    ended -> 'deletions' || backend.lease_deletions(generation_id => delete_generation.generation_id));
 end;
 $$;
 

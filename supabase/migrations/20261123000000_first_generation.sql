@@ -138,7 +138,7 @@ begin
       when rule is null then
         'is not a setting of this model; it has '
           || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name)
-      when rule ? 'enum' and not (rule -> 'enum') @> setting.value then
+      when rule ? 'enum' and not (rule -> 'enum') @> jsonb_build_array(setting.value) then
         'must be one of ' || (select string_agg(choice, ', ') from jsonb_array_elements_text(rule -> 'enum') as choice)
       when rule ->> 'type' = 'integer' and not private.is_integer_between(
           setting.value, (rule ->> 'minimum')::numeric, (rule ->> 'maximum')::numeric) then
@@ -655,8 +655,7 @@ alter table private.retention_rules enable row level security;
 comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
 
 insert into private.retention_rules (id, clause, keep) values
-  ('inputs_soft_limit', 'R1', '24 hours'),
-  ('inputs_hard_limit', 'R1', '48 hours');
+  ('inputs_soft_limit', 'R1', '24 hours');
 
 create table private.heartbeats (
   id text not null,
@@ -985,6 +984,34 @@ before insert on public.generations
 for each row
 execute function private.guard_reservation();
 
+-- However a generation goes, by its person's wish or with the account: nothing stays held, nothing stored.
+create function private.follow_deletion()
+returns trigger
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  -- While an account is being deleted its row is gone already.
+  person constant uuid := (select u.id from auth.users as u where u.id = old.person_id);
+begin
+  if not private.is_terminal(old.state) then
+    update public.credit_holds set state = 'released', settled_at = clock_timestamp()
+    where generation_id = old.id;
+    perform private.order_deletion('inputs', old.input_path, 'canceled', person, old.id);
+  end if;
+  if old.artwork_path is not null then
+    perform private.order_deletion('artworks', old.artwork_path, 'asked_by_person', person, old.id);
+  end if;
+  return old;
+end;
+$$;
+
+create trigger generations_follow_deletion
+before delete on public.generations
+for each row
+execute function private.follow_deletion();
+
 -- What people and the functions' answers show of a generation.
 create function private.describe(generation public.generations)
 returns jsonb
@@ -1211,16 +1238,11 @@ security definer
 set search_path = ''
 as $$
 declare
-  generation public.generations := private.own_generation(generation_id);
-  canceled jsonb;
+  ended constant jsonb := private.cancel_generation(generation_id);
 begin
-  if generation.artwork_path is not null then
-    perform private.order_deletion(
-      'artworks', generation.artwork_path, 'asked_by_person', generation.person_id, generation.id);
-  end if;
-  canceled := private.cancel_generation(generation.id);
-  delete from public.generations as g where g.id = generation.id;
-  return canceled;
+  delete from public.generations as g where g.id = delete_generation.generation_id;
+  return jsonb_set(ended, '{deletions}',
+    ended -> 'deletions' || backend.lease_deletions(generation_id => delete_generation.generation_id));
 end;
 $$;
 
@@ -1241,16 +1263,47 @@ to authenticated;
 -- What the functions report of a generation, and what they are told to do next. Decisions follow from
 -- the generation's state alone, so an event may come late, twice, or never.
 
--- The photo was checked and the job accepted. Answers {outcome}: attached, or ended when the
--- generation is over by now and the prediction is to be canceled.
-create function backend.attach_prediction(
+-- The photo was checked and lies in Storage without its metadata (C2, T2); from here on the function
+-- does not touch it. Answers {outcome, deletions}: open; or ended, when the generation was over before
+-- the photo was put back, and then it is among the deletions once more.
+create function backend.record_input(
   generation_id uuid,
-  prediction_id text,
-  input_format text,
-  input_width integer,
-  input_height integer,
-  input_bytes integer
+  path text,
+  format text,
+  width integer,
+  height integer,
+  bytes integer
 )
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  is_open boolean;
+begin
+  update public.generations as g
+  set input_format = format, input_width = width, input_height = height, input_bytes = bytes
+  where g.id = record_input.generation_id and not private.is_terminal(g.state);
+  is_open := found;
+
+  if not is_open then
+    perform private.order_deletion(
+      'inputs', path, 'superseded',
+      (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1)),
+      record_input.generation_id
+    );
+  end if;
+  return jsonb_build_object(
+    'outcome', case when is_open then 'open' else 'ended' end,
+    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
+  );
+end;
+$$;
+
+-- The job was accepted. Answers {outcome, generation}: attached; or ended, when the generation is over
+-- by now and the prediction is to be canceled.
+create function backend.attach_prediction(generation_id uuid, prediction_id text)
 returns jsonb
 language plpgsql
 security definer
@@ -1262,11 +1315,7 @@ begin
   -- An event may have been quicker, so the state only ever moves forward here.
   update public.generations as g
   set state = case when g.state = 'reserved' then 'submitted' else g.state end,
-    prediction_id = attach_prediction.prediction_id,
-    input_format = attach_prediction.input_format,
-    input_width = attach_prediction.input_width,
-    input_height = attach_prediction.input_height,
-    input_bytes = attach_prediction.input_bytes
+    prediction_id = attach_prediction.prediction_id
   where g.id = generation_id
     and coalesce(g.prediction_id, attach_prediction.prediction_id) = attach_prediction.prediction_id
   returning * into generation;
@@ -1419,7 +1468,10 @@ return case status
   when 'failed' then coalesce(reason, 'model_error')
   when 'canceled' then 'expired'
   when 'aborted' then 'expired'
-  when 'succeeded' then case when output_extension in ('jpg', 'png', 'webp') then null else 'output_invalid' end
+  when 'succeeded' then case
+    when output_extension in ('jpg', 'png', 'webp') then null
+    else coalesce(reason, 'output_invalid')
+  end
 end;
 
 -- The right to store an output, for one worker at a time. The object is ordered deleted before it
@@ -1591,7 +1643,8 @@ begin
 end;
 $$;
 
-comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation and records what was measured of the photo (C2).';
+comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
+comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
 comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
 comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
@@ -1599,7 +1652,7 @@ comment on function backend.release_lease is 'Gives back the right to store an o
 comment on function backend.generations_to_settle is 'Fails generations past saving; answers those to ask Replicate about.';
 
 grant execute on function
-  backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
+  backend.record_input, backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
   backend.complete_generation, backend.release_lease, backend.generations_to_settle
 to service_role;
 -- Buckets and who may do what in them. Both are private (R6, R8); service_role passes by.

@@ -6,7 +6,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import sharp from "sharp";
-import { Person } from "./person.ts";
+import { Person, until } from "./person.ts";
 import { mountains, small } from "./photos.ts";
 import { cleanUp, database } from "./stack.ts";
 
@@ -18,7 +18,7 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   const response = await alice.submit({ style: "oil-painting", input_path: input, prompt: "at dawn" });
   assert.equal(response.status, 201);
   const submitted = (await response.json()) as { id: string; state: string; credits: number };
-  assert.equal(response.headers.get("location"), `/generations/${submitted.id}`);
+  assert.equal(new URL(response.headers.get("location")!, response.url).href, `${process.env.FUNCTIONS_URL}/generations/${submitted.id}`);
   // An event may already have overtaken the answer.
   assert.ok(["submitted", "processing"].includes(submitted.state), submitted.state);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
@@ -136,4 +136,37 @@ test("a photo that was never submitted is swept when its time is up (R1)", async
   const [deletion] = await alice.deletions();
   assert.deepEqual([deletion.path, deletion.reason], [old, "limit_reached"]);
   assert.ok(deletion.verified_at);
+});
+
+test("a photo does not come back when its generation is cancelled while it is being checked (R2)", async () => {
+  const large = await sharp({ create: { width: 5000, height: 5000, channels: 3, background: "teal" } })
+    .withExif({ IFD0: { Artist: "somebody" } })
+    .jpeg()
+    .toBuffer();
+  for (const [method, end] of [["POST", "/cancel"], ["DELETE", ""]] as const) {
+    const alice = await Person.signUp("alice");
+    const input_path = await alice.upload(large);
+    const submission = alice.submit({ style: "mosaic", input_path });
+    const id = await until("the reservation", async () => (await alice.client.from("generations").select("id")).data?.[0]?.id as string | undefined);
+    assert.ok((await alice.call(method, `/generations/${id}${end}`)).ok);
+    assert.ok([201, 409].includes((await submission).status));
+    await alice.forgotten();
+    assert.deepEqual((await alice.client.storage.from("inputs").list(alice.id)).data, []);
+    assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
+  }
+});
+
+test("a deleted account leaves no object and no hold behind, even while a generation runs", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.ended((await alice.generate(await small)).id);
+  await alice.generate(mountains);
+  await database`delete from auth.users where id = ${alice.id}`;
+  await cleanUp();
+  const objects = await database`select name from storage.objects where name like ${`${alice.id}/%`}`;
+  assert.deepEqual([...objects], []);
+  const [{ open }] = await database`select count(*)::int as open from public.credit_holds h
+    left join public.wallets w on w.id = h.wallet_id where h.state = 'open' and w.person_id is null`;
+  assert.equal(open, 0);
+  const deletions = await database`select verified_at from public.deletions where generation_id = ${id}`;
+  assert.ok(deletions.length === 2 && deletions.every(({ verified_at }) => verified_at));
 });

@@ -76,6 +76,9 @@ test("a body that cannot be read says what to change", async () => {
     [{ ...good, settings: { safety_tolerance: 6 } }, 422, "invalid_settings", "settings.safety_tolerance"],
     [{ ...good, settings: { prompt_upsampling: "yes" } }, 422, "invalid_settings", "settings.prompt_upsampling"],
     [{ ...good, settings: { steps: 4 } }, 422, "invalid_settings", "settings.steps"],
+    [{ ...good, settings: { aspect_ratio: ["1:1"] } }, 422, "invalid_settings", "settings.aspect_ratio"],
+    [{ ...good, settings: { aspect_ratio: [] } }, 422, "invalid_settings", "settings.aspect_ratio"],
+    [{ ...good, prompt: "nul \u0000" }, 422, "invalid_request", "body"],
     [{ ...good, prompt: "a".repeat(1001) }, 422, "invalid_prompt", "prompt"],
     [{ ...good, input_path: "" }, 404, "input_not_found", "input_path"],
   ] as const) {

@@ -168,6 +168,10 @@ fn refusal(status: StatusCode, body: &[u8]) -> Error {
     }
     match status {
         StatusCode::UNAUTHORIZED => Error::NotSignedIn,
+        // PostgreSQL's text holds every character but NUL.
+        _ if matches!(refused.code.as_str(), "22P05" | "22021") => {
+            Error::invalid("body", "holds a character (NUL) that no text may hold.")
+        }
         _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
             Error::unavailable(
                 SERVICE,
@@ -217,6 +221,13 @@ mod tests {
         let error = refusal(StatusCode::CONFLICT, body);
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!format!("{error} {}", error.detail()).contains("secret"));
+    }
+
+    #[test]
+    fn a_character_that_no_text_may_hold_is_the_callers_fault() {
+        let body = br#"{"code":"22P05","message":"unsupported Unicode escape sequence"}"#;
+        let error = refusal(StatusCode::BAD_REQUEST, body);
+        assert_eq!(error.status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 
     #[test]

@@ -53,9 +53,6 @@ pub enum Error {
         /// For the log: technical, without content.
         cause: String,
     },
-    /// A generation that is being worked on elsewhere, or whose work failed in a way that may pass.
-    #[error("unfinished: {0}")]
-    Unfinished(&'static str),
     /// A fault of ours.
     #[error("fault: {0}")]
     Fault(String),
@@ -95,7 +92,7 @@ impl Error {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid { .. } | Self::Photo(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Refused(refusal) => refusal.status,
-            Self::Unavailable { .. } | Self::Unfinished(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -114,7 +111,6 @@ impl Error {
             Self::Signature(_) => "invalid_signature",
             Self::Refused(refusal) => &refusal.code,
             Self::Unavailable { .. } => "unavailable",
-            Self::Unfinished(_) => "unfinished",
             Self::Fault(_) => "internal_error",
         }
     }
@@ -137,10 +133,10 @@ impl Error {
             Self::Signature(_) => "The webhook's signature was not accepted.".to_owned(),
             Self::Refused(refusal) => refusal.sentence.clone(),
             Self::Unavailable { .. } => {
-                "A service we depend on is not answering. Nothing was charged; please try again in a minute."
+                "A service we depend on is not answering. Nothing was charged. Please try again in a \
+                 minute; if you were submitting a photo, upload it again."
                     .to_owned()
             }
-            Self::Unfinished(_) => "Not finished yet; please send this again.".to_owned(),
             Self::Fault(_) => "Something went wrong on our side; it has been noted.".to_owned(),
         }
     }

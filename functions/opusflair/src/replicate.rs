@@ -45,6 +45,9 @@ pub struct Prediction {
     pub version: Option<String>,
     #[serde(default)]
     metrics: Option<Metrics>,
+    /// Its hour is over; what it made is gone.
+    #[serde(default)]
+    data_removed: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -130,8 +133,10 @@ impl Prediction {
     /// Why it failed, in the words of our closed list (`public.failure_reasons`).
     #[must_use]
     pub fn failure_reason(&self) -> Option<&'static str> {
-        if self.status != Status::Failed {
-            return None;
+        match self.status {
+            Status::Failed => {}
+            Status::Succeeded if self.data_removed => return Some("lost"),
+            _ => return None,
         }
         let text = self.error.as_ref().and_then(Value::as_str).unwrap_or_default();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
@@ -327,5 +332,8 @@ mod tests {
             assert_eq!(failed.failure_reason(), Some(reason), "{text}");
         }
         assert_eq!(prediction(json!({"id": "x", "status": "canceled"})).failure_reason(), None);
+        let removed =
+            json!({"id": "x", "status": "succeeded", "output": null, "data_removed": true});
+        assert_eq!(prediction(removed).failure_reason(), Some("lost"));
     }
 }

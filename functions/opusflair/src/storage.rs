@@ -1,6 +1,8 @@
 //! Supabase Storage, as the service. It answers 400 for nearly everything and keeps silent about what
 //! it did not delete, so the body is read and absence is looked for.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 use reqwest::{Body, Method, RequestBuilder, Response};
@@ -18,6 +20,9 @@ const SERVICE: &str = "Storage";
 /// The most objects that one bulk deletion may name.
 pub const BULK_LIMIT: usize = 1000;
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+
+/// For an upload that is streamed from elsewhere; every other call takes the client's own limit.
+const UPLOAD_TIME: Duration = Duration::from_secs(100);
 
 /// Where photos wait for their generation.
 pub const INPUTS: &str = "inputs";
@@ -89,6 +94,7 @@ impl Storage {
             .header("content-type", content_type)
             .header("cache-control", "private, max-age=3600")
             .header("x-upsert", "true")
+            .timeout(UPLOAD_TIME)
             .body(body)
             .send()
             .await

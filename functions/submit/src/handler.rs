@@ -34,7 +34,7 @@ async fn create(
     let key = IdempotencyKey::from_headers(&headers)?;
     let submitted = submit(&app, &caller, &key, &new).await?;
     let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let location = [(LOCATION, format!("/generations/{}", submitted.id))];
+    let location = [(LOCATION, format!("generations/{}", submitted.id))];
     Ok((status, location, Json(submitted.generation)).into_response())
 }
 

@@ -1,9 +1,11 @@
 //! Submitting: reserve, check the photo, create the prediction, attach it.
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use opusflair::caller::Caller;
 use opusflair::database::Again;
-use opusflair::photo::Photo;
+use opusflair::deletion::Deletion;
+use opusflair::error::Refusal;
+use opusflair::photo::{Photo, Rejection};
 use opusflair::prediction::capability_digest;
 use opusflair::replicate::{Creation, NewPrediction, Prediction};
 use opusflair::storage::INPUTS;
@@ -50,6 +52,12 @@ struct Submission {
     prompt: String,
     settings: Map<String, Value>,
     deadline_seconds: u32,
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    outcome: String,
+    deletions: Vec<Deletion>,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +118,7 @@ pub(crate) async fn submit(
     };
 
     let generation = match carry_out(app, id, &new.input_path, &token, &submission).await {
-        Ok(Some((prediction, photo))) => attach(app, id, &prediction, &photo).await?,
+        Ok(Some(prediction)) => attach(app, id, &prediction).await?,
         Ok(None) => begun.generation,
         Err(Aborted { reason, error }) => {
             // If even this fails, its credits go back at its deadline.
@@ -144,8 +152,9 @@ async fn carry_out(
     input_path: &str,
     token: &str,
     submission: &Submission,
-) -> Result<Option<(Prediction, Photo)>, Aborted> {
+) -> Result<Option<Prediction>, Aborted> {
     let photo = check_photo(app, input_path).await?;
+    record_input(app, id, input_path, &photo).await?;
     let signed = app.storage.sign(INPUTS, input_path, submission.deadline_seconds).await?;
 
     let mut input = submission.settings.clone();
@@ -162,7 +171,7 @@ async fn carry_out(
         })
         .await?;
     match creation {
-        Creation::Created(prediction) => Ok(Some((prediction, photo))),
+        Creation::Created(prediction) => Ok(Some(prediction)),
         Creation::Unknown => {
             tracing::warn!(generation = %id, "the answer to a create call was lost");
             Ok(None)
@@ -177,20 +186,53 @@ async fn carry_out(
 
 /// Judges the photo by its bytes (C2) and puts it back without its metadata (T2).
 async fn check_photo(app: &App, input_path: &str) -> Result<Photo, Aborted> {
-    let bytes = app
-        .storage
-        .download(INPUTS, input_path, Photo::LARGEST)
-        .await?
-        .ok_or_else(|| Error::unavailable("Storage", "a photo that has a row and no bytes"))?;
+    let rejected = |rejection| Aborted { reason: "input_invalid", error: Error::Photo(rejection) };
+    let bytes = match app.storage.download(INPUTS, input_path, Photo::LARGEST).await {
+        Err(Error::BodyTooLarge { limit: max_bytes }) => {
+            return Err(rejected(Rejection::TooManyBytes { max_bytes }));
+        }
+        downloaded => downloaded?
+            .ok_or_else(|| Error::unavailable("Storage", "a photo that has a row and no bytes"))?,
+    };
     // Decoding takes its time, and the runtime has other things to do.
     let photo = tokio::task::spawn_blocking(|| Photo::judge(bytes))
         .await
         .map_err(|_| Error::Fault("the photo could not be judged".to_owned()))?
-        .map_err(|rejection| Aborted { reason: "input_invalid", error: Error::Photo(rejection) })?;
+        .map_err(rejected)?;
     if let Some(stripped) = photo.stripped() {
         app.storage.replace(INPUTS, input_path, photo.content_type(), stripped).await?;
     }
     Ok(photo)
+}
+
+/// Records what was measured. A generation that was canceled or deleted meanwhile has had its photo
+/// deleted, and now it may be back: then it is deleted once more (R2), and nothing is submitted.
+async fn record_input(app: &App, id: Uuid, input_path: &str, photo: &Photo) -> Result<(), Aborted> {
+    let recorded: Recorded = app
+        .ask(
+            "record_input",
+            json!({
+                "generation_id": id,
+                "path": input_path,
+                "format": photo.format_name(),
+                "width": photo.width(),
+                "height": photo.height(),
+                "bytes": photo.byte_size(),
+            }),
+        )
+        .await?;
+    app.execute_deletions_now(recorded.deletions).await;
+    if recorded.outcome == "open" { Ok(()) } else { Err(ended_meanwhile().into()) }
+}
+
+fn ended_meanwhile() -> Error {
+    Error::Refused(Refusal {
+        status: StatusCode::CONFLICT,
+        code: "generation_ended".to_owned(),
+        sentence: "This generation was canceled or deleted while it was being submitted."
+            .to_owned(),
+        members: Map::new(),
+    })
 }
 
 /// Names the generation, and proves by the token that whoever calls was told by us.
@@ -208,31 +250,13 @@ fn webhook_address(app: &App, id: Uuid, token: &str) -> Result<Url, Error> {
     Ok(address)
 }
 
-async fn attach(
-    app: &App,
-    id: Uuid,
-    prediction: &Prediction,
-    photo: &Photo,
-) -> Result<Value, Error> {
-    let attached: Attached = app
-        .ask(
-            "attach_prediction",
-            json!({
-                "generation_id": id,
-                "prediction_id": prediction.id,
-                "input_format": photo.format_name(),
-                "input_width": photo.width(),
-                "input_height": photo.height(),
-                "input_bytes": photo.byte_size(),
-            }),
-        )
-        .await?;
+async fn attach(app: &App, id: Uuid, prediction: &Prediction) -> Result<Value, Error> {
+    let arguments = json!({ "generation_id": id, "prediction_id": prediction.id });
+    let attached: Attached = app.ask("attach_prediction", arguments).await?;
     if attached.outcome == "ended"
         && let Err(error) = app.replicate.cancel(&prediction.id).await
     {
         tracing::warn!(generation = %id, %error, "a prediction was left to its deadline");
     }
-    attached
-        .generation
-        .ok_or_else(|| Error::invalid("generation", "was deleted while it was being submitted."))
+    attached.generation.ok_or_else(ended_meanwhile)
 }
