@@ -9,11 +9,13 @@ export interface Arguments {
   fresh: boolean;
   quiet: boolean;
   without: Set<string>;
+  /** Whose supabase/ holds the migrations, if it is not this project's. */
+  project?: string;
   /** To be run once everything is up; the stack ends with it. */
   command: string[];
 }
 
-export const usage = `usage: stack.ts --state DIR [--fresh] [--quiet] [--without functions,replicate] [-- command …]`;
+export const usage = `usage: stack.ts --state DIR [--fresh] [--quiet] [--without functions,replicate] [--project DIR] [-- command …]`;
 
 export function readArguments(argv: string[]): Arguments {
   const separator = argv.indexOf("--");
@@ -25,6 +27,7 @@ export function readArguments(argv: string[]): Arguments {
       fresh: { type: "boolean", default: false },
       quiet: { type: "boolean", default: false },
       without: { type: "string", default: "" },
+      project: { type: "string" },
     },
   });
   if (!values.state) throw new Error(usage);
@@ -33,6 +36,7 @@ export function readArguments(argv: string[]): Arguments {
     fresh: values.fresh,
     quiet: values.quiet,
     without: new Set(values.without.split(",").filter(Boolean)),
+    project: values.project,
     command: separator < 0 ? [] : argv.slice(separator + 1),
   };
 }

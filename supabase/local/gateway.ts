@@ -1,14 +1,16 @@
 // One address, as on hosted: /auth/v1, /rest/v1, /storage/v1 and /functions/v1.
 
-import { appendFileSync } from "node:fs";
 import type { Server } from "bun";
 import type postgres from "postgres";
+import { preflight, withCors } from "./cors.ts";
 import { forwardToFunctions } from "./functions.ts";
 import type { Keys } from "./keys.ts";
 import type { Lite } from "./lite.ts";
+import type { Log } from "./log.ts";
 import { answerAdmin } from "./repairs/admin.ts";
-import { answerStorage } from "./repairs/storage.ts";
-import { withTimestamps } from "./repairs/timestamps.ts";
+import { withZ } from "./repairs/values.ts";
+import { answerStorage } from "./storage/routes.ts";
+import type { Storage } from "./storage/storage.ts";
 
 export interface Gateway {
   port: number;
@@ -16,7 +18,8 @@ export interface Gateway {
   lite: Lite;
   sql: postgres.Sql;
   keys: Keys;
-  log: string;
+  storage: Storage;
+  log: Log;
 }
 
 const megabyte = 1024 * 1024;
@@ -29,31 +32,31 @@ export function serveGateway(gateway: Gateway): Server<undefined> {
     maxRequestBodySize: 60 * megabyte,
     async fetch(request) {
       const started = performance.now();
-      const response = await route(request, gateway).catch((error: Error) => {
-        appendFileSync(gateway.log, `${new Date().toISOString()} failed: ${error.name}\n`);
+      const response = await answer(request, gateway).catch((error: Error) => {
+        gateway.log.failure(error);
         return Response.json({ message: "internal error" }, { status: 500 });
       });
-      record(request, response, started, gateway.log);
+      gateway.log.request(request, response.status, started);
       return response;
     },
   });
 }
 
-async function route(request: Request, gateway: Gateway): Promise<Response> {
-  const { pathname } = new URL(request.url);
-  const lite = async (asked: Request) => gateway.lite.fetch(asked);
-  if (pathname === "/health") return new Response("ok");
-  if (pathname.startsWith("/functions/v1/")) return forwardToFunctions(request, gateway.functions);
-  if (pathname.startsWith("/auth/v1/admin/")) return answerAdmin(request, gateway.sql, gateway.keys, lite);
-  // HS256: there is no public key to show, and clients ask Auth instead.
-  if (pathname === "/auth/v1/.well-known/jwks.json") return Response.json({ keys: [] });
-  if (pathname.startsWith("/storage/v1/")) return withTimestamps(await answerStorage(request, lite), "Z");
-  return withTimestamps(await lite(request), pathname.startsWith("/rest/v1/") ? "+00:00" : "Z");
+async function answer(request: Request, gateway: Gateway): Promise<Response> {
+  if (request.method === "OPTIONS") return preflight(request);
+  return withCors(await route(request, gateway));
 }
 
-/** The first parts of the path alone: the rest may name a person, a file or a token (R5). */
-function record(request: Request, response: Response, started: number, log: string): void {
-  const path = new URL(request.url).pathname.split("/").slice(0, 4).join("/");
-  const elapsed = Math.round(performance.now() - started);
-  appendFileSync(log, `${new Date().toISOString()} ${request.method} ${path} ${response.status} ${elapsed}ms\n`);
+async function route(request: Request, gateway: Gateway): Promise<Response> {
+  const { pathname } = new URL(request.url);
+  if (pathname === "/health") return new Response("ok");
+  if (pathname.startsWith("/functions/v1")) return forwardToFunctions(request, gateway.functions);
+  if (pathname.startsWith("/storage/v1")) return answerStorage(request, gateway.storage, gateway.log.failure);
+  if (pathname.startsWith("/auth/v1/admin/")) return answerAdmin(request, gateway.sql, gateway.keys);
+  // HS256: there is no public key to show, and clients ask Auth instead.
+  if (pathname === "/auth/v1/.well-known/jwks.json") return Response.json({ keys: [] });
+  if (pathname.startsWith("/auth/v1/")) return withZ(await gateway.lite.fetch(request));
+  // Lite has more to show, its own settings among it: none of that is on hosted.
+  if (pathname.startsWith("/rest/v1/")) return gateway.lite.fetch(request);
+  return Response.json({ message: "no Route matched with those values" }, { status: 404 });
 }

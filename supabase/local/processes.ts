@@ -1,6 +1,6 @@
 // Processes of the stack: each with its log, each ended with the stack, none left behind.
 
-import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 
 export interface Service {
@@ -73,4 +73,13 @@ export async function untilReady(
     await Bun.sleep(50);
   }
   ended.catch(() => {});
+}
+
+const hasSetpriv = process.platform === "linux" && spawnSync("setpriv", ["--version"]).status === 0;
+
+/** The same command, ended by the system when the stack is gone, where the system can do that. */
+export function dyingWithUs(signal: "INT" | "TERM", command: string[], options: string[] = []): string[] {
+  if (hasSetpriv) return ["setpriv", `--pdeathsig=${signal}`, ...options, "--", ...command];
+  if (options.length > 0) throw new Error("setpriv (of util-linux) is not there: install it, or do not start as root");
+  return command;
 }

@@ -9,7 +9,8 @@ export const url = process.env.SUPABASE_URL!;
 export const publishable = process.env.SUPABASE_PUBLISHABLE_KEY!;
 export const secret = process.env.SUPABASE_SECRET_KEY!;
 
-const quiet = { onnotice: () => {}, max: 2 };
+/** Connections end when nobody uses them, so that no test has to see to it. */
+const quiet = { onnotice: () => {}, max: 2, idle_timeout: 2 };
 /** As superuser: to make what a test needs and to look behind the API. */
 export const admin = postgres(process.env.DATABASE_ADMIN_URL!, quiet);
 /** As migrations connect. */
@@ -82,8 +83,4 @@ export async function ask(path: string, { method = "GET", key, token, body, head
   const text = await response.text();
   const parsed = /json/.test(response.headers.get("content-type") ?? "") && text ? JSON.parse(text) : text;
   return { status: response.status, headers: response.headers, body: parsed };
-}
-
-export async function close(): Promise<void> {
-  await Promise.all([admin.end(), migrator.end()]);
 }

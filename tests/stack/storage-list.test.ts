@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { type Person, close, makeBucket, signUp } from "./project.ts";
+import { type Person, makeBucket, signUp } from "./project.ts";
 
 describe("a list", () => {
   let bucket: Awaited<ReturnType<typeof makeBucket>>;
@@ -14,10 +14,7 @@ describe("a list", () => {
     }
     await bob.client.storage.from(bucket.name).upload(`${bob.id}/b.txt`, new Blob(["bob"]));
   });
-  after(async () => {
-    await bucket.drop();
-    await close();
-  });
+  after(() => bucket.drop());
   const list = async (folder: string, options?: Parameters<ReturnType<typeof from>["list"]>[1]) => {
     const { data, error } = await from().list(folder, options);
     assert.equal(error, null);

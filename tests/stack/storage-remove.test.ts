@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { type Person, admin, ask, close, makeBucket, migrator, publishable, secret, service, signUp } from "./project.ts";
+import { type Person, admin, ask, makeBucket, migrator, publishable, secret, service, signUp } from "./project.ts";
 
 /** What is on disk of a bucket: the contents of every file. */
 async function onDisk(bucket: string): Promise<string[]> {
@@ -20,10 +20,7 @@ describe("removal", () => {
     bucket = await makeBucket();
     [alice, bob] = [await signUp("alice"), await signUp("bob")];
   });
-  after(async () => {
-    await bucket.drop();
-    await close();
-  });
+  after(() => bucket.drop());
   const upload = async (person: Person, name: string, content: string, upsert = false) => {
     const path = `${person.id}/${name}`;
     const { error } = await person.client.storage.from(bucket.name).upload(path, new Blob([content]), { upsert });
@@ -119,8 +116,6 @@ describe("moving and copying", () => {
 });
 
 describe("a bucket", () => {
-  after(close);
-
   it("is made, read, changed and ended by the secret key alone", async () => {
     const { name, drop } = await makeBucket({ public: false, fileSizeLimit: "2MB", allowedMimeTypes: ["image/*"] });
     const found = await service.storage.getBucket(name);

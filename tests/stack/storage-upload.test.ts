@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { type Person, admin, ask, close, makeBucket, publishable, secret, service, signUp, url } from "./project.ts";
+import { type Person, admin, ask, makeBucket, publishable, secret, service, signUp, url } from "./project.ts";
 
 describe("an upload", () => {
   let bucket: Awaited<ReturnType<typeof makeBucket>>;
@@ -10,10 +10,7 @@ describe("an upload", () => {
     bucket = await makeBucket({ public: false, fileSizeLimit: 1000, allowedMimeTypes: ["image/png", "text/*"] });
     [alice, bob] = [await signUp("alice"), await signUp("bob")];
   });
-  after(async () => {
-    await bucket.drop();
-    await close();
-  });
+  after(() => bucket.drop());
   const png = (bytes: number) => new Blob([new Uint8Array(bytes).fill(7)], { type: "image/png" });
   const put = (path: string, options: Parameters<typeof ask>[1]) =>
     ask(`/storage/v1/object/${bucket.name}/${path}`, { method: "POST", key: publishable, token: alice.token, ...options });

@@ -1,75 +1,140 @@
 // Auth's admin API, which `@supabase/lite` has not yet: for the secret key alone.
 
-import postgres from "postgres";
+import { randomUUID } from "node:crypto";
+import type postgres from "postgres";
 import type { Keys } from "../keys.ts";
-import type { Handler } from "./storage.ts";
+import { verifyToken } from "../tokens.ts";
+import { type Wish, changes, columns, identitiesOf } from "./person.ts";
 
 type Sql = postgres.Sql;
 
-const columns = `id, aud, role, email, coalesce(phone, '') as phone, email_confirmed_at, confirmed_at,
-  last_sign_in_at, raw_app_meta_data as app_metadata, raw_user_meta_data as user_metadata,
-  created_at, updated_at, is_anonymous, banned_until`;
+class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
 
 /** Answers a request below /auth/v1/admin. */
-export async function answerAdmin(request: Request, sql: Sql, keys: Keys, lite: Handler): Promise<Response> {
-  if (request.headers.get("apikey") !== keys.secret) return refuse(401, "no_authorization", "This endpoint requires a valid secret key");
+export async function answerAdmin(request: Request, sql: Sql, keys: Keys): Promise<Response> {
+  try {
+    requireSecret(request, keys);
+    return await answer(request, sql);
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error;
+    const body = { code: error.status, error_code: error.code, msg: error.message };
+    return Response.json(body, { status: error.status });
+  }
+}
 
+function requireSecret(request: Request, keys: Keys): void {
+  const key = request.headers.get("apikey");
+  if (key === keys.secret) return;
+  const bearer = request.headers.get("authorization")?.replace(/^Bearer\s+/i, "");
+  if (key === keys.publishable && bearer && !bearer.startsWith("sb_") && isOurs(bearer, keys)) {
+    throw new Refusal(403, "not_admin", "User not allowed");
+  }
+  throw new Refusal(401, "no_authorization", "This endpoint requires a valid Bearer token");
+}
+
+function isOurs(token: string, keys: Keys): boolean {
+  try {
+    return Boolean(verifyToken(token, keys.jwt));
+  } catch {
+    return false;
+  }
+}
+
+async function answer(request: Request, sql: Sql): Promise<Response> {
   const url = new URL(request.url);
-  const [, id] = /^\/auth\/v1\/admin\/users(?:\/([^/]+))?$/.exec(url.pathname) ?? [];
-  if (!id && request.method === "GET") return listUsers(url, sql);
-  if (!id && request.method === "POST") return createUser(request, sql, keys, lite);
-  if (!id || !/^[0-9a-f-]{36}$/i.test(id)) return refuse(404, "validation_failed", "user_id must be an UUID");
-  if (request.method === "GET") return show(await find(sql, id));
-  if (request.method === "DELETE") return deleteUser(sql, id);
-  return refuse(405, "not_supported", "Method not allowed");
+  const [, id] = /^\/auth\/v1\/admin\/users(?:\/([^/]+))?\/?$/.exec(url.pathname) ?? [];
+  if (!id && request.method === "GET") return listPeople(url, sql);
+  if (!id && request.method === "POST") return createPerson((await request.json()) as Wish, sql);
+  if (!id || !/^[0-9a-f-]{36}$/i.test(id)) throw new Refusal(404, "validation_failed", "user_id must be an UUID");
+  if (request.method === "GET") return Response.json(await find(sql, id));
+  if (request.method === "PUT") return updatePerson(id, (await request.json()) as Wish, sql);
+  if (request.method === "DELETE") return deletePerson(id, sql);
+  throw new Refusal(405, "method_not_allowed", "Method not allowed");
 }
 
 async function find(sql: Sql, id: string) {
-  const [user] = await sql.unsafe(`select ${columns} from auth.users where id = $1`, [id]);
-  return user;
+  const [person] = await sql`select ${columns(sql)} from auth.users as u where id = ${id}`;
+  if (!person) throw new Refusal(404, "user_not_found", "User not found");
+  return person;
 }
 
-function show(user: postgres.Row | undefined): Response {
-  return user ? Response.json({ ...user, identities: [] }) : refuse(404, "user_not_found", "User not found");
-}
-
-async function listUsers(url: URL, sql: Sql): Promise<Response> {
+async function listPeople(url: URL, sql: Sql): Promise<Response> {
   const perPage = Math.min(Number(url.searchParams.get("per_page") || 50), 1000);
-  const offset = (Number(url.searchParams.get("page") || 1) - 1) * perPage;
-  const users = await sql.unsafe(
-    `select ${columns} from auth.users order by created_at desc limit $1 offset $2`,
-    [perPage, offset],
-  );
-  const [{ total }] = await sql`select count(*)::int as total from auth.users`;
+  const page = Math.max(Number(url.searchParams.get("page") || 1), 1);
+  const users = await sql`
+    select ${columns(sql)} from auth.users as u
+    order by created_at desc limit ${perPage} offset ${(page - 1) * perPage}`;
+  const [counted] = await sql<{ total: number }[]>`select count(*)::int as total from auth.users`;
+  const total = counted?.total ?? 0;
+  const last = Math.max(Math.ceil(total / perPage), 1);
+  const link = (to: number, rel: string) => `</admin/users?page=${to}&per_page=${perPage}>; rel="${rel}"`;
+  const links = [...(page < last ? [link(page + 1, "next")] : []), link(last, "last")];
   return Response.json(
-    { users: users.map((user) => ({ ...user, identities: [] })), aud: "authenticated" },
-    { headers: { "x-total-count": String(total) } },
+    { users, aud: "authenticated" },
+    { headers: { "x-total-count": String(total), link: links.join(", ") } },
   );
 }
 
-/** Signs up in Auth itself, so that passwords and identities are made in one place. */
-async function createUser(request: Request, sql: Sql, keys: Keys, lite: Handler): Promise<Response> {
-  const { email, password, user_metadata } = (await request.json()) as Record<string, unknown>;
-  const signedUp = await lite(
-    new Request(new URL("/auth/v1/signup", request.url), {
-      method: "POST",
-      headers: { apikey: keys.publishable, "content-type": "application/json" },
-      body: JSON.stringify({ email, password: password ?? crypto.randomUUID(), data: user_metadata }),
-    }),
-  );
-  if (!signedUp.ok) return signedUp;
-  const { user } = (await signedUp.json()) as { user: { id: string } };
-  return show(await find(sql, user.id));
+async function changesOf(wish: Wish) {
+  if (wish.password !== undefined && wish.password.length < 6) {
+    throw new Refusal(422, "weak_password", "Password should be at least 6 characters.");
+  }
+  return changes(wish);
 }
 
-async function deleteUser(sql: Sql, id: string): Promise<Response> {
-  const deleted = await sql.begin(async (transaction) => {
-    await transaction`delete from auth.refresh_tokens where user_id = ${id}`;
-    return transaction`delete from auth.users where id = ${id}`;
-  });
-  return deleted.count === 1 ? Response.json({}) : refuse(404, "user_not_found", "User not found");
+function nameTaken(error: { code?: string }): never {
+  if (error.code !== "23505") throw error;
+  throw new Refusal(422, "email_exists", "A user with this email address has already been registered");
 }
 
-function refuse(code: number, error_code: string, msg: string): Response {
-  return Response.json({ code, error_code, msg }, { status: code });
+async function createPerson(wish: Wish, sql: Sql): Promise<Response> {
+  if (!wish.email) throw new Refusal(400, "validation_failed", "Cannot create a user without either an email or phone");
+  const changed = await changesOf(wish);
+  const id = randomUUID();
+  const providers = { provider: "email", providers: ["email"] };
+  const row = {
+    ...{ id, aud: "authenticated", role: "authenticated" },
+    ...changed,
+    raw_app_meta_data: sql.json({ ...providers, ...wish.app_metadata } as never),
+    raw_user_meta_data: sql.json((wish.user_metadata ?? {}) as never),
+  };
+  await sql
+    .begin(async (transaction) => {
+      await transaction`insert into auth.users ${transaction(row)}`;
+      await transaction`insert into auth.identities ${transaction(identitiesOf(transaction, id, wish.email!))}`;
+    })
+    .catch(nameTaken);
+  return Response.json(await find(sql, id));
+}
+
+async function updatePerson(id: string, wish: Wish, sql: Sql): Promise<Response> {
+  await find(sql, id);
+  const row = { ...(await changesOf(wish)), updated_at: new Date() };
+  await sql`
+    update auth.users set ${sql(row)},
+      raw_app_meta_data = raw_app_meta_data || ${sql.json((wish.app_metadata ?? {}) as never)},
+      raw_user_meta_data = raw_user_meta_data || ${sql.json((wish.user_metadata ?? {}) as never)}
+    where id = ${id}`.catch(nameTaken);
+  return Response.json(await find(sql, id));
+}
+
+async function deletePerson(id: string, sql: Sql): Promise<Response> {
+  await find(sql, id);
+  await sql
+    .begin(async (transaction) => {
+      await transaction`delete from auth.refresh_tokens where user_id = ${id}`;
+      await transaction`delete from auth.users where id = ${id}`;
+    })
+    .catch(() => {
+      throw new Refusal(500, "unexpected_failure", "Database error deleting user");
+    });
+  return Response.json({});
 }

@@ -2,7 +2,7 @@
 // version is beside the old one until its row is there, so no reader ever meets half an object.
 
 import { createHash } from "node:crypto";
-import { copyFile, mkdir, open, readdir, rm, rmdir } from "node:fs/promises";
+import { type FileHandle, copyFile, mkdir, open, readdir, rm, rmdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 export interface Place {
@@ -68,7 +68,7 @@ export class Disk {
   }
 
   /** A folder that another removal prunes meanwhile is made again. */
-  private async create(path: string, attempts = 5) {
+  private async create(path: string, attempts = 5): Promise<FileHandle> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     return open(path, "wx", 0o600).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "ENOENT" || attempts === 0) throw error;

@@ -29,6 +29,7 @@ export const tooLarge = () =>
 /** What the database refused, as Storage says it. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
+  if (error instanceof SyntaxError) return invalidRequest("Body is not valid JSON");
   if (error instanceof postgres.PostgresError) {
     if (error.code === "42501") return accessDenied("new row violates row-level security policy");
     if (error.code === "23505") return isThere();

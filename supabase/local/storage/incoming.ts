@@ -1,6 +1,7 @@
 // What an upload carries: a raw body with headers, or a form with the same in its fields.
 
 import { Failure } from "./failure.ts";
+import { parseForm } from "./form.ts";
 
 export interface Incoming {
   body: AsyncIterable<Uint8Array>;
@@ -13,25 +14,20 @@ export interface Incoming {
 
 export async function incoming(request: Request): Promise<Incoming> {
   const type = request.headers.get("content-type") ?? "";
-  return type.startsWith("multipart/form-data") ? form(request) : raw(request, type);
+  return type.startsWith("multipart/form-data") ? form(request, type) : raw(request, type);
 }
 
-async function form(request: Request): Promise<Incoming> {
-  const fields = await request.formData().catch(() => undefined);
-  // Whichever field holds it: the Supabase client sends one without a name.
-  const file = fields && [...fields.values()].find((value): value is File => typeof value !== "string");
-  if (!fields || !file) throw new Failure(400, "InvalidRequest", "No content provided");
-  const text = (name: string) => {
-    const value = fields.get(name);
-    return typeof value === "string" ? value : undefined;
-  };
-  const cacheTime = text("cacheControl");
+async function form(request: Request, type: string): Promise<Incoming> {
+  const form = parseForm(Buffer.from(await request.arrayBuffer()), type);
+  if (!form?.file) throw new Failure(400, "InvalidRequest", "No content provided");
+  const { fields, file } = form;
+  const cacheTime = fields.get("cacheControl");
   return {
-    body: file.stream() as unknown as AsyncIterable<Uint8Array>,
-    mimetype: text("contentType") || file.type || "application/octet-stream",
+    body: new Blob([file.bytes]).stream() as unknown as AsyncIterable<Uint8Array>,
+    mimetype: fields.get("contentType") || file.type || "application/octet-stream",
     cacheControl: cacheTime ? `max-age=${cacheTime}` : "no-cache",
-    contentLength: file.size,
-    userMetadata: parse(text("metadata") ?? text("userMetadata")),
+    contentLength: file.bytes.byteLength,
+    userMetadata: parse(fields.get("metadata") ?? fields.get("userMetadata")),
   };
 }
 

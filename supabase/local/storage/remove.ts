@@ -22,9 +22,7 @@ export async function removeMany(asked: Asked): Promise<Response> {
   if (prefixes.length === 0) throw invalidRequest("body/prefixes must NOT have fewer than 1 items");
   if (prefixes.length > most) throw invalidRequest(`body/prefixes must NOT have more than ${most} items`);
   const deleted = await removeAll(asked, prefixes.map(String));
-  return Response.json(
-    deleted.map(({ version: _, ...object }) => ({ ...object, path_tokens: undefined })),
-  );
+  return Response.json(deleted);
 }
 
 export async function removeOne(asked: Asked): Promise<Response> {

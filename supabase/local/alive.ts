@@ -1,0 +1,16 @@
+// Whether a recorded process still is what it was: numbers of processes are given out again.
+
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return process.platform === "linux" ? "" : spawnSync("ps", ["-p", String(pid), "-o", "command="]).stdout.toString();
+  }
+}
+
+export function runs(pid: number, what: string): boolean {
+  return pid !== process.pid && commandLine(pid).includes(what);
+}

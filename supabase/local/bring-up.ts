@@ -1,0 +1,100 @@
+// Everything that a hosted project has, one after the other.
+
+import { existsSync } from "node:fs";
+import { join, resolve } from "node:path";
+import postgres from "postgres";
+import type { Arguments } from "./arguments.ts";
+import { environment } from "./environment.ts";
+import { serveGateway } from "./gateway.ts";
+import { loadKeys } from "./keys.ts";
+import { startLite } from "./lite.ts";
+import { openLog } from "./log.ts";
+import { applyMigrations } from "./migrations.ts";
+import { prepareAuth, preparePlatform } from "./platform.ts";
+import { reservePort } from "./ports.ts";
+import { address, connection, startDatabase, stopDatabase } from "./postgres.ts";
+import { type Service, startService, stopService, untilReady } from "./processes.ts";
+import type { State } from "./state.ts";
+import { Disk } from "./storage/disk.ts";
+import { versions } from "./storage/storage.ts";
+
+const root = resolve(import.meta.dir, "..", "..");
+
+export interface Running {
+  services: Service[];
+  /** What has been started, to be ended in reverse. */
+  endings: (() => Promise<unknown>)[];
+}
+
+export async function bringUp(given: Arguments, state: State, running: Running, say: (line: string) => void) {
+  const project = given.project ?? root;
+  const wanted = ["replicate", "functions"].filter((part) => !given.without.has(part));
+  for (const part of wanted) binary(part);
+  const keys = loadKeys(state.folder);
+  const reserved = {
+    gateway: await reservePort(54321),
+    database: await reservePort(54322),
+    functions: await reservePort(54323),
+    sandbox: await reservePort(54324),
+  };
+  const ports = {
+    gateway: reserved.gateway.port,
+    database: reserved.database.port,
+    functions: reserved.functions.port,
+    sandbox: reserved.sandbox.port,
+  };
+  const env = environment(state.folder, keys, ports);
+
+  say("starting PostgreSQL …");
+  const database = await startDatabase(join(state.folder, "postgres"), reserved.database, keys.adminPassword, state.log("postgres"));
+  running.endings.push(() => stopDatabase(database));
+  running.services.push(database.service);
+  const sql = postgres({ ...connection(ports.database, "supabase_admin", keys.adminPassword), max: 10 });
+  running.endings.push(() => sql.end({ timeout: 1 }));
+  await preparePlatform(sql, keys.databasePassword);
+
+  say("starting the Data API, Auth and Storage …");
+  const lite = await startLite(ports.database, keys, env.SUPABASE_URL!, sql);
+  running.endings.push(() => lite.connection.close());
+  await prepareAuth(sql);
+  const storage = { sql, keys, disk: new Disk(join(state.folder, "storage")) };
+  await storage.disk.sweep(await versions(sql));
+
+  say("applying migrations …");
+  await applyMigrations(project, address(ports.database, "postgres", keys.databasePassword), state.log("migrations"));
+  // People with a public password: here and nowhere else, so no command of the CLI's knows of them.
+  const people = join(project, "supabase", "seed", "people.sql");
+  if (existsSync(people)) await sql.file(people);
+  const functions = `http://${env.FUNCTIONS_ADDRESS}`;
+  await reserved.gateway.release();
+  const log = openLog(state.log("gateway"));
+  const server = serveGateway({ port: ports.gateway, functions, lite, sql, keys, storage, log });
+  running.endings.push(() => server.stop(true));
+
+  for (const part of ["replicate", "functions"] as const) {
+    const isFunctions = part === "functions";
+    await reserved[isFunctions ? "functions" : "sandbox"].release();
+    if (!wanted.includes(part)) continue;
+    say(isFunctions ? "starting the functions …" : "starting the Replicate sandbox …");
+    const listening = isFunctions ? env.FUNCTIONS_ADDRESS : env.SANDBOX_ADDRESS;
+    await startBinary(part, `http://${listening}/health`, env, state, running);
+  }
+  const pids = Object.fromEntries(running.services.map((service) => [service.name, service.process.pid]));
+  state.describe({ ports, pids, url: env.SUPABASE_URL, functions: env.FUNCTIONS_URL, replicate: env.REPLICATE_BASE_URL });
+  return env;
+}
+
+function binary(part: string): string {
+  const folder = resolve(root, process.env.OPUSFLAIR_BIN_DIR ?? "target/debug");
+  const command = join(folder, part === "functions" ? "local" : "replicate-sandbox");
+  if (!existsSync(command)) throw new Error(`${command} is not there: run \`make build\``);
+  return command;
+}
+
+async function startBinary(part: string, health: string, env: Record<string, string>, state: State, running: Running) {
+  const log = state.log(part);
+  const service = startService({ name: part, command: binary(part), args: [], log, env });
+  running.endings.push(() => stopService(service));
+  running.services.push(service);
+  await untilReady(service, async () => (await fetch(health)).ok, log);
+}

@@ -1,0 +1,24 @@
+// What hosted says to browsers.
+
+const exposed = "content-range, content-location, location, preference-applied, retry-after, x-request-id, x-total-count";
+const methods = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS";
+const usual = "authorization, x-client-info, apikey, content-type, idempotency-key";
+
+export function preflight(request: Request): Response {
+  return new Response(null, {
+    status: 204,
+    headers: {
+      "access-control-allow-origin": "*",
+      "access-control-allow-methods": methods,
+      "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? usual,
+      "access-control-max-age": "86400",
+    },
+  });
+}
+
+export function withCors(response: Response): Response {
+  const headers = new Headers(response.headers);
+  headers.set("access-control-allow-origin", "*");
+  headers.set("access-control-expose-headers", exposed);
+  return new Response(response.body, { status: response.status, headers });
+}

@@ -1,0 +1,22 @@
+// What a hosted project's database has before the first migration.
+
+import { join } from "node:path";
+import type postgres from "postgres";
+
+const read = (name: string) => Bun.file(join(import.meta.dir, "platform", `${name}.sql`)).text();
+
+/** All of it or nothing: a start that was killed half-way begins again. */
+export async function preparePlatform(sql: postgres.Sql, password: string): Promise<void> {
+  const files = [await read("roles"), await read("storage"), await read("guard")];
+  await sql.begin(async (transaction) => {
+    const [role] = await transaction`select from pg_roles where rolname = 'postgres'`;
+    if (role) return;
+    for (const file of files) await transaction.unsafe(file).simple();
+    await transaction.unsafe(`alter role postgres password '${password}'`);
+  });
+}
+
+export async function prepareAuth(sql: postgres.Sql): Promise<void> {
+  const file = await read("auth");
+  await sql.begin((transaction) => transaction.unsafe(file).simple());
+}

@@ -1,0 +1,30 @@
+// PostgREST's table of statuses. `@supabase/lite` knows a part of it and answers the rest with HTTP 500
+// and no code.
+
+interface SqlError {
+  code?: unknown;
+  message?: string;
+  detail?: string;
+  hint?: string;
+}
+
+/** Where it knows better than a table could: it rewrites messages, and tells anon from people. */
+const known = /^(PT...|PGRST|42...|25006)$/;
+
+const statuses: [code: RegExp, status: number][] = [
+  [/^23(503|505)$/, 409],
+  [/^P0001$/, 400],
+  [/^(28|0L|0P)/, 403],
+  [/^08/, 503],
+  [/^(09|25|2D|38|39|3B|40|53|54|55|57|58|F0|HV|P0|XX)/, 500],
+  [/^/, 400],
+];
+
+/** A database's error as PostgREST answers it, in the form by which lite lets SQL say an answer. */
+export function withStatus(error: unknown): unknown {
+  const { code, message, detail, hint } = (error ?? {}) as SqlError;
+  if (typeof code !== "string" || !/^[0-9A-Z]{5}$/.test(code) || known.test(code)) return error;
+  const status = statuses.find(([pattern]) => pattern.test(code))![1];
+  const answer = { code, message, details: detail ?? null, hint: hint ?? null };
+  return { code: "PGRST", message: JSON.stringify(answer), detail: JSON.stringify({ status, headers: {} }) };
+}
