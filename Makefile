@@ -61,16 +61,18 @@ build: ## Compile the functions and the sandbox
 .PHONY: install
 install: $(LOCAL)/node_modules/.installed tests/node_modules/.installed ## Fetch the npm packages
 
+# `npm install --no-save` keeps to the lock file and leaves it alone. `npm ci` would refuse a lock file that
+# lacks the builds for other machines, which registries do not all hold.
 # Bun's own install script puts its binary in place; some versions of npm run no scripts.
 $(LOCAL)/node_modules/.installed: $(LOCAL)/package.json $(LOCAL)/package-lock.json
 	$(call say,Fetching the embedded stack (PostgreSQL; the Data API; Bun))
-	npm ci --prefix $(LOCAL) --no-audit --no-fund --loglevel=error
+	npm install --no-save --prefix $(LOCAL) --loglevel=error
 	cd $(LOCAL)/node_modules/bun && node install.js
 	@touch $@
 
 tests/node_modules/.installed: tests/package.json tests/package-lock.json
 	$(call say,Fetching the Supabase client and the other clients)
-	npm ci --prefix tests --no-audit --no-fund --loglevel=error
+	npm install --no-save --prefix tests --loglevel=error
 	@touch $@
 
 $(TOOLS)/.installed:

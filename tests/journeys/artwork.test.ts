@@ -6,7 +6,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import sharp from "sharp";
-import { Person, until } from "./person.ts";
+import { until } from "../waiting.ts";
+import { Person } from "./person.ts";
 import { mountains, small } from "./photos.ts";
 import { cleanUp, database } from "./stack.ts";
 

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, test } from "node:test";
 import { Webhook } from "standardwebhooks";
-import { Person, until } from "./person.ts";
+import { until } from "../waiting.ts";
+import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { arm, cleanUp, database, disarm } from "./stack.ts";
 

@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { type SupabaseClient, createClient } from "@supabase/supabase-js";
 import ws from "ws";
+import { until } from "../waiting.ts";
 
 export interface Generation {
   id: string;
@@ -94,16 +95,5 @@ export class Person {
       const open = (await this.deletions()).filter((deletion) => !deletion.verified_at);
       return open.length === 0 ? true : undefined;
     });
-  }
-}
-
-/** Asks again until there is an answer; says what it waited for when there is none. */
-export async function until<T>(what: string, ask: () => Promise<T | undefined>, patienceMs = 20_000): Promise<T> {
-  const deadline = Date.now() + patienceMs;
-  for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -2,8 +2,9 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join, resolve } from "node:path";
+import { freePort, until } from "../waiting.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const program = join(root, ".local/tools/bin/cargo-lambda");
@@ -63,12 +64,8 @@ export class Emulator {
     this.processes.push(spawn(command, args, { cwd: root, stdio: "ignore", env: { ...process.env, ...env } }));
   }
 
-  private async listening(): Promise<void> {
-    for (let attempt = 0; attempt < 200; attempt++) {
-      if (await accepts(this.port)) return;
-      await new Promise((later) => setTimeout(later, 50));
-    }
-    throw new Error("the emulator does not listen");
+  private listening(): Promise<true> {
+    return until("the emulator to listen", async () => (await accepts(this.port)) || undefined);
   }
 }
 
@@ -77,15 +74,5 @@ function accepts(port: number): Promise<boolean> {
     const socket = connect(port, "127.0.0.1");
     socket.once("connect", () => answer(true)).once("error", () => answer(false));
     socket.once("connect", () => socket.destroy());
-  });
-}
-
-function freePort(): Promise<number> {
-  return new Promise((found) => {
-    const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => found(port));
-    });
   });
 }

@@ -5,7 +5,8 @@ import { after, before, test } from "node:test";
 import type Replicate from "replicate";
 import sharp from "sharp";
 import { mountains, small } from "../journeys/photos.ts";
-import { Sandbox, pro, until } from "./sandbox.ts";
+import { until } from "../waiting.ts";
+import { Sandbox, pro } from "./sandbox.ts";
 
 let sandbox: Sandbox;
 let replicate: Replicate;

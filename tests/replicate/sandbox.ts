@@ -1,9 +1,9 @@
 // A sandbox of this test's own, whose clock and faults are nobody else's.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { createServer } from "node:net";
 import { join, resolve } from "node:path";
 import Replicate from "replicate";
+import { freePort, until } from "../waiting.ts";
 
 export const pro = "black-forest-labs/flux-kontext-pro";
 export const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
@@ -60,25 +60,5 @@ export class Sandbox {
     const ended = new Promise((resolve) => this.process.once("exit", resolve));
     this.process.kill();
     await ended;
-  }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-}
-
-export async function until<T>(what: string, ask: () => Promise<T | undefined>, patienceMs = 15_000): Promise<T> {
-  const deadline = Date.now() + patienceMs;
-  for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 30));
   }
 }

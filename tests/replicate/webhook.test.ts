@@ -6,7 +6,8 @@ import { after, before, test } from "node:test";
 import { type Prediction, validateWebhook } from "replicate";
 import { Webhook } from "standardwebhooks";
 import { database } from "../journeys/stack.ts";
-import { Sandbox, pro, secret, until } from "./sandbox.ts";
+import { until } from "../waiting.ts";
+import { Sandbox, pro, secret } from "./sandbox.ts";
 
 interface Delivery {
   headers: Record<string, string>;
