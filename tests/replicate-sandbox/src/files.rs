@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use time::format_description::well_known::Rfc3339;
 
 use crate::account::authenticate;
-use crate::problem::Problem;
-use crate::sandbox::{Shared, Stored, new_id};
+use crate::problem::{Invalid, Problem};
+use crate::sandbox::{FILES_KEPT, Shared, Stored, new_id};
 
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
@@ -30,10 +30,11 @@ fn describe(sandbox: &Shared, id: &str, stored: &Stored) -> Value {
         "name": stored.name,
         "content_type": stored.content_type,
         "size": stored.bytes.len(),
+        "etag": digest[..32],
         "checksums": { "sha256": digest },
-        "metadata": {},
+        "metadata": stored.metadata,
         "created_at": stored.created_at.format(&Rfc3339).ok(),
-        "expires_at": (stored.created_at + time::Duration::days(1)).format(&Rfc3339).ok(),
+        "expires_at": (stored.created_at + FILES_KEPT).format(&Rfc3339).ok(),
         "urls": { "get": format!("{base}/v1/files/{id}") },
     })
 }
@@ -44,21 +45,33 @@ async fn create(
     mut form: Multipart,
 ) -> Result<Response, Problem> {
     authenticate(&sandbox, &headers)?;
-    let missing = || Problem::invalid(&[("content".to_owned(), "content is required".to_owned())]);
+    let missing = || Problem::from(Invalid::required("content"));
+    let mut content = None;
+    let mut metadata = json!({});
     while let Some(field) = form.next_field().await.map_err(|_| missing())? {
-        if field.name() != Some("content") {
-            continue;
+        match field.name() {
+            Some("content") => {
+                let content_type = field.content_type().unwrap_or("application/octet-stream");
+                let content_type = content_type.to_owned();
+                let name = field.file_name().unwrap_or("file").to_owned();
+                content = Some((field.bytes().await.map_err(|_| missing())?, content_type, name));
+            }
+            Some("metadata") => {
+                let text = field.text().await.map_err(|_| missing())?;
+                metadata = serde_json::from_str(&text).map_err(|_| {
+                    Invalid::new("invalid_type", "metadata", "Must be a JSON object".to_owned())
+                })?;
+            }
+            _ => {}
         }
-        let content_type = field.content_type().unwrap_or("application/octet-stream").to_owned();
-        let name = field.file_name().unwrap_or("file").to_owned();
-        let bytes = field.bytes().await.map_err(|_| missing())?;
-        let stored = Stored { bytes, content_type, name, created_at: sandbox.clock.now() };
-        let id = new_id();
-        let described = describe(&sandbox, &id, &stored);
-        sandbox.contents().files.insert(id, stored);
-        return Ok((StatusCode::CREATED, Json(described)).into_response());
     }
-    Err(missing())
+    let (bytes, content_type, name) = content.ok_or_else(missing)?;
+    let created_at = sandbox.clock.now();
+    let stored = Stored { bytes, content_type, name, metadata, created_at };
+    let id = new_id();
+    let described = describe(&sandbox, &id, &stored);
+    sandbox.contents().files.insert(id, stored);
+    Ok((StatusCode::CREATED, Json(described)).into_response())
 }
 
 async fn list(State(sandbox): State<Shared>, headers: HeaderMap) -> Result<Json<Value>, Problem> {

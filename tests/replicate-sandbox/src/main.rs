@@ -8,27 +8,35 @@ mod cells;
 mod clock;
 mod config;
 mod control;
+mod create;
 mod faults;
 mod files;
 mod input;
+mod limits;
 mod noise;
 mod output;
 mod palette;
 mod picture;
 mod prediction;
 mod problem;
+mod received;
 mod render;
 mod run;
 mod sandbox;
+mod schema;
 mod smooth;
 mod style;
 mod tint;
 mod webhook;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,7 +44,10 @@ use tokio::sync::oneshot;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{Sandbox, Shared};
+
+/// How long answers that are under way may take once the end was asked for.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -46,16 +57,45 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let config = Config::from_env()?;
     let listener = TcpListener::bind(&config.address).await?;
     tracing::info!(address = config.address, "listening");
-    let sandbox = Arc::new(Sandbox::new(config));
-    let router = Router::new()
+    let served = axum::serve(listener, router(Arc::new(Sandbox::new(config))));
+
+    // Whoever waits for a prediction or for a stalled output does not hold up the end for long.
+    let (end, ending) = oneshot::channel();
+    let graceful = served.with_graceful_shutdown(async { drop(ending.await) });
+    let impatient = async {
+        ended().await;
+        let _ = end.send(());
+        tokio::time::sleep(PATIENCE).await;
+    };
+    tokio::select! {
+        served = graceful => served?,
+        () = impatient => {}
+    }
+    Ok(())
+}
+
+fn router(sandbox: Shared) -> Router {
+    let api = api::router().merge(files::router()).merge(account::router());
+    Router::new()
         .route("/health", get(|| async { "ok" }))
-        .nest("/v1", api::router().merge(files::router()).merge(account::router()))
+        .nest("/v1", api.layer(from_fn_with_state(sandbox.clone(), limits::limit)))
         .merge(output::router())
         .nest("/_sandbox", control::router())
+        .layer(from_fn(log))
         .fallback(problem::not_found)
-        .with_state(sandbox);
-    axum::serve(listener, router).with_graceful_shutdown(ended()).await?;
-    Ok(())
+        .with_state(sandbox)
+}
+
+/// One line a request, without what was asked for: addresses may hold tokens.
+async fn log(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let matched = request.extensions().get::<MatchedPath>();
+    let route = matched.map_or_else(String::new, |path| path.as_str().to_owned());
+    let began = Instant::now();
+    let response = next.run(request).await;
+    let took = began.elapsed().as_millis();
+    tracing::info!(%method, route, status = response.status().as_u16(), took, "answered");
+    response
 }
 
 /// By a signal, or when whoever started this is gone.

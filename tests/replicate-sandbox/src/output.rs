@@ -80,7 +80,7 @@ fn whole_or_part(stored: &Stored, headers: &HeaderMap) -> Response {
     let tag = format!("\"{digest}\"");
     let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     if header(IF_NONE_MATCH) == Some(&tag) {
-        return StatusCode::NOT_MODIFIED.into_response();
+        return (StatusCode::NOT_MODIFIED, [(ETAG, tag)]).into_response();
     }
     let common = [
         (CONTENT_TYPE, stored.content_type.clone()),
@@ -88,17 +88,48 @@ fn whole_or_part(stored: &Stored, headers: &HeaderMap) -> Response {
         (ACCEPT_RANGES, "bytes".to_owned()),
     ];
     let length = stored.bytes.len();
-    let range = header(RANGE).and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
-    let Some((first, last)) = range else {
+    let Some(range) = header(RANGE) else {
         return (common, stored.bytes.clone()).into_response();
     };
-    let last = last.parse().unwrap_or(length - 1).min(length - 1);
-    match first.parse::<usize>() {
-        Ok(first) if first <= last => {
-            let part = [(CONTENT_RANGE, format!("bytes {first}-{last}/{length}"))];
-            let bytes = stored.bytes.slice(first..=last);
-            (StatusCode::PARTIAL_CONTENT, common, part, bytes).into_response()
+    let Some((first, last)) = part(range, length) else {
+        let range = [(CONTENT_RANGE, format!("bytes */{length}"))];
+        return (StatusCode::RANGE_NOT_SATISFIABLE, range).into_response();
+    };
+    let range = [(CONTENT_RANGE, format!("bytes {first}-{last}/{length}"))];
+    let bytes = stored.bytes.slice(first..=last);
+    (StatusCode::PARTIAL_CONTENT, common, range, bytes).into_response()
+}
+
+/// The first and the last byte that a range asks for: `0-9`, `10-` or the last ones, `-5`.
+fn part(range: &str, length: usize) -> Option<(usize, usize)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let end = length.checked_sub(1)?;
+    let (first, last) = match (first, last) {
+        ("", count) => (length.saturating_sub(count.parse().ok()?), end),
+        (first, "") => (first.parse().ok()?, end),
+        (first, last) => (first.parse().ok()?, last.parse::<usize>().ok()?.min(end)),
+    };
+    (first <= last).then_some((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_in_each_of_its_forms() {
+        for (range, expected) in [
+            ("bytes=0-9", Some((0, 9))),
+            ("bytes=90-", Some((90, 99))),
+            ("bytes=-5", Some((95, 99))),
+            ("bytes=-500", Some((0, 99))),
+            ("bytes=90-500", Some((90, 99))),
+            ("bytes=100-", None),
+            ("bytes=9-3", None),
+            ("bytes=-0", None),
+            ("lines=1-2", None),
+        ] {
+            assert_eq!(part(range, 100), expected, "{range}");
         }
-        _ => StatusCode::RANGE_NOT_SATISFIABLE.into_response(),
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Prediction {
     pub(crate) version: String,
     pub(crate) input: Map<String, Value>,
     pub(crate) output: Option<String>,
+    /// Pictures that were made, told even when they are gone.
+    pub(crate) images: u8,
     pub(crate) logs: String,
     pub(crate) error: Option<String>,
     pub(crate) status: Status,
@@ -77,6 +79,29 @@ pub(crate) struct Prediction {
 }
 
 impl Prediction {
+    /// One that has just been created.
+    #[cfg(test)]
+    pub(crate) fn example(created_at: OffsetDateTime) -> Self {
+        Self {
+            id: crate::sandbox::new_id(),
+            model: "black-forest-labs/flux-kontext-pro".to_owned(),
+            version: "hidden".to_owned(),
+            input: Map::from_iter([("prompt".to_owned(), json!("a poster"))]),
+            output: None,
+            images: 0,
+            logs: String::new(),
+            error: None,
+            status: Status::Starting,
+            data_removed: false,
+            created_at,
+            started_at: None,
+            completed_at: None,
+            deadline: None,
+            webhook: None,
+            events: Vec::new(),
+        }
+    }
+
     /// The object as the API answers it.
     pub(crate) fn to_json(&self, base: &str) -> Value {
         let time = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
@@ -84,9 +109,9 @@ impl Prediction {
             "id": self.id,
             "model": self.model,
             "version": self.version,
-            "input": if self.data_removed { json!({}) } else { Value::Object(self.input.clone()) },
-            "logs": if self.data_removed { "" } else { &self.logs },
-            "output": self.output.as_ref().filter(|_| !self.data_removed),
+            "input": self.input,
+            "logs": self.logs,
+            "output": self.output,
             "data_removed": self.data_removed,
             "error": self.error,
             "source": "api",
@@ -109,9 +134,8 @@ impl Prediction {
             }
         }
         if let (Some(started), Some(completed)) = (self.started_at, self.completed_at) {
-            let images = u8::from(self.output.is_some());
             let seconds = (completed - started).as_seconds_f64();
-            body["metrics"] = json!({ "image_count": images, "predict_time": seconds });
+            body["metrics"] = json!({ "image_count": self.images, "predict_time": seconds });
         }
         body
     }
@@ -122,6 +146,14 @@ impl Prediction {
         body["webhook"] = json!(self.webhook);
         body["webhook_events_filter"] = self.events.iter().map(|event| event.as_str()).collect();
         body
+    }
+
+    /// Forgets everything that is kept for an hour only.
+    pub(crate) fn remove_data(&mut self) {
+        self.input.clear();
+        self.logs.clear();
+        self.output = None;
+        self.data_removed = true;
     }
 
     pub(crate) fn seed(&self) -> u64 {

@@ -1,9 +1,11 @@
 //! Errors in Replicate's words.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// A problem document as Replicate answers it.
@@ -40,17 +42,59 @@ impl Problem {
         problem
     }
 
-    /// 422, with the fields that are at fault: (field, what is wrong).
-    pub(crate) fn invalid(faults: &[(String, String)]) -> Self {
-        let lines: Vec<String> =
-            faults.iter().map(|(field, fault)| format!("- {field}: {fault}\n")).collect();
+    pub(crate) fn unknown_version() -> Self {
+        let detail = "The specified version does not exist \
+                      (or perhaps you don't have permission to use it?)";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid version or not permitted", detail)
+    }
+
+    pub(crate) fn unpaid() -> Self {
+        let detail = "You have insufficient credit to run this model.";
+        Self::new(StatusCode::PAYMENT_REQUIRED, "Insufficient credit", detail)
+    }
+
+    /// A body that cannot be read, or is too large.
+    pub(crate) fn unreadable(rejection: &JsonRejection) -> Self {
+        Self::new(rejection.status(), "Bad request", &rejection.body_text())
+    }
+
+    /// 422, with the fields that are at fault.
+    pub(crate) fn invalid(faults: &[Invalid]) -> Self {
+        let lines: Vec<String> = faults
+            .iter()
+            .map(|Invalid { field, description, .. }| format!("- {field}: {description}\n"))
+            .collect();
         let mut problem =
             Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Input validation failed", &lines.concat());
-        let fields = faults.iter().map(
-            |(field, fault)| json!({ "type": "invalid", "field": field, "description": fault }),
-        );
-        problem.body["invalid_fields"] = fields.collect();
+        problem.body["invalid_fields"] = json!(faults);
         problem
+    }
+}
+
+/// A field that is at fault, in the words of Replicate's validator.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Invalid {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) field: String,
+    pub(crate) description: String,
+}
+
+impl Invalid {
+    pub(crate) fn new(kind: &'static str, field: &str, description: String) -> Self {
+        Self { kind, field: field.to_owned(), description }
+    }
+
+    /// A member that is missing; `field` is its whole path.
+    pub(crate) fn required(field: &str) -> Self {
+        let name = field.rsplit('.').next().unwrap_or(field);
+        Self::new("required", field, format!("{name} is required"))
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(&[invalid])
     }
 }
 

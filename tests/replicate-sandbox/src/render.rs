@@ -2,126 +2,80 @@
 
 use std::io::Cursor;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use image::{ImageFormat, RgbImage};
+use serde_json::Value;
 
 use crate::picture::Picture;
 use crate::prediction::Prediction;
+use crate::received;
 use crate::sandbox::Shared;
 use crate::style;
 use crate::tint;
 
-const LARGEST_INPUT: usize = 20 * 1024 * 1024;
 /// Kontext makes about a megapixel, in multiples of 16.
 const PIXELS: f64 = 1024.0 * 1024.0;
 
 /// A finished picture.
+#[derive(Clone)]
 pub(crate) struct Rendered {
     pub(crate) bytes: Bytes,
     pub(crate) content_type: &'static str,
     pub(crate) extension: &'static str,
 }
 
+/// What a picture is asked to be.
+struct Wish {
+    prompt: String,
+    ratio: String,
+    format: String,
+    /// Of JPEG, 1 to 100.
+    quality: u8,
+    seed: u64,
+}
+
 /// Renders a prediction; the error is what Replicate would say.
 pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<Rendered, String> {
-    let input = &prediction.input;
-    let text = |name: &str| input.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let address = text("input_image");
-    let bytes = if address.is_empty() { None } else { Some(fetch(sandbox, &address).await?) };
-    let default_format = if prediction.model.ends_with("-dev") { "webp" } else { "png" };
-    let format = Some(text("output_format")).filter(|format| !format.is_empty());
-    let (prompt, ratio, chance) = (text("prompt"), text("aspect_ratio"), prediction.seed());
-    let id = prediction.id.clone();
-
-    let (received, rendered) = tokio::task::spawn_blocking(move || {
-        let (received, photo) = match &bytes {
-            Some(bytes) => decode(&id, bytes)?,
-            None => (None, blank(chance)),
+    let photo = match prediction.input.get("input_image").and_then(Value::as_str) {
+        Some(address) => Some(received::fetch(sandbox, address).await?),
+        None => None,
+    };
+    let wish = Wish::of(prediction);
+    let (sandbox, id) = (sandbox.clone(), prediction.id.clone());
+    tokio::task::spawn_blocking(move || {
+        let photo = match photo {
+            Some(photo) => {
+                let (seen, decoded) = received::look_at(&id, &photo);
+                sandbox.contents().inputs.push(seen);
+                decoded?
+            }
+            None => blank(wish.seed),
         };
-        let picture = tint::in_colour(Picture::from_image(&fit(&photo, &ratio)));
-        let painted = style::paint(&picture, &prompt, chance).to_image();
-        encode(&painted, format.as_deref().unwrap_or(default_format))
-            .map(|rendered| (received, rendered))
+        let picture = tint::in_colour(Picture::from_image(&fit(&photo, &wish.ratio)));
+        encode(&style::paint(&picture, &wish.prompt, wish.seed).to_image(), &wish)
     })
     .await
-    .map_err(|_| "Unknown error (E1000)".to_owned())??;
-    sandbox.contents().inputs.extend(received);
-    Ok(rendered)
+    .map_err(|_| "Unknown error (E1000)".to_owned())?
 }
 
-/// Fetches an input: a signed address, a file of this account's, or the data itself.
-async fn fetch(sandbox: &Shared, address: &str) -> Result<Bytes, String> {
-    let failed = || "Error: failed to download input_image".to_owned();
-    if let Some(data) = address.strip_prefix("data:") {
-        let (_, encoded) = data.split_once(";base64,").ok_or_else(failed)?;
-        return STANDARD.decode(encoded).map(Bytes::from).map_err(|_| failed());
-    }
-    let own_file = address.strip_prefix(&format!("{}/v1/files/", sandbox.base()));
-    if let Some(id) = own_file {
-        let files = &sandbox.contents().files;
-        return files.get(id).map(|stored| stored.bytes.clone()).ok_or_else(failed);
-    }
-    let mut response = sandbox.http.get(address).send().await.map_err(|_| failed())?;
-    if !response.status().is_success() {
-        return Err(failed());
-    }
-    let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| failed())? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > LARGEST_INPUT {
-            return Err("Error: input_image is too large".to_owned());
+impl Wish {
+    fn of(prediction: &Prediction) -> Self {
+        let input = &prediction.input;
+        let text = |name: &str| input.get(name).and_then(Value::as_str).map(str::to_owned);
+        let is_dev = prediction.model.ends_with("-dev");
+        let usual_format = if is_dev { "webp" } else { "png" };
+        let quality = input.get("output_quality").and_then(Value::as_u64).unwrap_or(92);
+        Self {
+            prompt: text("prompt").unwrap_or_default(),
+            ratio: text("aspect_ratio").unwrap_or_default(),
+            format: text("output_format").unwrap_or_else(|| usual_format.to_owned()),
+            quality: u8::try_from(quality.clamp(1, 100)).unwrap_or(u8::MAX),
+            seed: prediction.seed(),
         }
     }
-    Ok(bytes.into())
-}
-
-/// The picture upright, and what tests may know of it.
-fn decode(id: &str, bytes: &Bytes) -> Result<(Option<Value>, RgbImage), String> {
-    let failed = |_| "Error: input_image is not an image".to_owned();
-    let reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| failed(e.into()))?;
-    let format = reader.format();
-    let mut decoder = reader.into_decoder().map_err(failed)?;
-    let orientation = decoder.orientation().map_err(failed)?;
-    let exif = decoder.exif_metadata().ok().flatten();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
-    image.apply_orientation(orientation);
-
-    let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
-    let digest = hex::encode(Sha256::digest(bytes));
-    let seen = json!({
-        "prediction": id,
-        "sha256": digest,
-        "bytes": bytes.len(),
-        "format": format.map(|format| format.to_mime_type()),
-        "width": image.width(),
-        "height": image.height(),
-        "orientation": orientation.to_exif(),
-        "exif_fields": exif.as_deref().map_or(0, count_fields),
-        "gps": exif.as_deref().is_some_and(has_gps),
-        "xmp": contains(b"http://ns.adobe.com/xap/") || contains(b"XML:com.adobe.xmp"),
-    });
-    Ok((Some(seen), image.into_rgb8()))
-}
-
-fn fields(exif: &[u8]) -> Vec<exif::Field> {
-    let read = exif::Reader::new().read_raw(exif.to_vec());
-    read.map(|exif| exif.fields().cloned().collect()).unwrap_or_default()
-}
-
-fn count_fields(exif: &[u8]) -> usize {
-    fields(exif).len()
-}
-
-fn has_gps(exif: &[u8]) -> bool {
-    fields(exif).iter().any(|field| field.tag.context() == exif::Context::Gps)
 }
 
 /// Without an input there is only the prompt; a plain gradient stands for it.
@@ -154,11 +108,11 @@ fn fit(photo: &RgbImage, ratio: &str) -> RgbImage {
     image::imageops::resize(&cut, rounded(across), rounded(across / target), FilterType::Triangle)
 }
 
-fn encode(picture: &RgbImage, format: &str) -> Result<Rendered, String> {
+fn encode(picture: &RgbImage, wish: &Wish) -> Result<Rendered, String> {
     let mut bytes = Vec::new();
-    let (encoded, content_type, extension) = match format {
+    let (encoded, content_type, extension) = match wish.format.as_str() {
         "jpg" => (
-            picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 92)),
+            picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, wish.quality)),
             "image/jpeg",
             "jpg",
         ),
@@ -196,7 +150,10 @@ mod tests {
         for (format, content_type) in
             [("png", "image/png"), ("jpg", "image/jpeg"), ("webp", "image/webp")]
         {
-            let rendered = encode(&RgbImage::new(32, 16), format).expect("encoded");
+            let mut prediction = Prediction::example(time::OffsetDateTime::UNIX_EPOCH);
+            prediction.input.insert("output_format".to_owned(), format.into());
+            let wish = Wish::of(&prediction);
+            let rendered = encode(&RgbImage::new(32, 16), &wish).expect("encoded");
             assert_eq!(rendered.content_type, content_type);
             let guessed = image::guess_format(&rendered.bytes).expect("a format");
             assert_eq!(guessed.to_mime_type(), content_type);

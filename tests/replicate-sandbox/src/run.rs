@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::Value;
+
 use crate::faults::Fault;
 use crate::prediction::{Event, Prediction, Status};
 use crate::render::{self, Rendered};
@@ -10,12 +12,13 @@ use crate::webhook;
 
 /// Runs a prediction and tells of it.
 pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
-    let silent = sandbox.faults.strikes(Fault::WebhookDrop).is_some();
-    let reorder = sandbox.faults.strikes(Fault::WebhookReorder).is_some();
+    let is_silent = sandbox.faults.strikes(Fault::WebhookDrop).is_some();
+    let is_reordered = sandbox.faults.strikes(Fault::WebhookReorder).is_some();
     let id = prediction.id.clone();
-    let tell = async |prediction: &Prediction, event: Event| {
-        if !silent {
-            webhook::send(&sandbox, prediction, event).await;
+    // A receiver that is slow holds nothing up.
+    let tell = |prediction: &Prediction, event: Event| {
+        if !is_silent {
+            tokio::spawn(webhook::send(sandbox.clone(), prediction.clone(), event));
         }
     };
 
@@ -25,11 +28,12 @@ pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
         () = ended(&sandbox, &id) => None,
     };
     if let Some(started) = &started {
-        if !reorder {
-            tell(started, Event::Start).await;
+        if !is_reordered {
+            tell(started, Event::Start);
         }
+        tell(started, Event::Logs);
         tokio::select! {
-            () = work(&sandbox, started) => {}
+            () = work(&sandbox, started, tell) => {}
             () = deadline(&sandbox, &prediction) => {}
             () = ended(&sandbox, &id) => {}
         }
@@ -44,13 +48,11 @@ pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
     });
     let Some(finished) = sandbox.find(&id) else { return };
     tracing::info!(prediction = id, status = finished.status.as_str(), "ended");
-    if finished.status == Status::Succeeded {
-        tell(&finished, Event::Logs).await;
-        tell(&finished, Event::Output).await;
+    if !is_silent {
+        webhook::send(sandbox.clone(), finished, Event::Completed).await;
     }
-    tell(&finished, Event::Completed).await;
-    if let Some(started) = started.filter(|_| reorder) {
-        tell(&started, Event::Start).await;
+    if let Some(started) = started.filter(|_| is_reordered) {
+        tell(&started, Event::Start);
     }
 }
 
@@ -66,52 +68,47 @@ async fn start(sandbox: &Shared, id: &str) -> Option<Prediction> {
     })
 }
 
-async fn work(sandbox: &Shared, prediction: &Prediction) {
+async fn work(sandbox: &Shared, prediction: &Prediction, tell: impl Fn(&Prediction, Event)) {
     if sandbox.faults.strikes(Fault::StuckProcessing).is_some() {
         return std::future::pending().await;
     }
     let began = Instant::now();
     let rendered = render::render(sandbox, prediction).await;
-    let failure = failure(sandbox);
-    let empty = sandbox.faults.strikes(Fault::SucceedWithoutOutput).is_some();
+    let is_empty = sandbox.faults.strikes(Fault::SucceedWithoutOutput).is_some();
+    let outcome = failure(sandbox).map_or(rendered, |error| Err(error.to_owned()));
     tokio::time::sleep(sandbox.config.run_time.saturating_sub(began.elapsed())).await;
 
-    let now = sandbox.clock.now();
     let id = &prediction.id;
-    match (failure, rendered) {
-        (Some(error), _) => finish(sandbox, id, Err(error.to_owned()), now),
-        (None, Err(error)) => finish(sandbox, id, Err(error), now),
-        (None, Ok(_)) if empty => finish(sandbox, id, Ok(None), now),
-        (None, Ok(Rendered { bytes, content_type, extension })) => {
-            let name = format!("out-0.{extension}");
-            let address = format!("{}/output/{id}/{name}", sandbox.base());
-            let stored =
-                Stored { bytes, content_type: content_type.to_owned(), name, created_at: now };
-            sandbox.contents().outputs.insert(id.clone(), stored);
-            finish(sandbox, id, Ok(Some(address)), now);
+    let now = sandbox.clock.now();
+    if let Ok(rendered) = &outcome
+        && !is_empty
+    {
+        let address = keep(sandbox, id, rendered.clone());
+        let shown = sandbox.change(id, |found| {
+            found.output = Some(address);
+            found.images = 1;
+        });
+        if let Some(shown) = shown {
+            tell(&shown, Event::Output);
         }
     }
-}
-
-fn finish(
-    sandbox: &Shared,
-    id: &str,
-    outcome: Result<Option<String>, String>,
-    now: time::OffsetDateTime,
-) {
     sandbox.change(id, |found| {
         found.completed_at = Some(now);
-        match outcome {
-            Ok(output) => {
-                found.status = Status::Succeeded;
-                found.output = output;
-            }
-            Err(error) => {
-                found.status = Status::Failed;
-                found.error = Some(error);
-            }
-        }
+        found.error = outcome.err();
+        found.status = if found.error.is_none() { Status::Succeeded } else { Status::Failed };
     });
+}
+
+/// Puts a picture where it can be fetched, and says where.
+fn keep(sandbox: &Shared, id: &str, rendered: Rendered) -> String {
+    let Rendered { bytes, content_type, extension } = rendered;
+    let name = format!("out-0.{extension}");
+    let address = format!("{}/output/{id}/{name}", sandbox.base());
+    let content_type = content_type.to_owned();
+    let created_at = sandbox.clock.now();
+    let stored = Stored { bytes, content_type, name, metadata: Value::Null, created_at };
+    sandbox.contents().outputs.insert(id.to_owned(), stored);
+    address
 }
 
 fn failure(sandbox: &Shared) -> Option<&'static str> {
@@ -142,6 +139,79 @@ async fn ended(sandbox: &Shared, id: &str) {
     while sandbox.find(id).is_some_and(|found| !found.status.is_terminal()) {
         if changes.changed().await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::Duration;
+
+    use super::*;
+    use crate::sandbox::{KEPT, Sandbox};
+
+    /// Runs a prediction with faults armed; the clock is moved once it is in `moved_in`.
+    async fn ended_with(faults: Value, moved_in: Option<Status>) -> (Shared, Prediction) {
+        let sandbox = Shared::new(Sandbox::example());
+        sandbox.faults.arm(serde_json::from_value(faults).expect("faults"));
+        let mut prediction = Prediction::example(sandbox.clock.now());
+        prediction.deadline = Some(prediction.created_at + Duration::minutes(5));
+        sandbox.contents().predictions.push(prediction.clone());
+        let id = prediction.id.clone();
+
+        let running = tokio::spawn(run(sandbox.clone(), prediction));
+        if let Some(status) = moved_in {
+            let mut changes = sandbox.changes.subscribe();
+            while sandbox.find(&id).is_some_and(|found| found.status != status) {
+                changes.changed().await.expect("a change");
+            }
+            sandbox.clock.advance(Duration::minutes(6));
+        }
+        running.await.expect("an end");
+        let ended = sandbox.find(&id).expect("the prediction");
+        (sandbox, ended)
+    }
+
+    #[tokio::test]
+    async fn a_success_has_an_output_for_an_hour_and_no_longer() {
+        let (sandbox, ended) = ended_with(json!([]), None).await;
+        assert_eq!(ended.status, Status::Succeeded);
+        assert!(ended.output.is_some() && sandbox.contents().outputs.contains_key(&ended.id));
+        assert!(ended.started_at.is_some() && ended.completed_at.is_some());
+
+        sandbox.clock.advance(KEPT + Duration::seconds(1));
+        let kept = sandbox.find(&ended.id).expect("the prediction").to_json("");
+        assert_eq!(
+            [&kept["data_removed"], &kept["output"], &kept["input"], &kept["logs"]],
+            [&json!(true), &json!(null), &json!({}), &json!("")]
+        );
+        assert_eq!(kept["metrics"]["image_count"], 1);
+        assert!(sandbox.contents().outputs.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_deadline_aborts_what_has_not_started_and_cancels_what_runs() {
+        let starting = json!([{ "fault": "stuck_starting" }]);
+        let (_, aborted) = ended_with(starting, Some(Status::Starting)).await;
+        assert_eq!((aborted.status, aborted.started_at), (Status::Aborted, None));
+
+        let processing = json!([{ "fault": "stuck_processing" }]);
+        let (_, canceled) = ended_with(processing, Some(Status::Processing)).await;
+        assert_eq!(canceled.status, Status::Canceled);
+    }
+
+    #[tokio::test]
+    async fn a_failure_says_why_and_shows_nothing() {
+        for (fault, code) in [
+            ("fail_moderation", "(E005)"),
+            ("fail_platform", "(code: PA)"),
+            ("fail_model", "E1000"),
+        ] {
+            let (sandbox, failed) = ended_with(json!([{ "fault": fault }]), None).await;
+            assert_eq!((failed.status, &failed.output), (Status::Failed, &None), "{fault}");
+            assert!(failed.error.is_some_and(|error| error.contains(code)), "{fault}");
+            assert!(sandbox.contents().outputs.is_empty(), "{fault}");
         }
     }
 }

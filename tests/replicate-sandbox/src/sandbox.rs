@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::faults::Faults;
+use crate::limits::Limits;
 use crate::prediction::Prediction;
 
 /// Data of predictions that were made through the API goes after this.
 pub(crate) const KEPT: time::Duration = time::Duration::hours(1);
-/// Creates that are taken in a minute.
-pub(crate) const CREATES_A_MINUTE: usize = 600;
+/// Uploaded files go after this.
+pub(crate) const FILES_KEPT: time::Duration = time::Duration::hours(24);
 
 /// An uploaded file or a finished picture.
 #[derive(Clone)]
@@ -26,6 +27,8 @@ pub(crate) struct Stored {
     pub(crate) bytes: Bytes,
     pub(crate) content_type: String,
     pub(crate) name: String,
+    /// As whoever uploaded it described it.
+    pub(crate) metadata: Value,
     pub(crate) created_at: OffsetDateTime,
 }
 
@@ -37,13 +40,13 @@ pub(crate) struct Contents {
     pub(crate) outputs: BTreeMap<String, Stored>,
     /// What was received of each input, without its bytes.
     pub(crate) inputs: Vec<Value>,
-    pub(crate) creates: Vec<OffsetDateTime>,
 }
 
 pub(crate) struct Sandbox {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) faults: Faults,
+    pub(crate) limits: Limits,
     pub(crate) http: reqwest::Client,
     contents: Mutex<Contents>,
     /// Counts changes, so that whoever waits for one can look.
@@ -65,10 +68,23 @@ impl Sandbox {
             config,
             clock: Clock::default(),
             faults: Faults::default(),
+            limits: Limits::default(),
             http,
             contents: Mutex::default(),
             changes: watch::Sender::new(0),
         }
+    }
+
+    /// One without an address, whose predictions take no longer than their pictures.
+    #[cfg(test)]
+    pub(crate) fn example() -> Self {
+        Self::new(Config {
+            address: String::new(),
+            token: "r8_example".to_owned(),
+            webhook_secret: String::new(),
+            webhook_key: Vec::new(),
+            run_time: Duration::ZERO,
+        })
     }
 
     pub(crate) fn base(&self) -> String {
@@ -78,13 +94,14 @@ impl Sandbox {
     /// The contents, after whatever had to go by now is gone.
     pub(crate) fn contents(&self) -> MutexGuard<'_, Contents> {
         let mut contents = self.contents.lock().expect("nothing panics while it holds this");
-        let expired = self.clock.now() - KEPT;
+        let now = self.clock.now();
         for prediction in &mut contents.predictions {
-            if prediction.completed_at.is_some_and(|at| at < expired) {
-                prediction.data_removed = true;
+            if prediction.completed_at.is_some_and(|at| at < now - KEPT) {
+                prediction.remove_data();
             }
         }
-        contents.outputs.retain(|_, output| output.created_at >= expired);
+        contents.outputs.retain(|_, output| output.created_at >= now - KEPT);
+        contents.files.retain(|_, file| file.created_at >= now - FILES_KEPT);
         contents
     }
 

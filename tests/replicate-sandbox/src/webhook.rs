@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::faults::Fault;
@@ -13,10 +14,20 @@ use crate::prediction::{Event, Prediction};
 use crate::sandbox::Shared;
 
 /// Pauses between the tries of a last event; after them it is lost.
-const PAUSES: [u64; 5] = [1, 3, 8, 18, 30];
+const PAUSES: [i64; 5] = [1, 3, 8, 18, 30];
+
+/// What became of one try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    Accepted,
+    /// Worth another try: no connection, 4xx or 5xx.
+    Refused,
+    /// A redirect is not followed, and not tried again either: the event is lost in silence.
+    Lost,
+}
 
 /// Sends an event of a prediction, if its webhook wants that kind.
-pub(crate) async fn send(sandbox: &Shared, prediction: &Prediction, event: Event) {
+pub(crate) async fn send(sandbox: Shared, prediction: Prediction, event: Event) {
     let Some(address) = prediction.webhook.clone().filter(|_| prediction.events.contains(&event))
     else {
         return;
@@ -26,28 +37,30 @@ pub(crate) async fn send(sandbox: &Shared, prediction: &Prediction, event: Event
     }
     let id = format!("msg_{}", Uuid::new_v4().simple());
     let body = prediction.to_event(&sandbox.base()).to_string();
+    let is_last = event == Event::Completed;
     let duplicates = match event {
         Event::Completed => sandbox.faults.strikes(Fault::WebhookDuplicate).unwrap_or(0),
         _ => 0,
     };
     for _ in 0..duplicates {
-        deliver(sandbox, &address, &id, &body).await;
+        deliver(&sandbox, &address, &id, &body).await;
     }
 
-    let pauses: &[u64] = if event == Event::Completed { &PAUSES } else { &[] };
-    let mut accepted = deliver(sandbox, &address, &id, &body).await;
-    for &pause in pauses {
-        if accepted {
+    let mut delivery = deliver(&sandbox, &address, &id, &body).await;
+    for &pause in if is_last { &PAUSES[..] } else { &[] } {
+        if delivery != Delivery::Refused {
             break;
         }
-        tokio::time::sleep(Duration::from_secs(pause)).await;
-        accepted = deliver(sandbox, &address, &id, &body).await;
+        let next_try = sandbox.clock.now() + time::Duration::seconds(pause);
+        sandbox.clock.wait_until(next_try).await;
+        delivery = deliver(&sandbox, &address, &id, &body).await;
     }
-    tracing::info!(prediction = prediction.id, event = event.as_str(), accepted, "event sent");
+    tracing::info!(prediction = prediction.id, event = event.as_str(), ?delivery, "event sent");
 }
 
-async fn deliver(sandbox: &Shared, address: &str, id: &str, body: &str) -> bool {
-    let timestamp = sandbox.clock.now().unix_timestamp().to_string();
+async fn deliver(sandbox: &Shared, address: &str, id: &str, body: &str) -> Delivery {
+    // Not by the sandbox's own clock: the receiver's is not moved with it.
+    let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
     let mut signature = sign(&sandbox.config.webhook_key, id, &timestamp, body);
     if sandbox.faults.strikes(Fault::WebhookBadSignature).is_some() {
         signature = sign(b"another key, not that of the account", id, &timestamp, body);
@@ -62,7 +75,11 @@ async fn deliver(sandbox: &Shared, address: &str, id: &str, body: &str) -> bool 
         .body(body.to_owned())
         .send()
         .await;
-    answered.is_ok_and(|answer| answer.status().is_success())
+    match answered.map(|answer| answer.status()) {
+        Ok(status) if status.is_success() => Delivery::Accepted,
+        Ok(status) if status.is_redirection() => Delivery::Lost,
+        _ => Delivery::Refused,
+    }
 }
 
 fn sign(key: &[u8], id: &str, timestamp: &str, body: &str) -> String {

@@ -1,0 +1,139 @@
+//! What came as an input: fetched, looked at, recorded for tests without its bytes.
+
+use std::io::Cursor;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::sandbox::Shared;
+
+const LARGEST: usize = 20 * 1024 * 1024;
+
+/// A photo as it came.
+pub(crate) struct Received {
+    bytes: Bytes,
+    /// As its sender called it.
+    content_type: String,
+}
+
+/// Fetches an input: a signed address, a file of this account's, or the data itself. The error is
+/// what Replicate would say.
+pub(crate) async fn fetch(sandbox: &Shared, address: &str) -> Result<Received, String> {
+    let failed = || "Error: failed to download input_image".to_owned();
+    if let Some(data) = address.strip_prefix("data:") {
+        let (content_type, encoded) = data.split_once(";base64,").ok_or_else(failed)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| failed())?.into();
+        return Ok(Received { bytes, content_type: content_type.to_owned() });
+    }
+    if let Some(id) = address.strip_prefix(&format!("{}/v1/files/", sandbox.base())) {
+        let file = sandbox.contents().files.get(id).cloned().ok_or_else(failed)?;
+        return Ok(Received { bytes: file.bytes, content_type: file.content_type });
+    }
+    let mut response = sandbox.http.get(address).send().await.map_err(|_| failed())?;
+    if !response.status().is_success() {
+        return Err(failed());
+    }
+    let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| failed())? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LARGEST {
+            return Err("Error: input_image is too large".to_owned());
+        }
+    }
+    Ok(Received { bytes: bytes.into(), content_type })
+}
+
+/// What tests may know of an input, and the picture upright if it is one.
+pub(crate) fn look_at(prediction: &str, received: &Received) -> (Value, Result<RgbImage, String>) {
+    let bytes = &received.bytes;
+    let digest = hex::encode(Sha256::digest(bytes));
+    let mut seen = json!({
+        "prediction": prediction,
+        "sha256": digest,
+        "bytes": bytes.len(),
+        "content_type": received.content_type,
+    });
+    let decoded = decode(bytes, &mut seen).ok_or("Error: input_image is not an image".to_owned());
+    (seen, decoded)
+}
+
+fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
+    let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
+    let format = reader.format();
+    let mut decoder = reader.into_decoder().ok()?;
+    let orientation = decoder.orientation().ok()?;
+    let exif = decoder.exif_metadata().ok().flatten();
+    let mut image = DynamicImage::from_decoder(decoder).ok()?;
+    image.apply_orientation(orientation);
+
+    let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
+    seen["format"] = json!(format.map(|format| format.to_mime_type()));
+    seen["width"] = json!(image.width());
+    seen["height"] = json!(image.height());
+    seen["orientation"] = json!(orientation.to_exif());
+    let fields = exif.as_deref().map(fields).unwrap_or_default();
+    let is_gps = |field: &exif::Field| field.tag.context() == exif::Context::Gps;
+    seen["exif"] = json!(exif.is_some());
+    seen["exif_fields"] = json!(fields.len());
+    seen["gps"] = json!(fields.iter().any(is_gps));
+    seen["xmp"] = json!(contains(b"http://ns.adobe.com/xap/") || contains(b"XML:com.adobe.xmp"));
+    Some(image.into_rgb8())
+}
+
+fn fields(exif: &[u8]) -> Vec<exif::Field> {
+    let read = exif::Reader::new().read_raw(exif.to_vec());
+    read.map(|exif| exif.fields().cloned().collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{ExtendedColorType, ImageEncoder, Rgb};
+
+    use super::*;
+
+    /// TIFF, little-endian, with one field: the orientation.
+    fn exif_of(orientation: u8) -> Vec<u8> {
+        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+        exif
+    }
+
+    /// Red on the left and blue on the right, lying as `orientation` says.
+    fn photo(orientation: u8) -> Received {
+        let red = |x| if x < 20 { Rgb([250, 0, 0]) } else { Rgb([0, 0, 250]) };
+        let pixels = RgbImage::from_fn(40, 16, |x, _| red(x));
+        let mut bytes = Vec::new();
+        let mut encoder = JpegEncoder::new(&mut bytes);
+        encoder.set_exif_metadata(exif_of(orientation)).expect("room for Exif");
+        encoder.write_image(pixels.as_raw(), 40, 16, ExtendedColorType::Rgb8).expect("a JPEG");
+        Received { bytes: bytes.into(), content_type: "image/jpeg".to_owned() }
+    }
+
+    #[test]
+    fn a_photo_that_lies_on_its_side_is_set_upright() {
+        let (seen, upright) = look_at("p", &photo(6));
+        let upright = upright.expect("a picture");
+        assert_eq!(upright.dimensions(), (16, 40));
+        assert!(upright.get_pixel(8, 2)[0] > 200, "what was left is at the top");
+        assert!(upright.get_pixel(8, 37)[2] > 200, "what was right is at the bottom");
+        assert_eq!([&seen["orientation"], &seen["width"], &seen["height"]], [6, 16, 40]);
+        assert_eq!((&seen["exif"], &seen["exif_fields"]), (&json!(true), &json!(1)));
+        assert_eq!((&seen["gps"], &seen["xmp"]), (&json!(false), &json!(false)));
+    }
+
+    #[test]
+    fn what_is_no_picture_is_recorded_all_the_same() {
+        let text = Received { bytes: "hello".into(), content_type: "image/png".to_owned() };
+        let (seen, decoded) = look_at("p", &text);
+        assert_eq!(decoded.err().as_deref(), Some("Error: input_image is not an image"));
+        assert_eq!((&seen["bytes"], &seen["content_type"]), (&json!(5), &json!("image/png")));
+    }
+}
