@@ -25,7 +25,7 @@ demo: install build ## A photo becomes an artwork: STYLE=neon-night PHOTO=path/t
 
 .PHONY: run
 run: install build ## Keep everything up; Ctrl-C ends it
-	@$(STACK) --state .local/run
+	@$(STACK) --state .local/run || [ $$? -eq 130 ]
 
 .PHONY: test
 test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks

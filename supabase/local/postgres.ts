@@ -23,11 +23,12 @@ function nobody(): { user: number; group: number } {
 }
 
 /** PostgreSQL refuses to run as root, so root runs it as nobody, who keeps one capability: to reach the
- *  data in a folder that only root may enter. */
+ *  binaries and the data in a folder that only root may enter. The secure bit keeps it in access(2), by
+ *  which PostgreSQL asks whether it may run its own files. */
 function asNobody(): string[] {
   const { user, group } = nobody();
   const capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"];
-  return [`--reuid=${user}`, `--regid=${group}`, "--clear-groups", ...capability];
+  return [`--reuid=${user}`, `--regid=${group}`, "--clear-groups", "--securebits=+no_setuid_fixup", ...capability];
 }
 
 function command(binary: string, args: string[]): [string, string[]] {
@@ -82,7 +83,7 @@ export async function startDatabase(
   password: string,
   log: string,
 ): Promise<Database> {
-  const native = nativeFolder(isRoot);
+  const native = nativeFolder();
   const data = join(folder, "data");
   if (!existsSync(join(data, "PG_VERSION"))) initialise(native, data, password);
 

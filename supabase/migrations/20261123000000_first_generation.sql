@@ -722,7 +722,8 @@ alter table private.deletion_leases enable row level security;
 
 comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
 
--- Idempotent: an object has at most one open order.
+-- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
+-- unless somebody is executing it at this moment.
 create function private.order_deletion(
   bucket text,
   path text,
@@ -735,9 +736,11 @@ returns void
 language sql
 set search_path = ''
 begin atomic
-  insert into public.deletions (bucket, path, reason, person_id, generation_id, due_at)
+  insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values (bucket, path, reason, person_id, generation_id, due_at)
-  on conflict do nothing;
+  on conflict (bucket, path) where verified_at is null
+  do update set due_at = least(d.due_at, excluded.due_at)
+  where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
 -- Hands out due deletions, each to one caller, until the lease ends. With a generation, only its own.
