@@ -52,6 +52,10 @@ export class Sandbox {
     return this.control("POST", "/faults", { next });
   }
 
+  disarm(): Promise<Response> {
+    return this.control("DELETE", "/faults");
+  }
+
   advance(advance_seconds: number): Promise<Response> {
     return this.control("POST", "/clock", { advance_seconds });
   }

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use crate::account::authenticate;
 use crate::catalogue;
+use crate::fate::Fate;
 use crate::faults::Fault;
 use crate::input::{self, Creation};
 use crate::prediction::{Prediction, Status};
@@ -134,6 +135,7 @@ fn new_prediction(
         deadline,
         webhook: creation.webhook,
         events: creation.events,
+        fate: Fate::draw(&sandbox.faults),
     })
 }
 

@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod control;
 mod create;
+mod fate;
 mod faults;
 mod files;
 mod input;

@@ -18,6 +18,9 @@ use sha2::{Digest, Sha256};
 use crate::faults::Fault;
 use crate::sandbox::{Shared, Stored};
 
+/// By then what was written before is on its way.
+const UNTIL_SENT: Duration = Duration::from_millis(100);
+
 pub(crate) fn router() -> Router<Shared> {
     Router::new().route("/output/{id}/{name}", get(serve))
 }
@@ -46,7 +49,12 @@ async fn serve(
     }
     if faults.strikes(Fault::OutputTruncated).is_some() {
         let half = stored.bytes.slice(..stored.bytes.len() / 2);
-        let broken = stream::iter([Ok(half), Err(std::io::Error::other("the connection is lost"))]);
+        // An error at once would keep even the headers from being sent.
+        let loss = stream::once(async {
+            tokio::time::sleep(UNTIL_SENT).await;
+            Err(std::io::Error::other("the connection is lost"))
+        });
+        let broken = stream::iter([Ok(half)]).chain(loss);
         return with_length(&stored, stored.bytes.len(), Body::from_stream(broken));
     }
     if let Some(milliseconds) = faults.strikes(Fault::OutputStall) {

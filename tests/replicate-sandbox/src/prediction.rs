@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::fate::Fate;
+
 /// Replicate's own words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
@@ -76,6 +78,7 @@ pub(crate) struct Prediction {
     pub(crate) deadline: Option<OffsetDateTime>,
     pub(crate) webhook: Option<String>,
     pub(crate) events: Vec<Event>,
+    pub(crate) fate: Fate,
 }
 
 impl Prediction {
@@ -99,6 +102,7 @@ impl Prediction {
             deadline: None,
             webhook: None,
             events: Vec::new(),
+            fate: Fate::default(),
         }
     }
 

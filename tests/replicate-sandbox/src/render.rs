@@ -19,6 +19,8 @@ use crate::tint;
 /// Kontext makes about a megapixel, in multiples of 16.
 const PIXELS: f64 = 1024.0 * 1024.0;
 
+const UNKNOWN: &str = "Unknown error (E1000)";
+
 /// A finished picture.
 #[derive(Clone)]
 pub(crate) struct Rendered {
@@ -44,8 +46,10 @@ pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<
         None => None,
     };
     let wish = Wish::of(prediction);
+    let painter = sandbox.painters.clone().acquire_owned().await.map_err(|_| UNKNOWN)?;
     let (sandbox, id) = (sandbox.clone(), prediction.id.clone());
     tokio::task::spawn_blocking(move || {
+        let _painter = painter;
         let photo = match photo {
             Some(photo) => {
                 let (seen, decoded) = received::look_at(&id, &photo);
@@ -58,7 +62,7 @@ pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<
         encode(&style::paint(&picture, &wish.prompt, wish.seed).to_image(), &wish)
     })
     .await
-    .map_err(|_| "Unknown error (E1000)".to_owned())?
+    .map_err(|_| UNKNOWN)?
 }
 
 impl Wish {
@@ -123,7 +127,7 @@ fn encode(picture: &RgbImage, wish: &Wish) -> Result<Rendered, String> {
         ),
         _ => (picture.write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png), "image/png", "png"),
     };
-    encoded.map_err(|_| "Unknown error (E1000)".to_owned())?;
+    encoded.map_err(|_| UNKNOWN)?;
     Ok(Rendered { bytes: bytes.into(), content_type, extension })
 }
 

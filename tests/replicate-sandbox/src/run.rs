@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::faults::Fault;
+use crate::fate::Course;
 use crate::prediction::{Event, Prediction, Status};
 use crate::render::{self, Rendered};
 use crate::sandbox::{Shared, Stored};
@@ -12,23 +12,19 @@ use crate::webhook;
 
 /// Runs a prediction and tells of it.
 pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
-    let is_silent = sandbox.faults.strikes(Fault::WebhookDrop).is_some();
-    let is_reordered = sandbox.faults.strikes(Fault::WebhookReorder).is_some();
     let id = prediction.id.clone();
     // A receiver that is slow holds nothing up.
     let tell = |prediction: &Prediction, event: Event| {
-        if !is_silent {
-            tokio::spawn(webhook::send(sandbox.clone(), prediction.clone(), event));
-        }
+        tokio::spawn(webhook::send(sandbox.clone(), prediction.clone(), event));
     };
 
     let started = tokio::select! {
-        started = start(&sandbox, &id) => started,
+        started = start(&sandbox, &prediction) => started,
         () = deadline(&sandbox, &prediction) => None,
         () = ended(&sandbox, &id) => None,
     };
     if let Some(started) = &started {
-        if !is_reordered {
+        if !prediction.fate.is_reordered {
             tell(started, Event::Start);
         }
         tell(started, Event::Logs);
@@ -48,20 +44,18 @@ pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
     });
     let Some(finished) = sandbox.find(&id) else { return };
     tracing::info!(prediction = id, status = finished.status.as_str(), "ended");
-    if !is_silent {
-        webhook::send(sandbox.clone(), finished, Event::Completed).await;
-    }
-    if let Some(started) = started.filter(|_| is_reordered) {
+    webhook::send(sandbox.clone(), finished, Event::Completed).await;
+    if let Some(started) = started.filter(|started| started.fate.is_reordered) {
         tell(&started, Event::Start);
     }
 }
 
-async fn start(sandbox: &Shared, id: &str) -> Option<Prediction> {
-    if sandbox.faults.strikes(Fault::StuckStarting).is_some() {
+async fn start(sandbox: &Shared, prediction: &Prediction) -> Option<Prediction> {
+    if prediction.fate.course == Course::NeverStarts {
         return std::future::pending().await;
     }
     let now = sandbox.clock.now();
-    sandbox.change(id, |found| {
+    sandbox.change(&prediction.id, |found| {
         found.status = Status::Processing;
         found.started_at = Some(now);
         found.logs = format!("Using seed: {}\n", found.seed());
@@ -69,19 +63,22 @@ async fn start(sandbox: &Shared, id: &str) -> Option<Prediction> {
 }
 
 async fn work(sandbox: &Shared, prediction: &Prediction, tell: impl Fn(&Prediction, Event)) {
-    if sandbox.faults.strikes(Fault::StuckProcessing).is_some() {
+    let course = prediction.fate.course;
+    if course == Course::NeverEnds {
         return std::future::pending().await;
     }
     let began = Instant::now();
     let rendered = render::render(sandbox, prediction).await;
-    let is_empty = sandbox.faults.strikes(Fault::SucceedWithoutOutput).is_some();
-    let outcome = failure(sandbox).map_or(rendered, |error| Err(error.to_owned()));
+    let outcome = match course {
+        Course::Fails(error) => Err(error.to_owned()),
+        _ => rendered,
+    };
     tokio::time::sleep(sandbox.config.run_time.saturating_sub(began.elapsed())).await;
 
     let id = &prediction.id;
     let now = sandbox.clock.now();
     if let Ok(rendered) = &outcome
-        && !is_empty
+        && course != Course::IsEmpty
     {
         let address = keep(sandbox, id, rendered.clone());
         let shown = sandbox.change(id, |found| {
@@ -111,21 +108,6 @@ fn keep(sandbox: &Shared, id: &str, rendered: Rendered) -> String {
     address
 }
 
-fn failure(sandbox: &Shared) -> Option<&'static str> {
-    let faults = [
-        (
-            Fault::FailModeration,
-            "The input or output was flagged as sensitive. Please try again with different inputs. (E005)",
-        ),
-        (Fault::FailPlatform, "Prediction interrupted; please retry (code: PA)"),
-        (Fault::FailModel, "Unknown error (E1000)"),
-    ];
-    faults
-        .into_iter()
-        .find(|(fault, _)| sandbox.faults.strikes(*fault).is_some())
-        .map(|(_, error)| error)
-}
-
 async fn deadline(sandbox: &Shared, prediction: &Prediction) {
     match prediction.deadline {
         Some(deadline) => sandbox.clock.wait_until(deadline).await,
@@ -149,6 +131,7 @@ mod tests {
     use time::Duration;
 
     use super::*;
+    use crate::fate::Fate;
     use crate::sandbox::{KEPT, Sandbox};
 
     /// Runs a prediction with faults armed; the clock is moved once it is in `moved_in`.
@@ -156,6 +139,7 @@ mod tests {
         let sandbox = Shared::new(Sandbox::example());
         sandbox.faults.arm(serde_json::from_value(faults).expect("faults"));
         let mut prediction = Prediction::example(sandbox.clock.now());
+        prediction.fate = Fate::draw(&sandbox.faults);
         prediction.deadline = Some(prediction.created_at + Duration::minutes(5));
         sandbox.contents().predictions.push(prediction.clone());
         let id = prediction.id.clone();

@@ -1,14 +1,16 @@
 //! What the sandbox holds, in memory alone.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -48,6 +50,8 @@ pub(crate) struct Sandbox {
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
     pub(crate) http: reqwest::Client,
+    /// One for each picture that can be painted at once; who is cancelled in the queue leaves it.
+    pub(crate) painters: Arc<Semaphore>,
     contents: Mutex<Contents>,
     /// Counts changes, so that whoever waits for one can look.
     pub(crate) changes: watch::Sender<u64>,
@@ -70,6 +74,7 @@ impl Sandbox {
             faults: Faults::default(),
             limits: Limits::default(),
             http,
+            painters: Arc::new(Semaphore::new(available_parallelism().map_or(2, NonZero::get))),
             contents: Mutex::default(),
             changes: watch::Sender::new(0),
         }

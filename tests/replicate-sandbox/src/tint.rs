@@ -2,14 +2,14 @@
 
 use crate::picture::{Colour, Picture, luma, mix};
 
-/// From shadow to light: pine, moss, clay, sand, and the colour of a morning sky.
+/// From shadow to light: night, pine, a distant ridge, dusk, sand, and snow in the last sun.
 const RAMP: [Colour; 6] = [
-    [0.05, 0.10, 0.16],
-    [0.10, 0.27, 0.26],
-    [0.36, 0.45, 0.26],
-    [0.78, 0.55, 0.36],
-    [0.62, 0.76, 0.88],
-    [0.98, 0.97, 0.93],
+    [0.05, 0.08, 0.18],
+    [0.08, 0.26, 0.33],
+    [0.27, 0.44, 0.60],
+    [0.66, 0.56, 0.62],
+    [0.96, 0.72, 0.52],
+    [1.00, 0.95, 0.84],
 ];
 /// Below this the colours of a picture are one tone (sepia, grey) and not several.
 const ONE_TONE: f32 = 0.035;

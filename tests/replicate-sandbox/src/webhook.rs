@@ -28,21 +28,15 @@ enum Delivery {
 
 /// Sends an event of a prediction, if its webhook wants that kind.
 pub(crate) async fn send(sandbox: Shared, prediction: Prediction, event: Event) {
-    let Some(address) = prediction.webhook.clone().filter(|_| prediction.events.contains(&event))
-    else {
-        return;
-    };
+    let is_wanted = prediction.events.contains(&event) && !prediction.fate.is_silent;
+    let Some(address) = prediction.webhook.clone().filter(|_| is_wanted) else { return };
     if let Some(milliseconds) = sandbox.faults.strikes(Fault::WebhookDelay) {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }
     let id = format!("msg_{}", Uuid::new_v4().simple());
     let body = prediction.to_event(&sandbox.base()).to_string();
     let is_last = event == Event::Completed;
-    let duplicates = match event {
-        Event::Completed => sandbox.faults.strikes(Fault::WebhookDuplicate).unwrap_or(0),
-        _ => 0,
-    };
-    for _ in 0..duplicates {
+    for _ in 0..if is_last { prediction.fate.duplicates } else { 0 } {
         deliver(&sandbox, &address, &id, &body).await;
     }
 

@@ -9,7 +9,7 @@ const LEAD: [f32; 3] = [0.06, 0.06, 0.08];
 #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
 #[expect(clippy::cast_possible_wrap, reason = "a small index")]
 pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
-    let size = (photo.width.min(photo.height) / 26).max(8);
+    let size = (photo.width.min(photo.height) / 34).max(8);
     let cells = divide(photo, size, 0.95, Metric::Round, seed);
     photo.map(|x, y, _| {
         let place = cells.places[y * photo.width + x];

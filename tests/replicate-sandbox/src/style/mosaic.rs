@@ -9,7 +9,7 @@ const GROUT: [f32; 3] = [0.86, 0.83, 0.77];
 #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
 #[expect(clippy::cast_possible_wrap, reason = "a small index")]
 pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
-    let size = (photo.width.min(photo.height) / 54).max(5);
+    let size = (photo.width.min(photo.height) / 76).max(5);
     let cells = divide(photo, size, 0.3, Metric::Square, seed);
     photo.map(|x, y, _| {
         let place = cells.places[y * photo.width + x];

@@ -13,7 +13,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
     let mut relief = Plane { values: vec![0.5; flow.values.len()], ..flow };
     // Broad strokes first, fine ones over them.
     for (pass, (spacing, length, width)) in
-        [(11, 30.0, 7.0), (7, 17.0, 4.0)].into_iter().enumerate()
+        [(14, 46.0, 13.0), (8, 22.0, 6.0)].into_iter().enumerate()
     {
         for row in 0..photo.height / spacing {
             for column in 0..photo.width / spacing {
@@ -32,6 +32,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
             }
         }
     }
+    let relief = relief.blur(1);
     canvas.map(|x, y, colour| {
         let (across, down) = relief.gradient(x, y);
         let light = (1.0 - 0.22 * (across + down)).clamp(0.72, 1.35);
@@ -72,7 +73,7 @@ fn stroke(
         while side <= half {
             let (px, py) = (x + along * cos - side * sin, y + along * sin + side * cos);
             let index = canvas.index(px.round() as isize, py.round() as isize);
-            let bristle = noise::at((side * 2.0).round() as i64, (chance * 1e4) as i64, 5);
+            let bristle = noise::at(side.round() as i64, (chance * 1e4) as i64, 5);
             canvas.pixels[index] =
                 mix(canvas.pixels[index], scale(colour, 0.9 + 0.2 * bristle), 0.85);
             relief.values[index] = 0.35 + 0.65 * bristle * taper;

@@ -1,0 +1,57 @@
+//! What will go wrong with a prediction: decided when it is created, so that a fault which is armed
+//! later meets the next one and not one that still runs.
+
+use crate::faults::{Fault, Faults};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fate {
+    pub(crate) course: Course,
+    /// None of its events is sent.
+    pub(crate) is_silent: bool,
+    /// Its start is told after its end.
+    pub(crate) is_reordered: bool,
+    /// How often its last event is sent besides once.
+    pub(crate) duplicates: u64,
+}
+
+/// What comes of it, unless somebody ends it before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Course {
+    #[default]
+    Usual,
+    NeverStarts,
+    NeverEnds,
+    /// With this error.
+    Fails(&'static str),
+    /// It succeeds, and has nothing to show for it.
+    IsEmpty,
+}
+
+/// In Replicate's words.
+const COURSES: [(Fault, Course); 6] = [
+    (Fault::StuckStarting, Course::NeverStarts),
+    (Fault::StuckProcessing, Course::NeverEnds),
+    (
+        Fault::FailModeration,
+        Course::Fails(
+            "The input or output was flagged as sensitive. \
+             Please try again with different inputs. (E005)",
+        ),
+    ),
+    (Fault::FailPlatform, Course::Fails("Prediction interrupted; please retry (code: PA)")),
+    (Fault::FailModel, Course::Fails("Unknown error (E1000)")),
+    (Fault::SucceedWithoutOutput, Course::IsEmpty),
+];
+
+impl Fate {
+    /// Uses up the faults that are armed for the next prediction.
+    pub(crate) fn draw(faults: &Faults) -> Self {
+        let course = COURSES.into_iter().find(|(fault, _)| faults.strikes(*fault).is_some());
+        Self {
+            course: course.map_or(Course::Usual, |(_, course)| course),
+            is_silent: faults.strikes(Fault::WebhookDrop).is_some(),
+            is_reordered: faults.strikes(Fault::WebhookReorder).is_some(),
+            duplicates: faults.strikes(Fault::WebhookDuplicate).unwrap_or(0),
+        }
+    }
+}
