@@ -7,7 +7,9 @@ function commandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8");
   } catch {
-    return process.platform === "linux" ? "" : spawnSync("ps", ["-p", String(pid), "-o", "command="]).stdout.toString();
+    return process.platform === "linux"
+      ? ""
+      : spawnSync("ps", ["-p", String(pid), "-o", "command="]).stdout.toString();
   }
 }
 

@@ -18,7 +18,9 @@ function find(name: string): string {
     const require = createRequire(import.meta.url);
     return join(dirname(require.resolve(name)), "..", "native");
   } catch {
-    throw new Error(`${name} is not installed: run \`make install\` (PostgreSQL has no build for another platform)`);
+    throw new Error(
+      `${name} is not installed: run \`make install\` (PostgreSQL has no build for another platform)`,
+    );
   }
 }
 

@@ -26,7 +26,12 @@ export interface Running {
   endings: (() => Promise<unknown>)[];
 }
 
-export async function bringUp(given: Arguments, state: State, running: Running, say: (line: string) => void) {
+export async function bringUp(
+  given: Arguments,
+  state: State,
+  running: Running,
+  say: (line: string) => void,
+) {
   const project = given.project ?? root;
   const wanted = ["replicate", "functions"].filter((part) => !given.without.has(part));
   for (const part of wanted) binary(part);
@@ -46,22 +51,32 @@ export async function bringUp(given: Arguments, state: State, running: Running, 
   const env = environment(state.folder, keys, ports);
 
   say("starting PostgreSQL …");
-  const database = await startDatabase(join(state.folder, "postgres"), reserved.database, keys.adminPassword, state.log("postgres"));
+  const database = await startDatabase(
+    join(state.folder, "postgres"),
+    reserved.database,
+    keys.adminPassword,
+    state.log("postgres"),
+  );
   running.endings.push(() => stopDatabase(database));
   running.services.push(database.service);
-  const sql = postgres({ ...connection(ports.database, "supabase_admin", keys.adminPassword), max: 10 });
-  running.endings.push(() => sql.end({ timeout: 1 }));
+  const sql = postgres({
+    ...connection(ports.database, "supabase_admin", keys.adminPassword),
+    max: 10,
+  });
   await preparePlatform(sql, keys.databasePassword);
 
   say("starting the Data API, Auth and Storage …");
   const lite = await startLite(ports.database, keys, env.SUPABASE_URL!, sql);
-  running.endings.push(() => lite.connection.close());
   await prepareAuth(sql);
   const storage = { sql, keys, disk: new Disk(join(state.folder, "storage")) };
   await storage.disk.sweep(await versions(sql));
 
   say("applying migrations …");
-  await applyMigrations(project, address(ports.database, "postgres", keys.databasePassword), state.log("migrations"));
+  await applyMigrations(
+    project,
+    address(ports.database, "postgres", keys.databasePassword),
+    state.log("migrations"),
+  );
   // People with a public password: here and nowhere else, so no command of the CLI's knows of them.
   const people = join(project, "supabase", "seed", "people.sql");
   if (existsSync(people)) await sql.file(people);
@@ -69,7 +84,8 @@ export async function bringUp(given: Arguments, state: State, running: Running, 
   await reserved.gateway.release();
   const log = openLog(state.log("gateway"));
   const server = serveGateway({ port: ports.gateway, functions, lite, sql, keys, storage, log });
-  running.endings.push(() => server.stop(true));
+  // Not awaited, nor are connections to the database closed: its own end closes them, whatever they wait for.
+  running.endings.push(async () => void server.stop(true));
 
   for (const part of ["replicate", "functions"] as const) {
     const isFunctions = part === "functions";
@@ -79,8 +95,16 @@ export async function bringUp(given: Arguments, state: State, running: Running, 
     const listening = isFunctions ? env.FUNCTIONS_ADDRESS : env.SANDBOX_ADDRESS;
     await startBinary(part, `http://${listening}/health`, env, state, running);
   }
-  const pids = Object.fromEntries(running.services.map((service) => [service.name, service.process.pid]));
-  state.describe({ ports, pids, url: env.SUPABASE_URL, functions: env.FUNCTIONS_URL, replicate: env.REPLICATE_BASE_URL });
+  const pids = Object.fromEntries(
+    running.services.map((service) => [service.name, service.process.pid]),
+  );
+  state.describe({
+    ports,
+    pids,
+    url: env.SUPABASE_URL,
+    functions: env.FUNCTIONS_URL,
+    replicate: env.REPLICATE_BASE_URL,
+  });
   return env;
 }
 
@@ -91,7 +115,13 @@ function binary(part: string): string {
   return command;
 }
 
-async function startBinary(part: string, health: string, env: Record<string, string>, state: State, running: Running) {
+async function startBinary(
+  part: string,
+  health: string,
+  env: Record<string, string>,
+  state: State,
+  running: Running,
+) {
   const log = state.log(part);
   const service = startService({ name: part, command: binary(part), args: [], log, env });
   running.endings.push(() => stopService(service));

@@ -1,6 +1,7 @@
 // What hosted says to browsers.
 
-const exposed = "content-range, content-location, location, preference-applied, retry-after, x-request-id, x-total-count";
+const exposed =
+  "content-range, content-location, location, preference-applied, retry-after, x-request-id, x-total-count";
 const methods = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS";
 const usual = "authorization, x-client-info, apikey, content-type, idempotency-key";
 
@@ -10,7 +11,8 @@ export function preflight(request: Request): Response {
     headers: {
       "access-control-allow-origin": "*",
       "access-control-allow-methods": methods,
-      "access-control-allow-headers": request.headers.get("access-control-request-headers") ?? usual,
+      "access-control-allow-headers":
+        request.headers.get("access-control-request-headers") ?? usual,
       "access-control-max-age": "86400",
     },
   });

@@ -51,8 +51,10 @@ async function route(request: Request, gateway: Gateway): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (pathname === "/health") return new Response("ok");
   if (pathname.startsWith("/functions/v1")) return forwardToFunctions(request, gateway.functions);
-  if (pathname.startsWith("/storage/v1")) return answerStorage(request, gateway.storage, gateway.log.failure);
-  if (pathname.startsWith("/auth/v1/admin/")) return answerAdmin(request, gateway.sql, gateway.keys);
+  if (pathname.startsWith("/storage/v1"))
+    return answerStorage(request, gateway.storage, gateway.log.failure);
+  if (pathname.startsWith("/auth/v1/admin/"))
+    return answerAdmin(request, gateway.sql, gateway.keys);
   // HS256: there is no public key to show, and clients ask Auth instead.
   if (pathname === "/auth/v1/.well-known/jwks.json") return Response.json({ keys: [] });
   if (pathname.startsWith("/auth/v1/")) return withZ(await gateway.lite.fetch(request));

@@ -14,14 +14,25 @@ type Connection = ReturnType<typeof createPostgresConnection>;
 
 /** Lite prints the errors of queries with their values, which no log may hold (R5). */
 function silence(): void {
-  for (const method of ["log", "info", "warn", "error", "debug"] as const) console[method] = () => {};
+  for (const method of ["log", "info", "warn", "error", "debug"] as const)
+    console[method] = () => {};
 }
 
-export async function startLite(port: number, keys: Keys, site: string, sql: postgres.Sql): Promise<Lite> {
+export async function startLite(
+  port: number,
+  keys: Keys,
+  site: string,
+  sql: postgres.Sql,
+): Promise<Lite> {
   silence();
   const lite = new App({
     connection: await connect(port, keys, sql),
-    api: { enabled: true, schemas: ["public", "backend"], extra_search_path: ["extensions"], pg_safe_update: true },
+    api: {
+      enabled: true,
+      schemas: ["public", "backend"],
+      extra_search_path: ["extensions"],
+      pg_safe_update: true,
+    },
     auth: {
       enabled: true,
       site_url: site,
@@ -47,11 +58,16 @@ async function connect(port: number, keys: Keys, sql: postgres.Sql): Promise<Con
     url: address(port, "supabase_admin", keys.adminPassword),
     postgresOptions: { max: 10, onnotice: () => {}, types },
   } as unknown as Parameters<typeof createPostgresConnection>[0]);
-  const inner = connection as unknown as { applyJwtSessionContext: Parameters<typeof withTimeout>[0] };
+  const inner = connection as unknown as {
+    applyJwtSessionContext: Parameters<typeof withTimeout>[0];
+  };
   return Object.assign(connection, {
     // Lite would grant everything on every table to the API's roles; hosted grants nothing by itself.
     rlsState: "active",
     normalizeDbError: withStatus,
-    applyJwtSessionContext: withTimeout(inner.applyJwtSessionContext.bind(connection), await readTimeouts(sql)),
+    applyJwtSessionContext: withTimeout(
+      inner.applyJwtSessionContext.bind(connection),
+      await readTimeouts(sql),
+    ),
   });
 }

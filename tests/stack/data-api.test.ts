@@ -3,7 +3,16 @@ import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { type Person, admin, anonymous, ask, publishable, secret, service, signUp } from "./project.ts";
+import {
+  type Person,
+  admin,
+  anonymous,
+  ask,
+  publishable,
+  secret,
+  service,
+  signUp,
+} from "./project.ts";
 
 const schema = `
   create table public.stack_notes (
@@ -46,12 +55,20 @@ const undo = `
 describe("the Data API", () => {
   let alice: Person;
   before(async () => {
-    await admin.unsafe(`create schema if not exists backend; grant usage on schema backend to service_role; ${schema}`).simple();
-    await admin.unsafe(
-      (await admin`select oid::regprocedure as f from pg_proc where proname like 'stack\\_%' and pronamespace = 'public'::regnamespace`)
-        .map(({ f }) => `grant execute on function ${f} to anon, authenticated, service_role;`)
-        .join(" "),
-    ).simple();
+    await admin
+      .unsafe(
+        `create schema if not exists backend; grant usage on schema backend to service_role; ${schema}`,
+      )
+      .simple();
+    await admin
+      .unsafe(
+        (
+          await admin`select oid::regprocedure as f from pg_proc where proname like 'stack\\_%' and pronamespace = 'public'::regnamespace`
+        )
+          .map(({ f }) => `grant execute on function ${f} to anon, authenticated, service_role;`)
+          .join(" "),
+      )
+      .simple();
     alice = await signUp("alice");
     const { error } = await alice.client.from("stack_notes").insert({ id: 1, body: "first" });
     assert.equal(error, null);
@@ -66,11 +83,29 @@ describe("the Data API", () => {
     it(`answers sqlstate PT${status} with HTTP ${status}`, async () => {
       const { status: answered, body } = await rpc("stack_refuse", { status: `PT${status}` });
       assert.equal(answered, status);
-      assert.deepEqual(body, { code: `PT${status}`, message: "the sentence", details: '{"needed": 3}', hint: "a_code" });
+      assert.deepEqual(body, {
+        code: `PT${status}`,
+        message: "the sentence",
+        details: '{"needed": 3}',
+        hint: "a_code",
+      });
     });
   }
 
-  for (const [sqlstate, status] of [["P0001", 400], ["42501", 403], ["23505", 409], ["23503", 409], ["23514", 400], ["23502", 400], ["22023", 400], ["40001", 500], ["57014", 500], ["XX000", 500], ["28000", 403], ["P0002", 500]] as const) {
+  for (const [sqlstate, status] of [
+    ["P0001", 400],
+    ["42501", 403],
+    ["23505", 409],
+    ["23503", 409],
+    ["23514", 400],
+    ["23502", 400],
+    ["22023", 400],
+    ["40001", 500],
+    ["57014", 500],
+    ["XX000", 500],
+    ["28000", 403],
+    ["P0002", 500],
+  ] as const) {
     it(`answers sqlstate ${sqlstate} with HTTP ${status}`, async () => {
       const { status: answered, body } = await rpc("stack_refuse", { status: sqlstate });
       assert.deepEqual([answered, body.code, body.message], [status, sqlstate, "the sentence"]);
@@ -80,10 +115,15 @@ describe("the Data API", () => {
 
   it("answers 403 to people for what is not granted, and 401 to who is not signed in", async () => {
     const alices = await ask("/rest/v1/stack_hidden", { key: publishable, token: alice.token });
-    assert.deepEqual([alices.status, alices.body.code, alices.body.message], [403, "42501", "permission denied for table stack_hidden"]);
+    assert.deepEqual(
+      [alices.status, alices.body.code, alices.body.message],
+      [403, "42501", "permission denied for table stack_hidden"],
+    );
     const nobodys = await ask("/rest/v1/stack_notes", { key: publishable });
     assert.deepEqual([nobodys.status, nobodys.body.code], [401, "42501"]);
-    const hers = await alice.client.from("stack_notes").insert({ id: 3, body: "x", person: "00000000-0000-4000-8000-000000000000" });
+    const hers = await alice.client
+      .from("stack_notes")
+      .insert({ id: 3, body: "x", person: "00000000-0000-4000-8000-000000000000" });
     assert.deepEqual([hers.status, hers.error!.code], [403, "42501"]);
   });
 
@@ -103,10 +143,15 @@ describe("the Data API", () => {
     assert.equal((await rpc("stack_all")).body[0].at, at);
     assert.equal((await rpc("stack_moment")).body, at);
     const json = { at: "2026-11-23 08:37:50.98+00" };
-    assert.deepEqual((await rpc("stack_table")).body, [{ id: 1, at, day: "2026-11-23", doc: json }]);
+    assert.deepEqual((await rpc("stack_table")).body, [
+      { id: 1, at, day: "2026-11-23", doc: json },
+    ]);
     assert.deepEqual((await rpc("stack_json", { given: json })).body, json);
     await alice.client.from("stack_notes").insert({ id: 4, body: json.at });
-    assert.equal((await alice.client.from("stack_notes").select("body").eq("id", 4).single()).data!.body, json.at);
+    assert.equal(
+      (await alice.client.from("stack_notes").select("body").eq("id", 4).single()).data!.body,
+      json.at,
+    );
     await alice.client.from("stack_notes").delete().eq("id", 4);
   });
 
@@ -125,8 +170,15 @@ describe("the Data API", () => {
       user: "authenticated",
     });
     const keys = await ask("/rest/v1/rpc/stack_claims", { method: "POST", key: secret, body: {} });
-    assert.deepEqual([keys.body.role, keys.body.user, keys.body.uid], ["service_role", "service_role", null]);
-    const nobody = await ask("/rest/v1/rpc/stack_claims", { method: "POST", key: publishable, body: {} });
+    assert.deepEqual(
+      [keys.body.role, keys.body.user, keys.body.uid],
+      ["service_role", "service_role", null],
+    );
+    const nobody = await ask("/rest/v1/rpc/stack_claims", {
+      method: "POST",
+      key: publishable,
+      body: {},
+    });
     assert.deepEqual([nobody.body.role, nobody.body.user, nobody.body.uid], ["anon", "anon", null]);
   });
 
@@ -145,16 +197,25 @@ describe("the Data API", () => {
   });
 
   it("refuses a token that is forged, and one that has expired, with 401", async () => {
-    const forged = await ask("/rest/v1/stack_notes", { key: publishable, token: `${alice.token.slice(0, -4)}AAAA` });
+    const forged = await ask("/rest/v1/stack_notes", {
+      key: publishable,
+      token: `${alice.token.slice(0, -4)}AAAA`,
+    });
     assert.deepEqual([forged.status, forged.body.code], [401, "PGRST301"]);
     const { jwt } = JSON.parse(readFileSync(join(process.env.STACK_STATE!, "keys.json"), "utf8"));
     const part = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
     const unsigned = `${part({ alg: "HS256", typ: "JWT" })}.${part({ sub: alice.id, role: "authenticated", exp: 1 })}`;
     const token = `${unsigned}.${createHmac("sha256", jwt).update(unsigned).digest("base64url")}`;
     const expired = await ask("/rest/v1/stack_notes", { key: publishable, token });
-    assert.deepEqual([expired.status, expired.body.code, expired.body.message], [401, "PGRST303", "JWT expired"]);
+    assert.deepEqual(
+      [expired.status, expired.body.code, expired.body.message],
+      [401, "PGRST303", "JWT expired"],
+    );
     const none = `${part({ alg: "none" })}.${part({ sub: alice.id, role: "service_role" })}.`;
-    assert.notEqual((await ask("/rest/v1/stack_hidden", { key: publishable, token: none })).status, 200);
+    assert.notEqual(
+      (await ask("/rest/v1/stack_hidden", { key: publishable, token: none })).status,
+      200,
+    );
   });
 
   it("asks for a key of the project's, and takes the secret one from no browser and as no bearer", async () => {
@@ -162,7 +223,10 @@ describe("the Data API", () => {
     assert.equal((await ask("/rest/v1/stack_notes", { key: "sb_secret_wrong" })).status, 401);
     assert.equal((await ask("/rest/v1/stack_notes", { token: secret })).status, 401);
     const browser = { "user-agent": "Mozilla/5.0 (X11; Linux x86_64)" };
-    assert.equal((await ask("/rest/v1/stack_notes", { key: secret, headers: browser })).status, 401);
+    assert.equal(
+      (await ask("/rest/v1/stack_notes", { key: secret, headers: browser })).status,
+      401,
+    );
     assert.deepEqual((await service.from("stack_notes").select("id")).data, [{ id: 1 }]);
     assert.notEqual((await anonymous.from("stack_notes").select("id")).error, null);
   });
@@ -178,24 +242,34 @@ describe("the Data API", () => {
   });
 
   it("answers with a thousand rows at most, from functions too", async () => {
-    await admin.unsafe("insert into public.stack_notes (id, body) select n, n::text from generate_series(10, 1200) as n");
+    await admin.unsafe(
+      "insert into public.stack_notes (id, body) select n, n::text from generate_series(10, 1200) as n",
+    );
     assert.equal((await service.from("stack_notes").select("id")).data!.length, 1000);
     assert.equal((await service.rpc("stack_all")).data.length, 1000);
     await admin.unsafe("delete from public.stack_notes where id >= 10");
   });
 
   it("cuts off who is not signed in after three seconds, and people not yet", async () => {
-    const [nobody, person] = await Promise.all([anonymous.rpc("stack_wait"), alice.client.rpc("stack_wait")]);
+    const [nobody, person] = await Promise.all([
+      anonymous.rpc("stack_wait"),
+      alice.client.rpc("stack_wait"),
+    ]);
     assert.deepEqual([nobody.status, nobody.error?.code], [500, "57014"]);
     assert.equal(person.error, null);
   });
 
   it("knows what was made a moment ago", async () => {
-    await admin.unsafe(`create table public.stack_new (id integer); grant select on public.stack_new to service_role`).simple();
+    await admin
+      .unsafe(
+        `create table public.stack_new (id integer); grant select on public.stack_new to service_role`,
+      )
+      .simple();
     try {
       let found = await service.from("stack_new").select("id");
       const deadline = Date.now() + 3000;
-      while (found.error && Date.now() < deadline) found = await service.from("stack_new").select("id");
+      while (found.error && Date.now() < deadline)
+        found = await service.from("stack_new").select("id");
       assert.equal(found.error, null);
     } finally {
       await admin.unsafe("drop table public.stack_new");

@@ -8,17 +8,33 @@ const log = () => readFileSync(join(process.env.STACK_STATE!, "logs", "gateway.l
 
 describe("the gateway", () => {
   it("answers browsers before they ask, on each path", async () => {
-    for (const path of ["/rest/v1/styles", "/auth/v1/user", "/storage/v1/object/inputs/a", "/functions/v1/generations"]) {
+    for (const path of [
+      "/rest/v1/styles",
+      "/auth/v1/user",
+      "/storage/v1/object/inputs/a",
+      "/functions/v1/generations",
+    ]) {
       const asked = await ask(path, {
         method: "OPTIONS",
-        headers: { origin: "https://example.com", "access-control-request-headers": "authorization, apikey" },
+        headers: {
+          origin: "https://example.com",
+          "access-control-request-headers": "authorization, apikey",
+        },
       });
       assert.equal(asked.status, 204, path);
       assert.equal(asked.headers.get("access-control-allow-origin"), "*", path);
-      assert.equal(asked.headers.get("access-control-allow-headers"), "authorization, apikey", path);
+      assert.equal(
+        asked.headers.get("access-control-allow-headers"),
+        "authorization, apikey",
+        path,
+      );
       const answered = await ask(path, { key: publishable });
       assert.equal(answered.headers.get("access-control-allow-origin"), "*", path);
-      assert.match(answered.headers.get("access-control-expose-headers")!, /content-range.*retry-after/, path);
+      assert.match(
+        answered.headers.get("access-control-expose-headers")!,
+        /content-range.*retry-after/,
+        path,
+      );
     }
   });
 
@@ -41,7 +57,16 @@ describe("the gateway", () => {
     await drop();
     const written = log();
     const token = new URL(data!.signedUrl).searchParams.get("token")!;
-    for (const hidden of [alice.id, alice.email, "beach", token, alice.token, publishable, secret, "?"]) {
+    for (const hidden of [
+      alice.id,
+      alice.email,
+      "beach",
+      token,
+      alice.token,
+      publishable,
+      secret,
+      "?",
+    ]) {
       assert.equal(written.includes(hidden), false, hidden);
     }
     assert.match(written, /GET \/storage\/v1\/object 200 \d+ms/);

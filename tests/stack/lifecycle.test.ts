@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, describe, it } from "node:test";
@@ -18,7 +27,10 @@ function makeProject(migration = "create table public.notes (body text);"): void
   mkdirSync(join(project, "supabase", "migrations"), { recursive: true });
   cpSync(join(root, "supabase", "config.toml"), join(project, "supabase", "config.toml"));
   mkdirSync(join(project, "supabase", "seed"));
-  writeFileSync(join(project, "supabase", "seed", "catalogue.sql"), "insert into public.notes values ('seeded');");
+  writeFileSync(
+    join(project, "supabase", "seed", "catalogue.sql"),
+    "insert into public.notes values ('seeded');",
+  );
   writeFileSync(join(project, "supabase", "seed", "people.sql"), "select;");
   writeFileSync(join(project, "supabase", "migrations", "20260101000000_notes.sql"), migration);
 }
@@ -31,12 +43,17 @@ interface Stack {
 
 function start(args: string[], env: Record<string, string> = {}): Stack {
   const own = ["--state", state, "--project", project];
-  const child = spawn(join(local, "node_modules", ".bin", "bun"), [join(local, "stack.ts"), ...own, ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...env },
-  });
+  const child = spawn(
+    join(local, "node_modules", ".bin", "bun"),
+    [join(local, "stack.ts"), ...own, ...args],
+    {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...env },
+    },
+  );
   let text = "";
-  for (const stream of [child.stdout!, child.stderr!]) stream.on("data", (chunk) => (text += chunk));
+  for (const stream of [child.stdout!, child.stderr!])
+    stream.on("data", (chunk) => (text += chunk));
   const ended = new Promise<number | null>((done) => child.once("close", (code) => done(code)));
   return { process: child, said: () => text, ended };
 }
@@ -49,8 +66,13 @@ async function until(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
-async function up(stack: Stack): Promise<{ pid: number; pids: Record<string, number>; ports: { database: number } }> {
-  await until(`the stack to be up: ${stack.said()}`, () => stack.said().includes("Everything is up") || stack.process.exitCode !== null);
+async function up(
+  stack: Stack,
+): Promise<{ pid: number; pids: Record<string, number>; ports: { database: number } }> {
+  await until(
+    `the stack to be up: ${stack.said()}`,
+    () => stack.said().includes("Everything is up") || stack.process.exitCode !== null,
+  );
   assert.equal(stack.process.exitCode, null, stack.said());
   return JSON.parse(readFileSync(join(state, "stack.json"), "utf8"));
 }
@@ -82,7 +104,9 @@ describe("the stack", { timeout: 120_000 }, () => {
     assert.match(lines[0]!, /^the stack is up: http:\/\/127\.0\.0\.1:\d+ \(\d+\.\d s\)$/);
     const told = JSON.parse(lines[1]!);
     assert.deepEqual([told.STACK_STATE, told.health], [state, 200]);
-    await assert.rejects(postgres(told.DATABASE_URL, { max: 1, connect_timeout: 2 })`select 1`, { code: "ECONNREFUSED" });
+    await assert.rejects(postgres(told.DATABASE_URL, { max: 1, connect_timeout: 2 })`select 1`, {
+      code: "ECONNREFUSED",
+    });
     assert.equal(existsSync(join(state, "stack.json")), false);
     assert.equal(statSync(join(state, "keys.json")).mode & 0o777, 0o600);
   });
@@ -98,7 +122,17 @@ describe("the stack", { timeout: 120_000 }, () => {
       await sql.end();
       console.log(JSON.stringify({ notes, applied }));`;
     const count = async (...args: string[]) => {
-      const stack = start([...args, "--quiet", "--without", "functions,replicate", "--", "node", "--input-type=module", "-e", script]);
+      const stack = start([
+        ...args,
+        "--quiet",
+        "--without",
+        "functions,replicate",
+        "--",
+        "node",
+        "--input-type=module",
+        "-e",
+        script,
+      ]);
       assert.equal(await stack.ended, 0, stack.said());
       return JSON.parse(stack.said().trim().split("\n").at(-1)!);
     };
@@ -135,7 +169,10 @@ describe("the stack", { timeout: 120_000 }, () => {
   it("takes the number of a process that was given out again for no stack", async () => {
     makeProject();
     writeFileSync(join(state, "stack.json"), JSON.stringify({ pid: process.pid }));
-    writeFileSync(join(state, "postgres", "data", "postmaster.pid"), `${process.pid}\n/elsewhere\n`);
+    writeFileSync(
+      join(state, "postgres", "data", "postmaster.pid"),
+      `${process.pid}\n/elsewhere\n`,
+    );
     const stack = start(["--quiet", "--", "true"]);
     assert.equal(await stack.ended, 0, stack.said());
   });
@@ -155,7 +192,10 @@ describe("the stack", { timeout: 120_000 }, () => {
     makeProject("create table public.notes (body nonsense);");
     const stack = start(["--fresh", "--quiet", "--", "true"]);
     assert.equal(await stack.ended, 1);
-    assert.match(stack.said(), /the migrations were not applied:[^]*type "nonsense" does not exist/);
+    assert.match(
+      stack.said(),
+      /the migrations were not applied:[^]*type "nonsense" does not exist/,
+    );
   });
 
   it("says how to get what is not there", async () => {
@@ -163,7 +203,9 @@ describe("the stack", { timeout: 120_000 }, () => {
     const stack = start(["--", "true"], { OPUSFLAIR_BIN_DIR: join(folder, "nowhere") });
     assert.equal(await stack.ended, 1);
     assert.match(stack.said(), /replicate-sandbox is not there: run `make build`/);
-    const usage = spawn(join(local, "node_modules", ".bin", "bun"), [join(local, "stack.ts")], { stdio: "pipe" });
+    const usage = spawn(join(local, "node_modules", ".bin", "bun"), [join(local, "stack.ts")], {
+      stdio: "pipe",
+    });
     let said = "";
     usage.stderr.on("data", (chunk) => (said += chunk));
     assert.equal(await new Promise((done) => usage.once("close", done)), 1);

@@ -18,14 +18,30 @@ async function undone(work: (sql: postgres.TransactionSql) => Promise<unknown>):
 }
 
 const refused = (statement: string, code = "42501") =>
-  assert.rejects(migrator.begin((sql) => sql.unsafe(statement)), { code }, statement);
+  assert.rejects(
+    migrator.begin((sql) => sql.unsafe(statement)),
+    { code },
+    statement,
+  );
 
 describe("role postgres", () => {
   it("is no superuser, passes by row-level security and may take on the API's roles", async () => {
-    const [role] = await migrator`select rolsuper, rolbypassrls, rolcreatedb, rolcreaterole, rolreplication from pg_roles where rolname = current_user`;
-    assert.deepEqual({ ...role }, { rolsuper: false, rolbypassrls: true, rolcreatedb: true, rolcreaterole: true, rolreplication: true });
-    for (const name of ["anon", "authenticated", "service_role"]) await undone((sql) => sql.unsafe(`set local role ${name}`));
-    const [database] = await migrator`select pg_get_userbyid(datdba) as owner from pg_database where datname = current_database()`;
+    const [role] =
+      await migrator`select rolsuper, rolbypassrls, rolcreatedb, rolcreaterole, rolreplication from pg_roles where rolname = current_user`;
+    assert.deepEqual(
+      { ...role },
+      {
+        rolsuper: false,
+        rolbypassrls: true,
+        rolcreatedb: true,
+        rolcreaterole: true,
+        rolreplication: true,
+      },
+    );
+    for (const name of ["anon", "authenticated", "service_role"])
+      await undone((sql) => sql.unsafe(`set local role ${name}`));
+    const [database] =
+      await migrator`select pg_get_userbyid(datdba) as owner from pg_database where datname = current_database()`;
     assert.equal(database!.owner, "postgres");
   });
 
@@ -67,8 +83,12 @@ describe("role postgres", () => {
     await refused("alter table storage.objects disable row level security");
     await refused("alter table auth.users add column mine text");
     await refused("drop table storage.objects cascade");
-    await refused("drop trigger protect_objects_delete on storage.objects; drop function storage.protect_delete()");
-    await refused("create or replace function auth.uid() returns uuid language sql as 'select null::uuid'");
+    await refused(
+      "drop trigger protect_objects_delete on storage.objects; drop function storage.protect_delete()",
+    );
+    await refused(
+      "create or replace function auth.uid() returns uuid language sql as 'select null::uuid'",
+    );
     await refused("set role supabase_storage_admin");
     await refused("set role supabase_admin");
     await refused("drop event trigger guard_platform_changes");
@@ -81,45 +101,70 @@ describe("the database of a project", () => {
     await undone(async (sql) => {
       await sql`create table public.try ()`;
       for (const role of ["anon", "authenticated", "service_role"]) {
-        const [granted] = await sql`select has_table_privilege(${role}, 'public.try', 'select, insert, update, delete') as it`;
+        const [granted] =
+          await sql`select has_table_privilege(${role}, 'public.try', 'select, insert, update, delete') as it`;
         assert.equal(granted!.it, false, role);
       }
     });
     const [shown] = await migrator`show pgrst.db_schemas`;
     assert.equal(shown!["pgrst.db_schemas"], "public,backend");
-    const [{ TimeZone: zone }] = (await migrator`show timezone`) as unknown as [{ TimeZone: string }];
+    const [{ TimeZone: zone }] = (await migrator`show timezone`) as unknown as [
+      { TimeZone: string },
+    ];
     assert.equal(zone, "UTC");
   });
 
   it("has Storage's columns, helpers and protection", async () => {
-    const columns = await admin`select column_name as name from information_schema.columns where table_schema = 'storage' and table_name = 'objects'`;
+    const columns =
+      await admin`select column_name as name from information_schema.columns where table_schema = 'storage' and table_name = 'objects'`;
     assert.deepEqual(columns.map(({ name }) => name).sort(), [
-      ...["bucket_id", "created_at", "id", "last_accessed_at", "metadata", "name", "owner", "owner_id"],
+      ...[
+        "bucket_id",
+        "created_at",
+        "id",
+        "last_accessed_at",
+        "metadata",
+        "name",
+        "owner",
+        "owner_id",
+      ],
       ...["path_tokens", "updated_at", "user_metadata", "version"],
     ]);
-    const [path] = await migrator`select storage.foldername('a/b/c.tar.gz') as folder, storage.filename('a/b/c.tar.gz') as file, storage.extension('a/b/c.tar.gz') as extension`;
+    const [path] =
+      await migrator`select storage.foldername('a/b/c.tar.gz') as folder, storage.filename('a/b/c.tar.gz') as file, storage.extension('a/b/c.tar.gz') as extension`;
     assert.deepEqual({ ...path }, { folder: ["a", "b"], file: "c.tar.gz", extension: "gz" });
-    const tables = await admin`select relname as name, relrowsecurity as secured from pg_class where oid in ('storage.objects'::regclass, 'storage.buckets'::regclass)`;
+    const tables =
+      await admin`select relname as name, relrowsecurity as secured from pg_class where oid in ('storage.objects'::regclass, 'storage.buckets'::regclass)`;
     assert.ok(tables.every(({ secured }) => secured));
   });
 
   it("knows who asks from the claims, as PostgREST sets them today and as it did before", async () => {
     const id = randomUUID();
-    const asked = (sql: postgres.TransactionSql) => sql`select auth.uid() as uid, auth.role() as role, auth.email() as email, auth.jwt() ->> 'sub' as sub`;
+    const asked = (sql: postgres.TransactionSql) =>
+      sql`select auth.uid() as uid, auth.role() as role, auth.email() as email, auth.jwt() ->> 'sub' as sub`;
     await undone(async (sql) => {
       const [nobody] = await asked(sql);
       assert.deepEqual({ ...nobody }, { uid: null, role: null, email: null, sub: null });
       const claims = JSON.stringify({ sub: id, role: "authenticated", email: "a@example.com" });
       await sql`select set_config('request.jwt.claims', ${claims}, true)`;
       const [person] = await asked(sql);
-      assert.deepEqual({ ...person }, { uid: id, role: "authenticated", email: "a@example.com", sub: id });
+      assert.deepEqual(
+        { ...person },
+        { uid: id, role: "authenticated", email: "a@example.com", sub: id },
+      );
     });
   });
 
   it("records migrations where the official CLI does", async () => {
-    const columns = await admin`select column_name as name from information_schema.columns where table_schema = 'supabase_migrations' and table_name = 'schema_migrations'`;
-    assert.ok(["version", "name", "statements"].every((wanted) => columns.some(({ name }) => name === wanted)));
-    const [owner] = await admin`select tableowner from pg_tables where schemaname = 'supabase_migrations' and tablename = 'schema_migrations'`;
+    const columns =
+      await admin`select column_name as name from information_schema.columns where table_schema = 'supabase_migrations' and table_name = 'schema_migrations'`;
+    assert.ok(
+      ["version", "name", "statements"].every((wanted) =>
+        columns.some(({ name }) => name === wanted),
+      ),
+    );
+    const [owner] =
+      await admin`select tableowner from pg_tables where schemaname = 'supabase_migrations' and tablename = 'schema_migrations'`;
     assert.equal(owner!.tableowner, "postgres");
   });
 
@@ -133,7 +178,10 @@ describe("the database of a project", () => {
     const loaded = await alice.client.storage.from(name).download("listed");
     await migrator.unsafe(`drop policy "only lists ${name}" on storage.objects`);
     await drop();
-    assert.deepEqual(listed.data!.map((entry) => entry.name), ["listed"]);
+    assert.deepEqual(
+      listed.data!.map((entry) => entry.name),
+      ["listed"],
+    );
     assert.match(loaded.error!.message, /Object not found/);
   });
 });

@@ -42,7 +42,9 @@ export async function signUp(name: string): Promise<Person> {
 }
 
 /** A bucket in which people may do everything below their own id; ended with `drop`. */
-export async function makeBucket(options: Parameters<SupabaseClient["storage"]["createBucket"]>[1] = { public: false }) {
+export async function makeBucket(
+  options: Parameters<SupabaseClient["storage"]["createBucket"]>[1] = { public: false },
+) {
   const name = `stack-${randomUUID().slice(0, 8)}`;
   const { error } = await service.storage.createBucket(name, options);
   if (error) throw error;
@@ -67,7 +69,10 @@ interface Asking {
 }
 
 /** A request as it is, without a client's interpretation of the answer. */
-export async function ask(path: string, { method = "GET", key, token, body, headers }: Asking = {}) {
+export async function ask(
+  path: string,
+  { method = "GET", key, token, body, headers }: Asking = {},
+) {
   const isJson = body !== undefined && Object.getPrototypeOf(body) === Object.prototype;
   const response = await fetch(`${url}${path}`, {
     method,
@@ -81,6 +86,7 @@ export async function ask(path: string, { method = "GET", key, token, body, head
     ...(body instanceof ReadableStream ? { duplex: "half" } : {}),
   } as RequestInit);
   const text = await response.text();
-  const parsed = /json/.test(response.headers.get("content-type") ?? "") && text ? JSON.parse(text) : text;
+  const parsed =
+    /json/.test(response.headers.get("content-type") ?? "") && text ? JSON.parse(text) : text;
   return { status: response.status, headers: response.headers, body: parsed };
 }

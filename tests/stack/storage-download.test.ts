@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { type Person, anonymous, ask, makeBucket, publishable, service, signUp, url } from "./project.ts";
+import {
+  type Person,
+  anonymous,
+  ask,
+  makeBucket,
+  publishable,
+  service,
+  signUp,
+  url,
+} from "./project.ts";
 
 describe("a download", () => {
   const text = "a small picture, in words";
@@ -13,12 +22,19 @@ describe("a download", () => {
     [alice, bob] = [await signUp("alice"), await signUp("bob")];
     path = `${alice.id}/notes.bin`;
     const body = new Blob([text], { type: "image/webp" });
-    const { error } = await alice.client.storage.from(bucket.name).upload(path, body, { cacheControl: "120" });
+    const { error } = await alice.client.storage
+      .from(bucket.name)
+      .upload(path, body, { cacheControl: "120" });
     assert.equal(error, null);
   });
   after(() => bucket.drop());
   const get = (headers: Record<string, string> = {}, method = "GET", kind = "") =>
-    ask(`/storage/v1/object/${kind}${bucket.name}/${path}`, { method, key: publishable, token: alice.token, headers });
+    ask(`/storage/v1/object/${kind}${bucket.name}/${path}`, {
+      method,
+      key: publishable,
+      token: alice.token,
+      headers,
+    });
 
   it("says type, length, etag, age and the time of its change as they were uploaded", async () => {
     const found = await get();
@@ -33,7 +49,11 @@ describe("a download", () => {
   });
 
   it("gives ranges, and says when there is none such", async () => {
-    for (const [range, part] of [["bytes=2-6", text.slice(2, 7)], ["bytes=10-", text.slice(10)], ["bytes=-5", text.slice(-5)]]) {
+    for (const [range, part] of [
+      ["bytes=2-6", text.slice(2, 7)],
+      ["bytes=10-", text.slice(10)],
+      ["bytes=-5", text.slice(-5)],
+    ]) {
       const found = await get({ range });
       assert.deepEqual([found.status, found.body], [206, part]);
       assert.match(found.headers.get("content-range")!, /^bytes \d+-\d+\/25$/);
@@ -56,9 +76,16 @@ describe("a download", () => {
   });
 
   it("shows another's object as one that is not there: HTTP 400, and 404 in the body", async () => {
-    const hidden = await ask(`/storage/v1/object/${bucket.name}/${path}`, { key: publishable, token: bob.token });
+    const hidden = await ask(`/storage/v1/object/${bucket.name}/${path}`, {
+      key: publishable,
+      token: bob.token,
+    });
     assert.equal(hidden.status, 400);
-    assert.deepEqual(hidden.body, { statusCode: "404", error: "not_found", message: "Object not found" });
+    assert.deepEqual(hidden.body, {
+      statusCode: "404",
+      error: "not_found",
+      message: "Object not found",
+    });
     const info = await bob.client.storage.from(bucket.name).info(path);
     assert.match(info.error!.message, /Object not found/);
   });
@@ -66,17 +93,26 @@ describe("a download", () => {
   it("shows a private bucket to nobody who is not signed in", async () => {
     const hidden = await ask(`/storage/v1/object/public/${bucket.name}/${path}`);
     assert.equal(hidden.status, 400);
-    assert.deepEqual(hidden.body, { statusCode: "404", error: "Bucket not found", message: "Bucket not found" });
+    assert.deepEqual(hidden.body, {
+      statusCode: "404",
+      error: "Bucket not found",
+      message: "Bucket not found",
+    });
     const stranger = await anonymous.storage.from(bucket.name).download(path);
     assert.notEqual(stranger.error, null);
   });
 
   it("of a public bucket needs no key", async () => {
     await service.storage.updateBucket(bucket.name, { public: true });
-    const found = await ask(`/storage/v1/object/public/${bucket.name}/${path}?download=my%20file.webp`);
+    const found = await ask(
+      `/storage/v1/object/public/${bucket.name}/${path}?download=my%20file.webp`,
+    );
     await service.storage.updateBucket(bucket.name, { public: false });
     assert.deepEqual([found.status, found.body], [200, text]);
-    assert.match(found.headers.get("content-disposition")!, /^attachment; filename=my%20file.webp;/);
+    assert.match(
+      found.headers.get("content-disposition")!,
+      /^attachment; filename=my%20file.webp;/,
+    );
   });
 
   it("goes through a signed address, relative to /storage/v1, as long as it lasts and nowhere else", async () => {
@@ -93,11 +129,18 @@ describe("a download", () => {
     assert.equal(await (await fetch(data!.signedUrl)).text(), text);
 
     const token = new URL(data!.signedUrl).searchParams.get("token")!;
-    const elsewhere = await ask(`/storage/v1/object/sign/${bucket.name}/${alice.id}/other?token=${token}`);
+    const elsewhere = await ask(
+      `/storage/v1/object/sign/${bucket.name}/${alice.id}/other?token=${token}`,
+    );
     assert.deepEqual([elsewhere.status, elsewhere.body.error], [400, "InvalidSignature"]);
-    const forged = await ask(`/storage/v1/object/sign/${bucket.name}/${path}?token=${token!.slice(0, -4)}AAAA`);
+    const forged = await ask(
+      `/storage/v1/object/sign/${bucket.name}/${path}?token=${token!.slice(0, -4)}AAAA`,
+    );
     assert.deepEqual([forged.status, forged.body.error], [400, "InvalidJWT"]);
-    const asBearer = await ask(`/storage/v1/object/${bucket.name}/${path}`, { key: publishable, token: token! });
+    const asBearer = await ask(`/storage/v1/object/${bucket.name}/${path}`, {
+      key: publishable,
+      token: token!,
+    });
     assert.notEqual(asBearer.status, 200);
   });
 
@@ -126,7 +169,9 @@ describe("a download", () => {
     });
     assert.deepEqual([signed.body[1].error, signed.body[1].path], [null, path]);
     assert.equal((await ask(`/storage/v1${signed.body[1].signedURL}`)).body, text);
-    const { data } = await alice.client.storage.from(bucket.name).createSignedUrls([missing, path], 60);
+    const { data } = await alice.client.storage
+      .from(bucket.name)
+      .createSignedUrls([missing, path], 60);
     assert.ok(data![1].signedUrl!.startsWith(`${url}/storage/v1/object/sign/`));
     const other = await bob.client.storage.from(bucket.name).createSignedUrl(path, 60);
     assert.match(other.error!.message, /Object not found/);

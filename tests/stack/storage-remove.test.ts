@@ -2,7 +2,17 @@ import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { type Person, admin, ask, makeBucket, migrator, publishable, secret, service, signUp } from "./project.ts";
+import {
+  type Person,
+  admin,
+  ask,
+  makeBucket,
+  migrator,
+  publishable,
+  secret,
+  service,
+  signUp,
+} from "./project.ts";
 
 /** What is on disk of a bucket: the contents of every file. */
 async function onDisk(bucket: string): Promise<string[]> {
@@ -23,7 +33,9 @@ describe("removal", () => {
   after(() => bucket.drop());
   const upload = async (person: Person, name: string, content: string, upsert = false) => {
     const path = `${person.id}/${name}`;
-    const { error } = await person.client.storage.from(bucket.name).upload(path, new Blob([content]), { upsert });
+    const { error } = await person.client.storage
+      .from(bucket.name)
+      .upload(path, new Blob([content]), { upsert });
     assert.equal(error, null);
     return path;
   };
@@ -31,7 +43,9 @@ describe("removal", () => {
   it("answers the rows it deleted and leaves out what is missing or another's", async () => {
     const [one, two] = [await upload(alice, "one", "1"), await upload(alice, "two", "2")];
     const bobs = await upload(bob, "mine", "bob's");
-    const { data, error } = await alice.client.storage.from(bucket.name).remove([one, two, bobs, "missing"]);
+    const { data, error } = await alice.client.storage
+      .from(bucket.name)
+      .remove([one, two, bobs, "missing"]);
     assert.equal(error, null);
     assert.deepEqual(data!.map((row) => row.name).sort(), [one, two].sort());
     assert.ok(data!.every((row) => row.bucket_id === bucket.name && row.id && row.metadata));
@@ -42,7 +56,9 @@ describe("removal", () => {
 
   it("takes exact names, not folders", async () => {
     const path = await upload(alice, "folder/x", "x");
-    const { data } = await service.storage.from(bucket.name).remove([`${alice.id}/folder`, `${alice.id}/folder/`]);
+    const { data } = await service.storage
+      .from(bucket.name)
+      .remove([`${alice.id}/folder`, `${alice.id}/folder/`]);
     assert.deepEqual(data, []);
     await service.storage.from(bucket.name).remove([path]);
   });
@@ -50,7 +66,11 @@ describe("removal", () => {
   it("of one object by its address says so, and says when there is none", async () => {
     const path = await upload(alice, "single", "s");
     const remove = (token: string) =>
-      ask(`/storage/v1/object/${bucket.name}/${path}`, { method: "DELETE", key: publishable, token });
+      ask(`/storage/v1/object/${bucket.name}/${path}`, {
+        method: "DELETE",
+        key: publishable,
+        token,
+      });
     assert.equal((await remove(bob.token)).body.statusCode, "404");
     assert.deepEqual((await remove(alice.token)).body, { message: "Successfully deleted" });
     assert.equal((await remove(alice.token)).body.statusCode, "404");
@@ -58,7 +78,11 @@ describe("removal", () => {
 
   it("refuses more than a thousand names, and none", async () => {
     for (const prefixes of [[], Array(1001).fill("x")]) {
-      const refused = await ask(`/storage/v1/object/${bucket.name}`, { method: "DELETE", key: secret, body: { prefixes } });
+      const refused = await ask(`/storage/v1/object/${bucket.name}`, {
+        method: "DELETE",
+        key: secret,
+        body: { prefixes },
+      });
       assert.deepEqual([refused.status, refused.body.statusCode], [400, "400"]);
     }
   });
@@ -71,18 +95,27 @@ describe("removal", () => {
     await alice.client.storage.from(bucket.name).move(path, `${alice.id}/moved`);
     await alice.client.storage.from(bucket.name).copy(`${alice.id}/moved`, `${alice.id}/copied`);
     assert.equal((await onDisk(bucket.name)).length, 2);
-    await alice.client.storage.from(bucket.name).remove([`${alice.id}/moved`, `${alice.id}/copied`]);
+    await alice.client.storage
+      .from(bucket.name)
+      .remove([`${alice.id}/moved`, `${alice.id}/copied`]);
     assert.deepEqual(await onDisk(bucket.name), []);
   });
 
   it("by SQL is refused to everybody, as hosted refuses it", async () => {
     const path = await upload(alice, "kept", "kept");
-    for (const statement of ["delete from storage.objects", `set local role service_role; delete from storage.buckets`]) {
+    for (const statement of [
+      "delete from storage.objects",
+      `set local role service_role; delete from storage.buckets`,
+    ]) {
       for (const sql of [migrator, admin]) {
-        await assert.rejects(sql.begin((tx) => tx.unsafe(statement).simple()), {
-          code: "42501",
-          message: "Direct deletion from storage tables is not allowed. Use the Storage API instead.",
-        });
+        await assert.rejects(
+          sql.begin((tx) => tx.unsafe(statement).simple()),
+          {
+            code: "42501",
+            message:
+              "Direct deletion from storage tables is not allowed. Use the Storage API instead.",
+          },
+        );
       }
     }
     assert.equal((await service.storage.from(bucket.name).remove([path])).data!.length, 1);
@@ -102,13 +135,34 @@ describe("moving and copying", () => {
     const from = alice.client.storage.from(bucket.name);
     await from.upload(`${alice.id}/a`, new Blob(["a"], { type: "text/plain" }));
     await from.upload(`${alice.id}/b`, new Blob(["b"], { type: "text/plain" }));
-    assert.equal((await from.copy(`${alice.id}/a`, `${alice.id}/c`)).data!.path, `${bucket.name}/${alice.id}/c`);
-    assert.match((await from.copy(`${alice.id}/a`, `${alice.id}/b`)).error!.message, /already exists/);
-    assert.match((await from.move(`${alice.id}/a`, `${alice.id}/b`)).error!.message, /already exists/);
-    assert.match((await from.copy(`${alice.id}/a`, "elsewhere/a")).error!.message, /row-level security/);
-    assert.match((await from.move(`${alice.id}/a`, "elsewhere/a")).error!.message, /row-level security/);
-    assert.match((await from.move(`${alice.id}/nothing`, `${alice.id}/d`)).error!.message, /not found/);
-    assert.equal((await from.move(`${alice.id}/a`, `${alice.id}/d`)).data!.message, "Successfully moved");
+    assert.equal(
+      (await from.copy(`${alice.id}/a`, `${alice.id}/c`)).data!.path,
+      `${bucket.name}/${alice.id}/c`,
+    );
+    assert.match(
+      (await from.copy(`${alice.id}/a`, `${alice.id}/b`)).error!.message,
+      /already exists/,
+    );
+    assert.match(
+      (await from.move(`${alice.id}/a`, `${alice.id}/b`)).error!.message,
+      /already exists/,
+    );
+    assert.match(
+      (await from.copy(`${alice.id}/a`, "elsewhere/a")).error!.message,
+      /row-level security/,
+    );
+    assert.match(
+      (await from.move(`${alice.id}/a`, "elsewhere/a")).error!.message,
+      /row-level security/,
+    );
+    assert.match(
+      (await from.move(`${alice.id}/nothing`, `${alice.id}/d`)).error!.message,
+      /not found/,
+    );
+    assert.equal(
+      (await from.move(`${alice.id}/a`, `${alice.id}/d`)).data!.message,
+      "Successfully moved",
+    );
     const moved = await from.download(`${alice.id}/d`);
     assert.deepEqual([await moved.data!.text(), moved.data!.type], ["a", "text/plain"]);
     assert.match((await from.download(`${alice.id}/a`)).error!.message, /Object not found/);
@@ -117,10 +171,19 @@ describe("moving and copying", () => {
 
 describe("a bucket", () => {
   it("is made, read, changed and ended by the secret key alone", async () => {
-    const { name, drop } = await makeBucket({ public: false, fileSizeLimit: "2MB", allowedMimeTypes: ["image/*"] });
+    const { name, drop } = await makeBucket({
+      public: false,
+      fileSizeLimit: "2MB",
+      allowedMimeTypes: ["image/*"],
+    });
     const found = await service.storage.getBucket(name);
     assert.deepEqual(
-      [found.data!.id, found.data!.public, found.data!.file_size_limit, found.data!.allowed_mime_types],
+      [
+        found.data!.id,
+        found.data!.public,
+        found.data!.file_size_limit,
+        found.data!.allowed_mime_types,
+      ],
       [name, false, 2_000_000, ["image/*"]],
     );
     assert.ok((await service.storage.listBuckets()).data!.some((bucket) => bucket.id === name));
@@ -129,7 +192,10 @@ describe("a bucket", () => {
     await service.storage.from(name).upload("a.png", new Blob(["a"], { type: "image/png" }));
     assert.match((await service.storage.deleteBucket(name)).error!.message, /not empty/);
     const alice = await signUp("alice");
-    assert.match((await alice.client.storage.createBucket("alices")).error!.message, /row-level security/);
+    assert.match(
+      (await alice.client.storage.createBucket("alices")).error!.message,
+      /row-level security/,
+    );
     assert.match((await alice.client.storage.getBucket(name)).error!.message, /Bucket not found/);
     assert.deepEqual((await alice.client.storage.listBuckets()).data, []);
     await drop();

@@ -1,19 +1,38 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { type Person, admin, ask, makeBucket, publishable, secret, service, signUp, url } from "./project.ts";
+import {
+  type Person,
+  admin,
+  ask,
+  makeBucket,
+  publishable,
+  secret,
+  service,
+  signUp,
+  url,
+} from "./project.ts";
 
 describe("an upload", () => {
   let bucket: Awaited<ReturnType<typeof makeBucket>>;
   let alice: Person;
   let bob: Person;
   before(async () => {
-    bucket = await makeBucket({ public: false, fileSizeLimit: 1000, allowedMimeTypes: ["image/png", "text/*"] });
+    bucket = await makeBucket({
+      public: false,
+      fileSizeLimit: 1000,
+      allowedMimeTypes: ["image/png", "text/*"],
+    });
     [alice, bob] = [await signUp("alice"), await signUp("bob")];
   });
   after(() => bucket.drop());
   const png = (bytes: number) => new Blob([new Uint8Array(bytes).fill(7)], { type: "image/png" });
   const put = (path: string, options: Parameters<typeof ask>[1]) =>
-    ask(`/storage/v1/object/${bucket.name}/${path}`, { method: "POST", key: publishable, token: alice.token, ...options });
+    ask(`/storage/v1/object/${bucket.name}/${path}`, {
+      method: "POST",
+      key: publishable,
+      token: alice.token,
+      ...options,
+    });
 
   it("answers Id and Key for the form that the client sends, whose field has no name", async () => {
     const path = `${alice.id}/form.png`;
@@ -37,7 +56,10 @@ describe("an upload", () => {
       .upload(`${alice.id}/raw.png`, Buffer.alloc(20), { contentType: "image/png" });
     assert.equal(raw.error, null);
     const stream = new Blob([new Uint8Array(30)]).stream();
-    const streamed = await put(`${alice.id}/stream.png`, { body: stream, headers: { "content-type": "image/png" } });
+    const streamed = await put(`${alice.id}/stream.png`, {
+      body: stream,
+      headers: { "content-type": "image/png" },
+    });
     assert.equal(streamed.status, 200);
     assert.deepEqual(Object.keys(streamed.body).sort(), ["Id", "Key"]);
     const { data } = await service.storage.from(bucket.name).download(`${alice.id}/stream.png`);
@@ -51,7 +73,13 @@ describe("an upload", () => {
     const owners = await admin`
       select name, owner_id, owner::text from storage.objects
       where bucket_id = ${bucket.name} and name in (${`${alice.id}/service.png`}, ${`${alice.id}/raw.png`}) order by name`;
-    assert.deepEqual(owners.map((row) => [row.owner_id, row.owner]), [[alice.id, alice.id], [null, null]]);
+    assert.deepEqual(
+      owners.map((row) => [row.owner_id, row.owner]),
+      [
+        [alice.id, alice.id],
+        [null, null],
+      ],
+    );
   });
 
   it("is refused in another's folder: HTTP 400, and 403 in the body", async () => {
@@ -70,7 +98,11 @@ describe("an upload", () => {
     const first = await from.upload(path, png(5));
     const second = await put(path, { body: png(6) });
     assert.equal(second.status, 400);
-    assert.deepEqual(second.body, { statusCode: "409", error: "Duplicate", message: "The resource already exists" });
+    assert.deepEqual(second.body, {
+      statusCode: "409",
+      error: "Duplicate",
+      message: "The resource already exists",
+    });
     const third = await from.upload(path, png(7), { upsert: true });
     assert.equal(third.data!.id, first.data!.id);
     assert.equal((await from.download(path)).data!.size, 7);
@@ -90,7 +122,8 @@ describe("an upload", () => {
     const form = new FormData();
     form.append("", png(1001));
     for (const body of [png(1001), new Blob([new Uint8Array(5000)]).stream(), form]) {
-      const headers: Record<string, string> = body instanceof FormData ? {} : { "content-type": "image/png" };
+      const headers: Record<string, string> =
+        body instanceof FormData ? {} : { "content-type": "image/png" };
       const refused = await put(`${alice.id}/large.png`, { body, headers });
       assert.equal(refused.status, 400);
       assert.deepEqual(refused.body, tooLarge);
@@ -100,14 +133,20 @@ describe("an upload", () => {
   });
 
   it("is refused for a type that the bucket does not allow; image/* and the like are understood", async () => {
-    const refused = await put(`${alice.id}/a.pdf`, { body: "%PDF", headers: { "content-type": "application/pdf" } });
+    const refused = await put(`${alice.id}/a.pdf`, {
+      body: "%PDF",
+      headers: { "content-type": "application/pdf" },
+    });
     assert.equal(refused.status, 400);
     assert.deepEqual(refused.body, {
       statusCode: "415",
       error: "invalid_mime_type",
       message: "mime type application/pdf is not supported",
     });
-    const allowed = await put(`${alice.id}/a.css`, { body: "a{}", headers: { "content-type": "text/css" } });
+    const allowed = await put(`${alice.id}/a.css`, {
+      body: "a{}",
+      headers: { "content-type": "text/css" },
+    });
     assert.equal(allowed.status, 200);
   });
 
@@ -125,16 +164,37 @@ describe("an upload", () => {
   });
 
   it("is refused into a bucket that is not there", async () => {
-    const refused = await ask("/storage/v1/object/nowhere/a.png", { method: "POST", key: secret, body: png(1) });
+    const refused = await ask("/storage/v1/object/nowhere/a.png", {
+      method: "POST",
+      key: secret,
+      body: png(1),
+    });
     assert.equal(refused.status, 400);
-    assert.deepEqual(refused.body, { statusCode: "404", error: "Bucket not found", message: "Bucket not found" });
+    assert.deepEqual(refused.body, {
+      statusCode: "404",
+      error: "Bucket not found",
+      message: "Bucket not found",
+    });
   });
 
   it("is refused without credentials and with a token that is not ours", async () => {
-    const nobody = await put(`${alice.id}/x.png`, { key: undefined, token: undefined, body: png(1) });
-    assert.deepEqual([nobody.status, nobody.body.message], [400, "headers must have required property 'authorization'"]);
-    const forged = await put(`${alice.id}/x.png`, { token: `${alice.token.slice(0, -4)}AAAA`, body: png(1) });
-    assert.deepEqual([forged.status, forged.body.statusCode, forged.body.error], [400, "403", "Unauthorized"]);
+    const nobody = await put(`${alice.id}/x.png`, {
+      key: undefined,
+      token: undefined,
+      body: png(1),
+    });
+    assert.deepEqual(
+      [nobody.status, nobody.body.message],
+      [400, "headers must have required property 'authorization'"],
+    );
+    const forged = await put(`${alice.id}/x.png`, {
+      token: `${alice.token.slice(0, -4)}AAAA`,
+      body: png(1),
+    });
+    assert.deepEqual(
+      [forged.status, forged.body.statusCode, forged.body.error],
+      [400, "403", "Unauthorized"],
+    );
   });
 
   it("goes through an address that was signed for it, once", async () => {
@@ -144,17 +204,28 @@ describe("an upload", () => {
       key: publishable,
       token: alice.token,
     });
-    assert.equal(signed.body.url, `/object/upload/sign/${bucket.name}/${path}?token=${signed.body.token}`);
+    assert.equal(
+      signed.body.url,
+      `/object/upload/sign/${bucket.name}/${path}?token=${signed.body.token}`,
+    );
     const from = bob.client.storage.from(bucket.name);
     const uploaded = await from.uploadToSignedUrl(path, signed.body.token, png(11));
     assert.equal(uploaded.data!.fullPath, `${bucket.name}/${path}`);
     const again = await from.uploadToSignedUrl(path, signed.body.token, png(12));
     assert.match(again.error!.message, /already exists/);
-    const elsewhere = await from.uploadToSignedUrl(`${alice.id}/else.png`, signed.body.token, png(12));
+    const elsewhere = await from.uploadToSignedUrl(
+      `${alice.id}/else.png`,
+      signed.body.token,
+      png(12),
+    );
     assert.match(elsewhere.error!.message, /Invalid signature/);
-    const byClient = await alice.client.storage.from(bucket.name).createSignedUploadUrl(`${alice.id}/new.png`);
+    const byClient = await alice.client.storage
+      .from(bucket.name)
+      .createSignedUploadUrl(`${alice.id}/new.png`);
     assert.ok(byClient.data!.signedUrl.startsWith(`${url}/storage/v1/object/upload/sign/`));
-    const forBob = await bob.client.storage.from(bucket.name).createSignedUploadUrl(`${alice.id}/new.png`);
+    const forBob = await bob.client.storage
+      .from(bucket.name)
+      .createSignedUploadUrl(`${alice.id}/new.png`);
     assert.match(forBob.error!.message, /row-level security/);
   });
 });

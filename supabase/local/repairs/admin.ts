@@ -53,7 +53,8 @@ async function answer(request: Request, sql: Sql): Promise<Response> {
   const [, id] = /^\/auth\/v1\/admin\/users(?:\/([^/]+))?\/?$/.exec(url.pathname) ?? [];
   if (!id && request.method === "GET") return listPeople(url, sql);
   if (!id && request.method === "POST") return createPerson((await request.json()) as Wish, sql);
-  if (!id || !/^[0-9a-f-]{36}$/i.test(id)) throw new Refusal(404, "validation_failed", "user_id must be an UUID");
+  if (!id || !/^[0-9a-f-]{36}$/i.test(id))
+    throw new Refusal(404, "validation_failed", "user_id must be an UUID");
   if (request.method === "GET") return Response.json(await find(sql, id));
   if (request.method === "PUT") return updatePerson(id, (await request.json()) as Wish, sql);
   if (request.method === "DELETE") return deletePerson(id, sql);
@@ -75,7 +76,8 @@ async function listPeople(url: URL, sql: Sql): Promise<Response> {
   const [counted] = await sql<{ total: number }[]>`select count(*)::int as total from auth.users`;
   const total = counted?.total ?? 0;
   const last = Math.max(Math.ceil(total / perPage), 1);
-  const link = (to: number, rel: string) => `</admin/users?page=${to}&per_page=${perPage}>; rel="${rel}"`;
+  const link = (to: number, rel: string) =>
+    `</admin/users?page=${to}&per_page=${perPage}>; rel="${rel}"`;
   const links = [...(page < last ? [link(page + 1, "next")] : []), link(last, "last")];
   return Response.json(
     { users, aud: "authenticated" },
@@ -92,11 +94,20 @@ async function changesOf(wish: Wish) {
 
 function nameTaken(error: { code?: string }): never {
   if (error.code !== "23505") throw error;
-  throw new Refusal(422, "email_exists", "A user with this email address has already been registered");
+  throw new Refusal(
+    422,
+    "email_exists",
+    "A user with this email address has already been registered",
+  );
 }
 
 async function createPerson(wish: Wish, sql: Sql): Promise<Response> {
-  if (!wish.email) throw new Refusal(400, "validation_failed", "Cannot create a user without either an email or phone");
+  if (!wish.email)
+    throw new Refusal(
+      400,
+      "validation_failed",
+      "Cannot create a user without either an email or phone",
+    );
   const changed = await changesOf(wish);
   const id = randomUUID();
   const providers = { provider: "email", providers: ["email"] };

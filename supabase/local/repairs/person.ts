@@ -25,10 +25,16 @@ export const columns = (sql: postgres.Sql) => sql`
     from auth.identities as i where i.user_id = u.id
   ), '[]') as identities`;
 
-export async function changes({ email, password, email_confirm, ban_duration }: Wish): Promise<Record<string, unknown>> {
+export async function changes({
+  email,
+  password,
+  email_confirm,
+  ban_duration,
+}: Wish): Promise<Record<string, unknown>> {
   const row: Record<string, unknown> = {};
   if (email !== undefined) row.email = email.toLowerCase();
-  if (password !== undefined) row.encrypted_password = await Bun.password.hash(password, { algorithm: "bcrypt", cost: 10 });
+  if (password !== undefined)
+    row.encrypted_password = await Bun.password.hash(password, { algorithm: "bcrypt", cost: 10 });
   if (email_confirm) row.email_confirmed_at = new Date();
   if (ban_duration !== undefined) row.banned_until = bannedUntil(ban_duration);
   return row;
@@ -38,12 +44,20 @@ const milliseconds: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000,
 
 function bannedUntil(duration: string): Date | null {
   const parts = [...duration.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g)];
-  const total = parts.reduce((sum, [, amount, unit]) => sum + Number(amount) * milliseconds[unit!]!, 0);
+  const total = parts.reduce(
+    (sum, [, amount, unit]) => sum + Number(amount) * milliseconds[unit!]!,
+    0,
+  );
   return total > 0 ? new Date(Date.now() + total) : null;
 }
 
 export function identitiesOf(sql: postgres.TransactionSql, id: string, email: string) {
-  const identity_data = { sub: id, email: email.toLowerCase(), email_verified: false, phone_verified: false };
+  const identity_data = {
+    sub: id,
+    email: email.toLowerCase(),
+    email_verified: false,
+    phone_verified: false,
+  };
   return {
     ...{ id: crypto.randomUUID(), provider: "email", provider_id: id, user_id: id },
     identity_data: sql.json(identity_data),

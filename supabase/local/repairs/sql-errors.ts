@@ -26,5 +26,9 @@ export function withStatus(error: unknown): unknown {
   if (typeof code !== "string" || !/^[0-9A-Z]{5}$/.test(code) || known.test(code)) return error;
   const status = statuses.find(([pattern]) => pattern.test(code))![1];
   const answer = { code, message, details: detail ?? null, hint: hint ?? null };
-  return { code: "PGRST", message: JSON.stringify(answer), detail: JSON.stringify({ status, headers: {} }) };
+  return {
+    code: "PGRST",
+    message: JSON.stringify(answer),
+    detail: JSON.stringify({ status, headers: {} }),
+  };
 }

@@ -24,7 +24,10 @@ type Apply = (executor: unknown, context: Context, isOther: boolean) => Promise<
 export function withTimeout(apply: Apply, timeouts: Map<string, string>): Apply {
   return async (executor, context, isOther) => {
     const timeout = timeouts.get(context.auth?.role ?? "anon");
-    if (timeout) await sql`select set_config('statement_timeout', ${timeout}, true)`.execute(executor as never);
+    if (timeout)
+      await sql`select set_config('statement_timeout', ${timeout}, true)`.execute(
+        executor as never,
+      );
     await apply(executor, context, isOther);
   };
 }

@@ -30,17 +30,24 @@ function isJson(text: string): boolean {
 const json = (type: number) => ({
   to: type,
   from: [type],
-  serialize: (value: unknown) => (typeof value === "string" && isJson(value) ? value : JSON.stringify(value)),
+  serialize: (value: unknown) =>
+    typeof value === "string" && isJson(value) ? value : JSON.stringify(value),
   parse: (text: string) => JSON.parse(text),
 });
 
-export const types = { json: json(114), jsonb: json(3802), timestamp: moment(1114), timestamptz: moment(1184) };
+export const types = {
+  json: json(114),
+  jsonb: json(3802),
+  timestamp: moment(1114),
+  timestamptz: moment(1184),
+};
 
 const offset = /"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?)\+00:00"/g;
 
 /** Auth, unlike the Data API, ends its timestamps with a Z. */
 export async function withZ(response: Response): Promise<Response> {
-  if (!/\bjson\b/.test(response.headers.get("content-type") ?? "") || !response.body) return response;
+  if (!/\bjson\b/.test(response.headers.get("content-type") ?? "") || !response.body)
+    return response;
   const text = (await response.text()).replace(offset, '"$1Z"');
   const headers = new Headers(response.headers);
   headers.delete("content-length");

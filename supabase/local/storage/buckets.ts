@@ -18,7 +18,11 @@ function bytes(limit: Wish["file_size_limit"]): number | null {
   if (limit === null || limit === undefined || typeof limit === "number") return limit ?? null;
   const [, amount, unit] = /^(\d+(?:\.\d+)?)(gb|mb|kb|b)?$/i.exec(limit) ?? [];
   if (amount) return Math.floor(Number(amount) * units[(unit ?? "b").toLowerCase()]!);
-  throw new Failure(400, "InvalidRequest", "Invalid file size format, hint: use 20GB / 20MB / 30KB / 3B");
+  throw new Failure(
+    400,
+    "InvalidRequest",
+    "Invalid file size format, hint: use 20GB / 20MB / 30KB / 3B",
+  );
 }
 
 const shown = (bucket: Record<string, unknown>) => ({
@@ -35,7 +39,10 @@ export async function createBucket(asked: Asked): Promise<Response> {
   await asCaller(asked, (sql) => {
     const row = {
       ...{ id: wish.id ?? name, name, owner, owner_id: owner, public: wish.public ?? false },
-      ...{ file_size_limit: bytes(wish.file_size_limit), allowed_mime_types: wish.allowed_mime_types ?? null },
+      ...{
+        file_size_limit: bytes(wish.file_size_limit),
+        allowed_mime_types: wish.allowed_mime_types ?? null,
+      },
     };
     return sql`insert into storage.buckets ${sql(row)}`;
   });
@@ -48,7 +55,10 @@ export async function listBuckets(asked: Asked): Promise<Response> {
 }
 
 export async function getBucket(asked: Asked): Promise<Response> {
-  const [bucket] = await asCaller(asked, (sql) => sql`select * from storage.buckets where id = ${asked.bucket}`);
+  const [bucket] = await asCaller(
+    asked,
+    (sql) => sql`select * from storage.buckets where id = ${asked.bucket}`,
+  );
   if (!bucket) throw noBucket();
   return Response.json(shown(bucket));
 }
@@ -59,8 +69,10 @@ export async function updateBucket(asked: Asked): Promise<Response> {
   if (wish.public !== undefined) change.public = wish.public;
   if (wish.file_size_limit !== undefined) change.file_size_limit = bytes(wish.file_size_limit);
   if (wish.allowed_mime_types !== undefined) change.allowed_mime_types = wish.allowed_mime_types;
-  const changed = await asCaller(asked, (sql) =>
-    sql`update storage.buckets set ${sql(change)} where id = ${asked.bucket} returning id`);
+  const changed = await asCaller(
+    asked,
+    (sql) => sql`update storage.buckets set ${sql(change)} where id = ${asked.bucket} returning id`,
+  );
   if (changed.length === 0) throw noBucket();
   return Response.json({ message: "Successfully updated" });
 }
@@ -72,12 +84,15 @@ export async function emptyBucket(asked: Asked): Promise<Response> {
       delete from storage.objects where bucket_id = ${asked.bucket} returning *`;
     for (const object of deleted) await asked.storage.disk.remove(object);
   });
-  return Response.json({ message: "Empty bucket has been queued. Completion may take up to an hour." });
+  return Response.json({
+    message: "Empty bucket has been queued. Completion may take up to an hour.",
+  });
 }
 
 export async function deleteBucket(asked: Asked): Promise<Response> {
-  const deleted = await asCaller(asked, (sql) =>
-    sql`delete from storage.buckets where id = ${asked.bucket} returning id`,
+  const deleted = await asCaller(
+    asked,
+    (sql) => sql`delete from storage.buckets where id = ${asked.bucket} returning id`,
   ).catch((error: { code?: string }) => {
     if (error.code !== "23503") throw error;
     throw new Failure(409, "InvalidRequest", "The bucket you tried to delete is not empty");

@@ -13,25 +13,42 @@ export interface Caller {
 }
 
 const roles = new Set(["anon", "authenticated", "service_role"]);
-export const nobody: Caller = { role: "anon", claims: { role: "anon" }, owner: null, isAuthenticated: false };
+export const nobody: Caller = {
+  role: "anon",
+  claims: { role: "anon" },
+  owner: null,
+  isAuthenticated: false,
+};
 
 export function identify(request: Request, keys: Keys): Caller {
   const bearer = /^Bearer\s+(.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
   // Opaque keys count in `apikey` alone; the Supabase client sends them as the bearer, too.
-  if (bearer === undefined || bearer.startsWith("sb_")) return byKey(request.headers.get("apikey"), request, keys);
+  if (bearer === undefined || bearer.startsWith("sb_"))
+    return byKey(request.headers.get("apikey"), request, keys);
   const claims = verified(bearer, keys.jwt);
   const role = typeof claims.role === "string" && roles.has(claims.role) ? claims.role : undefined;
   if (!role) throw accessDenied("Invalid JWT");
-  return { role, claims, owner: typeof claims.sub === "string" ? claims.sub : null, isAuthenticated: true };
+  return {
+    role,
+    claims,
+    owner: typeof claims.sub === "string" ? claims.sub : null,
+    isAuthenticated: true,
+  };
 }
 
 function byKey(key: string | null, request: Request, keys: Keys): Caller {
   if (key === keys.publishable) return { ...nobody, isAuthenticated: true };
-  if (key !== keys.secret) throw invalidRequest("headers must have required property 'authorization'");
+  if (key !== keys.secret)
+    throw invalidRequest("headers must have required property 'authorization'");
   if (/^\s*Mozilla\/5\.0/i.test(request.headers.get("user-agent") ?? "")) {
     throw accessDenied("Forbidden use of secret API key in browser");
   }
-  return { role: "service_role", claims: { role: "service_role" }, owner: null, isAuthenticated: true };
+  return {
+    role: "service_role",
+    claims: { role: "service_role" },
+    owner: null,
+    isAuthenticated: true,
+  };
 }
 
 function verified(token: string, secret: string): Claims {

@@ -18,7 +18,11 @@ async function wished(asked: Asked): Promise<{ from: Asked; to: Asked }> {
   const wish = (await asked.request.json()) as Wish;
   checkObjectName(wish.destinationKey);
   const from = { ...asked, bucket: wish.bucketId, name: wish.sourceKey };
-  const to = { ...asked, bucket: wish.destinationBucket ?? wish.bucketId, name: wish.destinationKey };
+  const to = {
+    ...asked,
+    bucket: wish.destinationBucket ?? wish.bucketId,
+    name: wish.destinationKey,
+  };
   return { from, to };
 }
 
@@ -61,12 +65,17 @@ export async function move(asked: Asked): Promise<Response> {
   });
   const source = await findAny(from);
   await storage.disk.copy(source, moved);
-  const [stored] = await storage
-    .sql`update storage.objects set ${storage.sql(change)} where id = ${source.id} returning id`
-    .catch(async (error: unknown) => {
-      await storage.disk.remove(moved);
-      throw error;
-    });
+  const [stored] =
+    await storage.sql`update storage.objects set ${storage.sql(change)} where id = ${source.id} returning id`.catch(
+      async (error: unknown) => {
+        await storage.disk.remove(moved);
+        throw error;
+      },
+    );
   await storage.disk.remove(source);
-  return Response.json({ message: "Successfully moved", Id: stored?.id, Key: `${to.bucket}/${to.name}` });
+  return Response.json({
+    message: "Successfully moved",
+    Id: stored?.id,
+    Key: `${to.bucket}/${to.name}`,
+  });
 }

@@ -20,7 +20,11 @@ export class Disk {
   constructor(private readonly folder: string) {}
 
   /** Writes all of `body`, or nothing: `check` is told the size so far and may throw. */
-  async write(place: Place, body: AsyncIterable<Uint8Array>, check: (size: number) => void): Promise<Written> {
+  async write(
+    place: Place,
+    body: AsyncIterable<Uint8Array>,
+    check: (size: number) => void,
+  ): Promise<Written> {
     const file = await this.create(this.path(place));
     const digest = createHash("md5");
     let size = 0;
@@ -59,7 +63,9 @@ export class Disk {
 
   /** Removes what no row knows: what a killed upload left behind. */
   async sweep(known: Set<string>): Promise<void> {
-    const entries = await readdir(this.folder, { recursive: true, withFileTypes: true }).catch(() => []);
+    const entries = await readdir(this.folder, { recursive: true, withFileTypes: true }).catch(
+      () => [],
+    );
     for (const entry of entries) {
       if (!entry.isFile() || known.has(entry.name)) continue;
       await rm(join(entry.parentPath, entry.name));

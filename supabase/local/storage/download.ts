@@ -8,8 +8,11 @@ export async function find(asked: Asked): Promise<StoredObject> {
   const bucket = await findBucket(asked.storage, asked.bucket);
   if (bucket.public) return findAny(asked);
   if (!asked.caller.isAuthenticated) throw noBucket();
-  const [object] = await asCaller(asked, (sql) => sql<StoredObject[]>`
-    select * from storage.objects where bucket_id = ${asked.bucket} and name = ${asked.name}`);
+  const [object] = await asCaller(
+    asked,
+    (sql) => sql<StoredObject[]>`
+    select * from storage.objects where bucket_id = ${asked.bucket} and name = ${asked.name}`,
+  );
   if (!object) throw noObject();
   return object;
 }
@@ -36,12 +39,20 @@ export async function info(asked: Asked): Promise<Response> {
   const { id, name, version, metadata, user_metadata, created_at, bucket_id } = await find(asked);
   return Response.json({
     ...{ id, name, version, bucket_id, created_at: new Date(created_at), metadata: user_metadata },
-    ...{ size: metadata.size, content_type: metadata.mimetype, cache_control: metadata.cacheControl },
+    ...{
+      size: metadata.size,
+      content_type: metadata.mimetype,
+      cache_control: metadata.cacheControl,
+    },
     ...{ etag: metadata.eTag, last_modified: new Date(metadata.lastModified) },
   });
 }
 
-export async function deliver(asked: Asked, object: StoredObject, expires?: number): Promise<Response> {
+export async function deliver(
+  asked: Asked,
+  object: StoredObject,
+  expires?: number,
+): Promise<Response> {
   const { request, query, storage } = asked;
   const { metadata } = object;
   const headers = new Headers({
@@ -57,7 +68,8 @@ export async function deliver(asked: Asked, object: StoredObject, expires?: numb
   const file = query.get("download");
   if (file !== null) headers.set("content-disposition", disposition(file));
 
-  if (request.headers.get("if-none-match") === metadata.eTag) return new Response(null, { status: 304, headers });
+  if (request.headers.get("if-none-match") === metadata.eTag)
+    return new Response(null, { status: 304, headers });
   const range = rangeOf(request.headers.get("range"), metadata.size);
   if (range) headers.set("content-range", `bytes ${range.first}-${range.last}/${metadata.size}`);
   const bytes = await storage.disk.read(object, range?.first, range?.last);
@@ -78,6 +90,7 @@ function rangeOf(header: string | null, size: number): { first: number; last: nu
   if (from === undefined || (from === "" && to === "")) return undefined;
   const first = from === "" ? Math.max(size - Number(to), 0) : Number(from);
   const last = from === "" || to === "" ? size - 1 : Math.min(Number(to), size - 1);
-  if (first > last) throw new Failure(416, "InvalidRange", "The requested range is not satisfiable");
+  if (first > last)
+    throw new Failure(416, "InvalidRange", "The requested range is not satisfiable");
   return { first, last };
 }

@@ -29,12 +29,17 @@ export const tooLarge = () =>
 /** What the database refused, as Storage says it. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
+  // Who asked has gone: nobody reads this.
+  if ((error as Error).name === "AbortError")
+    return new Failure(499, "Aborted", "The request was aborted");
   if (error instanceof SyntaxError) return invalidRequest("Body is not valid JSON");
   if (error instanceof postgres.PostgresError) {
     if (error.code === "42501") return accessDenied("new row violates row-level security policy");
     if (error.code === "23505") return isThere();
-    if (error.code === "23503") return new Failure(404, "InvalidRequest", "The related resource does not exist");
-    if (error.code === "57014") return new Failure(544, "DatabaseTimeout", "The connection to the database timed out");
+    if (error.code === "23503")
+      return new Failure(404, "InvalidRequest", "The related resource does not exist");
+    if (error.code === "57014")
+      return new Failure(544, "DatabaseTimeout", "The connection to the database timed out");
   }
   return new Failure(500, "InternalError", "Internal server error");
 }

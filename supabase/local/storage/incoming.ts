@@ -39,7 +39,9 @@ function raw(request: Request, type: string): Incoming {
     mimetype: type || "application/octet-stream",
     cacheControl: request.headers.get("cache-control") ?? "no-cache",
     contentLength: length === null ? undefined : Number(length),
-    userMetadata: parse(metadata === null ? undefined : Buffer.from(metadata, "base64").toString("utf8")),
+    userMetadata: parse(
+      metadata === null ? undefined : Buffer.from(metadata, "base64").toString("utf8"),
+    ),
   };
 }
 

@@ -29,11 +29,14 @@ export async function listV2(asked: Asked): Promise<Response> {
   const wish = (await asked.request.json()) as Wish;
   const prefix = wish.prefix ?? "";
   const column = wish.sortBy?.column ?? "name";
-  if (!columns.includes(column)) throw invalidRequest("body/sortBy/column must be equal to one of the allowed values");
+  if (!columns.includes(column))
+    throw invalidRequest("body/sortBy/column must be equal to one of the allowed values");
   const isDescending = wish.sortBy?.order === "desc";
   const limit = Math.min(wish.limit ?? 1000, 1000);
   const from = position(wish.cursor);
-  const found = await asCaller(asked, (sql) => sql`
+  const found = await asCaller(
+    asked,
+    (sql) => sql`
     with below as (
       select *, case when ${wish.with_delimiter === true} then strpos(substr(name, ${prefix.length + 1}::integer), '/') else 0 end as cut
       from storage.objects where bucket_id = ${asked.bucket} and starts_with(name, ${prefix})
@@ -49,17 +52,22 @@ export async function listV2(asked: Asked): Promise<Response> {
     select * from sorted
     where ${from ? sql`(value, name collate "C") ${isDescending ? sql`<` : sql`>`} (${from[0]}, ${from[1]})` : sql`true`}
     order by value ${isDescending ? sql`desc` : sql`asc`}, name collate "C" ${isDescending ? sql`desc` : sql`asc`}
-    limit ${limit + 1}`);
+    limit ${limit + 1}`,
+  );
   const page = found.slice(0, limit);
   const last = page.at(-1);
   const hasNext = found.length > limit;
   const key = (name: string) => name.slice(prefix.lastIndexOf("/") + 1).replace(/\/$/, "");
   return Response.json({
     hasNext,
-    ...(hasNext && last ? { nextCursor: Buffer.from(JSON.stringify([last.value, last.name])).toString("base64") } : {}),
+    ...(hasNext && last
+      ? { nextCursor: Buffer.from(JSON.stringify([last.value, last.name])).toString("base64") }
+      : {}),
     folders: page.filter(({ id }) => id === null).map(({ name }) => ({ key: key(name), name })),
     objects: page
       .filter(({ id }) => id !== null)
-      .map(({ value: _, ...object }) => (wish.with_delimiter ? { key: key(object.name), ...object } : object)),
+      .map(({ value: _, ...object }) =>
+        wish.with_delimiter ? { key: key(object.name), ...object } : object,
+      ),
   });
 }

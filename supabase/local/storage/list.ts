@@ -16,13 +16,17 @@ const columns = ["name", "updated_at", "created_at", "last_accessed_at"];
 export async function list(asked: Asked): Promise<Response> {
   const wish = (await asked.request.json()) as Wish;
   const column = wish.sortBy?.column || "name";
-  if (!columns.includes(column)) throw invalidRequest("body/sortBy/column must be equal to one of the allowed values");
+  if (!columns.includes(column))
+    throw invalidRequest("body/sortBy/column must be equal to one of the allowed values");
   const order = wish.sortBy?.order === "desc" ? "desc" : "asc";
   // Hosted takes a prefix to be a folder, and a search to be how the names in it begin.
-  const folder = wish.prefix && !wish.prefix.endsWith("/") ? `${wish.prefix}/` : (wish.prefix ?? "");
+  const folder =
+    wish.prefix && !wish.prefix.endsWith("/") ? `${wish.prefix}/` : (wish.prefix ?? "");
   const search = wish.search ?? "";
   const deeper = search.slice(0, search.lastIndexOf("/") + 1);
-  const entries = await asCaller(asked, (sql) => sql`
+  const entries = await asCaller(
+    asked,
+    (sql) => sql`
     with below as (
       select *, substr(name, ${folder.length + deeper.length + 1}::integer) as rest
       from storage.objects
@@ -38,6 +42,7 @@ export async function list(asked: Asked): Promise<Response> {
     from entries
     order by ${column === "name" ? sql`` : sql`id is not null, ${sql(column)} ${sql.unsafe(order)},`}
       lower(entry) collate "C" ${sql.unsafe(order)}, entry collate "C"
-    limit ${Math.min(wish.limit ?? 100, 1500)} offset ${wish.offset ?? 0}`);
+    limit ${Math.min(wish.limit ?? 100, 1500)} offset ${wish.offset ?? 0}`,
+  );
   return Response.json(entries);
 }

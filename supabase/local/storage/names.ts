@@ -10,7 +10,9 @@ const segmentBytes = 255;
 export function checkObjectName(name: string): void {
   const segments = name.split("/");
   // Hosted takes `..`, where it is no more than a name; on a disk it leads elsewhere.
-  const leads = segments.some((segment) => segment === "." || segment === ".." || segment.length > segmentBytes);
+  const leads = segments.some(
+    (segment) => segment === "." || segment === ".." || segment.length > segmentBytes,
+  );
   if (!objectName.test(name) || leads) throw invalidKey(name);
 }
 

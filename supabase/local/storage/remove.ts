@@ -20,7 +20,8 @@ export async function removeMany(asked: Asked): Promise<Response> {
   const { prefixes } = (await asked.request.json()) as { prefixes?: unknown };
   if (!Array.isArray(prefixes)) throw invalidRequest("body must have required property 'prefixes'");
   if (prefixes.length === 0) throw invalidRequest("body/prefixes must NOT have fewer than 1 items");
-  if (prefixes.length > most) throw invalidRequest(`body/prefixes must NOT have more than ${most} items`);
+  if (prefixes.length > most)
+    throw invalidRequest(`body/prefixes must NOT have more than ${most} items`);
   const deleted = await removeAll(asked, prefixes.map(String));
   return Response.json(deleted);
 }

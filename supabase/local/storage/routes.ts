@@ -1,6 +1,13 @@
 // Storage's endpoints, each under the name that policies know it by (`storage.operation()`).
 
-import { createBucket, deleteBucket, emptyBucket, getBucket, listBuckets, updateBucket } from "./buckets.ts";
+import {
+  createBucket,
+  deleteBucket,
+  emptyBucket,
+  getBucket,
+  listBuckets,
+  updateBucket,
+} from "./buckets.ts";
 import { identify, nobody } from "./caller.ts";
 import { copy, move } from "./copy.ts";
 import { download, downloadPublic, info } from "./download.ts";
@@ -14,7 +21,13 @@ import { upload } from "./upload.ts";
 
 /** Whether credentials must be good, may be bad, or are not looked at. */
 type Credentials = "required" | "tolerated" | "unused";
-type Route = [methods: string, path: RegExp, operation: string, Credentials, (asked: Asked) => Promise<Response>];
+type Route = [
+  methods: string,
+  path: RegExp,
+  operation: string,
+  Credentials,
+  (asked: Asked) => Promise<Response>,
+];
 
 const routes: Route[] = [
   ["POST", /^\/bucket\/?$/, "bucket.create", "required", createBucket],
@@ -27,14 +40,38 @@ const routes: Route[] = [
   ["POST", /^\/object\/move$/, "object.move", "required", move],
   ["POST", /^\/object\/list\/([^/]+)$/, "object.list", "required", list],
   ["POST", /^\/object\/list-v2\/([^/]+)$/, "object.list_v2", "required", listV2],
-  ["POST", /^\/object\/upload\/sign\/([^/]+)\/(.+)$/, "object.sign_upload_url", "required", signUpload],
-  ["PUT", /^\/object\/upload\/sign\/([^/]+)\/(.+)$/, "object.upload_signed", "unused", uploadSigned],
+  [
+    "POST",
+    /^\/object\/upload\/sign\/([^/]+)\/(.+)$/,
+    "object.sign_upload_url",
+    "required",
+    signUpload,
+  ],
+  [
+    "PUT",
+    /^\/object\/upload\/sign\/([^/]+)\/(.+)$/,
+    "object.upload_signed",
+    "unused",
+    uploadSigned,
+  ],
   ["POST", /^\/object\/sign\/([^/]+)$/, "object.sign_many", "required", signMany],
   ["POST", /^\/object\/sign\/([^/]+)\/(.+)$/, "object.sign", "required", sign],
   ["GET HEAD", /^\/object\/sign\/([^/]+)\/(.+)$/, "object.get_signed", "unused", downloadSigned],
   ["GET HEAD", /^\/object\/public\/([^/]+)\/(.+)$/, "object.get_public", "unused", downloadPublic],
-  ["GET", /^\/object\/info\/(?:authenticated\/)?([^/]+)\/(.+)$/, "object.get_authenticated_info", "tolerated", info],
-  ["GET HEAD", /^\/object\/(?:authenticated\/)?([^/]+)\/(.+)$/, "object.get_authenticated", "tolerated", download],
+  [
+    "GET",
+    /^\/object\/info\/(?:authenticated\/)?([^/]+)\/(.+)$/,
+    "object.get_authenticated_info",
+    "tolerated",
+    info,
+  ],
+  [
+    "GET HEAD",
+    /^\/object\/(?:authenticated\/)?([^/]+)\/(.+)$/,
+    "object.get_authenticated",
+    "tolerated",
+    download,
+  ],
   ["POST", /^\/object\/([^/]+)\/(.+)$/, "object.upload", "required", upload],
   ["PUT", /^\/object\/([^/]+)\/(.+)$/, "object.upload_update", "required", upload],
   ["DELETE", /^\/object\/([^/]+)\/(.+)$/, "object.delete", "required", removeOne],
@@ -42,7 +79,11 @@ const routes: Route[] = [
 ];
 
 /** Answers a request below /storage/v1; `log` is told of what is not the caller's fault. */
-export async function answerStorage(request: Request, storage: Storage, log: (error: Error) => void): Promise<Response> {
+export async function answerStorage(
+  request: Request,
+  storage: Storage,
+  log: (error: Error) => void,
+): Promise<Response> {
   const { pathname, searchParams: query } = new URL(request.url);
   const path = pathname.slice("/storage/v1".length);
   if (path === "/status") return new Response(null, { status: 200 });

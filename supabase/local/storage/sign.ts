@@ -20,8 +20,11 @@ async function seconds({ expiresIn }: Wish): Promise<number> {
 
 /** Of these names, those that the caller may see. */
 function visible(asked: Asked, names: string[]): Promise<Pick<StoredObject, "name">[]> {
-  return asCaller(asked, (sql) => sql<StoredObject[]>`
-    select name from storage.objects where bucket_id = ${asked.bucket} and name = any (${names})`);
+  return asCaller(
+    asked,
+    (sql) => sql<StoredObject[]>`
+    select name from storage.objects where bucket_id = ${asked.bucket} and name = any (${names})`,
+  );
 }
 
 function address({ storage, bucket }: Asked, name: string, lasting: number): string {
@@ -47,7 +50,11 @@ export async function signMany(asked: Asked): Promise<Response> {
     paths.map((path) =>
       seen.has(path)
         ? { error: null, path, signedURL: address(asked, path, lasting) }
-        : { error: "Either the object does not exist or you do not have access to it", path, signedURL: null },
+        : {
+            error: "Either the object does not exist or you do not have access to it",
+            path,
+            signedURL: null,
+          },
     ),
   );
 }
@@ -72,7 +79,8 @@ function claims({ storage, query, bucket, name }: Asked) {
       throw new Failure(400, "InvalidJWT", (error as Error).message);
     }
   })();
-  if (verified.url !== `${bucket}/${name}`) throw new Failure(400, "InvalidSignature", "Invalid signature");
+  if (verified.url !== `${bucket}/${name}`)
+    throw new Failure(400, "InvalidSignature", "Invalid signature");
   return verified as { url: string; exp: number; owner?: string | null; upsert?: boolean };
 }
 

@@ -90,6 +90,8 @@ export async function findBucket({ sql }: Storage, id: string): Promise<Bucket> 
 
 /** The versions that rows know: all that may be on disk. */
 export async function versions(sql: postgres.Sql): Promise<Set<string>> {
-  const rows = await sql<{ version: string }[]>`select version from storage.objects where version is not null`;
+  const rows = await sql<
+    { version: string }[]
+  >`select version from storage.objects where version is not null`;
   return new Set(rows.map(({ version }) => version));
 }

@@ -26,13 +26,17 @@ export async function store(asked: Asked, target: Target): Promise<{ id: string;
   const { storage, request, bucket: bucketId, name } = asked;
   const bucket = await findBucket(storage, bucketId);
   const limit = Math.min(Number(bucket.file_size_limit ?? projectLimit), projectLimit);
-  if (Number(request.headers.get("content-length")) > limit + formOverhead(request)) throw tooLarge();
+  if (Number(request.headers.get("content-length")) > limit + formOverhead(request))
+    throw tooLarge();
   const file = await incoming(request);
   checkType(file, bucket);
   checkObjectName(name);
   if (!target.isAllowed) {
     const { mimetype, contentLength } = file;
-    await mayUpload(asked, target, { mimetype, ...(contentLength === undefined ? {} : { contentLength }) });
+    await mayUpload(asked, target, {
+      mimetype,
+      ...(contentLength === undefined ? {} : { contentLength }),
+    });
   }
 
   const place = { bucket_id: bucketId, name, version: randomUUID() };
@@ -61,16 +65,30 @@ function checkType({ mimetype }: Incoming, { allowed_mime_types: allowed }: Buck
   const [type, subtype] = mimetype.split("/");
   const isAllowed = allowed.some((pattern) => {
     const [allowedType, allowedSubtype] = pattern.split("/");
-    return subtype !== undefined && type === allowedType && [subtype, "*"].includes(allowedSubtype!);
+    return (
+      subtype !== undefined && type === allowedType && [subtype, "*"].includes(allowedSubtype!)
+    );
   });
-  if (!isAllowed) throw new Failure(415, "invalid_mime_type", `mime type ${mimetype} is not supported`);
+  if (!isAllowed)
+    throw new Failure(415, "invalid_mime_type", `mime type ${mimetype} is not supported`);
 }
 
 /** Policies see what is known before the first byte is read. */
-export function mayUpload(asked: Asked, { owner, upsert }: Target, metadata: object): Promise<void> {
+export function mayUpload(
+  asked: Asked,
+  { owner, upsert }: Target,
+  metadata: object,
+): Promise<void> {
   const { bucket, name } = asked;
   return probe(asked, async (sql) => {
-    const row = { bucket_id: bucket, name, version: "1", owner, owner_id: owner, metadata: sql.json(metadata as never) };
+    const row = {
+      bucket_id: bucket,
+      name,
+      version: "1",
+      owner,
+      owner_id: owner,
+      metadata: sql.json(metadata as never),
+    };
     if (upsert) {
       await sql`insert into storage.objects ${sql(row)} on conflict (bucket_id, name) do update
         set version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id`;
@@ -80,7 +98,13 @@ export function mayUpload(asked: Asked, { owner, upsert }: Target, metadata: obj
   });
 }
 
-async function record(asked: Asked, target: Target, version: string, file: Incoming, written: Written) {
+async function record(
+  asked: Asked,
+  target: Target,
+  version: string,
+  file: Incoming,
+  written: Written,
+) {
   const { storage, bucket, name } = asked;
   const metadata: Metadata = {
     eTag: written.eTag,
@@ -98,7 +122,10 @@ async function record(asked: Asked, target: Target, version: string, file: Incom
     if (current && !target.upsert) throw isThere();
     const values = sql({
       ...{ bucket_id: bucket, name, version, owner: target.owner, owner_id: target.owner },
-      ...{ metadata: sql.json({ ...metadata }), user_metadata: sql.json((file.userMetadata ?? {}) as never) },
+      ...{
+        metadata: sql.json({ ...metadata }),
+        user_metadata: sql.json((file.userMetadata ?? {}) as never),
+      },
     });
     const [stored] = await sql`
       insert into storage.objects ${values}
