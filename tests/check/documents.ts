@@ -1,7 +1,6 @@
 // The documents are part of the code: what they point to exists, and the API's description is sound.
 
-import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { parse } from "yaml";
@@ -9,43 +8,66 @@ import { parse } from "yaml";
 const root = resolve(import.meta.dirname, "..", "..");
 const faults: string[] = [];
 const read = (path: string) => readFileSync(join(root, path), "utf8");
-const files = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: root, encoding: "utf8" })
-  .trim()
-  .split("\n")
-  .filter((path) => existsSync(join(root, path)));
+/** What is fetched, built or stored is not ours. A walk, because a downloaded copy has no git. */
+const foreign = new Set([".git", ".local", ".temp", "node_modules", "target", ".env"]);
 
-/** Links and images, and code spans that look like a path of this repository. */
+function walk(folder: string): string[] {
+  const entries = readdirSync(join(root, folder), { withFileTypes: true }).filter(({ name }) => !foreign.has(name));
+  return entries.flatMap((entry) => (entry.isDirectory() ? walk(join(folder, entry.name)) : [join(folder, entry.name)]));
+}
+
+const files = walk("");
+
+/** The code of a document: its spans and its fenced blocks. */
+function code(document: string): string[] {
+  const blocks = [...read(document).matchAll(/^```.*\n([^]*?)^```/gm)].map(([, block]) => block!);
+  const prose = read(document).replaceAll(/^```[^]*?^```/gm, "");
+  return [...blocks, ...[...prose.matchAll(/`([^`\n]+)`/g)].map(([, span]) => span!)];
+}
+
+/** The names by which headings are linked to, as forges make them. */
+function anchors(document: string): Set<string> {
+  const headings = [...read(document).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => heading!);
+  return new Set(headings.map((heading) => heading.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")));
+}
+
+/** Links and images however they are written, and what looks like a path of this repository in code. */
 function checkPaths(document: string): void {
   const text = read(document);
-  const links = [...text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)[^)]*\)/g)].map(([, link]) => join(dirname(document), link));
-  const spans = [...text.matchAll(/`((?:functions|sql|supabase|tests|docs|web|\.ci|\.cargo)\/[\w./-]*)`/g)].map(([, path]) => path);
-  for (const path of [...links, ...spans]) {
-    if (!existsSync(join(root, path))) faults.push(`${document} points to ${path}, which is not there`);
+  const links = [...text.matchAll(/\]\(([^)\s]+)[^)]*\)|^\[[^\]]+\]: (\S+)|(?:src|href)="([^"]+)"/gm)].map((found) => found.slice(1).find(Boolean)!);
+  for (const link of links.filter((one) => !/^(https?|mailto):/.test(one))) {
+    const [path, anchor] = link.split("#");
+    const target = path ? join(dirname(document), path) : document;
+    if (!existsSync(join(root, target))) faults.push(`${document} points to ${target}, which is not there`);
+    else if (anchor && !anchors(target).has(anchor)) faults.push(`${document} points to ${link}, a heading that is not there`);
+  }
+  const paths = /(?<![@\w./-])(?:functions|sql|supabase|tests|docs|web|\.ci|\.cargo)\/[\w./-]*|^[A-Z]+\.md$/g;
+  for (const path of code(document).flatMap((piece) => piece.match(paths) ?? [])) {
+    if (!existsSync(join(root, path)) && !path.includes("node_modules/")) faults.push(`${document} points to ${path}, which is not there`);
   }
 }
 
 /** Each target that a document tells people to make is one. */
 function checkTargets(document: string): void {
   const makefile = read("Makefile");
-  for (const [, target] of read(document).matchAll(/`?make ([a-z]+)\b/g)) {
-    if (!new RegExp(`^${target}:`, "m").test(makefile) && /`make /.test(read(document)) && read(document).includes(`\`make ${target}`)) {
-      faults.push(`${document} says \`make ${target}\`, which is no target`);
-    }
+  for (const [, target] of code(document).join("\n").matchAll(/^(?:\$ )?make ([a-z][\w-]*)/gm)) {
+    if (!makefile.includes(`\n${target}:`)) faults.push(`${document} says \`make ${target}\`, which is no target`);
   }
 }
 
 /** The variables that the functions read and those that .env.example explains are the same. */
 function checkVariables(): void {
-  const sources = files.filter((path) => /^functions\/(opusflair|local)\/.*\.rs$/.test(path)).map(read).join("\n");
+  const sources = files.filter((path) => /^functions\/.*\.rs$/.test(path)).map(read).join("\n");
   const used = new Set([...sources.matchAll(/(?:reader\.\w+\(|env::var\()\s*"([A-Z_]+)"/g)].map(([, name]) => name));
   const explained = new Set([...read(".env.example").matchAll(/^#? ?([A-Z_]+)=/gm)].map(([, name]) => name));
   for (const name of used) if (!explained.has(name)) faults.push(`.env.example does not explain ${name}`);
+  for (const name of explained) if (!sources.includes(`"${name}"`) && name !== "RUST_LOG") faults.push(`.env.example explains ${name}, which no function reads`);
 }
 
 async function checkApi(): Promise<void> {
   const description = parse(read("functions/openapi.yaml"));
   const { valid, errors } = await new Validator().validate(description);
-  if (!valid) faults.push(`functions/openapi.yaml: ${JSON.stringify(errors).slice(0, 500)}`);
+  if (!valid) return void faults.push(`functions/openapi.yaml: ${JSON.stringify(errors).slice(0, 500)}`);
 
   const described = Object.keys(description.paths).sort();
   const routes = files.filter((path) => /^functions\/.*\.rs$/.test(path)).map(read).join("\n");
@@ -60,8 +82,8 @@ async function checkApi(): Promise<void> {
 
 /** Nothing of the machine that something was written on. */
 function checkThatNothingPersonalIsIn(): void {
-  for (const path of files.filter((name) => /\.(md|rs|ts|sql|toml|yaml|json|sh)$|Makefile$/.test(name))) {
-    const found = /\/(?:home|Users|root|work)\/[\w.-]+\//.exec(read(path));
+  for (const path of files.filter((name) => !/\.(png|jpe?g|webp|ico|woff2?)$/.test(name))) {
+    const found = /\/(?:home|Users|root|work)\/[\w.-]+/.exec(read(path));
     if (found) faults.push(`${path} names a path of a machine: ${found[0]}`);
   }
 }

@@ -16,6 +16,9 @@ export interface Answer {
   body: string;
 }
 
+/** The pipe closes when this process is gone, however it went: nothing is left behind by a killed test. */
+const untilStdinCloses = '"$@" < /dev/null & cat > /dev/null; kill -KILL $!; wait';
+
 export class Emulator {
   private readonly processes: ChildProcess[] = [];
 
@@ -54,14 +57,19 @@ export class Emulator {
     for (const child of this.processes.reverse()) {
       const ended = new Promise((done) => child.once("exit", done));
       if (child.exitCode === null && child.signalCode === null) {
-        child.kill("SIGKILL");
+        child.stdin!.end();
         await ended;
       }
     }
   }
 
   private spawn(command: string, args: string[], env: Record<string, string>): void {
-    this.processes.push(spawn(command, args, { cwd: root, stdio: "ignore", env: { ...process.env, ...env } }));
+    const child = spawn("sh", ["-c", untilStdinCloses, "sh", command, ...args], {
+      cwd: root,
+      stdio: ["pipe", "ignore", "ignore"],
+      env: { ...process.env, ...env },
+    });
+    this.processes.push(child);
   }
 
   private listening(): Promise<true> {

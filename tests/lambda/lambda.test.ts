@@ -17,21 +17,37 @@ after(() => emulator?.stop());
 interface Event {
   headers: Record<string, string>;
   body: string;
+  isBase64Encoded: boolean;
   [member: string]: unknown;
 }
 
 function recorded(name: string): Event {
-  return JSON.parse(readFileSync(join(import.meta.dirname, "events", `${name}.json`), "utf8")) as Event;
+  const path = join(import.meta.dirname, "events", `${name}.json`);
+  return JSON.parse(readFileSync(path, "utf8")) as Event;
+}
+
+const own = process.env.REPLICATE_WEBHOOK_SECRET!;
+
+/** The recorded webhook, signed with `secret` at `sent`. */
+function signed(secret: string, sent = new Date()): Event {
+  const event = recorded("webhook");
+  const body = Buffer.from(event.body, "base64").toString();
+  const id = event.headers["webhook-id"];
+  event.headers["webhook-timestamp"] = String(Math.floor(sent.getTime() / 1000));
+  event.headers["webhook-signature"] = new Webhook(secret).sign(id, sent, body);
+  return event;
 }
 
 function assertProblem(answer: Answer, status: number, code: string): void {
   assert.equal(answer.statusCode, status, answer.body);
   assert.equal(answer.headers["content-type"], "application/problem+json");
-  assert.equal((JSON.parse(answer.body) as { code: string }).code, code);
+  const problem = JSON.parse(answer.body) as { code: string; status: number };
+  assert.deepEqual([problem.code, problem.status], [code, status]);
 }
 
 test("submit answers an event without a token with 401", async () => {
-  assertProblem(await emulator.invoke("submit", recorded("create-generation")), 401, "not_signed_in");
+  const answer = await emulator.invoke("submit", recorded("create-generation"));
+  assertProblem(answer, 401, "not_signed_in");
 });
 
 test("submit answers a person's event with what the database says", async () => {
@@ -41,22 +57,31 @@ test("submit answers a person's event with what the database says", async () => 
   assertProblem(await emulator.invoke("submit", event), 422, "unknown_style");
 });
 
-test("replicate-webhook answers a badly signed event with 401", async () => {
-  assertProblem(await emulator.invoke("replicate-webhook", recorded("webhook")), 401, "invalid_signature");
+test("replicate-webhook answers an event signed with another key with 401", async () => {
+  const event = signed("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=");
+  assertProblem(await emulator.invoke("replicate-webhook", event), 401, "invalid_signature");
 });
 
-test("replicate-webhook verifies the bytes that were sent, however the event carries them", async () => {
-  const event = recorded("webhook");
-  const body = Buffer.from(event.body, "base64").toString();
-  const [id, now] = [event.headers["webhook-id"], new Date()];
-  event.headers["webhook-timestamp"] = String(Math.floor(now.getTime() / 1000));
-  event.headers["webhook-signature"] = new Webhook(process.env.REPLICATE_WEBHOOK_SECRET!).sign(id, now, body);
-  const answer = await emulator.invoke("replicate-webhook", event);
-  assert.equal(answer.statusCode, 200, answer.body);
-  assert.deepEqual(JSON.parse(answer.body), { received: true, ignored: true });
+test("replicate-webhook answers an event from long ago with 401", async () => {
+  const event = signed(own, new Date(Date.now() - 600_000));
+  assertProblem(await emulator.invoke("replicate-webhook", event), 401, "invalid_signature");
+});
+
+test("replicate-webhook verifies the bytes that were sent, however carried", async () => {
+  const encoded = signed(own);
+  const body = Buffer.from(encoded.body, "base64").toString();
+  for (const event of [encoded, { ...encoded, body, isBase64Encoded: false }]) {
+    const answer = await emulator.invoke("replicate-webhook", event);
+    assert.equal(answer.statusCode, 200, answer.body);
+    assert.deepEqual(JSON.parse(answer.body), { received: true, ignored: true });
+  }
 });
 
 test("cleanup makes a pass on a scheduled event, and reports it", async () => {
-  const report = await emulator.invoke<Record<string, unknown>>("cleanup", recorded("scheduled"));
-  assert.equal(report.complete, true, JSON.stringify(report));
+  const event = recorded("scheduled");
+  const report = await emulator.invoke<Record<string, unknown>>("cleanup", event);
+  const { complete, ...counts } = report;
+  assert.equal(complete, true, JSON.stringify(report));
+  assert.deepEqual(Object.keys(counts).sort(), ["overdue", "remaining", "settled", "verified"]);
+  assert.ok(Object.values(counts).every(Number.isInteger));
 });

@@ -39,9 +39,13 @@ const statuses = (deliveries: Delivery[]) => deliveries.map(({ prediction }) => 
 const ids = (deliveries: Delivery[]) => deliveries.map(({ headers }) => headers["webhook-id"]);
 
 test("the official libraries accept every event, and none that was changed", async () => {
-  for (const { headers, body } of await receive(4, ["start", "output", "logs", "completed"])) {
+  const events: WebhookEventType[] = ["start", "output", "logs", "completed"];
+  const deliveries = await receive(4, events);
+  assert.equal(new Set(ids(deliveries)).size, 4);
+  for (const { headers, body } of deliveries) {
     const verified = new Webhook(secret).verify(body, headers) as Delivery["prediction"];
     assert.equal(verified.webhook, receiver.address);
+    assert.deepEqual(verified.webhook_events_filter, events);
     const { "webhook-id": id, "webhook-timestamp": timestamp } = headers;
     const signature = headers["webhook-signature"];
     assert.equal(await validateWebhook({ id, timestamp, signature, body, secret }), true);

@@ -27,13 +27,7 @@ const create = (more = {}) =>
   replicate.predictions.create({ model: pro, input: { ...input, ...more } });
 const count = async () => (await replicate.predictions.list()).results.length;
 
-async function finished(more = {}): Promise<Prediction> {
-  const { id } = await create(more);
-  return until(`prediction ${id} to end`, async () => {
-    const found = await replicate.predictions.get(id);
-    return found.completed_at ? found : undefined;
-  });
-}
+const finished = async (more = {}): Promise<Prediction> => sandbox.ended((await create(more)).id);
 
 test("a refused create says why and creates nothing", async () => {
   for (const [fault, words] of [
@@ -45,6 +39,16 @@ test("a refused create says why and creates nothing", async () => {
     await assert.rejects(create(), words);
     assert.equal(await count(), before);
   }
+});
+
+test("a throttled create is tried again by the client itself, six times in all", async () => {
+  const before = await count();
+  await sandbox.arm({ fault: "create_429", count: 5 });
+  assert.ok((await create()).id);
+  assert.equal(await count(), before + 1);
+  await sandbox.arm({ fault: "create_429", count: 6, value: 7 });
+  await assert.rejects(create(), /429.*"retry_after":7/s);
+  assert.equal(await count(), before + 1);
 });
 
 test("an answer that is lost makes the official client create, and pay, once more", async () => {
@@ -155,38 +159,24 @@ test("an input is downloaded and recorded; one that is no picture fails", async 
 
 test("more than six hundred creates a minute are throttled, until the minute is over", async () => {
   await sandbox.advance(61);
-  const call = () =>
-    fetch(`${sandbox.url}/v1/predictions`, {
-      method: "POST",
-      headers: { authorization: "Bearer r8_sandbox", "content-type": "application/json" },
-      body: "{",
-    });
+  const call = () => sandbox.create({});
   for (let remaining = 599; remaining >= 0; remaining--) {
     const answer = await call();
-    assert.equal(answer.status, 400);
+    assert.equal(answer.status, 422);
     assert.equal(answer.headers.get("ratelimit-remaining"), String(remaining));
-    assert.equal(((await answer.json()) as { status: number }).status, 400);
   }
   const throttled = await call();
   assert.equal(throttled.status, 429);
   const { retry_after } = (await throttled.json()) as { retry_after: number };
   assert.ok(retry_after > 0 && retry_after <= 60);
   await sandbox.advance(61);
-  assert.equal((await call()).status, 400);
+  assert.equal((await call()).status, 422);
 });
 
 test("it ends when it is asked to, although somebody waits for a prediction", async () => {
   const other = await Sandbox.start();
   await other.arm({ fault: "stuck_processing" });
-  const waiting = fetch(`${other.url}/v1/models/${pro}/predictions`, {
-    method: "POST",
-    headers: {
-      authorization: "Bearer r8_sandbox",
-      "content-type": "application/json",
-      prefer: "wait",
-    },
-    body: JSON.stringify({ input }),
-  });
+  const waiting = other.create({ input }, { prefer: "wait" });
   const all = async () => (await (await other.control("GET", "/predictions")).json()) as unknown[];
   await until("the prediction", async () => (await all()).length || undefined);
   const began = Date.now();

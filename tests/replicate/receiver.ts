@@ -7,7 +7,7 @@ import type { Prediction } from "replicate";
 export interface Delivery {
   headers: Record<string, string>;
   body: string;
-  prediction: Prediction & { webhook: string };
+  prediction: Prediction & { webhook: string; webhook_events_filter: string[] };
 }
 
 export class Receiver {

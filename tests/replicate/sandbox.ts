@@ -2,13 +2,14 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join, resolve } from "node:path";
-import Replicate from "replicate";
+import Replicate, { type Prediction } from "replicate";
 import { freePort, until } from "../waiting.ts";
 
 export const pro = "black-forest-labs/flux-kontext-pro";
 export const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=";
 const token = "r8_sandbox";
-const binary = join(resolve(import.meta.dirname, "..", "..", process.env.OPUSFLAIR_BIN_DIR ?? "target/debug"), "replicate-sandbox");
+const root = resolve(import.meta.dirname, "..", "..");
+const binaries = resolve(root, process.env.OPUSFLAIR_BIN_DIR ?? "target/debug");
 
 export class Sandbox {
   private constructor(
@@ -18,7 +19,7 @@ export class Sandbox {
 
   static async start(runMs = 100): Promise<Sandbox> {
     const address = `127.0.0.1:${await freePort()}`;
-    const child = spawn(binary, {
+    const child = spawn(join(binaries, "replicate-sandbox"), {
       stdio: ["pipe", "ignore", "inherit"],
       env: {
         ...process.env,
@@ -31,7 +32,8 @@ export class Sandbox {
       },
     });
     const sandbox = new Sandbox(`http://${address}`, child);
-    await until("the sandbox to listen", async () => (await fetch(`${sandbox.url}/health`).catch(() => null))?.ok || undefined);
+    const health = () => fetch(`${sandbox.url}/health`).catch(() => null);
+    await until("the sandbox to listen", async () => (await health())?.ok || undefined);
     return sandbox;
   }
 
@@ -40,7 +42,33 @@ export class Sandbox {
     return new Replicate({ auth, baseUrl: `${this.url}/v1` });
   }
 
-  async control(method: string, path: string, body?: unknown): Promise<Response> {
+  /** Creates a prediction as the client cannot: with any body and headers. */
+  create(body: unknown, headers: Record<string, string> = {}): Promise<Response> {
+    const usual = { authorization: `Bearer ${token}`, "content-type": "application/json" };
+    return fetch(`${this.url}/v1/models/${pro}/predictions`, {
+      method: "POST",
+      headers: { ...usual, ...headers },
+      body: JSON.stringify(body),
+    });
+  }
+
+  /** Waits until a prediction has reached its end, whichever that is. */
+  ended(id: string): Promise<Prediction> {
+    return until(`prediction ${id} to end`, async () => {
+      const found = await this.client().predictions.get(id);
+      return found.completed_at ? found : undefined;
+    });
+  }
+
+  /** Waits until a prediction runs. */
+  running(id: string): Promise<Prediction> {
+    return until(`prediction ${id} to run`, async () => {
+      const found = await this.client().predictions.get(id);
+      return found.status === "processing" ? found : undefined;
+    });
+  }
+
+  control(method: string, path: string, body?: unknown): Promise<Response> {
     return fetch(`${this.url}/_sandbox${path}`, {
       method,
       headers: { "content-type": "application/json" },

@@ -1,66 +1,139 @@
-// What the official library signs, the function accepts, and nothing else.
+// What the official library signs, the function accepts, and nothing else. The messages are of a
+// generation that waits for one and carry its true token: only the signature stands between them.
 
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, before, test } from "node:test";
+import Replicate from "replicate";
 import { Webhook } from "standardwebhooks";
-import { database } from "../journeys/stack.ts";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, database } from "../journeys/stack.ts";
 import { secret } from "./sandbox.ts";
 
-after(() => database.end());
+let alice: Person;
+let generation: string;
+let address: string;
+let body: string;
 
-const body = JSON.stringify({ id: "0123456789abcdefghjkmnpqrs", status: "succeeded", output: null });
-const own = () => new Webhook(process.env.REPLICATE_WEBHOOK_SECRET!);
+before(async () => {
+  await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
+  alice = await Person.signUp("alice");
+  generation = (await alice.generate(await small)).id;
+  const response = await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`);
+  const predictions = (await response.json()) as { id: string; webhook: string | null }[];
+  const { id, webhook } = predictions.find((found) => found.webhook?.includes(generation))!;
+  address = webhook!;
+  body = JSON.stringify({ id, status: "processing", output: null });
+});
+after(async () => {
+  await alice?.call("POST", `/generations/${generation}/cancel`);
+  await database.end();
+});
 
-function deliver(headers: Record<string, string>, sent = body): Promise<Response> {
-  return fetch(`${process.env.FUNCTIONS_URL}/replicate-webhook?generation=00000000-0000-4000-8000-000000000000&token=x`, {
-    method: "POST",
-    headers: { "content-type": "application/json", ...headers },
-    body: sent,
-  });
-}
+type Headers = Record<string, string>;
 
-function signed(at: Date, id = "msg_1"): Record<string, string> {
+function signed(at = new Date(), id = "msg_1", sent = body): Headers {
   return {
     "webhook-id": id,
     "webhook-timestamp": String(Math.floor(at.getTime() / 1000)),
-    "webhook-signature": own().sign(id, at, body),
+    "webhook-signature": new Webhook(process.env.REPLICATE_WEBHOOK_SECRET!).sign(id, at, sent),
   };
 }
 
-async function traces(): Promise<number> {
-  const [{ count }] = await database`select (select count(*) from private.webhook_events) + (select count(*) from public.processing_log) as count`;
-  return Number(count);
+function deliver(headers: Headers, sent = body, to = address): Promise<Response> {
+  const usual = { "content-type": "application/json" };
+  return fetch(to, { method: "POST", headers: { ...usual, ...headers }, body: sent });
 }
 
-test("what the official library signs, the function accepts; an unknown prediction it ignores", async () => {
-  const response = await deliver(signed(new Date()));
+async function answerTo(headers: Headers, sent = body, to = address): Promise<unknown> {
+  const response = await deliver(headers, sent, to);
   assert.equal(response.status, 200);
-  assert.deepEqual(await response.json(), { received: true, ignored: true });
-});
+  return response.json();
+}
 
-test("one good signature among several is enough", async () => {
-  const headers = signed(new Date());
-  const response = await deliver({ ...headers, "webhook-signature": `v1,AAAA ${headers["webhook-signature"]}` });
-  assert.equal(response.status, 200);
-});
+/** Whatever an event that is accepted would change. */
+async function traces(): Promise<unknown> {
+  const [found] = await database`
+    select g.state, g.prediction_id, w.checked_at,
+      (select count(*) from public.generations) as generations,
+      (select count(*) from private.webhook_events) as events,
+      (select count(*) from public.processing_log as l where l.generation_id = g.id) as log
+    from public.generations as g
+    join private.generation_work as w on w.generation_id = g.id
+    where g.id = ${generation}`;
+  return found;
+}
 
-const now = Date.now();
-for (const [name, headers, sent] of [
-  ["made with another key", { ...signed(new Date()), "webhook-signature": new Webhook(secret).sign("msg_1", new Date(), body) }, body],
-  ["of another body", signed(new Date()), body.replace("succeeded", "failed")],
-  ["of another id", { ...signed(new Date()), "webhook-id": "msg_2" }, body],
-  ["from ten minutes ago", signed(new Date(now - 600_000)), body],
-  ["from ten minutes ahead", signed(new Date(now + 600_000)), body],
-  ["that is missing", {}, body],
-  ["that is empty", { ...signed(new Date()), "webhook-signature": "" }, body],
-  ["without its timestamp", { "webhook-id": "msg_1", "webhook-signature": signed(new Date())["webhook-signature"] }, body],
-] as [string, Record<string, string>, string][]) {
+async function leavesNoTrace(deed: () => Promise<void>): Promise<void> {
+  const before = await traces();
+  await deed();
+  assert.deepEqual(await traces(), before);
+}
+
+const minutes = (count: number) => new Date(Date.now() + count * 60_000);
+const without = (header: string): Headers => {
+  const { [header]: _, ...rest } = signed();
+  return rest;
+};
+const forged = () => new Webhook(secret).sign("msg_1", new Date(), body);
+
+for (const [name, headers, change] of [
+  ["made with another key", () => ({ ...signed(), "webhook-signature": forged() })],
+  ["of a body that differs in one byte", () => signed(), (sent) => `${sent.slice(0, -1)} `],
+  ["of another id", () => ({ ...signed(), "webhook-id": "msg_2" })],
+  ["of another time", () => ({ ...signed(), "webhook-timestamp": signed(minutes(1))["webhook-timestamp"] })],
+  ["from ten minutes ago", () => signed(minutes(-10))],
+  ["from ten minutes ahead", () => signed(minutes(10))],
+  ["that is empty", () => ({ ...signed(), "webhook-signature": "" })],
+  ["that has no version", () => ({ ...signed(), "webhook-signature": signed()["webhook-signature"].slice(3) })],
+  ["that is missing", () => without("webhook-signature")],
+  ["without its id", () => without("webhook-id")],
+  ["without its time", () => without("webhook-timestamp")],
+  ["that is missing with everything around it", () => ({})],
+] as [string, () => Headers, ((sent: string) => string)?][]) {
   test(`a signature ${name} is refused and leaves no trace`, async () => {
-    const before = await traces();
-    const response = await deliver(headers, sent);
-    assert.equal(response.status, 401);
-    assert.equal(response.headers.get("content-type"), "application/problem+json");
-    assert.equal(((await response.json()) as { code: string }).code, "invalid_signature");
-    assert.equal(await traces(), before);
+    await leavesNoTrace(async () => {
+      const response = await deliver(headers(), change ? change(body) : body);
+      assert.equal(response.status, 401);
+      assert.equal(response.headers.get("content-type"), "application/problem+json");
+      const problem = (await response.json()) as { code: string; status: number };
+      assert.deepEqual([problem.code, problem.status], ["invalid_signature", 401]);
+    });
   });
 }
+
+test("a good signature for no known generation or token is accepted and ignored", async () => {
+  const ignored = { received: true, ignored: true };
+  const nobody = address.replace(generation, "00000000-0000-4000-8000-000000000000");
+  const wrongToken = address.replace(/token=[^&]*/, "token=x");
+  const unknown = body.replace(/"id":"[^"]*"/, '"id":"0123456789abcdefghjkmnpqrs"');
+  await leavesNoTrace(async () => {
+    assert.deepEqual(await answerTo(signed(), body, nobody), ignored);
+    assert.deepEqual(await answerTo(signed(), body, wrongToken), ignored);
+    const headers = signed(new Date(), "msg_1", unknown);
+    assert.deepEqual(await answerTo(headers, unknown), ignored);
+  });
+});
+
+test("what the official library signs, the function follows, once", async () => {
+  const events = () => database`
+    select id, deliveries from private.webhook_events where generation_id = ${generation}`;
+  assert.deepEqual(await answerTo(signed()), { received: true });
+  assert.equal((await alice.generation(generation))!.state, "processing");
+  assert.deepEqual([...(await events())], [{ id: "msg_1", deliveries: 1 }]);
+
+  const headers = signed();
+  const rotated = `v1,AAAA ${headers["webhook-signature"]}`;
+  assert.deepEqual(await answerTo({ ...headers, "webhook-signature": rotated }), { received: true });
+  assert.deepEqual([...(await events())], [{ id: "msg_1", deliveries: 2 }]);
+});
+
+test("the client finds in the stack's environment all that it needs", async () => {
+  const baseUrl = process.env.REPLICATE_BASE_URL;
+  const replicate = new Replicate({ auth: process.env.REPLICATE_API_TOKEN, baseUrl });
+  const { key } = await replicate.webhooks.default.secret.get();
+  assert.equal(key, process.env.REPLICATE_WEBHOOK_SECRET);
+  const model = "black-forest-labs/flux-kontext-pro";
+  const output = (await replicate.run(model, { input: { prompt: "a poster" } })) as unknown;
+  assert.equal((await fetch(output as string)).headers.get("content-type"), "image/png");
+});
