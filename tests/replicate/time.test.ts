@@ -57,7 +57,8 @@ test("a deadline is told, and one of less than five seconds refused", async () =
 
 test("data is kept for an hour after the end, and then gone for good", async () => {
   const input_image = `data:image/jpeg;base64,${(await small).toString("base64")}`;
-  const { id } = await replicate.predictions.create({ model: pro, input: { ...input, input_image } });
+  const withPhoto = { ...input, input_image };
+  const { id } = await replicate.predictions.create({ model: pro, input: withPhoto });
   const { output } = await sandbox.ended(id);
   const now = async () => {
     const found: object = await replicate.predictions.get(id);

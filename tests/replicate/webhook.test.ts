@@ -75,17 +75,21 @@ const without = (header: string): Headers => {
   const { [header]: _, ...rest } = signed();
   return rest;
 };
+const changed = (header: string, to: (own: string) => string): Headers => {
+  const headers = signed();
+  return { ...headers, [header]: to(headers[header]) };
+};
 const forged = () => new Webhook(secret).sign("msg_1", new Date(), body);
 
 for (const [name, headers, change] of [
-  ["made with another key", () => ({ ...signed(), "webhook-signature": forged() })],
+  ["made with another key", () => changed("webhook-signature", forged)],
   ["of a body that differs in one byte", () => signed(), (sent) => `${sent.slice(0, -1)} `],
-  ["of another id", () => ({ ...signed(), "webhook-id": "msg_2" })],
-  ["of another time", () => ({ ...signed(), "webhook-timestamp": signed(minutes(1))["webhook-timestamp"] })],
+  ["of another id", () => changed("webhook-id", () => "msg_2")],
+  ["of another time", () => changed("webhook-timestamp", (own) => String(Number(own) + 1))],
   ["from ten minutes ago", () => signed(minutes(-10))],
   ["from ten minutes ahead", () => signed(minutes(10))],
-  ["that is empty", () => ({ ...signed(), "webhook-signature": "" })],
-  ["that has no version", () => ({ ...signed(), "webhook-signature": signed()["webhook-signature"].slice(3) })],
+  ["that is empty", () => changed("webhook-signature", () => "")],
+  ["that has no version", () => changed("webhook-signature", (own) => own.slice("v1,".length))],
   ["that is missing", () => without("webhook-signature")],
   ["without its id", () => without("webhook-id")],
   ["without its time", () => without("webhook-timestamp")],
@@ -124,7 +128,8 @@ test("what the official library signs, the function follows, once", async () => 
 
   const headers = signed();
   const rotated = `v1,AAAA ${headers["webhook-signature"]}`;
-  assert.deepEqual(await answerTo({ ...headers, "webhook-signature": rotated }), { received: true });
+  const again = await answerTo({ ...headers, "webhook-signature": rotated });
+  assert.deepEqual(again, { received: true });
   assert.deepEqual([...(await events())], [{ id: "msg_1", deliveries: 2 }]);
 });
 
