@@ -9,6 +9,8 @@ TOOLS := .local/tools
 MIGRATION := supabase/migrations/20261123000000_first_generation.sql
 STACK := $(LOCAL)/node_modules/.bin/bun $(LOCAL)/stack.ts
 NODE := node --import tsx
+# The crash points are for tests: no build for a release asks for them.
+FEATURES := --features local/crash-points
 SOURCES := $(addprefix sql/,$(shell cat sql/order.txt))
 
 say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
@@ -30,7 +32,7 @@ run: install build ## Keep everything up; Ctrl-C ends it
 .PHONY: test
 test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks
 	$(call say,Unit tests)
-	cargo test --workspace --locked --quiet
+	cargo test --workspace --locked --quiet $(FEATURES)
 	$(call say,Tests on the stack)
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/test --fresh -- tests/all.sh
@@ -40,7 +42,7 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 check: install $(TOOLS)/bin/cargo-deny ## Format, lints, audit, schema equality, advisors, documents
 	$(call say,Format and lints)
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --locked --quiet $(FEATURES) -- -D warnings
 	@cd $(LOCAL) && node_modules/.bin/tsc --noEmit
 	@cd tests && node_modules/.bin/tsc --noEmit
 	$(call say,Documents)
@@ -56,7 +58,7 @@ check: install $(TOOLS)/bin/cargo-deny ## Format, lints, audit, schema equality,
 .PHONY: build
 build: ## Compile the functions and the sandbox
 	$(call say,Compiling (the first time takes a few minutes))
-	cargo build --workspace --locked
+	cargo build --workspace --locked $(FEATURES)
 
 .PHONY: install
 install: $(LOCAL)/node_modules/.installed tests/node_modules/.installed ## Fetch the npm packages

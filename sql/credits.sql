@@ -46,7 +46,8 @@ create table public.credit_holds (
   constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null))
 );
 
-create index credit_holds_wallet_id_idx on public.credit_holds (wallet_id);
+create index credit_holds_wallet_id_newest_idx on public.credit_holds (wallet_id, opened_at desc);
+create index credit_holds_open_idx on public.credit_holds (wallet_id, opened_at desc) where state = 'open';
 
 alter table public.credit_holds enable row level security;
 
@@ -67,11 +68,13 @@ create table public.credit_entries (
   amount integer not null,
   hold_id uuid,
   reason text not null,
+  key text,
   created_at timestamptz not null default now(),
   constraint credit_entries_pkey primary key (id),
   constraint credit_entries_wallet_exists foreign key (wallet_id) references public.wallets (id),
   constraint credit_entries_hold_exists foreign key (hold_id) references public.credit_holds (id),
   constraint credit_entries_one_a_hold unique (hold_id),
+  constraint credit_entries_key_unique unique (key),
   constraint credit_entries_kind_known
     check (kind in ('grant', 'purchase', 'capture', 'refund', 'adjustment', 'expiry')),
   constraint credit_entries_sign_fits_kind check (
@@ -98,6 +101,7 @@ using (wallet_id in (select id from public.wallets where person_id = (select aut
 grant select on public.credit_entries to authenticated, service_role;
 
 comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
+comment on column public.credit_entries.key is 'What the entry was asked for by: the same key twice makes one entry.';
 
 create function private.refuse_change()
 returns trigger
@@ -144,6 +148,9 @@ security definer
 set search_path = ''
 as $$
 begin
+  if new.state <> 'open' then
+    raise exception 'a hold begins open' using errcode = '42501';
+  end if;
   update public.wallets set held = held + new.amount where id = new.wallet_id;
   return null;
 end;
@@ -195,3 +202,49 @@ begin atomic
   insert into public.credit_entries (wallet_id, kind, amount, reason)
   select id, 'grant', 5, 'welcome' from wallet;
 end;
+
+-- Correction: the ledger is never changed, so what was wrong is made up for. Answers {outcome, balance}:
+-- adjusted; or replayed, for a key that was used for the same before. Refuses with 404, 409 or 422.
+create function backend.adjust_credits(person_id uuid, amount integer, reason text, key text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  wallet public.wallets;
+  known public.credit_entries;
+begin
+  if coalesce(amount, 0) = 0 or coalesce(char_length(reason), 0) not between 1 and 200
+    or coalesce(char_length(key), 0) not between 1 and 200
+  then
+    perform private.refuse(422, 'invalid_adjustment',
+      'amount must not be 0; reason and key must have 1 to 200 characters.');
+  end if;
+
+  select * into wallet from public.wallets as w where w.person_id = adjust_credits.person_id for update;
+  if not found then
+    perform private.refuse(404, 'wallet_not_found', 'Nobody with this id has a wallet.');
+  end if;
+
+  select * into known from public.credit_entries as e where e.key = adjust_credits.key;
+  if found then
+    if (known.wallet_id, known.amount, known.reason) is distinct from (wallet.id, amount, reason) then
+      perform private.refuse(409, 'key_reused', 'This key was used for another entry. Use a new one.');
+    end if;
+    return jsonb_build_object('outcome', 'replayed', 'balance', wallet.balance);
+  end if;
+
+  if wallet.balance + amount::bigint not between wallet.held and 2147483647 then
+    perform private.refuse(409, 'balance_out_of_range',
+      format('The balance is %s, of which %s are held.', wallet.balance, wallet.held));
+  end if;
+  insert into public.credit_entries (wallet_id, kind, amount, reason, key)
+  values (wallet.id, 'adjustment', amount, reason, key);
+  return jsonb_build_object('outcome', 'adjusted', 'balance', wallet.balance + amount);
+end;
+$$;
+
+comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
+
+grant execute on function backend.adjust_credits to service_role;

@@ -117,23 +117,35 @@ comment on column public.generations.predict_seconds is 'Run time as Replicate r
 create table private.generation_work (
   generation_id uuid not null,
   request_digest bytea not null,
-  capability_digest bytea not null,
+  submissions integer not null default 1,
+  submit_at timestamptz default now(),
+  create_called_at timestamptz,
+  capability_digest bytea,
   lease uuid,
   leased_until timestamptz,
   checked_at timestamptz not null default now(),
+  last_asked_at timestamptz,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
+  constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
 
+create index generation_work_submit_at_idx on private.generation_work (submit_at) where submit_at is not null;
+
 alter table private.generation_work enable row level security;
 
-comment on table private.generation_work is 'Leases and capabilities of generations under way.';
+comment on table private.generation_work is 'Submissions, leases and capabilities of generations under way.';
 comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
+comment on column private.generation_work.submissions is 'How often somebody set about submitting it; under one hold, within one deadline.';
+comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
+comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
-comment on column private.generation_work.lease is 'Fencing token of the worker that stores the output; a worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
+comment on column private.generation_work.last_asked_at is 'When it was asked about for the last time, after its deadline.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
 create table public.processing_log (

@@ -61,7 +61,9 @@ begin
       settled_at = clock_timestamp()
     where generation_id = new.id;
     perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);
-    update private.generation_work set lease = null, leased_until = null where generation_id = new.id;
+    update private.generation_work
+    set lease = null, leased_until = null, submit_at = null
+    where generation_id = new.id;
   end if;
   return null;
 end;
@@ -146,3 +148,11 @@ return jsonb_build_object(
   'reserved_at', generation.reserved_at,
   'finished_at', generation.finished_at
 );
+
+-- Whose folder a path is in; null where nobody has that id any more.
+create function private.owner(path text)
+returns uuid
+language sql
+stable
+set search_path = ''
+return (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1));

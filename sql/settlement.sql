@@ -1,71 +1,6 @@
 -- What the functions report of a generation, and what they are told to do next. Decisions follow from
 -- the generation's state alone, so an event may come late, twice, or never.
 
--- The photo was checked and lies in Storage without its metadata (C2, T2); from here on the function
--- does not touch it. Answers {outcome, deletions}: open; or ended, when the generation was over before
--- the photo was put back, and then it is among the deletions once more.
-create function backend.record_input(
-  generation_id uuid,
-  path text,
-  format text,
-  width integer,
-  height integer,
-  bytes integer
-)
-returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  is_open boolean;
-begin
-  update public.generations as g
-  set input_format = format, input_width = width, input_height = height, input_bytes = bytes
-  where g.id = record_input.generation_id and not private.is_terminal(g.state);
-  is_open := found;
-
-  if not is_open then
-    perform private.order_deletion(
-      'inputs', path, 'superseded',
-      (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1)),
-      record_input.generation_id
-    );
-  end if;
-  return jsonb_build_object(
-    'outcome', case when is_open then 'open' else 'ended' end,
-    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
-  );
-end;
-$$;
-
--- The job was accepted. Answers {outcome, generation}: attached; or ended, when the generation is over
--- by now and the prediction is to be canceled.
-create function backend.attach_prediction(generation_id uuid, prediction_id text)
-returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  generation public.generations;
-begin
-  -- An event may have been quicker, so the state only ever moves forward here.
-  update public.generations as g
-  set state = case when g.state = 'reserved' then 'submitted' else g.state end,
-    prediction_id = attach_prediction.prediction_id
-  where g.id = generation_id
-    and coalesce(g.prediction_id, attach_prediction.prediction_id) = attach_prediction.prediction_id
-  returning * into generation;
-
-  return jsonb_build_object(
-    'outcome', case when generation.id is null or generation.state in ('failed', 'canceled')
-      then 'ended' else 'attached' end,
-    'generation', case when generation.id is not null then private.describe(generation) end
-  );
-end;
-$$;
-
 -- Ends a generation. With a lease, only if the lease still holds. Answers {outcome, generation,
 -- deletions}: failed, or superseded when it had ended or the lease was lost.
 create function backend.fail_generation(generation_id uuid, reason text, lease uuid default null)
@@ -130,10 +65,12 @@ $$;
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
 -- where there is no output. Answers {action, deletions}:
---   unknown  no such generation; ignore it
+--   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
---   store    stream the output to `artwork_path`, then complete_generation under `lease`
+--   store    stream the output to `artwork_path`, then complete_generation under the lease
+-- `lease` is of the caller's choosing, so that asking again after a lost answer gives the same.
 create function backend.record_prediction_event(
+  lease uuid,
   event_id text,
   generation_id uuid,
   capability text,
@@ -152,9 +89,9 @@ as $$
 declare
   generation public.generations := private.find_generation(
     record_prediction_event.generation_id, capability, record_prediction_event.prediction_id);
-  ended text := private.ending(status, reason, output_extension);
-  action text := 'none';
-  work jsonb := '{}';
+  ended constant text := private.ending(status, reason, output_extension);
+  is_open boolean := not private.is_terminal(generation.state);
+  artwork text;
 begin
   if generation.id is null then
     return jsonb_build_object('action', 'unknown');
@@ -165,7 +102,14 @@ begin
   on conflict (id) do update set deliveries = e.deliveries + 1;
   update private.generation_work as w set checked_at = now() where w.generation_id = generation.id;
 
-  if not private.is_terminal(generation.state) then
+  if is_open and ended = 'platform_error' then
+    is_open := not private.submit_again(generation);
+  end if;
+  if is_open then
+    -- An event that is quicker than the answer to the create call ends the submission.
+    update private.generation_work as w
+    set submit_at = null, create_called_at = null, lease = null, leased_until = null
+    where w.generation_id = generation.id and w.submit_at is not null;
     update public.generations as g
     set prediction_id = record_prediction_event.prediction_id,
       model_version = coalesce(left(record_prediction_event.model_version, 100), g.model_version),
@@ -182,16 +126,15 @@ begin
     returning * into generation;
 
     if generation.state = 'storing' and status = 'succeeded' then
-      work := private.lease_storing(generation, output_extension);
-      action := case when work is null then 'none' else 'store' end;
+      artwork := private.lease_storing(generation, output_extension, record_prediction_event.lease);
     end if;
   end if;
 
   return jsonb_build_object(
-    'action', action,
-    'generation', generation.id,
+    'action', case when artwork is null then 'none' else 'store' end,
+    'artwork_path', artwork,
     'deletions', backend.lease_deletions(generation_id => generation.id)
-  ) || coalesce(work, '{}');
+  );
 end;
 $$;
 
@@ -213,20 +156,21 @@ return case status
 end;
 
 -- The right to store an output, for one worker at a time. The object is ordered deleted before it
--- exists: only its completion takes the order back, so nothing half stored can stay.
-create function private.lease_storing(generation public.generations, extension text)
-returns jsonb
+-- exists: only its completion takes the order back, so nothing half stored can stay. Answers where to
+-- store it, or null while another worker is at it.
+create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
+returns text
 language plpgsql
 set search_path = ''
 as $$
 declare
-  new_lease constant uuid := gen_random_uuid();
   lease_end constant timestamptz := now() + interval '2 minutes';
   artwork constant text := format('%s/%s.%s', generation.person_id, generation.id, extension);
 begin
   update private.generation_work as w
   set lease = new_lease, leased_until = lease_end
-  where w.generation_id = generation.id and (w.lease is null or w.leased_until <= now());
+  where w.generation_id = generation.id
+    and (w.lease is null or w.lease = new_lease or w.leased_until <= now());
   if not found then
     return null;
   end if;
@@ -239,7 +183,7 @@ begin
   using public.deletions as d
   where l.deletion_id = d.id and d.bucket = 'artworks' and d.path = artwork and d.verified_at is null;
 
-  return jsonb_build_object('lease', new_lease, 'artwork_path', artwork);
+  return artwork;
 end;
 $$;
 
@@ -302,20 +246,17 @@ begin
 end;
 $$;
 
--- Makes the order that preceded the artwork due, unless another worker stores or has stored it.
+-- What was stored too late goes, unless another worker stores or has stored it. Its order may have been
+-- carried out before it was stored, so it is ordered once more.
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
 set search_path = ''
 begin atomic
-  update public.deletions as d
-  set due_at = now()
-  where d.bucket = 'artworks' and d.path = discard_artwork.path and d.verified_at is null
-    and not exists (select from private.deletion_leases as l where l.deletion_id = d.id)
-    and not exists (
-      select from public.generations as g
-      where g.id = generation and g.state in ('storing', 'succeeded')
-    );
+  select private.order_deletion('artworks', path, 'superseded', private.owner(path), generation)
+  where not exists (
+    select from public.generations as g where g.id = generation and g.state in ('storing', 'succeeded')
+  );
 end;
 
 -- Gives a lease back after a failure that may pass, so that whoever comes next can begin at once.
@@ -330,9 +271,14 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
--- Fails what no event can save any more, and answers [{generation, prediction_id}] to ask Replicate
--- about: nothing was heard for `silence_seconds`, least recently checked first.
-create function backend.generations_to_settle(batch integer default 50, silence_seconds integer default 60)
+-- Ends what no answer can save any more, and answers what is to be asked about, least recently heard of
+-- first, as [{generation, prediction_id, is_last}]: nothing was heard for `silence_seconds`; or the
+-- deadline is over, and then it is the last time, under the lease, and whoever asks also ends it.
+create function backend.generations_to_settle(
+  lease uuid,
+  batch integer default 50,
+  silence_seconds integer default 60
+)
 returns jsonb
 language plpgsql
 security definer
@@ -341,55 +287,65 @@ as $$
 declare
   asked jsonb;
 begin
-  -- Replicate keeps a result for an hour; half of that after the deadline it is not coming.
   update public.generations as g
-  set state = 'failed', reason = case when g.prediction_id is null then 'lost' else 'expired' end
-  where g.id in (
-    select o.id from public.generations as o
+  set state = 'failed', reason = case
+      when over.prediction_id is not null then 'expired'
+      when over.create_called_at is not null then 'lost'
+      else 'platform_error'
+    end
+  from (
+    select o.id, o.prediction_id, w.create_called_at
+    from public.generations as o
+    join private.generation_work as w on w.generation_id = o.id
     where o.state in ('reserved', 'submitted', 'processing', 'storing')
-      and o.deadline_at < now() - case when o.prediction_id is null
-        then interval '0' else interval '30 minutes' end
+      and o.deadline_at < now()
+      and (o.prediction_id is null or w.last_asked_at is not null)
+      and (w.lease is null or w.leased_until <= now())
     order by o.deadline_at
     limit batch
-    for update skip locked
-  );
+    for update of o skip locked
+  ) as over
+  where g.id = over.id;
 
   with silent as (
-    select w.generation_id
+    select w.generation_id, g.deadline_at < now() as is_last
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
     where g.state in ('submitted', 'processing', 'storing')
       and g.prediction_id is not null
-      and w.checked_at < now() - make_interval(secs => silence_seconds)
-      and (w.lease is null or w.leased_until <= now())
+      and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
+      and (w.lease is null or w.lease = generations_to_settle.lease or w.leased_until <= now())
     order by w.checked_at
     limit batch
     for update of w skip locked
   ),
-  checked as (
+  asking as (
     update private.generation_work as w
-    set checked_at = now()
+    set checked_at = now(),
+      last_asked_at = case when silent.is_last then now() end,
+      lease = case when silent.is_last then generations_to_settle.lease else w.lease end,
+      leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
     from silent
     where w.generation_id = silent.generation_id
-    returning w.generation_id
+    returning w.generation_id, silent.is_last
   )
-  select coalesce(jsonb_agg(jsonb_build_object('generation', g.id, 'prediction_id', g.prediction_id)), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'generation', g.id, 'prediction_id', g.prediction_id, 'is_last', asking.is_last
+  )), '[]')
   into asked
-  from checked
-  join public.generations as g on g.id = checked.generation_id;
+  from asking
+  join public.generations as g on g.id = asking.generation_id;
   return asked;
 end;
 $$;
 
-comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
-comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
 comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
 comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
-comment on function backend.release_lease is 'Gives back the right to store an output.';
-comment on function backend.generations_to_settle is 'Fails generations past saving; answers those to ask Replicate about.';
+comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
+comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
 
 grant execute on function
-  backend.record_input, backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
-  backend.complete_generation, backend.release_lease, backend.generations_to_settle
+  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
+  backend.release_lease, backend.generations_to_settle
 to service_role;

@@ -2,13 +2,13 @@
 -- PostgREST has verified who it is; the callers in `public` only pass on to `private`.
 
 -- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed,
--- generation}. Refuses with 401, 402, 404, 409 or 422. `capability` is the SHA-256 (hex) of the token
--- that will stand in the webhook's address.
+-- generation}. Refuses with 401, 402, 404, 409, 422 or 429. `lease` is of the caller's choosing: who asks
+-- again with the same, because the answer was lost, is told of the submission again.
 create function private.begin_generation(
   style text,
   input_path text,
   idempotency_key text,
-  capability text,
+  lease uuid,
   model text,
   prompt text,
   settings jsonb
@@ -25,9 +25,9 @@ declare
   wallet public.wallets;
   chosen_style public.styles;
   chosen_model public.models;
-  merged jsonb;
   price integer;
   generation public.generations;
+  work private.generation_work;
 begin
   -- One submission of a person at a time: the key, the credits and the limits are read once.
   select * into wallet from public.wallets where person_id = person for update;
@@ -38,14 +38,15 @@ begin
   select * into generation from public.generations as g
   where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
   if found then
-    if not exists (
-      select from private.generation_work as w
-      where w.generation_id = generation.id and w.request_digest = request
-    ) then
+    select * into work from private.generation_work as w where w.generation_id = generation.id;
+    if work.request_digest <> request then
       perform private.refuse(409, 'idempotency_key_reused',
         'This Idempotency-Key was used for another request. Use a new key for a new request.');
     end if;
-    return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
+    if work.lease is distinct from begin_generation.lease then
+      return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
+    end if;
+    return private.created(generation);
   end if;
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
@@ -60,7 +61,6 @@ begin
       'model is not one of the available models; see the models table.', '{"field": "model"}');
   end if;
   perform private.check_settings(chosen_model.settings_schema, settings);
-  merged := chosen_model.default_settings || settings;
   if char_length(prompt) > 1000 then
     perform private.refuse(422, 'invalid_prompt', 'prompt may have at most 1000 characters.',
       '{"field": "prompt"}');
@@ -74,33 +74,36 @@ begin
       format('This costs %s credits and you have %s.', price, wallet.balance - wallet.held),
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
+  perform private.check_limits(wallet.id);
 
   insert into public.generations (
     person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
     credits, input_path, deadline_at
   )
   select person, begin_generation.idempotency_key, v.style_id, v.version, chosen_model.id,
-    concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')), merged, price,
+    concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')),
+    chosen_model.default_settings || begin_generation.settings, price,
     begin_generation.input_path, now() + chosen_model.deadline
   from private.style_versions as v
   where v.style_id = chosen_style.id and v.version = chosen_style.version
   returning * into generation;
 
-  insert into private.generation_work (generation_id, request_digest, capability_digest)
-  values (generation.id, request, decode(capability, 'hex'));
-
-  return jsonb_build_object(
-    'outcome', 'created',
-    'generation', private.describe(generation),
-    'submission', jsonb_build_object(
-      'replicate_model', chosen_model.replicate_model,
-      'prompt', generation.prompt,
-      'settings', merged,
-      'deadline_seconds', extract(epoch from chosen_model.deadline)::integer
-    )
-  );
+  insert into private.generation_work (generation_id, request_digest, lease, leased_until)
+  values (generation.id, request, begin_generation.lease, private.submission_lease_end());
+  return private.created(generation);
 end;
 $$;
+
+create function private.created(generation public.generations)
+returns jsonb
+language sql
+stable
+set search_path = ''
+return jsonb_build_object(
+  'outcome', 'created',
+  'generation', private.describe(generation),
+  'submission', private.describe_submission(generation)
+);
 
 -- Another's photo and one that is not there give the same answer.
 create function private.check_input(person uuid, path text)
@@ -133,7 +136,7 @@ create function public.begin_generation(
   style text,
   input_path text,
   idempotency_key text,
-  capability text,
+  lease uuid,
   model text default null,
   prompt text default null,
   settings jsonb default '{}'
@@ -141,7 +144,7 @@ create function public.begin_generation(
 returns jsonb
 language sql
 set search_path = ''
-return private.begin_generation(style, input_path, idempotency_key, capability, model, prompt, settings);
+return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
 -- Locks and returns the caller's generation; another's is as absent as none (404).
 create function private.own_generation(generation_id uuid)
@@ -163,7 +166,8 @@ end;
 $$;
 
 -- Answers {generation, cancel_prediction, deletions}: the prediction to cancel at Replicate, or null,
--- and the deletions to execute now. A generation that has already ended stays as it is.
+-- and the deletions to execute now. A generation that has already ended stays as it is; that of one
+-- that was canceled is named again, since the first answer may have been lost.
 create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -175,9 +179,11 @@ declare
   running text;
 begin
   if not private.is_terminal(generation.state) then
-    running := generation.prediction_id;
     update public.generations as g set state = 'canceled' where g.id = generation.id
     returning * into generation;
+  end if;
+  if generation.state = 'canceled' then
+    running := generation.prediction_id;
   end if;
   return jsonb_build_object(
     'generation', private.describe(generation),

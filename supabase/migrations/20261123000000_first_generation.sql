@@ -298,7 +298,8 @@ create table public.credit_holds (
   constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null))
 );
 
-create index credit_holds_wallet_id_idx on public.credit_holds (wallet_id);
+create index credit_holds_wallet_id_newest_idx on public.credit_holds (wallet_id, opened_at desc);
+create index credit_holds_open_idx on public.credit_holds (wallet_id, opened_at desc) where state = 'open';
 
 alter table public.credit_holds enable row level security;
 
@@ -319,11 +320,13 @@ create table public.credit_entries (
   amount integer not null,
   hold_id uuid,
   reason text not null,
+  key text,
   created_at timestamptz not null default now(),
   constraint credit_entries_pkey primary key (id),
   constraint credit_entries_wallet_exists foreign key (wallet_id) references public.wallets (id),
   constraint credit_entries_hold_exists foreign key (hold_id) references public.credit_holds (id),
   constraint credit_entries_one_a_hold unique (hold_id),
+  constraint credit_entries_key_unique unique (key),
   constraint credit_entries_kind_known
     check (kind in ('grant', 'purchase', 'capture', 'refund', 'adjustment', 'expiry')),
   constraint credit_entries_sign_fits_kind check (
@@ -350,6 +353,7 @@ using (wallet_id in (select id from public.wallets where person_id = (select aut
 grant select on public.credit_entries to authenticated, service_role;
 
 comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
+comment on column public.credit_entries.key is 'What the entry was asked for by: the same key twice makes one entry.';
 
 create function private.refuse_change()
 returns trigger
@@ -396,6 +400,9 @@ security definer
 set search_path = ''
 as $$
 begin
+  if new.state <> 'open' then
+    raise exception 'a hold begins open' using errcode = '42501';
+  end if;
   update public.wallets set held = held + new.amount where id = new.wallet_id;
   return null;
 end;
@@ -447,6 +454,52 @@ begin atomic
   insert into public.credit_entries (wallet_id, kind, amount, reason)
   select id, 'grant', 5, 'welcome' from wallet;
 end;
+
+-- Correction: the ledger is never changed, so what was wrong is made up for. Answers {outcome, balance}:
+-- adjusted; or replayed, for a key that was used for the same before. Refuses with 404, 409 or 422.
+create function backend.adjust_credits(person_id uuid, amount integer, reason text, key text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  wallet public.wallets;
+  known public.credit_entries;
+begin
+  if coalesce(amount, 0) = 0 or coalesce(char_length(reason), 0) not between 1 and 200
+    or coalesce(char_length(key), 0) not between 1 and 200
+  then
+    perform private.refuse(422, 'invalid_adjustment',
+      'amount must not be 0; reason and key must have 1 to 200 characters.');
+  end if;
+
+  select * into wallet from public.wallets as w where w.person_id = adjust_credits.person_id for update;
+  if not found then
+    perform private.refuse(404, 'wallet_not_found', 'Nobody with this id has a wallet.');
+  end if;
+
+  select * into known from public.credit_entries as e where e.key = adjust_credits.key;
+  if found then
+    if (known.wallet_id, known.amount, known.reason) is distinct from (wallet.id, amount, reason) then
+      perform private.refuse(409, 'key_reused', 'This key was used for another entry. Use a new one.');
+    end if;
+    return jsonb_build_object('outcome', 'replayed', 'balance', wallet.balance);
+  end if;
+
+  if wallet.balance + amount::bigint not between wallet.held and 2147483647 then
+    perform private.refuse(409, 'balance_out_of_range',
+      format('The balance is %s, of which %s are held.', wallet.balance, wallet.held));
+  end if;
+  insert into public.credit_entries (wallet_id, kind, amount, reason, key)
+  values (wallet.id, 'adjustment', amount, reason, key);
+  return jsonb_build_object('outcome', 'adjusted', 'balance', wallet.balance + amount);
+end;
+$$;
+
+comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
+
+grant execute on function backend.adjust_credits to service_role;
 -- Generations: one row from the moment credits are held until the person deletes the artwork.
 
 -- Why a generation failed: a closed list, each with a sentence for people.
@@ -566,23 +619,35 @@ comment on column public.generations.predict_seconds is 'Run time as Replicate r
 create table private.generation_work (
   generation_id uuid not null,
   request_digest bytea not null,
-  capability_digest bytea not null,
+  submissions integer not null default 1,
+  submit_at timestamptz default now(),
+  create_called_at timestamptz,
+  capability_digest bytea,
   lease uuid,
   leased_until timestamptz,
   checked_at timestamptz not null default now(),
+  last_asked_at timestamptz,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
+  constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
 
+create index generation_work_submit_at_idx on private.generation_work (submit_at) where submit_at is not null;
+
 alter table private.generation_work enable row level security;
 
-comment on table private.generation_work is 'Leases and capabilities of generations under way.';
+comment on table private.generation_work is 'Submissions, leases and capabilities of generations under way.';
 comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
+comment on column private.generation_work.submissions is 'How often somebody set about submitting it; under one hold, within one deadline.';
+comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
+comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
-comment on column private.generation_work.lease is 'Fencing token of the worker that stores the output; a worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
+comment on column private.generation_work.last_asked_at is 'When it was asked about for the last time, after its deadline.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
 create table public.processing_log (
@@ -952,7 +1017,9 @@ begin
       settled_at = clock_timestamp()
     where generation_id = new.id;
     perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);
-    update private.generation_work set lease = null, leased_until = null where generation_id = new.id;
+    update private.generation_work
+    set lease = null, leased_until = null, submit_at = null
+    where generation_id = new.id;
   end if;
   return null;
 end;
@@ -1037,17 +1104,294 @@ return jsonb_build_object(
   'reserved_at', generation.reserved_at,
   'finished_at', generation.finished_at
 );
+
+-- Whose folder a path is in; null where nobody has that id any more.
+create function private.owner(path text)
+returns uuid
+language sql
+stable
+set search_path = ''
+return (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1));
+-- How much one person may start. Counted by holds: they stay when a generation is deleted, so deleting
+-- makes no room.
+
+create table private.submission_limits (
+  id text not null,
+  most integer not null,
+  span interval,
+  words text not null,
+  constraint submission_limits_pkey primary key (id),
+  constraint submission_limits_most_positive check (most > 0),
+  constraint submission_limits_span_positive check (span > '0')
+);
+
+alter table private.submission_limits enable row level security;
+
+comment on table private.submission_limits is 'Limits a person, a row each. Change a row to change a limit.';
+comment on column private.submission_limits.span is 'Counted within this time; null: running at the same time.';
+
+insert into private.submission_limits (id, most, span, words) values
+  ('concurrent', 5, null, 'at the same time'),
+  ('per_minute', 10, '1 minute', 'a minute'),
+  ('per_day', 100, '1 day', 'a day');
+
+-- Refuses (429) what would exceed a limit, with the limit and the seconds after which it may not.
+create function private.check_limits(wallet uuid)
+returns void
+language plpgsql
+stable
+set search_path = ''
+as $$
+declare
+  reached record;
+begin
+  -- A limit is reached if there is a hold at its place, newest first; it ends when that one leaves.
+  select l.id, l.most, l.words,
+    case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
+      as retry_after
+  into reached
+  from private.submission_limits as l
+  cross join lateral (
+    select h.opened_at
+    from public.credit_holds as h
+    where h.wallet_id = wallet and l.span is not null and h.opened_at > now() - l.span
+    union all
+    select h.opened_at
+    from public.credit_holds as h
+    where h.wallet_id = wallet and l.span is null and h.state = 'open'
+    order by opened_at desc
+    offset l.most - 1
+    limit 1
+  ) as last_place
+  order by retry_after desc
+  limit 1;
+
+  if found then
+    perform private.refuse(429, 'too_many_generations',
+      format('You can start %s generations %s. Please try again in %s seconds.',
+        reached.most, reached.words, reached.retry_after),
+      jsonb_build_object(
+        'limit', reached.id, 'most', reached.most, 'retry_after', reached.retry_after));
+  end if;
+end;
+$$;
+-- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
+-- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
+
+-- Long enough to fetch, judge and put back the largest photo.
+create function private.submission_lease_end()
+returns timestamptz
+language sql
+stable
+set search_path = ''
+return now() + interval '90 seconds';
+
+-- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already.
+create function private.describe_submission(generation public.generations)
+returns jsonb
+language sql
+stable
+set search_path = ''
+return jsonb_build_object(
+  'generation', generation.id,
+  'input_path', generation.input_path,
+  'input_recorded', generation.input_format is not null,
+  'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+  'prompt', generation.prompt,
+  'settings', generation.settings,
+  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - now())))::integer,
+  'create_called_at', (
+    select extract(epoch from w.create_called_at)
+    from private.generation_work as w
+    where w.generation_id = generation.id
+  )
+);
+
+-- The photo was checked and lies in Storage without its metadata (C2, T2): `format` to `bytes` say what
+-- was measured, or are null where an earlier worker has said so. The worker does not touch it any more,
+-- and may now create one prediction, whose events carry the token that `capability` is the SHA-256 (hex)
+-- of. Answers {outcome, deletions}: open; superseded, when somebody else submits by now; or ended, when
+-- the generation was over before the photo was put back, and then it is among the deletions once more.
+create function backend.record_input(
+  generation_id uuid,
+  lease uuid,
+  capability text,
+  path text,
+  format text,
+  width integer,
+  height integer,
+  bytes integer
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  outcome text := 'superseded';
+begin
+  update public.generations as g
+  set input_format = coalesce(format, g.input_format),
+    input_width = coalesce(width, g.input_width),
+    input_height = coalesce(height, g.input_height),
+    input_bytes = coalesce(bytes, g.input_bytes)
+  from private.generation_work as w
+  where g.id = record_input.generation_id and not private.is_terminal(g.state)
+    and w.generation_id = g.id and w.lease = record_input.lease;
+  if found then
+    outcome := 'open';
+    update private.generation_work as w
+    set capability_digest = decode(capability, 'hex'),
+      create_called_at = now(),
+      leased_until = private.submission_lease_end()
+    where w.generation_id = record_input.generation_id;
+  elsif not exists (
+    select from public.generations as g
+    where g.id = record_input.generation_id and not private.is_terminal(g.state)
+  ) then
+    outcome := 'ended';
+    perform private.order_deletion(
+      'inputs', path, 'superseded', private.owner(path), record_input.generation_id);
+  end if;
+
+  return jsonb_build_object(
+    'outcome', outcome,
+    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
+  );
+end;
+$$;
+
+-- A prediction exists. Answers {outcome, generation}: attached; or ended, when the generation is over or
+-- has another prediction by now, and this one is to be canceled.
+create function backend.attach_prediction(generation_id uuid, lease uuid, prediction_id text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  generation public.generations;
+begin
+  -- An event may have been quicker, so the state only ever moves forward here.
+  update public.generations as g
+  set state = case when g.state = 'reserved' then 'submitted' else g.state end,
+    prediction_id = attach_prediction.prediction_id
+  from private.generation_work as w
+  where g.id = attach_prediction.generation_id
+    and w.generation_id = g.id
+    and (g.prediction_id = attach_prediction.prediction_id
+      or (g.prediction_id is null and w.lease = attach_prediction.lease));
+  if found then
+    update private.generation_work as w
+    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
+    where w.generation_id = attach_prediction.generation_id and w.lease = attach_prediction.lease;
+  end if;
+
+  select * into generation from public.generations as g where g.id = attach_prediction.generation_id;
+  return jsonb_build_object(
+    'outcome', case
+      when generation.prediction_id = attach_prediction.prediction_id
+        and generation.state not in ('failed', 'canceled') then 'attached'
+      else 'ended'
+    end,
+    'generation', case when generation.id is not null then private.describe(generation) end
+  );
+end;
+$$;
+
+-- Certainly nothing was created: to be tried again later, each time later, under the same hold.
+create function backend.postpone_submission(generation_id uuid, lease uuid)
+returns void
+language sql
+security definer
+set search_path = ''
+begin atomic
+  update private.generation_work as w
+  set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
+    create_called_at = null,
+    lease = null,
+    leased_until = null
+  where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
+end;
+
+-- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and
+-- another is owed. Answers false where that has happened too often, or no time is left.
+create function private.submit_again(generation public.generations)
+returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  update private.generation_work as w
+  set submit_at = now(), create_called_at = null, capability_digest = null, lease = null, leased_until = null
+  where w.generation_id = generation.id
+    and w.submissions < 3
+    and generation.deadline_at > now() + interval '1 minute';
+  if found then
+    update public.generations as g set prediction_id = null where g.id = generation.id;
+  end if;
+  return found;
+end;
+$$;
+
+-- Leases submissions that are due, [] if there is none, to be carried out as the first was.
+create function backend.lease_submissions(lease uuid, batch integer default 10)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+  leased jsonb;
+begin
+  with due as (
+    select w.generation_id
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where w.submit_at <= now()
+      and (w.lease is null or w.leased_until <= now())
+      and w.submissions < 6
+      and g.prediction_id is null
+      and g.deadline_at > now() + interval '30 seconds'
+    order by w.submit_at
+    limit batch
+    for update of w skip locked
+  )
+  update private.generation_work as w
+  set lease = lease_submissions.lease,
+    leased_until = private.submission_lease_end(),
+    submissions = w.submissions + 1
+  from due
+  where w.generation_id = due.generation_id;
+
+  select coalesce(jsonb_agg(private.describe_submission(g)), '[]')
+  into leased
+  from private.generation_work as w
+  join public.generations as g on g.id = w.generation_id
+  where w.submit_at is not null and w.lease = lease_submissions.lease;
+  return leased;
+end;
+$$;
+
+comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
+comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
+comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
+comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
+
+grant execute on function
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+to service_role;
 -- What a person asks for: begin, cancel, delete. Called under the person's own token, so that
 -- PostgREST has verified who it is; the callers in `public` only pass on to `private`.
 
 -- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed,
--- generation}. Refuses with 401, 402, 404, 409 or 422. `capability` is the SHA-256 (hex) of the token
--- that will stand in the webhook's address.
+-- generation}. Refuses with 401, 402, 404, 409, 422 or 429. `lease` is of the caller's choosing: who asks
+-- again with the same, because the answer was lost, is told of the submission again.
 create function private.begin_generation(
   style text,
   input_path text,
   idempotency_key text,
-  capability text,
+  lease uuid,
   model text,
   prompt text,
   settings jsonb
@@ -1064,9 +1408,9 @@ declare
   wallet public.wallets;
   chosen_style public.styles;
   chosen_model public.models;
-  merged jsonb;
   price integer;
   generation public.generations;
+  work private.generation_work;
 begin
   -- One submission of a person at a time: the key, the credits and the limits are read once.
   select * into wallet from public.wallets where person_id = person for update;
@@ -1077,14 +1421,15 @@ begin
   select * into generation from public.generations as g
   where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
   if found then
-    if not exists (
-      select from private.generation_work as w
-      where w.generation_id = generation.id and w.request_digest = request
-    ) then
+    select * into work from private.generation_work as w where w.generation_id = generation.id;
+    if work.request_digest <> request then
       perform private.refuse(409, 'idempotency_key_reused',
         'This Idempotency-Key was used for another request. Use a new key for a new request.');
     end if;
-    return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
+    if work.lease is distinct from begin_generation.lease then
+      return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
+    end if;
+    return private.created(generation);
   end if;
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
@@ -1099,7 +1444,6 @@ begin
       'model is not one of the available models; see the models table.', '{"field": "model"}');
   end if;
   perform private.check_settings(chosen_model.settings_schema, settings);
-  merged := chosen_model.default_settings || settings;
   if char_length(prompt) > 1000 then
     perform private.refuse(422, 'invalid_prompt', 'prompt may have at most 1000 characters.',
       '{"field": "prompt"}');
@@ -1113,33 +1457,36 @@ begin
       format('This costs %s credits and you have %s.', price, wallet.balance - wallet.held),
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
+  perform private.check_limits(wallet.id);
 
   insert into public.generations (
     person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
     credits, input_path, deadline_at
   )
   select person, begin_generation.idempotency_key, v.style_id, v.version, chosen_model.id,
-    concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')), merged, price,
+    concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')),
+    chosen_model.default_settings || begin_generation.settings, price,
     begin_generation.input_path, now() + chosen_model.deadline
   from private.style_versions as v
   where v.style_id = chosen_style.id and v.version = chosen_style.version
   returning * into generation;
 
-  insert into private.generation_work (generation_id, request_digest, capability_digest)
-  values (generation.id, request, decode(capability, 'hex'));
-
-  return jsonb_build_object(
-    'outcome', 'created',
-    'generation', private.describe(generation),
-    'submission', jsonb_build_object(
-      'replicate_model', chosen_model.replicate_model,
-      'prompt', generation.prompt,
-      'settings', merged,
-      'deadline_seconds', extract(epoch from chosen_model.deadline)::integer
-    )
-  );
+  insert into private.generation_work (generation_id, request_digest, lease, leased_until)
+  values (generation.id, request, begin_generation.lease, private.submission_lease_end());
+  return private.created(generation);
 end;
 $$;
+
+create function private.created(generation public.generations)
+returns jsonb
+language sql
+stable
+set search_path = ''
+return jsonb_build_object(
+  'outcome', 'created',
+  'generation', private.describe(generation),
+  'submission', private.describe_submission(generation)
+);
 
 -- Another's photo and one that is not there give the same answer.
 create function private.check_input(person uuid, path text)
@@ -1172,7 +1519,7 @@ create function public.begin_generation(
   style text,
   input_path text,
   idempotency_key text,
-  capability text,
+  lease uuid,
   model text default null,
   prompt text default null,
   settings jsonb default '{}'
@@ -1180,7 +1527,7 @@ create function public.begin_generation(
 returns jsonb
 language sql
 set search_path = ''
-return private.begin_generation(style, input_path, idempotency_key, capability, model, prompt, settings);
+return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
 -- Locks and returns the caller's generation; another's is as absent as none (404).
 create function private.own_generation(generation_id uuid)
@@ -1202,7 +1549,8 @@ end;
 $$;
 
 -- Answers {generation, cancel_prediction, deletions}: the prediction to cancel at Replicate, or null,
--- and the deletions to execute now. A generation that has already ended stays as it is.
+-- and the deletions to execute now. A generation that has already ended stays as it is; that of one
+-- that was canceled is named again, since the first answer may have been lost.
 create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -1214,9 +1562,11 @@ declare
   running text;
 begin
   if not private.is_terminal(generation.state) then
-    running := generation.prediction_id;
     update public.generations as g set state = 'canceled' where g.id = generation.id
     returning * into generation;
+  end if;
+  if generation.state = 'canceled' then
+    running := generation.prediction_id;
   end if;
   return jsonb_build_object(
     'generation', private.describe(generation),
@@ -1265,71 +1615,6 @@ grant execute on function
 to authenticated;
 -- What the functions report of a generation, and what they are told to do next. Decisions follow from
 -- the generation's state alone, so an event may come late, twice, or never.
-
--- The photo was checked and lies in Storage without its metadata (C2, T2); from here on the function
--- does not touch it. Answers {outcome, deletions}: open; or ended, when the generation was over before
--- the photo was put back, and then it is among the deletions once more.
-create function backend.record_input(
-  generation_id uuid,
-  path text,
-  format text,
-  width integer,
-  height integer,
-  bytes integer
-)
-returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  is_open boolean;
-begin
-  update public.generations as g
-  set input_format = format, input_width = width, input_height = height, input_bytes = bytes
-  where g.id = record_input.generation_id and not private.is_terminal(g.state);
-  is_open := found;
-
-  if not is_open then
-    perform private.order_deletion(
-      'inputs', path, 'superseded',
-      (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1)),
-      record_input.generation_id
-    );
-  end if;
-  return jsonb_build_object(
-    'outcome', case when is_open then 'open' else 'ended' end,
-    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
-  );
-end;
-$$;
-
--- The job was accepted. Answers {outcome, generation}: attached; or ended, when the generation is over
--- by now and the prediction is to be canceled.
-create function backend.attach_prediction(generation_id uuid, prediction_id text)
-returns jsonb
-language plpgsql
-security definer
-set search_path = ''
-as $$
-declare
-  generation public.generations;
-begin
-  -- An event may have been quicker, so the state only ever moves forward here.
-  update public.generations as g
-  set state = case when g.state = 'reserved' then 'submitted' else g.state end,
-    prediction_id = attach_prediction.prediction_id
-  where g.id = generation_id
-    and coalesce(g.prediction_id, attach_prediction.prediction_id) = attach_prediction.prediction_id
-  returning * into generation;
-
-  return jsonb_build_object(
-    'outcome', case when generation.id is null or generation.state in ('failed', 'canceled')
-      then 'ended' else 'attached' end,
-    'generation', case when generation.id is not null then private.describe(generation) end
-  );
-end;
-$$;
 
 -- Ends a generation. With a lease, only if the lease still holds. Answers {outcome, generation,
 -- deletions}: failed, or superseded when it had ended or the lease was lost.
@@ -1395,10 +1680,12 @@ $$;
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
 -- where there is no output. Answers {action, deletions}:
---   unknown  no such generation; ignore it
+--   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
---   store    stream the output to `artwork_path`, then complete_generation under `lease`
+--   store    stream the output to `artwork_path`, then complete_generation under the lease
+-- `lease` is of the caller's choosing, so that asking again after a lost answer gives the same.
 create function backend.record_prediction_event(
+  lease uuid,
   event_id text,
   generation_id uuid,
   capability text,
@@ -1417,9 +1704,9 @@ as $$
 declare
   generation public.generations := private.find_generation(
     record_prediction_event.generation_id, capability, record_prediction_event.prediction_id);
-  ended text := private.ending(status, reason, output_extension);
-  action text := 'none';
-  work jsonb := '{}';
+  ended constant text := private.ending(status, reason, output_extension);
+  is_open boolean := not private.is_terminal(generation.state);
+  artwork text;
 begin
   if generation.id is null then
     return jsonb_build_object('action', 'unknown');
@@ -1430,7 +1717,14 @@ begin
   on conflict (id) do update set deliveries = e.deliveries + 1;
   update private.generation_work as w set checked_at = now() where w.generation_id = generation.id;
 
-  if not private.is_terminal(generation.state) then
+  if is_open and ended = 'platform_error' then
+    is_open := not private.submit_again(generation);
+  end if;
+  if is_open then
+    -- An event that is quicker than the answer to the create call ends the submission.
+    update private.generation_work as w
+    set submit_at = null, create_called_at = null, lease = null, leased_until = null
+    where w.generation_id = generation.id and w.submit_at is not null;
     update public.generations as g
     set prediction_id = record_prediction_event.prediction_id,
       model_version = coalesce(left(record_prediction_event.model_version, 100), g.model_version),
@@ -1447,16 +1741,15 @@ begin
     returning * into generation;
 
     if generation.state = 'storing' and status = 'succeeded' then
-      work := private.lease_storing(generation, output_extension);
-      action := case when work is null then 'none' else 'store' end;
+      artwork := private.lease_storing(generation, output_extension, record_prediction_event.lease);
     end if;
   end if;
 
   return jsonb_build_object(
-    'action', action,
-    'generation', generation.id,
+    'action', case when artwork is null then 'none' else 'store' end,
+    'artwork_path', artwork,
     'deletions', backend.lease_deletions(generation_id => generation.id)
-  ) || coalesce(work, '{}');
+  );
 end;
 $$;
 
@@ -1478,20 +1771,21 @@ return case status
 end;
 
 -- The right to store an output, for one worker at a time. The object is ordered deleted before it
--- exists: only its completion takes the order back, so nothing half stored can stay.
-create function private.lease_storing(generation public.generations, extension text)
-returns jsonb
+-- exists: only its completion takes the order back, so nothing half stored can stay. Answers where to
+-- store it, or null while another worker is at it.
+create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
+returns text
 language plpgsql
 set search_path = ''
 as $$
 declare
-  new_lease constant uuid := gen_random_uuid();
   lease_end constant timestamptz := now() + interval '2 minutes';
   artwork constant text := format('%s/%s.%s', generation.person_id, generation.id, extension);
 begin
   update private.generation_work as w
   set lease = new_lease, leased_until = lease_end
-  where w.generation_id = generation.id and (w.lease is null or w.leased_until <= now());
+  where w.generation_id = generation.id
+    and (w.lease is null or w.lease = new_lease or w.leased_until <= now());
   if not found then
     return null;
   end if;
@@ -1504,7 +1798,7 @@ begin
   using public.deletions as d
   where l.deletion_id = d.id and d.bucket = 'artworks' and d.path = artwork and d.verified_at is null;
 
-  return jsonb_build_object('lease', new_lease, 'artwork_path', artwork);
+  return artwork;
 end;
 $$;
 
@@ -1567,20 +1861,17 @@ begin
 end;
 $$;
 
--- Makes the order that preceded the artwork due, unless another worker stores or has stored it.
+-- What was stored too late goes, unless another worker stores or has stored it. Its order may have been
+-- carried out before it was stored, so it is ordered once more.
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
 set search_path = ''
 begin atomic
-  update public.deletions as d
-  set due_at = now()
-  where d.bucket = 'artworks' and d.path = discard_artwork.path and d.verified_at is null
-    and not exists (select from private.deletion_leases as l where l.deletion_id = d.id)
-    and not exists (
-      select from public.generations as g
-      where g.id = generation and g.state in ('storing', 'succeeded')
-    );
+  select private.order_deletion('artworks', path, 'superseded', private.owner(path), generation)
+  where not exists (
+    select from public.generations as g where g.id = generation and g.state in ('storing', 'succeeded')
+  );
 end;
 
 -- Gives a lease back after a failure that may pass, so that whoever comes next can begin at once.
@@ -1595,9 +1886,14 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
--- Fails what no event can save any more, and answers [{generation, prediction_id}] to ask Replicate
--- about: nothing was heard for `silence_seconds`, least recently checked first.
-create function backend.generations_to_settle(batch integer default 50, silence_seconds integer default 60)
+-- Ends what no answer can save any more, and answers what is to be asked about, least recently heard of
+-- first, as [{generation, prediction_id, is_last}]: nothing was heard for `silence_seconds`; or the
+-- deadline is over, and then it is the last time, under the lease, and whoever asks also ends it.
+create function backend.generations_to_settle(
+  lease uuid,
+  batch integer default 50,
+  silence_seconds integer default 60
+)
 returns jsonb
 language plpgsql
 security definer
@@ -1606,57 +1902,67 @@ as $$
 declare
   asked jsonb;
 begin
-  -- Replicate keeps a result for an hour; half of that after the deadline it is not coming.
   update public.generations as g
-  set state = 'failed', reason = case when g.prediction_id is null then 'lost' else 'expired' end
-  where g.id in (
-    select o.id from public.generations as o
+  set state = 'failed', reason = case
+      when over.prediction_id is not null then 'expired'
+      when over.create_called_at is not null then 'lost'
+      else 'platform_error'
+    end
+  from (
+    select o.id, o.prediction_id, w.create_called_at
+    from public.generations as o
+    join private.generation_work as w on w.generation_id = o.id
     where o.state in ('reserved', 'submitted', 'processing', 'storing')
-      and o.deadline_at < now() - case when o.prediction_id is null
-        then interval '0' else interval '30 minutes' end
+      and o.deadline_at < now()
+      and (o.prediction_id is null or w.last_asked_at is not null)
+      and (w.lease is null or w.leased_until <= now())
     order by o.deadline_at
     limit batch
-    for update skip locked
-  );
+    for update of o skip locked
+  ) as over
+  where g.id = over.id;
 
   with silent as (
-    select w.generation_id
+    select w.generation_id, g.deadline_at < now() as is_last
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
     where g.state in ('submitted', 'processing', 'storing')
       and g.prediction_id is not null
-      and w.checked_at < now() - make_interval(secs => silence_seconds)
-      and (w.lease is null or w.leased_until <= now())
+      and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
+      and (w.lease is null or w.lease = generations_to_settle.lease or w.leased_until <= now())
     order by w.checked_at
     limit batch
     for update of w skip locked
   ),
-  checked as (
+  asking as (
     update private.generation_work as w
-    set checked_at = now()
+    set checked_at = now(),
+      last_asked_at = case when silent.is_last then now() end,
+      lease = case when silent.is_last then generations_to_settle.lease else w.lease end,
+      leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
     from silent
     where w.generation_id = silent.generation_id
-    returning w.generation_id
+    returning w.generation_id, silent.is_last
   )
-  select coalesce(jsonb_agg(jsonb_build_object('generation', g.id, 'prediction_id', g.prediction_id)), '[]')
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'generation', g.id, 'prediction_id', g.prediction_id, 'is_last', asking.is_last
+  )), '[]')
   into asked
-  from checked
-  join public.generations as g on g.id = checked.generation_id;
+  from asking
+  join public.generations as g on g.id = asking.generation_id;
   return asked;
 end;
 $$;
 
-comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
-comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
 comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
 comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
-comment on function backend.release_lease is 'Gives back the right to store an output.';
-comment on function backend.generations_to_settle is 'Fails generations past saving; answers those to ask Replicate about.';
+comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
+comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
 
 grant execute on function
-  backend.record_input, backend.attach_prediction, backend.fail_generation, backend.record_prediction_event,
-  backend.complete_generation, backend.release_lease, backend.generations_to_settle
+  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
+  backend.release_lease, backend.generations_to_settle
 to service_role;
 -- Buckets and who may do what in them. Both are private (R6, R8); service_role passes by.
 
@@ -1693,3 +1999,140 @@ on storage.objects
 for select
 to authenticated
 using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select auth.uid())::text);
+-- What whoever operates this looks at.
+
+-- Recomputes every wallet from what it is made of, and returns the differences: none, unless a rule was
+-- taken away. Reads the whole ledger.
+create function backend.audit_credits()
+returns table (
+  difference text,
+  wallet_id uuid,
+  hold_id uuid,
+  generation_id uuid,
+  expected bigint,
+  found bigint
+)
+language sql
+stable
+security definer
+set search_path = ''
+begin atomic
+  select 'balance', w.id, null::uuid, null::uuid, coalesce(e.total, 0), w.balance
+  from public.wallets as w
+  left join (
+    select n.wallet_id, sum(n.amount) as total from public.credit_entries as n group by n.wallet_id
+  ) as e on e.wallet_id = w.id
+  where w.balance <> coalesce(e.total, 0)
+  union all
+  select 'held', w.id, null, null, coalesce(h.total, 0), w.held
+  from public.wallets as w
+  left join (
+    select o.wallet_id, sum(o.amount) as total
+    from public.credit_holds as o
+    where o.state = 'open'
+    group by o.wallet_id
+  ) as h on h.wallet_id = w.id
+  where w.held <> coalesce(h.total, 0)
+  union all
+  select 'capture', coalesce(h.wallet_id, e.wallet_id), coalesce(h.id, e.hold_id), h.generation_id, -h.amount, e.amount
+  from (select * from public.credit_holds where state = 'captured') as h
+  full join (select * from public.credit_entries where kind = 'capture') as e on e.hold_id = h.id
+  where (h.wallet_id, -h.amount) is distinct from (e.wallet_id, e.amount)
+  union all
+  select 'open_hold', h.wallet_id, h.id, h.generation_id, 0, h.amount
+  from public.credit_holds as h
+  left join public.generations as g on g.id = h.generation_id
+  where h.state = 'open' and coalesce(private.is_terminal(g.state), true)
+  union all
+  select 'missing_hold', w.id, h.id, g.id, g.credits, 0
+  from public.generations as g
+  left join public.wallets as w on w.person_id = g.person_id
+  left join public.credit_holds as h on h.generation_id = g.id
+  where not private.is_terminal(g.state)
+    and (h.state, h.amount, h.wallet_id) is distinct from ('open', g.credits, w.id)
+  union all
+  select 'settlement', h.wallet_id, h.id, g.id,
+    case g.state when 'succeeded' then g.credits else 0 end,
+    case h.state when 'captured' then h.amount else 0 end
+  from public.generations as g
+  left join public.credit_holds as h on h.generation_id = g.id
+  where private.is_terminal(g.state)
+    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end;
+end;
+
+-- Whole seconds since then; null if there is no then.
+create function private.age(since timestamptz)
+returns bigint
+language sql
+stable
+set search_path = ''
+return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
+
+-- How it stands, in numbers alone: nothing of it says whose.
+create function backend.status()
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+return jsonb_build_object(
+  'generations', (
+    select coalesce(jsonb_agg(to_jsonb(s) order by s.place), '[]')
+    from (
+      select g.state, count(*) as count,
+        private.age(min(g.reserved_at)) as oldest_seconds,
+        count(*) filter (where g.deadline_at < now()) as past_deadline,
+        array_position(array['reserved', 'submitted', 'processing', 'storing'], g.state) as place
+      from public.generations as g
+      where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      group by g.state
+    ) as s
+  ),
+  'ended', (
+    select coalesce(jsonb_agg(to_jsonb(s) order by s.outcome), '[]')
+    from (
+      select coalesce(g.reason, g.state) as outcome,
+        count(*) filter (where g.finished_at > now() - interval '1 hour') as last_hour,
+        count(*) as last_day
+      from public.generations as g
+      where g.finished_at > now() - interval '1 day'
+      group by coalesce(g.reason, g.state)
+    ) as s
+  ),
+  'submissions', (
+    select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.submit_at)))
+    from private.generation_work as w
+    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
+  ),
+  'holds', (
+    select jsonb_build_object(
+      'open', count(*), 'credits', coalesce(sum(h.amount), 0), 'oldest_seconds', private.age(min(h.opened_at)))
+    from public.credit_holds as h
+    where h.state = 'open'
+  ),
+  'deletions', (
+    select jsonb_build_object(
+      'ordered', count(*),
+      'due', count(*) filter (where d.due_at <= now()),
+      'oldest_seconds', private.age(min(d.ordered_at)),
+      'most_attempts', coalesce(max(d.attempts), 0))
+    from public.deletions as d
+    where d.verified_at is null
+  ),
+  'inputs', (
+    select jsonb_build_object('stored', count(*), 'oldest_seconds', private.age(min(o.created_at)))
+    from storage.objects as o
+    where o.bucket_id = 'inputs'
+  ),
+  'sweep', (
+    select jsonb_build_object('last_seconds', private.age(max(h.at)))
+    from private.heartbeats as h
+    where h.id = 'cleanup'
+  ),
+  'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
+);
+
+comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
+comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
+
+grant execute on function backend.audit_credits, backend.status to service_role;

@@ -12,7 +12,7 @@ set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", 
 create temporary table begun as
 select begin_generation(
   'watercolor', 'a11ce000-0000-4000-8000-000000000001/11111111-1111-4111-8111-111111111111.jpg',
-  'key', encode(sha256('token'), 'hex')
+  'key', gen_random_uuid()
 ) -> 'generation' ->> 'id' as id;
 select lives_ok(
   format('select cancel_generation(%L)', (select id from begun)), 'alice cancels her own generation');
@@ -71,13 +71,13 @@ select throws_ok(
 select throws_ok(
   $$select begin_generation('watercolor',
     'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp',
-    'key', encode(sha256('token'), 'hex'))$$,
+    'key', gen_random_uuid())$$,
   'PT404', null, 'bob does not use her photo'
 );
 select throws_ok(
   $$select begin_generation('watercolor',
     'b0b00000-0000-4000-8000-000000000002/33333333-3333-4333-8333-333333333333.webp',
-    'key', encode(sha256('token'), 'hex'))$$,
+    'key', gen_random_uuid())$$,
   'PT404', null, 'a photo that is not there gives the same answer'
 );
 select isnt_empty(
@@ -93,7 +93,7 @@ set local role anon;
 set local request.jwt.claims = '{"role": "anon"}';
 select throws_ok('select from generations', '42501', null, 'nobody who is not signed in sees generations');
 select throws_ok(
-  $$select begin_generation('watercolor', 'x', 'key', 'ab')$$, '42501', null,
+  $$select begin_generation('watercolor', 'x', 'key', gen_random_uuid())$$, '42501', null,
   'nobody who is not signed in begins one'
 );
 select isnt_empty('select from styles', 'anybody sees the styles');

@@ -24,6 +24,11 @@ export async function disarm(): Promise<void> {
   await control("DELETE", "/faults");
 }
 
+/** Moves the sandbox's clock. */
+export async function advance(seconds: number): Promise<void> {
+  await control("POST", "/clock", { advance_seconds: seconds });
+}
+
 /** What the sandbox received of the input of a prediction. */
 export async function received(prediction: string): Promise<Record<string, unknown> | undefined> {
   const inputs = (await (await control("GET", "/inputs")).json()) as Record<string, unknown>[];

@@ -82,6 +82,16 @@ test("cleanup makes a pass on a scheduled event, and reports it", async () => {
   const report = await emulator.invoke<Record<string, unknown>>("cleanup", event);
   const { complete, ...counts } = report;
   assert.equal(complete, true, JSON.stringify(report));
-  assert.deepEqual(Object.keys(counts).sort(), ["overdue", "remaining", "settled", "verified"]);
+  assert.deepEqual(Object.keys(counts).sort(), ["overdue", "remaining", "settled", "submitted", "verified"]);
   assert.ok(Object.values(counts).every(Number.isInteger));
+});
+
+test("cleanup makes no pass for whoever asks over HTTP without being the operator", async () => {
+  const asked = (path: string) => {
+    const event = recorded("webhook");
+    const context = event.requestContext as { http: object };
+    return { ...event, rawPath: path, requestContext: { ...context, http: { ...context.http, path } } };
+  };
+  assertProblem(await emulator.invoke("cleanup", asked("/events")), 404, "no_such_route");
+  assertProblem(await emulator.invoke("cleanup", asked("/cleanup")), 401, "not_operator");
 });

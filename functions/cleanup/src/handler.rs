@@ -1,19 +1,62 @@
-//! The scheduled event: one pass, and its report.
+//! The scheduled event, and the two things that the operator may ask for.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::routing::post;
-use axum::{Json, Router};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use http::HeaderMap;
+use http::header::ACCEPT;
+use lambda_http::request::RequestContext;
+use opusflair::operator::Operator;
 use opusflair::{App, Error};
+use serde_json::json;
 
 use crate::pass::{Report, run};
+use crate::status::Status;
 
 /// A scheduled event has no path of its own: `lambda_http` passes it on as `POST /events`.
 pub fn routes(app: Arc<App>) -> Router {
-    Router::new().route("/events", post(pass)).with_state(app)
+    Router::new().route("/events", post(pass)).with_state(app.clone()).merge(operator_routes(app))
 }
 
-async fn pass(State(app): State<Arc<App>>) -> Result<Json<Report>, Error> {
+/// What the operator may ask for, by `OPERATOR_SECRET`.
+pub fn operator_routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/cleanup", post(pass_for_operator))
+        .route("/status", get(status))
+        .with_state(app)
+}
+
+/// The schedule has no secret, so only an event that is no HTTP request may come this way.
+async fn pass(
+    State(app): State<Arc<App>>,
+    context: Option<Extension<RequestContext>>,
+) -> Result<Json<Report>, Error> {
+    match context {
+        Some(Extension(RequestContext::PassThrough)) => run(&app).await.map(Json),
+        _ => Err(Error::NoSuchRoute),
+    }
+}
+
+async fn pass_for_operator(
+    _: Operator,
+    State(app): State<Arc<App>>,
+) -> Result<Json<Report>, Error> {
     run(&app).await.map(Json)
+}
+
+async fn status(
+    _: Operator,
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let status: Status = app.ask("status", json!({})).await?;
+    let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accepted.contains("application/json") {
+        Ok(Json(status).into_response())
+    } else {
+        Ok(status.to_table().into_response())
+    }
 }

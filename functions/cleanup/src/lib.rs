@@ -1,7 +1,10 @@
-//! On a schedule: settles what was not heard of, deletes what is due.
+//! On a schedule: settles what was not heard of, submits what is owed, deletes what is due.
 
+mod budget;
 mod handler;
 mod pass;
+mod settle;
+mod status;
 
-pub use handler::routes;
+pub use handler::{operator_routes, routes};
 pub use pass::{Report, run};

@@ -2,7 +2,6 @@
 //! AWS each function is a Lambda of its own.
 
 mod clock;
-mod operator;
 
 use std::sync::Arc;
 use std::{env, io, thread};
@@ -22,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 
     let routes = Router::new()
         .route("/health", get(|| async { "ok" }))
-        .merge(operator::routes(app.clone())?)
+        .merge(cleanup::operator_routes(app.clone()))
         .merge(submit::routes(app.clone()))
         .merge(replicate_webhook::routes(app.clone()));
     let listener = TcpListener::bind(&address).await?;

@@ -26,6 +26,8 @@ pub struct Config {
     pub output_hosts: Vec<String>,
     /// `WEBHOOK_BASE_URL`: where Replicate reaches the functions.
     pub webhook_url: Url,
+    /// `OPERATOR_SECRET`: who knows it may look at the status and call for a pass; unset, nobody may.
+    pub operator_secret: Option<Secret>,
     /// `ALLOW_LOOPBACK=1`: this machine may be spoken to, and in plain HTTP. For the embedded stack.
     pub allow_loopback: bool,
 }
@@ -66,6 +68,7 @@ impl Config {
                 .map(str::to_owned)
                 .collect(),
             webhook_url: reader.url("WEBHOOK_BASE_URL", None),
+            operator_secret: reader.operator_secret(),
             allow_loopback: reader.allow_loopback,
         };
 
@@ -94,6 +97,14 @@ impl Reader<'_> {
             .map(|value| value.trim().to_owned())
             .filter(|value| !value.is_empty())
             .unwrap_or_else(|| default.to_owned())
+    }
+
+    fn operator_secret(&mut self) -> Option<Secret> {
+        let secret = self.optional("OPERATOR_SECRET", "");
+        if (1..16).contains(&secret.len()) {
+            self.faults.push("OPERATOR_SECRET must have at least 16 characters".to_owned());
+        }
+        (!secret.is_empty()).then(|| Secret::new(secret))
     }
 
     fn url(&mut self, name: &str, default: Option<&str>) -> Url {
@@ -191,6 +202,14 @@ mod tests {
             let fault = with("REPLICATE_WEBHOOK_SECRET", secret).expect_err("unusable");
             assert!(fault.to_string().contains("REPLICATE_WEBHOOK_SECRET"), "{secret:?}");
         }
+    }
+
+    #[test]
+    fn an_operator_has_a_secret_that_is_hard_to_guess_or_there_is_none() {
+        assert!(with("OPERATOR_SECRET", Some("short")).is_err());
+        assert!(with("OPERATOR_SECRET", None).expect("complete").operator_secret.is_none());
+        let config = with("OPERATOR_SECRET", Some("sixteen letters!")).expect("complete");
+        assert!(config.operator_secret.is_some_and(|secret| secret.matches("sixteen letters!")));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{App, Error};
+use crate::{App, Error, crash};
 
 /// How many objects are looked for at once.
 const LOOKERS: usize = 8;
@@ -50,11 +50,13 @@ impl App {
             }
         }
 
+        crash::reached("deletion.executed");
         let results: Vec<Value> = stream::iter(deletions)
             .map(|deletion| self.look_for(deletion))
             .buffer_unordered(LOOKERS)
             .collect()
             .await;
+        crash::reached("deletion.looked");
         let tally: Tally = self.ask("record_deletions", json!({ "results": results })).await?;
         tracing::info!(verified = tally.verified, remaining = tally.remaining, "deleted");
         Ok(tally)

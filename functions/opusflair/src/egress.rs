@@ -18,6 +18,8 @@ use crate::config::{Config, is_transport_allowed};
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// For a whole exchange; streams of outputs set their own.
 const TOTAL_TIME: Duration = Duration::from_secs(30);
+/// Between two pieces of an answer: who stalls is given up long before the exchange's time is over.
+const SILENCE: Duration = Duration::from_secs(15);
 /// Tries of an idempotent call, the first included.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +43,7 @@ impl Egress {
         let client = Client::builder()
             .connect_timeout(CONNECT_TIME)
             .timeout(TOTAL_TIME)
+            .read_timeout(SILENCE)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("opusflair/", env!("CARGO_PKG_VERSION")))

@@ -134,7 +134,7 @@ impl Error {
             Self::Refused(refusal) => refusal.sentence.clone(),
             Self::Unavailable { .. } => {
                 "A service we depend on is not answering. Nothing was charged. Please try again in a \
-                 minute; if you were submitting a photo, upload it again."
+                 minute, with the same Idempotency-Key."
                     .to_owned()
             }
             Self::Fault(_) => "Something went wrong on our side; it has been noted.".to_owned(),

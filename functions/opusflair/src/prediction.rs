@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::artwork::{NotStored, extension};
 use crate::deletion::Deletion;
 use crate::replicate::Prediction;
-use crate::{App, Error};
+use crate::{App, Error, crash};
 
 /// How we know of it.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,6 @@ pub enum Outcome {
 #[derive(Deserialize)]
 struct Instruction {
     action: Action,
-    lease: Option<Uuid>,
     artwork_path: Option<String>,
     #[serde(default)]
     deletions: Vec<Deletion>,
@@ -69,7 +68,8 @@ pub fn capability_digest(token: &str) -> String {
 }
 
 impl App {
-    /// Records what is said of `generation` and does what the database then asks for.
+    /// Records what is said of `generation` and does what the database then asks for; an output is stored
+    /// under `lease`, which is new or ours already.
     ///
     /// # Errors
     /// Where the database is not reached, or storing failed in a way that may pass: the lease is given
@@ -77,6 +77,7 @@ impl App {
     pub async fn follow_prediction(
         &self,
         heard: Heard<'_>,
+        lease: Uuid,
         generation: Uuid,
         prediction: &Prediction,
     ) -> Result<Outcome, Error> {
@@ -89,6 +90,7 @@ impl App {
             .ask(
                 "record_prediction_event",
                 json!({
+                    "lease": lease,
                     "event_id": event_id,
                     "generation_id": generation,
                     "capability": capability,
@@ -101,28 +103,35 @@ impl App {
                 }),
             )
             .await?;
+        crash::reached("event.recorded");
         self.execute_deletions_now(instruction.deletions).await;
 
-        match (instruction.action, instruction.lease, instruction.artwork_path, output) {
+        match (instruction.action, instruction.artwork_path, output) {
             (Action::Unknown, ..) => Ok(Outcome::Unknown),
-            (Action::Store, Some(lease), Some(path), Some(output)) => {
+            (Action::Store, Some(path), Some(output)) => {
                 let stored = self.store_artwork(&output, &path).await;
+                crash::reached("artwork.stored");
                 self.conclude(generation, lease, &path, stored).await
             }
             (Action::Store, ..) => {
-                Err(Error::Fault("an order to store without a lease".to_owned()))
+                Err(Error::Fault("an order to store without a place".to_owned()))
             }
             (Action::None, ..) => Ok(Outcome::Recorded),
         }
     }
 
     /// Ends a generation for one of the reasons of `public.failure_reasons`: its credits go back, its
-    /// photo is deleted.
+    /// photo is deleted. With a lease, only if that still holds.
     ///
     /// # Errors
     /// Where the database is not reached.
-    pub async fn fail_generation(&self, generation: Uuid, reason: &str) -> Result<(), Error> {
-        let arguments = json!({ "generation_id": generation, "reason": reason });
+    pub async fn fail_generation(
+        &self,
+        generation: Uuid,
+        reason: &str,
+        lease: Option<Uuid>,
+    ) -> Result<(), Error> {
+        let arguments = json!({ "generation_id": generation, "reason": reason, "lease": lease });
         let ended: Ended = self.ask("fail_generation", arguments).await?;
         self.execute_deletions_now(ended.deletions).await;
         Ok(())
@@ -156,6 +165,7 @@ impl App {
         };
         match concluded {
             Ok(ended) => {
+                crash::reached("artwork.concluded");
                 self.execute_deletions_now(ended.deletions).await;
                 Ok(match ended.outcome.as_str() {
                     "completed" => Outcome::Stored,

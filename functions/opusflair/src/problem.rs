@@ -17,8 +17,8 @@ use crate::Error;
 /// Names the request in the answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Seconds after which a service that was unavailable is worth another try.
-const RETRY_AFTER_SECONDS: u16 = 10;
+/// Seconds after which another try is worth it, where the error does not say.
+const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// An error on its way out; the boundary turns it into a document that names the request.
 #[derive(Clone)]
@@ -83,12 +83,14 @@ fn document(error: &Error, request_id: &str) -> Response {
     members.insert("code".to_owned(), Value::from(error.code()));
     members.insert("request_id".to_owned(), Value::from(request_id));
     members.extend(error.members());
+    let retry_after = members.get("retry_after").and_then(Value::as_u64);
 
     let mut response = (status, Value::Object(members).to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
-        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        let seconds = retry_after.unwrap_or(RETRY_AFTER_SECONDS);
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 use reqwest::{Method, RequestBuilder, Response};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use url::Url;
 
 use crate::Error;
@@ -19,6 +21,14 @@ const ANSWER_LIMIT: usize = 2 * 1024 * 1024;
 /// Tries of a create call that was throttled, the first included: throttled is not created.
 const CREATE_TRIES: u32 = 3;
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// For one call; whoever is waiting for an artwork waits for this too.
+const CALL_TIME: Duration = Duration::from_secs(10);
+/// A page of the list holds a hundred predictions with their inputs.
+const LIST_LIMIT: usize = 16 * 1024 * 1024;
+/// How many pages are searched for a prediction, newest first.
+const PAGES: u32 = 5;
+/// How far Replicate's clock and ours may be apart.
+const CLOCKS_APART: time::Duration = time::Duration::minutes(15);
 
 /// The API under one account.
 pub struct Replicate {
@@ -45,9 +55,19 @@ pub struct Prediction {
     pub version: Option<String>,
     #[serde(default)]
     metrics: Option<Metrics>,
+    #[serde(default)]
+    input: Option<Input>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    created_at: Option<OffsetDateTime>,
     /// Its hour is over; what it made is gone.
     #[serde(default)]
     data_removed: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Input {
+    #[serde(default)]
+    input_image: Option<Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -87,6 +107,17 @@ pub enum Creation {
     Unknown,
 }
 
+/// What a search for a prediction has found.
+#[derive(Debug)]
+pub enum Sought {
+    /// The newest that was made of that photo.
+    Found(Prediction),
+    /// There is none.
+    Absent,
+    /// There are too many predictions to know.
+    Unsure,
+}
+
 /// What to create.
 #[derive(Debug)]
 pub struct NewPrediction<'a> {
@@ -122,6 +153,14 @@ impl Prediction {
         let output = self.output.as_ref()?;
         let address = output.as_str().or_else(|| output.get(0)?.as_str())?;
         Url::parse(address).ok()
+    }
+
+    /// Whether it was made of the photo at `input_path`: names of photos are never used twice.
+    fn is_of(&self, input_path: &str) -> bool {
+        let image = self.input.as_ref().and_then(|input| input.input_image.as_ref()?.as_str());
+        image.and_then(|image| Url::parse(image).ok()).is_some_and(|image| {
+            image.path().strip_suffix(input_path).is_some_and(|rest| rest.ends_with("/inputs/"))
+        })
     }
 
     /// Run time, in seconds.
@@ -221,6 +260,40 @@ impl Replicate {
         }
     }
 
+    /// Searches for the newest prediction that was made of the photo at `input_path`: how to learn what
+    /// became of a create call whose answer was lost. `since` is when it was made, by our clock.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn find(&self, input_path: &str, since: OffsetDateTime) -> Result<Sought, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            next: Option<String>,
+            results: Vec<Prediction>,
+        }
+        let mut request = self.request(Method::GET, ["predictions"].into_iter())?;
+        for _ in 0..PAGES {
+            let response = send_idempotent(SERVICE, request).await?;
+            if !response.status().is_success() {
+                let cause = format!("list: status {}", response.status().as_u16());
+                return Err(Error::unavailable(SERVICE, cause));
+            }
+            let page: Page = read(response, LIST_LIMIT).await?;
+            let is_older = |found: &Prediction| {
+                found.created_at.is_some_and(|created_at| created_at < since - CLOCKS_APART)
+            };
+            let reaches_back = page.results.last().is_none_or(is_older);
+            if let Some(found) = page.results.into_iter().find(|found| found.is_of(input_path)) {
+                return Ok(Sought::Found(found));
+            }
+            let Some(next) = page.next.filter(|_| !reaches_back) else { return Ok(Sought::Absent) };
+            let next = Url::parse(&next)
+                .map_err(|_| Error::unavailable(SERVICE, "a next page without an address"))?;
+            request = self.request_at(Method::GET, next)?;
+        }
+        Ok(Sought::Unsure)
+    }
+
     /// Asks for a prediction to be stopped. One that has ended stays as it is.
     ///
     /// # Errors
@@ -246,7 +319,15 @@ impl Replicate {
             .map_err(|()| Error::Fault("the address of Replicate".to_owned()))?
             .pop_if_empty()
             .extend(path);
-        let request = self.egress.request(method, url)?;
+        self.request_at(method, url)
+    }
+
+    fn request_at(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
+        // The token goes to Replicate alone, whatever an answer names as the next page.
+        if url.origin() != self.address.origin() {
+            return Err(Error::unavailable(SERVICE, "a next page of somebody else's"));
+        }
+        let request = self.egress.request(method, url)?.timeout(CALL_TIME);
         Ok(request.bearer_auth(self.token.reveal()).header("content-type", "application/json"))
     }
 }
@@ -263,7 +344,11 @@ async fn judge(response: Response) -> Creation {
 }
 
 async fn read_prediction(response: Response) -> Result<Prediction, Error> {
-    let body = read_limited(SERVICE, response, ANSWER_LIMIT)
+    read(response, ANSWER_LIMIT).await
+}
+
+async fn read<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T, Error> {
+    let body = read_limited(SERVICE, response, limit)
         .await?
         .ok_or_else(|| Error::unavailable(SERVICE, "an answer that is too long"))?;
     serde_json::from_slice(&body).map_err(|_| Error::unavailable(SERVICE, "an unreadable answer"))
@@ -317,6 +402,21 @@ mod tests {
         for none in [json!(null), json!([]), json!(""), json!({}), json!(7)] {
             assert_eq!(output(none.clone()), None, "{none}");
         }
+    }
+
+    #[test]
+    fn a_prediction_is_known_by_its_photo() {
+        let of = |image: Value| {
+            prediction(json!({"id": "x", "status": "starting", "input": {"input_image": image}}))
+                .is_of("ada/photo.jpg")
+        };
+        let signed = "https://project.supabase.co/storage/v1/object/sign/inputs";
+        assert!(of(json!(format!("{signed}/ada/photo.jpg?token=x"))));
+        assert!(!of(json!(format!("{signed}/bob/ada/photo.jpg?token=x"))));
+        assert!(!of(json!(format!("{signed}/ada/photo.jpg.png?token=x"))));
+        assert!(!of(json!("https://elsewhere.example/?x=/inputs/ada/photo.jpg")));
+        assert!(!of(json!(null)));
+        assert!(!prediction(json!({"id": "x", "status": "starting"})).is_of("ada/photo.jpg"));
     }
 
     #[test]

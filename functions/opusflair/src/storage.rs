@@ -102,11 +102,12 @@ impl Storage {
         expect_success("upload", response).await.map(drop)
     }
 
-    /// An address from which anyone who has it can fetch the object for `seconds` (T2, T4).
+    /// An address from which anyone who has it can fetch the object for `seconds` (T2, T4); `None` where
+    /// there is no such object.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn sign(&self, bucket: &str, path: &str, seconds: u32) -> Result<Url, Error> {
+    pub async fn sign(&self, bucket: &str, path: &str, seconds: u32) -> Result<Option<Url>, Error> {
         #[derive(Deserialize)]
         struct Signed {
             #[serde(rename = "signedURL")]
@@ -115,12 +116,21 @@ impl Storage {
         let request = self
             .object(Method::POST, &["sign", bucket], path)?
             .json(&json!({ "expiresIn": seconds }));
-        let response = expect_success("sign", send_idempotent(SERVICE, request).await?).await?;
+        let response = send_idempotent(SERVICE, request).await?;
+        if !response.status().is_success() {
+            let status = fault(response).await?;
+            return if status == StatusCode::NOT_FOUND {
+                Ok(None)
+            } else {
+                Err(refused("sign", status))
+            };
+        }
         let signed: Signed = read_json(response).await?;
         // Relative to /storage/v1, with a leading slash.
         let address =
             format!("{}{}", self.address.as_str().trim_end_matches('/'), signed.signed_url);
         Url::parse(&address)
+            .map(Some)
             .map_err(|_| Error::unavailable(SERVICE, "a signed address that is none"))
     }
 

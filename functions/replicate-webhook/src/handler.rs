@@ -49,7 +49,7 @@ async fn receive(
         return Ok(ignored());
     };
     let heard = Heard::Event { id: signed.id, token: &token };
-    match app.follow_prediction(heard, generation, &prediction).await? {
+    match app.follow_prediction(heard, Uuid::new_v4(), generation, &prediction).await? {
         Outcome::Unknown => Ok(ignored()),
         outcome => {
             tracing::info!(%generation, status = prediction.status.as_str(), ?outcome, "followed");

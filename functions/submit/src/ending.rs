@@ -4,7 +4,7 @@
 use opusflair::caller::Caller;
 use opusflair::database::Again;
 use opusflair::deletion::Deletion;
-use opusflair::{App, Error};
+use opusflair::{App, Error, crash};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -30,7 +30,13 @@ pub(crate) async fn end(app: &App, caller: &Caller, end: End, id: Uuid) -> Resul
         End::Delete => "delete_generation",
     };
     let arguments = json!({ "generation_id": id });
-    let ended: Ended = app.database.call_as(caller, function, arguments, Again::Unsafe).await?;
+    // Again, a deletion would find nothing and say so.
+    let again = match end {
+        End::Cancel => Again::Safe,
+        End::Delete => Again::Unsafe,
+    };
+    let ended: Ended = app.database.call_as(caller, function, arguments, again).await?;
+    crash::reached("end.recorded");
 
     // First the model, then the photo that it may still be reading.
     if let Some(prediction) = ended.cancel_prediction

@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     WebhookReorder,
     /// The signature does not fit.
     WebhookBadSignature,
+    /// It is signed `value` seconds ago, by the sender's clock.
+    WebhookClock,
     /// The model flags the picture (E005).
     FailModeration,
     /// The platform fails, and says to try again.
@@ -69,6 +71,7 @@ impl Fault {
     fn usual_value(self) -> u64 {
         match self {
             Self::WebhookDelay => 1_000,
+            Self::WebhookClock => 600,
             Self::OutputStall => 60_000,
             _ => 1,
         }

@@ -54,7 +54,9 @@ pub(crate) async fn send(sandbox: Shared, prediction: Prediction, event: Event) 
 
 async fn deliver(sandbox: &Shared, address: &str, id: &str, body: &str) -> Delivery {
     // Not by the sandbox's own clock: the receiver's is not moved with it.
-    let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
+    let behind = sandbox.faults.strikes(Fault::WebhookClock).unwrap_or(0);
+    let sent_at = OffsetDateTime::now_utc() - Duration::from_secs(behind);
+    let timestamp = sent_at.unix_timestamp().to_string();
     let mut signature = sign(&sandbox.config.webhook_key, id, &timestamp, body);
     if sandbox.faults.strikes(Fault::WebhookBadSignature).is_some() {
         signature = sign(b"another key, not that of the account", id, &timestamp, body);

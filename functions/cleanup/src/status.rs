@@ -1,0 +1,203 @@
+//! How it stands, for whoever is woken at three in the morning: as a table, or as JSON for a program.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+/// What `backend.status()` answers. Ages in whole seconds.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Status {
+    generations: Vec<Open>,
+    submissions: Due,
+    holds: Holds,
+    deletions: Deletions,
+    inputs: Inputs,
+    sweep: Sweep,
+    ledger: Ledger,
+    ended: Vec<Ended>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Open {
+    state: String,
+    count: u64,
+    oldest_seconds: Option<u64>,
+    past_deadline: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Due {
+    due: u64,
+    oldest_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Holds {
+    open: u64,
+    credits: u64,
+    oldest_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Deletions {
+    ordered: u64,
+    due: u64,
+    oldest_seconds: Option<u64>,
+    most_attempts: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Inputs {
+    stored: u64,
+    oldest_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Sweep {
+    last_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Ledger {
+    differences: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Ended {
+    /// The state, or for a failure its reason.
+    outcome: String,
+    last_hour: u64,
+    last_day: u64,
+}
+
+impl Status {
+    /// A table for people.
+    pub(crate) fn to_table(&self) -> String {
+        let mut table = Table::default();
+        table.head("under way", &["count", "oldest", "past deadline"]);
+        for open in &self.generations {
+            let past = open.past_deadline;
+            table.row(
+                &open.state,
+                &[open.count.to_string(), age(open.oldest_seconds), flag(past, 1)],
+            );
+        }
+        if self.generations.is_empty() {
+            table.row("nothing", &[]);
+        }
+
+        table.head("waiting", &["count", "oldest", ""]);
+        let Self { submissions, holds, deletions, inputs, .. } = self;
+        let credits = format!("{} credits", holds.credits);
+        table.row("open holds", &[holds.open.to_string(), age(holds.oldest_seconds), credits]);
+        table.row(
+            "submissions due",
+            &[submissions.due.to_string(), age(submissions.oldest_seconds)],
+        );
+        let attempts = format!("{} due, at most {} tries", deletions.due, deletions.most_attempts);
+        let ordered = deletions.ordered.to_string();
+        table.row("deletions", &[ordered, age(deletions.oldest_seconds), attempts]);
+        table.row("photos stored", &[inputs.stored.to_string(), age(inputs.oldest_seconds)]);
+
+        table.head("health", &["", "", ""]);
+        let last = self.sweep.last_seconds;
+        let late = last.is_none_or(|seconds| seconds > 180);
+        let verdict = if late { "LATE" } else { "in time" };
+        table.row("last sweep", &[age(last), verdict.to_owned()]);
+        table.row("ledger differences", &[flag(self.ledger.differences, 1)]);
+
+        table.head("ended", &["last hour", "last day", ""]);
+        for ended in &self.ended {
+            table.row(&ended.outcome, &[ended.last_hour.to_string(), ended.last_day.to_string()]);
+        }
+        if self.ended.is_empty() {
+            table.row("nothing", &[]);
+        }
+        table.0
+    }
+}
+
+/// Fixed columns: a name, two numbers, a remark.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn head(&mut self, title: &str, columns: &[&str]) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.line(&title.to_uppercase(), columns.iter().copied());
+    }
+
+    fn row(&mut self, name: &str, cells: &[String]) {
+        self.line(&format!("  {name}"), cells.iter().map(String::as_str));
+    }
+
+    fn line<'a>(&mut self, name: &str, cells: impl Iterator<Item = &'a str>) {
+        let mut line = format!("{name:<24}");
+        for cell in cells {
+            let _ = write!(line, "{cell:>12}  ");
+        }
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+}
+
+/// A number that should be smaller stands out.
+fn flag(count: u64, from: u64) -> String {
+    if count >= from { format!("{count} !") } else { count.to_string() }
+}
+
+fn age(seconds: Option<u64>) -> String {
+    match seconds {
+        None => "-".to_owned(),
+        Some(seconds @ 0..120) => format!("{seconds} s"),
+        Some(seconds @ 120..7200) => format!("{} min", seconds / 60),
+        Some(seconds) => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(changes: &[(&str, serde_json::Value)]) -> Status {
+        let mut answer = json!({
+            "generations": [], "ended": [],
+            "submissions": { "due": 0, "oldest_seconds": null },
+            "holds": { "open": 0, "credits": 0, "oldest_seconds": null },
+            "deletions": { "ordered": 0, "due": 0, "oldest_seconds": null, "most_attempts": 0 },
+            "inputs": { "stored": 0, "oldest_seconds": null },
+            "sweep": { "last_seconds": 12 }, "ledger": { "differences": 0 },
+        });
+        for (name, value) in changes {
+            answer[name] = value.clone();
+        }
+        serde_json::from_value(answer).expect("a status")
+    }
+
+    #[test]
+    fn a_quiet_night_has_nothing_that_stands_out() {
+        let table = status(&[]).to_table();
+        assert!(table.contains("in time") && !table.contains('!'), "{table}");
+    }
+
+    #[test]
+    fn what_needs_somebody_stands_out() {
+        let late = status(&[("sweep", json!({ "last_seconds": 400 }))]).to_table();
+        assert!(late.contains("6 min          LATE"), "{late}");
+        let never = status(&[("sweep", json!({ "last_seconds": null }))]).to_table();
+        assert!(never.contains("LATE"), "{never}");
+        let wrong = status(&[("ledger", json!({ "differences": 3 }))]).to_table();
+        assert!(wrong.contains("3 !"), "{wrong}");
+        let storing =
+            json!([{ "state": "storing", "count": 2, "oldest_seconds": 7300, "past_deadline": 1 }]);
+        let stuck = status(&[("generations", storing)]).to_table();
+        assert!(
+            stuck.contains("storing") && stuck.contains("2 h") && stuck.contains("1 !"),
+            "{stuck}"
+        );
+    }
+}

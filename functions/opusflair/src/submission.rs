@@ -1,0 +1,303 @@
+//! Carrying a submission out: check the photo, create the prediction, attach it. Done at once for whoever
+//! asks, and again by the schedule where that came to nothing.
+
+use http::StatusCode;
+use rand::Rng;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use url::Url;
+use uuid::Uuid;
+
+use crate::deletion::Deletion;
+use crate::error::Refusal;
+use crate::photo::{Photo, Rejection};
+use crate::prediction::{Heard, capability_digest};
+use crate::replicate::{Creation, NewPrediction, Prediction, Sought};
+use crate::storage::INPUTS;
+use crate::{App, Error, crash};
+
+/// A generation that is owed a prediction, leased to us by the database.
+#[derive(Debug, Deserialize)]
+pub struct Submission {
+    /// Its id.
+    pub generation: Uuid,
+    input_path: String,
+    /// Whether the photo has been checked, and lies in Storage without its metadata.
+    input_recorded: bool,
+    replicate_model: String,
+    prompt: String,
+    settings: Map<String, Value>,
+    deadline_seconds: u32,
+    /// Since when an earlier create call may have been accepted, in Unix seconds.
+    create_called_at: Option<f64>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Progress {
+    /// It has a prediction; this is the generation now.
+    Attached(Value),
+    /// Nothing yet: its events or the schedule will go on with it.
+    Waiting,
+}
+
+/// Why a submission stopped.
+enum Stop {
+    /// For good; the reason is one of `public.failure_reasons`.
+    Refused { reason: &'static str, error: Error },
+    /// The generation was over already.
+    Ended,
+    /// Certainly nothing was created.
+    NotNow(Error),
+    /// A prediction may exist, or somebody else is at it.
+    Unsure(&'static str),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::NotNow(error)
+    }
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    outcome: String,
+    deletions: Vec<Deletion>,
+}
+
+#[derive(Deserialize)]
+struct Attached {
+    outcome: String,
+    generation: Option<Value>,
+}
+
+impl App {
+    /// Carries a submission out under `lease`.
+    ///
+    /// # Errors
+    /// Where it will never come about: the generation has failed, and its credits went back, or it had
+    /// ended before. What may pass is no error: the schedule tries again within the deadline.
+    pub async fn submit(&self, submission: &Submission, lease: Uuid) -> Result<Progress, Error> {
+        let generation = submission.generation;
+        match self.carry_out(submission, lease).await {
+            Ok(attached) => Ok(Progress::Attached(attached)),
+            Err(Stop::Refused { reason, error }) => {
+                if let Err(error) = self.fail_generation(generation, reason, Some(lease)).await {
+                    tracing::error!(%generation, %error, "a refusal was left to the schedule");
+                }
+                Err(error)
+            }
+            Err(Stop::Ended) => Err(ended_meanwhile()),
+            Err(Stop::NotNow(error)) => {
+                tracing::warn!(%generation, %error, "a submission is postponed");
+                let arguments = json!({ "generation_id": generation, "lease": lease });
+                if let Err(error) = self.ask::<Value>("postpone_submission", arguments).await {
+                    tracing::warn!(%generation, %error, "a lease was left to run out");
+                }
+                Ok(Progress::Waiting)
+            }
+            Err(Stop::Unsure(why)) => {
+                tracing::warn!(%generation, why, "a submission is left to its events");
+                Ok(Progress::Waiting)
+            }
+        }
+    }
+
+    async fn carry_out(&self, submission: &Submission, lease: Uuid) -> Result<Value, Stop> {
+        crash::reached("submit.leased");
+        if let Some(since) = submission.create_called_at
+            && let Some(prediction) = self.find_created(submission, since).await?
+        {
+            let attached = self.attach(submission.generation, lease, &prediction.id).await?;
+            // What happened to it until now was told to nobody.
+            let followed = self
+                .follow_prediction(Heard::Asked, Uuid::new_v4(), submission.generation, &prediction)
+                .await;
+            return followed.map(|_| attached).map_err(|_| Stop::Unsure("found, not followed"));
+        }
+
+        let photo = if submission.input_recorded {
+            None
+        } else {
+            Some(self.check_photo(submission).await?)
+        };
+        crash::reached("submit.checked");
+        let signed = self
+            .storage
+            .sign(INPUTS, &submission.input_path, submission.deadline_seconds)
+            .await?
+            .ok_or_else(no_photo)?;
+        let token = hex::encode(rand::rng().random::<[u8; 32]>());
+        self.record_input(submission, lease, &token, photo.as_ref()).await?;
+        crash::reached("submit.recorded");
+
+        let id = self.create(submission, &token, &signed).await?;
+        crash::reached("submit.created");
+        self.attach(submission.generation, lease, &id).await
+    }
+
+    /// An earlier worker may have died, or lost the answer, after the prediction was created: then
+    /// Replicate has it, and creating another would cost twice.
+    async fn find_created(
+        &self,
+        submission: &Submission,
+        since: f64,
+    ) -> Result<Option<Prediction>, Stop> {
+        #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
+        let since = OffsetDateTime::from_unix_timestamp(since as i64)
+            .map_err(|_| Stop::Unsure("an impossible time"))?;
+        match self.replicate.find(&submission.input_path, since).await {
+            // Told before: it is why there is another submission.
+            Ok(Sought::Found(found)) if found.failure_reason() == Some("platform_error") => {
+                Ok(None)
+            }
+            Ok(Sought::Found(found)) => Ok(Some(found)),
+            Ok(Sought::Absent) => Ok(None),
+            Ok(Sought::Unsure) => Err(Stop::Unsure("too many predictions to search")),
+            Err(_) => Err(Stop::Unsure("Replicate could not be asked")),
+        }
+    }
+
+    /// Judges the photo by its bytes (C2) and puts it back without its metadata (T2).
+    async fn check_photo(&self, submission: &Submission) -> Result<Photo, Stop> {
+        let path = &submission.input_path;
+        let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
+            Err(Error::BodyTooLarge { limit: max_bytes }) => {
+                return Err(rejected(Rejection::TooManyBytes { max_bytes }));
+            }
+            downloaded => downloaded?.ok_or_else(no_photo)?,
+        };
+        // Decoding takes its time, and the runtime has other things to do.
+        let photo = tokio::task::spawn_blocking(|| Photo::judge(bytes))
+            .await
+            .map_err(|_| Error::Fault("the photo could not be judged".to_owned()))?
+            .map_err(rejected)?;
+        if let Some(stripped) = photo.stripped() {
+            self.storage.replace(INPUTS, path, photo.content_type(), stripped).await?;
+        }
+        Ok(photo)
+    }
+
+    /// Records what was measured, and is allowed one create call. A generation that was canceled or
+    /// deleted meanwhile has had its photo deleted, and now it may be back: it is deleted once more (R2).
+    async fn record_input(
+        &self,
+        submission: &Submission,
+        lease: Uuid,
+        token: &str,
+        photo: Option<&Photo>,
+    ) -> Result<(), Stop> {
+        let recorded: Recorded = self
+            .ask(
+                "record_input",
+                json!({
+                    "generation_id": submission.generation,
+                    "lease": lease,
+                    "capability": capability_digest(token),
+                    "path": submission.input_path,
+                    "format": photo.map(Photo::format_name),
+                    "width": photo.map(Photo::width),
+                    "height": photo.map(Photo::height),
+                    "bytes": photo.map(Photo::byte_size),
+                }),
+            )
+            .await?;
+        self.execute_deletions_now(recorded.deletions).await;
+        match recorded.outcome.as_str() {
+            "open" => Ok(()),
+            "ended" => Err(Stop::Ended),
+            _ => Err(Stop::Unsure("the lease was lost")),
+        }
+    }
+
+    async fn create(
+        &self,
+        submission: &Submission,
+        token: &str,
+        signed: &Url,
+    ) -> Result<String, Stop> {
+        let mut input = submission.settings.clone();
+        input.insert("prompt".to_owned(), Value::from(submission.prompt.as_str()));
+        input.insert("input_image".to_owned(), Value::from(signed.as_str()));
+        let webhook = self.webhook_address(submission.generation, token)?;
+        let new = NewPrediction {
+            model: &submission.replicate_model,
+            input: Value::Object(input),
+            webhook: &webhook,
+            deadline_seconds: submission.deadline_seconds,
+        };
+        match self.replicate.create(&new).await? {
+            Creation::Created(prediction) => Ok(prediction.id),
+            Creation::Busy => Err(Error::unavailable("Replicate", "busy").into()),
+            Creation::Unknown => Err(Stop::Unsure("the answer to a create call was lost")),
+            Creation::Refused(status) => Err(Stop::Refused {
+                reason: "submit_refused",
+                error: Error::unavailable(
+                    "Replicate",
+                    format!("create: status {}", status.as_u16()),
+                ),
+            }),
+        }
+    }
+
+    /// Names the generation, and proves by the token that whoever calls was told by us.
+    fn webhook_address(&self, id: Uuid, token: &str) -> Result<Url, Error> {
+        let mut address = self.config.webhook_url.clone();
+        address
+            .path_segments_mut()
+            .map_err(|()| Error::Fault("the address of the webhook".to_owned()))?
+            .pop_if_empty()
+            .push("replicate-webhook");
+        address
+            .query_pairs_mut()
+            .append_pair("generation", &id.to_string())
+            .append_pair("token", token);
+        Ok(address)
+    }
+
+    async fn attach(&self, generation: Uuid, lease: Uuid, prediction: &str) -> Result<Value, Stop> {
+        let arguments =
+            json!({ "generation_id": generation, "lease": lease, "prediction_id": prediction });
+        let attached: Attached = self
+            .ask("attach_prediction", arguments)
+            .await
+            .map_err(|_| Stop::Unsure("a prediction could not be attached"))?;
+        if attached.outcome == "ended"
+            && let Err(error) = self.replicate.cancel(prediction).await
+        {
+            tracing::warn!(%generation, %error, "a prediction was left to its deadline");
+        }
+        attached.generation.ok_or(Stop::Ended)
+    }
+}
+
+fn rejected(rejection: Rejection) -> Stop {
+    Stop::Refused { reason: "input_invalid", error: Error::Photo(rejection) }
+}
+
+fn no_photo() -> Stop {
+    let error = refusal(
+        StatusCode::NOT_FOUND,
+        "input_not_found",
+        "There is no such photo of yours any more. Upload it again.",
+    );
+    Stop::Refused { reason: "input_invalid", error }
+}
+
+fn ended_meanwhile() -> Error {
+    refusal(
+        StatusCode::CONFLICT,
+        "generation_ended",
+        "This generation was canceled or deleted while it was being submitted.",
+    )
+}
+
+fn refusal(status: StatusCode, code: &str, sentence: &str) -> Error {
+    Error::Refused(Refusal {
+        status,
+        code: code.to_owned(),
+        sentence: sentence.to_owned(),
+        members: Map::new(),
+    })
+}

@@ -1,0 +1,137 @@
+-- What whoever operates this looks at.
+
+-- Recomputes every wallet from what it is made of, and returns the differences: none, unless a rule was
+-- taken away. Reads the whole ledger.
+create function backend.audit_credits()
+returns table (
+  difference text,
+  wallet_id uuid,
+  hold_id uuid,
+  generation_id uuid,
+  expected bigint,
+  found bigint
+)
+language sql
+stable
+security definer
+set search_path = ''
+begin atomic
+  select 'balance', w.id, null::uuid, null::uuid, coalesce(e.total, 0), w.balance
+  from public.wallets as w
+  left join (
+    select n.wallet_id, sum(n.amount) as total from public.credit_entries as n group by n.wallet_id
+  ) as e on e.wallet_id = w.id
+  where w.balance <> coalesce(e.total, 0)
+  union all
+  select 'held', w.id, null, null, coalesce(h.total, 0), w.held
+  from public.wallets as w
+  left join (
+    select o.wallet_id, sum(o.amount) as total
+    from public.credit_holds as o
+    where o.state = 'open'
+    group by o.wallet_id
+  ) as h on h.wallet_id = w.id
+  where w.held <> coalesce(h.total, 0)
+  union all
+  select 'capture', coalesce(h.wallet_id, e.wallet_id), coalesce(h.id, e.hold_id), h.generation_id, -h.amount, e.amount
+  from (select * from public.credit_holds where state = 'captured') as h
+  full join (select * from public.credit_entries where kind = 'capture') as e on e.hold_id = h.id
+  where (h.wallet_id, -h.amount) is distinct from (e.wallet_id, e.amount)
+  union all
+  select 'open_hold', h.wallet_id, h.id, h.generation_id, 0, h.amount
+  from public.credit_holds as h
+  left join public.generations as g on g.id = h.generation_id
+  where h.state = 'open' and coalesce(private.is_terminal(g.state), true)
+  union all
+  select 'missing_hold', w.id, h.id, g.id, g.credits, 0
+  from public.generations as g
+  left join public.wallets as w on w.person_id = g.person_id
+  left join public.credit_holds as h on h.generation_id = g.id
+  where not private.is_terminal(g.state)
+    and (h.state, h.amount, h.wallet_id) is distinct from ('open', g.credits, w.id)
+  union all
+  select 'settlement', h.wallet_id, h.id, g.id,
+    case g.state when 'succeeded' then g.credits else 0 end,
+    case h.state when 'captured' then h.amount else 0 end
+  from public.generations as g
+  left join public.credit_holds as h on h.generation_id = g.id
+  where private.is_terminal(g.state)
+    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end;
+end;
+
+-- Whole seconds since then; null if there is no then.
+create function private.age(since timestamptz)
+returns bigint
+language sql
+stable
+set search_path = ''
+return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
+
+-- How it stands, in numbers alone: nothing of it says whose.
+create function backend.status()
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+return jsonb_build_object(
+  'generations', (
+    select coalesce(jsonb_agg(to_jsonb(s) order by s.place), '[]')
+    from (
+      select g.state, count(*) as count,
+        private.age(min(g.reserved_at)) as oldest_seconds,
+        count(*) filter (where g.deadline_at < now()) as past_deadline,
+        array_position(array['reserved', 'submitted', 'processing', 'storing'], g.state) as place
+      from public.generations as g
+      where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      group by g.state
+    ) as s
+  ),
+  'ended', (
+    select coalesce(jsonb_agg(to_jsonb(s) order by s.outcome), '[]')
+    from (
+      select coalesce(g.reason, g.state) as outcome,
+        count(*) filter (where g.finished_at > now() - interval '1 hour') as last_hour,
+        count(*) as last_day
+      from public.generations as g
+      where g.finished_at > now() - interval '1 day'
+      group by coalesce(g.reason, g.state)
+    ) as s
+  ),
+  'submissions', (
+    select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.submit_at)))
+    from private.generation_work as w
+    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
+  ),
+  'holds', (
+    select jsonb_build_object(
+      'open', count(*), 'credits', coalesce(sum(h.amount), 0), 'oldest_seconds', private.age(min(h.opened_at)))
+    from public.credit_holds as h
+    where h.state = 'open'
+  ),
+  'deletions', (
+    select jsonb_build_object(
+      'ordered', count(*),
+      'due', count(*) filter (where d.due_at <= now()),
+      'oldest_seconds', private.age(min(d.ordered_at)),
+      'most_attempts', coalesce(max(d.attempts), 0))
+    from public.deletions as d
+    where d.verified_at is null
+  ),
+  'inputs', (
+    select jsonb_build_object('stored', count(*), 'oldest_seconds', private.age(min(o.created_at)))
+    from storage.objects as o
+    where o.bucket_id = 'inputs'
+  ),
+  'sweep', (
+    select jsonb_build_object('last_seconds', private.age(max(h.at)))
+    from private.heartbeats as h
+    where h.id = 'cleanup'
+  ),
+  'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
+);
+
+comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
+comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
+
+grant execute on function backend.audit_credits, backend.status to service_role;

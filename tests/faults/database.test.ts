@@ -1,0 +1,146 @@
+// Faults between the functions and the database.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, afterEach, before, test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
+import { crashDatabase } from "../lab/database.ts";
+import { type CrashPoint, crashPoints } from "../lab/functions.ts";
+import { type Lab, startLab } from "../lab/lab.ts";
+import { pass } from "../lab/time.ts";
+import { until } from "../waiting.ts";
+import { predictionThatIs, predictionsOf } from "./replicate.ts";
+import { quiet, sound } from "./sound.ts";
+
+let lab: Lab;
+before(async () => void (lab = await startLab()));
+afterEach(async () => {
+  lab.heal();
+  await disarm();
+});
+after(async () => {
+  await lab.stop();
+  await database.end();
+});
+
+/** Every verb that a generation from the upload to its artwork, and the deletion of its photo, makes use of. */
+const verbs = [
+  "begin_generation",
+  "record_input",
+  "attach_prediction",
+  "record_prediction_event",
+  "complete_generation",
+  "record_deletions",
+];
+
+for (const verb of verbs) {
+  test(`${verb} committed but its answer lost: asking again gives the same, and nothing is done twice`, async () => {
+    lab.supabase.misbehave({ fault: "lose_answer", when: new RegExp(`rpc/${verb}$`) });
+    const alice = await Person.signUp("alice");
+    const { id, input_path } = await alice.generate(await small);
+    assert.equal((await alice.ended(id)).state, "succeeded");
+    await sound(alice, { succeeded: 1 });
+    assert.equal((await predictionsOf(input_path)).length, 1);
+    assert.ok(lab.supabase.struck > 0);
+  });
+
+  test(`${verb} that arrives twice does its work once`, async () => {
+    lab.supabase.misbehave({ fault: "duplicate", when: new RegExp(`rpc/${verb}$`), count: 3 });
+    const alice = await Person.signUp("alice");
+    const { id, input_path } = await alice.generate(await small);
+    assert.equal((await alice.ended(id)).state, "succeeded");
+    await sound(alice, { succeeded: 1 });
+    assert.equal((await predictionsOf(input_path)).length, 1);
+  });
+
+  test(`${verb} that nobody answers for a while: the job is made later, once`, async () => {
+    const alice = await Person.signUp("alice");
+    const [input_path, key] = [await alice.upload(await small), randomUUID()];
+    const submit = () => alice.submit({ style: "mosaic", input_path }, key);
+    lab.supabase.misbehave({ fault: "lose_answer", when: new RegExp(`rpc/${verb}$`), count: 3 });
+    await submit();
+    assert.ok((await submit()).ok);
+    await sound(alice, { succeeded: 1 });
+    assert.equal((await predictionsOf(input_path)).length, 1);
+  });
+}
+
+for (const [sqlstate, name] of [["40001", "serialization failure"], ["40P01", "deadlock"], ["57P01", "a connection that was ended"]] as const) {
+  test(`${name} (${sqlstate}) in each statement that moves a generation: tried again, done once`, async () => {
+    await database.unsafe(`
+      create sequence private.moves;
+      create function private.fail_every_other_move() returns trigger language plpgsql set search_path = '' as $$
+      begin
+        -- A sequence does not roll back, so the second attempt passes.
+        if nextval('private.moves') % 2 = 1 then raise exception 'no luck' using errcode = '${sqlstate}'; end if;
+        return new;
+      end $$;
+      create trigger aa_fail_every_other_move before insert or update of state on public.generations
+        for each row execute function private.fail_every_other_move();
+      grant usage on sequence private.moves to public`);
+    try {
+      const alice = await Person.signUp("alice");
+      const { id } = await alice.generate(await small);
+      assert.equal((await alice.ended(id)).state, "succeeded");
+      await sound(alice, { succeeded: 1 });
+      const [{ moves }] = await database`select last_value::int as moves from private.moves`;
+      assert.ok(moves >= 6, `${moves} moves`);
+    } finally {
+      await database.unsafe(`
+        drop trigger aa_fail_every_other_move on public.generations;
+        drop function private.fail_every_other_move; drop sequence private.moves`);
+    }
+  });
+}
+
+/** Each flow that leads to a point, up to where its caller loses the connection. */
+const flows: Record<string, (person: Person) => Promise<unknown>> = {
+  submit: async (person) => person.submit({ style: "mosaic", input_path: await person.upload(await small) }),
+  event: async (person) => person.generate(await small),
+  artwork: async (person) => person.generate(await small),
+  deletion: async (person) => person.generate(await small),
+  end: async (person) => {
+    await arm({ fault: "stuck_processing" });
+    const { id } = await person.generate(await small);
+    return person.call("POST", `/generations/${id}/cancel`);
+  },
+  cleanup: async (person) => {
+    await arm({ fault: "webhook_drop" });
+    const { input_path } = await person.generate(await small);
+    await predictionThatIs("succeeded", input_path);
+    await pass(61);
+    return cleanUp();
+  },
+};
+
+for (const point of crashPoints) {
+  test(`killed at ${point}: credits are conserved, one artwork at most, no photo left (X6)`, async () => {
+    const alice = await Person.signUp("alice");
+    await lab.functions.crashAt(point as CrashPoint);
+    const crashes = lab.functions.restarts;
+    await flows[point.split(".")[0]!]!(alice).catch(() => "the connection is lost");
+    await until(`the end at ${point}`, async () => lab.functions.restarts > crashes || undefined);
+    await lab.functions.isUp();
+    await sound(alice, point.startsWith("end") ? { canceled: 1 } : { succeeded: 1 });
+    assert.equal(lab.functions.restarts, crashes + 1);
+  });
+}
+
+test("database killed mid-flow, at any moment: what was answered holds, and the rest is made later", async () => {
+  const alice = await Person.signUp("alice");
+  for (const wait of [0, 60, 150, 300]) {
+    const [input_path, key] = [await alice.upload(await small), randomUUID()];
+    const submit = () => alice.submit({ style: "mosaic", input_path }, key).catch(() => undefined);
+    const submitting = submit();
+    await new Promise((later) => setTimeout(later, wait));
+    await crashDatabase();
+    const first = await submitting;
+    // What a client does that was told to try again, or was told nothing.
+    if (!first?.ok) assert.ok((await submit())?.ok);
+    await quiet(alice);
+    assert.equal((await predictionsOf(input_path)).length, 1);
+  }
+  await sound(alice, { succeeded: 4 });
+});

@@ -1,0 +1,68 @@
+// Replicate is down for an hour.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { type Generation, Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
+import { type Lab, startLab } from "../lab/lab.ts";
+import { pass } from "../lab/time.ts";
+import { predictionThatIs } from "./replicate.ts";
+import { sound } from "./sound.ts";
+
+let lab: Lab;
+before(async () => void (lab = await startLab()));
+after(async () => {
+  await disarm();
+  await lab.stop();
+  await database.end();
+});
+
+test("Replicate down for an hour: jobs end refunded, new ones wait, and work resumes by itself", async () => {
+  const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
+  // One runs when it goes down, and nobody hears of it.
+  await arm({ fault: "webhook_drop" });
+  const running = await alice.generate(await small);
+  await predictionThatIs("succeeded", running.input_path);
+  lab.replicate.misbehave({ fault: "refuse", count: Infinity });
+
+  const tried: Generation[] = [];
+  for (let minute = 0; minute < 60; minute += 1) {
+    if (minute % 15 === 0) {
+      const answer = await bob.submit({ style: "mosaic", input_path: await bob.upload(await small) });
+      assert.equal(answer.status, 201);
+      tried.push((await answer.json()) as Generation);
+    }
+    await pass(60);
+    await cleanUp();
+    const late = await database`
+      select id, state from public.generations
+      where state not in ('succeeded', 'failed', 'canceled') and deadline_at < now() - interval '1 minute'`;
+    assert.deepEqual([...late], [], `minute ${minute}`);
+  }
+  assert.deepEqual(await bob.wallet(), { balance: 5, held: 0 });
+  assert.equal((await alice.generation(running.id))!.state, "failed");
+
+  // Just before it is back, and nothing more is done by anybody.
+  const last = await carol.generate(await small);
+  assert.equal(last.state, "reserved");
+  lab.heal();
+  await sound(carol, { succeeded: 1 });
+  await sound(alice, { expired: 1 });
+  await sound(bob, { lost: tried.length });
+});
+
+test("Replicate answers 503 for an hour: the same, and people are told why", async () => {
+  const alice = await Person.signUp("alice");
+  lab.replicate.misbehave({ fault: "status", status: 429, count: Infinity });
+  const { id } = await alice.generate(await small);
+  for (let minute = 0; minute < 12; minute += 1) {
+    await pass(60);
+    await cleanUp();
+  }
+  const { data } = await alice.client.from("generations").select("reason, failure_reasons(sentence)").eq("id", id).single();
+  assert.equal(data!.reason, "platform_error");
+  assert.match(JSON.stringify(data!.failure_reasons), /image service had a fault/);
+  lab.heal();
+  await sound(alice, { platform_error: 1 });
+});

@@ -1,0 +1,43 @@
+// Replicate, as tests look at it and speak for it.
+
+import { Webhook } from "standardwebhooks";
+import { until } from "../waiting.ts";
+
+export interface Prediction {
+  id: string;
+  status: string;
+  /** The address of its webhook, with the capability in it. */
+  webhook: string;
+  input: { input_image: string };
+  [member: string]: unknown;
+}
+
+/** The predictions that were made of a photo, oldest first. */
+export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
+  const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`);
+  const all = (await answer.json()) as Prediction[];
+  return all.filter(({ input }) => input.input_image?.includes(inputPath));
+}
+
+/** Waits until the first prediction of a photo has a status. */
+export function predictionThatIs(status: string, inputPath: string): Promise<Prediction> {
+  return until(`a prediction to be ${status}`, async () =>
+    (await predictionsOf(inputPath)).find((prediction) => prediction.status === status),
+  );
+}
+
+/** Sends an event as Replicate does. */
+export async function send(prediction: Prediction, change: object = {}, id = `msg_${crypto.randomUUID()}`): Promise<Response> {
+  const body = JSON.stringify({ ...prediction, ...change });
+  const now = new Date();
+  return fetch(prediction.webhook, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      "webhook-id": id,
+      "webhook-timestamp": String(Math.floor(now.getTime() / 1000)),
+      "webhook-signature": new Webhook(process.env.REPLICATE_WEBHOOK_SECRET!).sign(id, now, body),
+    },
+    body,
+  });
+}

@@ -1,0 +1,58 @@
+// The fault lab: functions of its own on the running stack, with a proxy on each of their ways.
+
+import { freePort } from "../waiting.ts";
+import { type Functions, startFunctions } from "./functions.ts";
+import { Proxy } from "./proxy.ts";
+
+export interface Lab {
+  /** From the functions to Supabase. */
+  supabase: Proxy;
+  /** From the functions to Replicate's API. */
+  replicate: Proxy;
+  /** From Replicate to the functions. */
+  webhooks: Proxy;
+  functions: Functions;
+  /** Another process of the same functions, past every proxy: what another worker would be. */
+  another(): Promise<Functions>;
+  heal(): void;
+  stop(): Promise<void>;
+}
+
+/** From here on `FUNCTIONS_URL` is the lab's, for whoever calls the functions. */
+export async function startLab(): Promise<Lab> {
+  const port = await freePort();
+  const before = process.env.FUNCTIONS_URL!;
+  const supabase = await Proxy.before(process.env.SUPABASE_URL!);
+  const replicate = await Proxy.before(process.env.REPLICATE_BASE_URL!);
+  const webhooks = await Proxy.before(`http://127.0.0.1:${port}`);
+  const webhook = webhooks.through(`http://127.0.0.1:${port}`);
+  const functions = await startFunctions(
+    {
+      SUPABASE_URL: supabase.through(process.env.SUPABASE_URL!),
+      REPLICATE_BASE_URL: replicate.through(process.env.REPLICATE_BASE_URL!),
+      WEBHOOK_BASE_URL: webhook,
+      CLEANUP_INTERVAL_SECONDS: "0",
+    },
+    port,
+  );
+  process.env.FUNCTIONS_URL = functions.url;
+  const others: Functions[] = [];
+  const proxies = [supabase, replicate, webhooks];
+  return {
+    supabase,
+    replicate,
+    webhooks,
+    functions,
+    async another() {
+      const started = await startFunctions({ WEBHOOK_BASE_URL: webhook, CLEANUP_INTERVAL_SECONDS: "0" });
+      others.push(started);
+      return started;
+    },
+    heal: () => proxies.forEach((proxy) => proxy.heal()),
+    async stop() {
+      process.env.FUNCTIONS_URL = before;
+      await Promise.all([functions, ...others].map((each) => each.stop()));
+      await Promise.all(proxies.map((proxy) => proxy.stop()));
+    },
+  };
+}

@@ -1,0 +1,147 @@
+// Stands between two parts and misbehaves on command. It knows HTTP, so that a fault can be aimed at one call.
+
+import { type ClientRequest, type IncomingMessage, type Server, type ServerResponse, createServer, request } from "node:http";
+
+export type Fault =
+  /** The connection closes before anything is forwarded. */
+  | { fault: "refuse" }
+  /** Forwarded, and the connection closes instead of the answer. */
+  | { fault: "lose_answer" }
+  /** The request's body breaks off after so many bytes, on the way there. */
+  | { fault: "cut_request"; bytes?: number }
+  /** The answer's body breaks off after so many bytes, though its whole length was announced. */
+  | { fault: "cut_answer"; bytes?: number }
+  | { fault: "delay"; ms: number }
+  /** Forwarded twice; the second answer is the one that arrives. */
+  | { fault: "duplicate" }
+  /** Answered so, without being forwarded. */
+  | { fault: "status"; status: number };
+
+export type Aim = {
+  /** Strikes where "METHOD /path" matches; everywhere if absent. */
+  when?: RegExp;
+  /** How often; once if absent. */
+  count?: number;
+};
+
+export class Proxy {
+  private armed: (Fault & Aim & { count: number })[] = [];
+  private sockets = new Set<IncomingMessage["socket"]>();
+  /** How many faults have struck. */
+  struck = 0;
+
+  private constructor(
+    private readonly server: Server,
+    private readonly target: URL,
+  ) {
+    server.on("connection", (socket) => {
+      this.sockets.add(socket);
+      socket.once("close", () => this.sockets.delete(socket));
+    });
+    server.on("request", (incoming, outgoing) => void this.handle(incoming, outgoing));
+  }
+
+  /** A proxy in front of the origin of `target`. */
+  static async before(target: string): Promise<Proxy> {
+    const server = createServer({ keepAliveTimeout: 60_000 });
+    const proxy = new Proxy(server, new URL(target));
+    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+    return proxy;
+  }
+
+  /** `address` through this proxy. */
+  through(address: string): string {
+    const url = new URL(address);
+    url.port = String((this.server.address() as { port: number }).port);
+    return url.href.replace(/\/$/, "");
+  }
+
+  misbehave(fault: Fault & Aim): void {
+    this.armed.push({ ...fault, count: fault.count ?? 1 });
+  }
+
+  heal(): void {
+    this.armed = [];
+  }
+
+  stop(): Promise<void> {
+    for (const socket of this.sockets) socket.destroy();
+    return new Promise((done) => void this.server.close(() => done()));
+  }
+
+  private draw(incoming: IncomingMessage): Fault | undefined {
+    const call = `${incoming.method} ${incoming.url}`;
+    const found = this.armed.find(({ count, when }) => count > 0 && (when?.test(call) ?? true));
+    if (!found) return undefined;
+    found.count -= 1;
+    this.struck += 1;
+    return found;
+  }
+
+  private async handle(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const fault = this.draw(incoming);
+    if (fault?.fault === "refuse") return void incoming.socket.destroy();
+    if (fault?.fault === "status") {
+      incoming.resume();
+      return void outgoing.writeHead(fault.status, { "content-type": "application/json" }).end("{}");
+    }
+    if (fault?.fault === "delay") await new Promise((later) => setTimeout(later, fault.ms));
+    if (fault?.fault === "duplicate") return this.twice(incoming, outgoing);
+    this.forward(incoming, outgoing, fault);
+  }
+
+  private open(incoming: IncomingMessage, answered: (answer: IncomingMessage) => void): ClientRequest {
+    const { method, url, rawHeaders } = incoming;
+    const headers = rawHeaders.filter((_, index) => !/^(host|connection)$/i.test(rawHeaders[index & ~1]!));
+    const { hostname, port } = this.target;
+    return request({ hostname, port, method, path: url, headers: [...headers, "Host", `${hostname}:${port}`] as never, agent: false }, answered);
+  }
+
+  private forward(incoming: IncomingMessage, outgoing: ServerResponse, fault?: Fault): void {
+    const giveUp = () => incoming.socket.destroy();
+    const upstream = this.open(incoming, (answer) => {
+      if (fault?.fault === "lose_answer") {
+        answer.resume();
+        return void answer.once("end", giveUp);
+      }
+      outgoing.writeHead(answer.statusCode!, answer.rawHeaders.filter((_, index) => !/^connection$/i.test(answer.rawHeaders[index & ~1]!)));
+      answer.once("error", giveUp);
+      if (fault?.fault === "cut_answer") return cut(answer, (piece) => outgoing.write(piece), fault.bytes ?? 20, giveUp);
+      answer.pipe(outgoing);
+    });
+    upstream.once("error", giveUp);
+    outgoing.once("close", () => upstream.destroy());
+    if (fault?.fault !== "cut_request") return void incoming.pipe(upstream);
+    cut(incoming, (piece) => upstream.write(piece), fault.bytes ?? 20, () => {
+      upstream.destroy();
+      giveUp();
+    });
+  }
+
+  private async twice(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const pieces: Buffer[] = [];
+    for await (const piece of incoming) pieces.push(piece as Buffer);
+    const once = () =>
+      new Promise<IncomingMessage>((answered, failed) => void this.open(incoming, answered).once("error", failed).end(Buffer.concat(pieces)));
+    try {
+      (await once()).resume();
+      const answer = await once();
+      outgoing.writeHead(answer.statusCode!, answer.rawHeaders.filter((_, index) => !/^connection$/i.test(answer.rawHeaders[index & ~1]!)));
+      answer.pipe(outgoing);
+    } catch {
+      incoming.socket.destroy();
+    }
+  }
+}
+
+/** Passes so many bytes on, and then breaks off; what is shorter breaks off at its end. */
+function cut(source: IncomingMessage, pass: (piece: Buffer) => void, bytes: number, breakOff: () => void): void {
+  let left = bytes;
+  source.on("data", (piece: Buffer) => {
+    if (left > 0) pass(piece.subarray(0, left));
+    left -= piece.length;
+    // Later, so that what was passed on has left.
+    if (left <= 0) setImmediate(breakOff);
+  });
+  source.once("end", breakOff);
+}
