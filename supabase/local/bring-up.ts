@@ -12,7 +12,7 @@ import { openLog } from "./log.ts";
 import { applyMigrations } from "./migrations.ts";
 import { prepareAuth, preparePlatform } from "./platform.ts";
 import { reservePort } from "./ports.ts";
-import { address, connection, startDatabase, stopDatabase } from "./postgres.ts";
+import { address, connection, keepDatabase } from "./postgres.ts";
 import { type Service, startService, stopService, untilReady } from "./processes.ts";
 import type { State } from "./state.ts";
 import { Disk } from "./storage/disk.ts";
@@ -51,14 +51,23 @@ export async function bringUp(
   const env = environment(state.folder, keys, ports);
 
   say("starting PostgreSQL …");
-  const database = await startDatabase(
+  const describe = () =>
+    state.describe({
+      ports,
+      pids: Object.fromEntries(running.services.map(({ name, process }) => [name, process.pid])),
+      url: env.SUPABASE_URL,
+      functions: env.FUNCTIONS_URL,
+      replicate: env.REPLICATE_BASE_URL,
+    });
+  const database = await keepDatabase(
     join(state.folder, "postgres"),
     reserved.database,
     keys.adminPassword,
     state.log("postgres"),
+    describe,
   );
-  running.endings.push(() => stopDatabase(database));
-  running.services.push(database.service);
+  running.endings.push(() => database.stop());
+  running.services.push(database);
   const sql = postgres({
     ...connection(ports.database, "supabase_admin", keys.adminPassword),
     max: 10,
@@ -95,16 +104,7 @@ export async function bringUp(
     const listening = isFunctions ? env.FUNCTIONS_ADDRESS : env.SANDBOX_ADDRESS;
     await startBinary(part, `http://${listening}/health`, env, state, running);
   }
-  const pids = Object.fromEntries(
-    running.services.map((service) => [service.name, service.process.pid]),
-  );
-  state.describe({
-    ports,
-    pids,
-    url: env.SUPABASE_URL,
-    functions: env.FUNCTIONS_URL,
-    replicate: env.REPLICATE_BASE_URL,
-  });
+  describe();
   return env;
 }
 

@@ -17,9 +17,9 @@ import { nativeFolder } from "./binaries.ts";
 import type { Reservation } from "./ports.ts";
 import { type Service, dyingWithUs, startService, stopService, untilReady } from "./processes.ts";
 
-export interface Database {
-  service: Service;
-  port: number;
+/** Its process is another one after each restart. */
+export interface Database extends Service {
+  stop(): Promise<void>;
 }
 
 const superuser = "supabase_admin";
@@ -90,17 +90,56 @@ export async function endLeftover(folder: string): Promise<void> {
   rmSync(record, { force: true });
 }
 
-/** Starts the database in `folder`, made on first use. */
-export async function startDatabase(
+/** Keeps a database up in `folder`, which is made on first use. One that ends by itself is started again,
+ *  as hosted does, and `restarted` is told; one that does so again and again has `ended`. */
+export async function keepDatabase(
   folder: string,
   { port, release }: Reservation,
   password: string,
   log: string,
+  restarted: () => void,
 ): Promise<Database> {
   const native = nativeFolder();
   const data = join(folder, "data");
   if (!existsSync(join(data, "PG_VERSION"))) initialise(native, data, password);
+  await release();
 
+  let service = launch(native, data, port, log);
+  let isStopping = false;
+  await untilUp(service, port, password, log);
+
+  const ends: number[] = [];
+  async function watch(): Promise<string> {
+    for (;;) {
+      const what = await service.ended;
+      ends.push(performance.now());
+      if (isStopping || ends.length > mostRestarts) return what;
+      if (performance.now() - ends[0]! > aWhile) ends.shift();
+      // Its children still hold its memory for a moment, and until then it does not start.
+      await Bun.sleep(100);
+      service = launch(native, data, port, log);
+      restarted();
+    }
+  }
+  return {
+    name: "PostgreSQL",
+    get process() {
+      return service.process;
+    },
+    ended: watch(),
+    async stop() {
+      isStopping = true;
+      // SIGINT: PostgreSQL's fast shutdown.
+      await stopService(service, "SIGINT");
+    },
+  };
+}
+
+/** So many ends by itself within so many milliseconds, and it is not started again. */
+const mostRestarts = 20;
+const aWhile = 60_000;
+
+function launch(native: string, data: string, port: number, log: string): Service {
   const [program, args] = command(join(native, "bin", "postgres"), [
     ...["-D", data],
     ...["-p", String(port)],
@@ -112,17 +151,13 @@ export async function startDatabase(
     ...["-c", "log_parameter_max_length_on_error=0"],
     ...["-c", "log_error_verbosity=terse"],
   ]);
-  await release();
-  const service = startService({ name: "PostgreSQL", command: program, args, log });
+  return startService({ name: "PostgreSQL", command: program, args, log });
+}
+
+async function untilUp(service: Service, port: number, password: string, log: string): Promise<void> {
   const sql = postgres({ ...connection(port, superuser, password), max: 1, connect_timeout: 2 });
   await untilReady(service, async () => (await sql`select 1`).length === 1, log);
   await sql.end();
-  return { service, port };
-}
-
-export function stopDatabase(database: Database): Promise<void> {
-  // SIGINT: PostgreSQL's fast shutdown.
-  return stopService(database.service, "SIGINT");
 }
 
 export function connection(port: number, username: string, password: string) {

@@ -10,6 +10,15 @@ import { enter } from "./state.ts";
 const running: Running = { services: [], endings: [] };
 let isEnding = false;
 
+/** postgres.js writes once more to a connection that the database has just closed, where nobody can catch
+ *  that; whoever waits for an answer on it is told all the same. */
+process.on("uncaughtException", (error) => {
+  if (!/node_modules\/postgres\/src\/connection\./.test(error.stack ?? "")) {
+    process.stderr.write(`${error.stack}\n`);
+    process.exit(1);
+  }
+});
+
 async function main(): Promise<number> {
   const given = readArguments(process.argv.slice(2));
   const asked = untilAskedToEnd();

@@ -1,0 +1,65 @@
+// A database that ends by itself comes back by itself, and everything on it with it.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { until } from "../waiting.ts";
+import { admin, makeBucket, migrator, publishable, service, signUp, url } from "./project.ts";
+
+function postmaster(): number {
+  return JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")).pids.PostgreSQL;
+}
+
+async function kill(signal: NodeJS.Signals): Promise<void> {
+  const killed = postmaster();
+  process.kill(killed, signal);
+  await until("another database process", async () => postmaster() !== killed || undefined);
+}
+
+async function isBack(): Promise<void> {
+  await until("the database to answer", async () => {
+    const rows = await admin`select 1`.catch(() => []);
+    return rows.length === 1 || undefined;
+  });
+}
+
+for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
+  test(`after ${signal} the database is back, with Auth, the Data API and Storage`, async () => {
+    const alice = await signUp("alice");
+    const bucket = await makeBucket();
+    const name = `${alice.id}/kept.txt`;
+    assert.equal((await alice.client.storage.from(bucket.name).upload(name, "kept")).error, null);
+
+    await kill(signal);
+    await isBack();
+    const kept = await alice.client.storage.from(bucket.name).download(name);
+    assert.equal(await kept.data?.text(), "kept");
+    assert.ok((await signUp("bob")).token);
+    await bucket.drop();
+
+    // A schema that changes is still noticed.
+    const table = `after_${randomUUID().slice(0, 8)}`;
+    await migrator.unsafe(`create table public.${table} (id int); grant select on public.${table} to service_role`);
+    await until("the Data API to know the table", async () => (await service.from(table).select()).data ?? undefined);
+    await migrator.unsafe(`drop table public.${table}`);
+  });
+}
+
+test("whoever asks while the database goes is answered within ten seconds, and not that something is absent", async () => {
+  const alice = await signUp("alice");
+  const headers = { apikey: publishable, authorization: `Bearer ${alice.token}` };
+  const killing = kill("SIGQUIT");
+  const asked = ["rest/v1/wallets", "auth/v1/user", "storage/v1/bucket"].flatMap((path) =>
+    Array.from({ length: 5 }, async () => {
+      const answer = await fetch(`${url}/${path}`, { headers, signal: AbortSignal.timeout(10_000) });
+      await answer.text();
+      return answer.status;
+    }),
+  );
+  for (const status of await Promise.all(asked)) assert.ok(status === 200 || status >= 500, `${status}`);
+  await killing;
+  await isBack();
+  await until("the Data API to answer again", async () => (await alice.client.from("wallets").select()).data ?? undefined);
+});
