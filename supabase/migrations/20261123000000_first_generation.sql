@@ -1887,8 +1887,9 @@ begin atomic
 end;
 
 -- Ends what no answer can save any more, and answers what is to be asked about, least recently heard of
--- first, as [{generation, prediction_id, is_last}]: nothing was heard for `silence_seconds`; or the
--- deadline is over, and then it is the last time, under the lease, and whoever asks also ends it.
+-- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Nothing was
+-- heard of it for `silence_seconds`; or its deadline is over, and then it is the last time, under the
+-- lease, and whoever asks also ends it.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -1900,6 +1901,7 @@ security definer
 set search_path = ''
 as $$
 declare
+  ended integer;
   asked jsonb;
 begin
   update public.generations as g
@@ -1921,6 +1923,7 @@ begin
     for update of o skip locked
   ) as over
   where g.id = over.id;
+  get diagnostics ended = row_count;
 
   with silent as (
     select w.generation_id, g.deadline_at < now() as is_last
@@ -1950,7 +1953,7 @@ begin
   into asked
   from asking
   join public.generations as g on g.id = asking.generation_id;
-  return asked;
+  return jsonb_build_object('ended', ended, 'silent', asked);
 end;
 $$;
 

@@ -172,6 +172,20 @@ test("an output host that stalls is given up, and asked again", async () => {
   await sound(alice, { succeeded: 1 });
 });
 
+test("an output host that stalls for one holds up nobody else", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  for (const person of [alice, bob, alice, bob]) await unheard(person);
+  await arm({ fault: "output_stall" });
+  await pass(61);
+  const sweeping = cleanUp();
+  const stored = () => database`
+    select id from public.generations where person_id in ${database([alice.id, bob.id])} and state = 'succeeded'`;
+  await until("the others to be stored", async () => (await stored()).length === 3 || undefined, 5_000);
+  await sweeping;
+  await sound(alice, { succeeded: 2 });
+  await sound(bob, { succeeded: 2 });
+});
+
 test("a fault of the platform is tried again under the same hold", async () => {
   await arm({ fault: "fail_platform", count: 2 });
   const alice = await Person.signUp("alice");
@@ -284,6 +298,20 @@ test("a sweep leaves nothing open past its deadline, and gives a result a last c
   assert.equal((await alice.generation(made.id))!.state, "succeeded");
   assert.deepEqual([(await alice.generation(stuck.id))!.state, (await alice.generation(stuck.id))!.reason], ["failed", "expired"]);
   await sound(alice, { succeeded: 1, expired: 1 });
+});
+
+test("a sweep that dies while it asks for the last time: the next one ends the generation", async () => {
+  const alice = await Person.signUp("alice");
+  await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
+  const { id } = await alice.generate(await small);
+  await pass(601);
+  await lab.functions.crashAt("cleanup.settling");
+  await assert.rejects(cleanUp());
+  await lab.functions.isUp();
+  await pass(121);
+  await cleanUp();
+  assert.equal((await alice.generation(id))!.reason, "expired");
+  await sound(alice, { expired: 1 });
 });
 
 const runners = 16;

@@ -18,7 +18,7 @@ const DELETIONS: u32 = 200;
 /// What a pass has done.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Generations that Replicate was asked about.
+    /// Generations that Replicate was asked about, or that ended unasked.
     pub settled: u64,
     /// Generations that were submitted, after their first submission came to nothing.
     pub submitted: u64,

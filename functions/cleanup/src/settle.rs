@@ -22,6 +22,13 @@ const SILENCE: u32 = 60;
 const PATIENCE: u32 = 3;
 
 #[derive(Deserialize)]
+struct Unsettled {
+    /// Generations that were past saving, and are over now.
+    ended: u64,
+    silent: Vec<Silent>,
+}
+
+#[derive(Deserialize)]
 struct Silent {
     generation: Uuid,
     prediction_id: String,
@@ -29,8 +36,8 @@ struct Silent {
     is_last: bool,
 }
 
-/// Settles what is silent until `seconds` of the pass are over; answers how many were asked about, and
-/// whether those were all.
+/// Settles what is silent until `seconds` of the pass are over; answers how many were asked about or ended,
+/// and whether those were all.
 pub(crate) async fn settle(app: &App, budget: Budget, seconds: u64) -> Result<(u64, bool), Error> {
     // Once it does not answer, nobody else waits for it in this pass.
     let is_down = AtomicBool::new(false);
@@ -38,12 +45,12 @@ pub(crate) async fn settle(app: &App, budget: Budget, seconds: u64) -> Result<(u
     while budget.is_within(seconds) {
         let lease = Uuid::new_v4();
         let batch = json!({ "lease": lease, "batch": BATCH, "silence_seconds": SILENCE });
-        let silent: Vec<Silent> = app.ask("generations_to_settle", batch).await?;
+        let Unsettled { ended, silent } = app.ask("generations_to_settle", batch).await?;
         crash::reached("cleanup.settling");
-        if silent.is_empty() {
+        if ended == 0 && silent.is_empty() {
             return Ok((settled, true));
         }
-        settled += silent.len() as u64;
+        settled += ended + silent.len() as u64;
         stream::iter(silent)
             .for_each_concurrent(ASKERS, |silent| settle_one(app, lease, silent, &is_down))
             .await;

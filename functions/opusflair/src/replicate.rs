@@ -26,9 +26,9 @@ const CALL_TIME: Duration = Duration::from_secs(10);
 /// A page of the list holds a hundred predictions with their inputs.
 const LIST_LIMIT: usize = 16 * 1024 * 1024;
 /// How many pages are searched for a prediction, newest first.
-const PAGES: u32 = 5;
+const PAGES: u32 = 20;
 /// How far Replicate's clock and ours may be apart.
-const CLOCKS_APART: time::Duration = time::Duration::minutes(15);
+const CLOCKS_APART: time::Duration = time::Duration::minutes(5);
 
 /// The API under one account.
 pub struct Replicate {
@@ -107,17 +107,6 @@ pub enum Creation {
     Unknown,
 }
 
-/// What a search for a prediction has found.
-#[derive(Debug)]
-pub enum Sought {
-    /// The newest that was made of that photo.
-    Found(Prediction),
-    /// There is none.
-    Absent,
-    /// There are too many predictions to know.
-    Unsure,
-}
-
 /// What to create.
 #[derive(Debug)]
 pub struct NewPrediction<'a> {
@@ -161,6 +150,12 @@ impl Prediction {
         image.and_then(|image| Url::parse(image).ok()).is_some_and(|image| {
             image.path().strip_suffix(input_path).is_some_and(|rest| rest.ends_with("/inputs/"))
         })
+    }
+
+    /// Whether another prediction is made in its place: it was stopped, or the platform failed.
+    fn is_vain(&self) -> bool {
+        matches!(self.status, Status::Canceled | Status::Aborted)
+            || self.failure_reason() == Some("platform_error")
     }
 
     /// Run time, in seconds.
@@ -260,12 +255,17 @@ impl Replicate {
         }
     }
 
-    /// Searches for the newest prediction that was made of the photo at `input_path`: how to learn what
-    /// became of a create call whose answer was lost. `since` is when it was made, by our clock.
+    /// Searches for the newest prediction that was made of the photo at `input_path`, and not in vain: how
+    /// to learn what became of a create call whose answer was lost. `since` is when that was, by our
+    /// clock. `None` means that there certainly is none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn find(&self, input_path: &str, since: OffsetDateTime) -> Result<Sought, Error> {
+    /// [`Error::Unavailable`], also where there are too many predictions to know.
+    pub async fn find(
+        &self,
+        input_path: &str,
+        since: OffsetDateTime,
+    ) -> Result<Option<Prediction>, Error> {
         #[derive(Deserialize)]
         struct Page {
             next: Option<String>,
@@ -283,15 +283,16 @@ impl Replicate {
                 found.created_at.is_some_and(|created_at| created_at < since - CLOCKS_APART)
             };
             let reaches_back = page.results.last().is_none_or(is_older);
-            if let Some(found) = page.results.into_iter().find(|found| found.is_of(input_path)) {
-                return Ok(Sought::Found(found));
-            }
-            let Some(next) = page.next.filter(|_| !reaches_back) else { return Ok(Sought::Absent) };
+            let found =
+                page.results.into_iter().find(|one| one.is_of(input_path) && !one.is_vain());
+            let Some(next) = page.next.filter(|_| found.is_none() && !reaches_back) else {
+                return Ok(found);
+            };
             let next = Url::parse(&next)
                 .map_err(|_| Error::unavailable(SERVICE, "a next page without an address"))?;
             request = self.request_at(Method::GET, next)?;
         }
-        Ok(Sought::Unsure)
+        Err(Error::unavailable(SERVICE, "too many predictions to search"))
     }
 
     /// Asks for a prediction to be stopped. One that has ended stays as it is.
@@ -417,6 +418,17 @@ mod tests {
         assert!(!of(json!("https://elsewhere.example/?x=/inputs/ada/photo.jpg")));
         assert!(!of(json!(null)));
         assert!(!prediction(json!({"id": "x", "status": "starting"})).is_of("ada/photo.jpg"));
+    }
+
+    #[test]
+    fn what_was_stopped_or_failed_with_its_platform_was_in_vain() {
+        let is_vain = |status: &str, error: &str| {
+            prediction(json!({"id": "x", "status": status, "error": error})).is_vain()
+        };
+        assert!(is_vain("canceled", "") && is_vain("aborted", "") && is_vain("failed", "code: PA"));
+        assert!(
+            !is_vain("succeeded", "") && !is_vain("starting", "") && !is_vain("failed", "E005")
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::deletion::Deletion;
 use crate::error::Refusal;
 use crate::photo::{Photo, Rejection};
 use crate::prediction::{Heard, capability_digest};
-use crate::replicate::{Creation, NewPrediction, Prediction, Sought};
+use crate::replicate::{Creation, NewPrediction, Prediction};
 use crate::storage::INPUTS;
 use crate::{App, Error, crash};
 
@@ -147,16 +147,8 @@ impl App {
         #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
         let since = OffsetDateTime::from_unix_timestamp(since as i64)
             .map_err(|_| Stop::Unsure("an impossible time"))?;
-        match self.replicate.find(&submission.input_path, since).await {
-            // Told before: it is why there is another submission.
-            Ok(Sought::Found(found)) if found.failure_reason() == Some("platform_error") => {
-                Ok(None)
-            }
-            Ok(Sought::Found(found)) => Ok(Some(found)),
-            Ok(Sought::Absent) => Ok(None),
-            Ok(Sought::Unsure) => Err(Stop::Unsure("too many predictions to search")),
-            Err(_) => Err(Stop::Unsure("Replicate could not be asked")),
-        }
+        let found = self.replicate.find(&submission.input_path, since).await;
+        found.map_err(|_| Stop::Unsure("Replicate could not say whether it was created"))
     }
 
     /// Judges the photo by its bytes (C2) and puts it back without its metadata (T2).
