@@ -1,6 +1,6 @@
 begin;
 set local search_path = public, tap;
-select plan(15);
+select plan(22);
 
 create temporary table purse as
 select id from wallets where person_id = 'a11ce000-0000-4000-8000-000000000001';
@@ -69,6 +69,35 @@ select throws_ok(
 select throws_ok(
   $$delete from credit_holds where generation_id = '00000000-0000-4000-8000-000000000001'$$,
   '42501', null, 'a hold is never deleted'
+);
+
+select results_eq(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 2, 'made up for', 'key-1') from generate_series(1, 2)$$,
+  $$values ('{"outcome": "adjusted", "balance": 13}'::jsonb), ('{"outcome": "replayed", "balance": 13}'::jsonb)$$,
+  'what was wrong is made up for, once for a key'
+);
+select results_eq(
+  $$select kind, amount, reason from credit_entries where key = 'key-1'$$,
+  $$values ('adjustment', 2, 'made up for')$$, 'by an entry with its reason'
+);
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 3, 'made up for', 'key-1')$$,
+  'PT409', null, 'a key is not used for another amount'
+);
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', -14, 'x', 'key-2')$$,
+  'PT409', null, 'no more is taken than there is'
+);
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 2147483647, 'x', 'key-2')$$,
+  'PT409', null, 'no more is given than a wallet holds'
+);
+select throws_ok(
+  $$select backend.adjust_credits(gen_random_uuid(), 1, 'x', 'key-2')$$, 'PT404', null, 'nobody has no wallet'
+);
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 0, 'x', 'key-2')$$,
+  'PT422', null, 'an adjustment adjusts something'
 );
 
 set local role service_role;

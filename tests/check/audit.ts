@@ -70,11 +70,23 @@ function checkPackages(folder: string): void {
   else console.log(`  ${folder}: no high advisory stands against an npm package`);
 }
 
+/** The crash points are asked for by name, for tests; what is deployed is built without. */
+function checkThatNothingCrashesOnCommand(): void {
+  const functions = ["submit", "replicate-webhook", "cleanup"].flatMap((name) => ["--package", name]);
+  const features = (...more: string[]) =>
+    spawnSync("cargo", ["tree", "--locked", "--format", "{p} {f}", ...more], { encoding: "utf8", cwd: root }).stdout;
+  const inTests = features("--package", "local", "--features", "local/crash-points");
+  if (!inTests.includes("crash-points")) fail("  the crash points are not where this check looks for them");
+  if (features(...functions).includes("crash-points")) fail("  a function that is deployed has crash points");
+  else console.log("  crates: what is deployed has no crash points");
+}
+
 if (!existsSync(deny)) {
   console.error("cargo-deny is not installed: run `make check`, which builds it");
   process.exit(1);
 }
 checkCrates();
+checkThatNothingCrashesOnCommand();
 checkPackages("supabase/local");
 checkPackages("tests");
 process.exit(failed ? 1 : 0);

@@ -1,7 +1,10 @@
 // What whoever operates this sees.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, afterEach, test } from "node:test";
+import postgres from "postgres";
 import { pass } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
@@ -28,8 +31,11 @@ async function status(): Promise<Status> {
   return (await answer.json()) as Status;
 }
 
+/** As whoever operates it connects. */
+const migrator = postgres(process.env.DATABASE_URL!, { onnotice: () => {}, max: 1 });
+
 afterEach(disarm);
-after(() => database.end());
+after(() => Promise.all([database.end(), migrator.end()]));
 
 test("the status is for the operator alone", async () => {
   const alice = await Person.signUp("alice");
@@ -95,4 +101,42 @@ test("a difference in the ledger is counted, by whatever it came about", async (
     await tamper(-3);
   }
   assert.equal((await status()).ledger.differences, 0);
+});
+
+test("every statement of the runbook does something", async () => {
+  const runbook = readFileSync(join(import.meta.dirname, "..", "..", "docs", "runbook.md"), "utf8");
+  const blocks = [...runbook.matchAll(/^```sql\n([^]*?)^```/gm)].map(([, block]) => block!);
+  assert.ok(blocks.length >= 8, `${blocks.length} blocks`);
+  const [{ email }] = await database`
+    select u.email from auth.users as u where u.id = ${(await Person.signUp("alice")).id}`;
+  for (const block of blocks) {
+    const undone = new Error("undone");
+    await migrator
+      .begin(async (sql) => {
+        await sql.unsafe(block.replaceAll("ada@example.com", email)).simple();
+        throw undone;
+      })
+      .catch((error: Error) => {
+        if (error !== undone) assert.fail(`${block}\n${error.message}`);
+      });
+  }
+});
+
+test("what the runbook says brings the books back in line", async () => {
+  const runbook = readFileSync(join(import.meta.dirname, "..", "..", "docs", "runbook.md"), "utf8");
+  const repair = runbook.slice(runbook.indexOf("## The ledger differs"), runbook.indexOf("## Replicate is down"));
+  const statements = [...repair.matchAll(/^```sql\n([^]*?)^```/gm)].map(([, block]) => block!).slice(1);
+  const alice = await Person.signUp("alice");
+  await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
+  const { id } = await alice.generate(await small);
+  await database.begin(async (sql) => {
+    await sql`set local session_replication_role = replica`;
+    await sql`update public.generations set state = 'canceled', finished_at = now() where id = ${id}`;
+    await sql`update public.wallets set balance = 9, held = 3 where person_id = ${alice.id}`;
+  });
+  const differences = async () => (await database`select difference from backend.audit_credits() order by 1`).map((row) => row.difference);
+  assert.deepEqual(await differences(), ["balance", "held", "open_hold", "settlement"]);
+  for (const statement of statements) await migrator.unsafe(statement).simple();
+  assert.deepEqual(await differences(), []);
+  assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
 });

@@ -38,7 +38,11 @@ export class Proxy {
       this.sockets.add(socket);
       socket.once("close", () => this.sockets.delete(socket));
     });
-    server.on("request", (incoming, outgoing) => void this.handle(incoming, outgoing));
+    server.on("request", (incoming, outgoing) => {
+      const giveUp = () => incoming.socket.destroy();
+      for (const end of [incoming, outgoing]) end.on("error", giveUp);
+      this.handle(incoming, outgoing).catch(giveUp);
+    });
   }
 
   /** A proxy in front of the origin of `target`. */
@@ -91,10 +95,10 @@ export class Proxy {
   }
 
   private open(incoming: IncomingMessage, answered: (answer: IncomingMessage) => void): ClientRequest {
-    const { method, url, rawHeaders } = incoming;
-    const headers = rawHeaders.filter((_, index) => !/^(host|connection)$/i.test(rawHeaders[index & ~1]!));
-    const { hostname, port } = this.target;
-    return request({ hostname, port, method, path: url, headers: [...headers, "Host", `${hostname}:${port}`] as never, agent: false }, answered);
+    const { hostname, port, host } = this.target;
+    const headers = [...headersOf(incoming), "Host", host];
+    const { method, url: path } = incoming;
+    return request({ hostname, port, method, path, headers, agent: false }, answered);
   }
 
   private forward(incoming: IncomingMessage, outgoing: ServerResponse, fault?: Fault): void {
@@ -104,7 +108,7 @@ export class Proxy {
         answer.resume();
         return void answer.once("end", giveUp);
       }
-      outgoing.writeHead(answer.statusCode!, answer.rawHeaders.filter((_, index) => !/^connection$/i.test(answer.rawHeaders[index & ~1]!)));
+      outgoing.writeHead(answer.statusCode!, headersOf(answer));
       answer.once("error", giveUp);
       if (fault?.fault === "cut_answer") return cut(answer, (piece) => outgoing.write(piece), fault.bytes ?? 20, giveUp);
       answer.pipe(outgoing);
@@ -123,15 +127,16 @@ export class Proxy {
     for await (const piece of incoming) pieces.push(piece as Buffer);
     const once = () =>
       new Promise<IncomingMessage>((answered, failed) => void this.open(incoming, answered).once("error", failed).end(Buffer.concat(pieces)));
-    try {
-      (await once()).resume();
-      const answer = await once();
-      outgoing.writeHead(answer.statusCode!, answer.rawHeaders.filter((_, index) => !/^connection$/i.test(answer.rawHeaders[index & ~1]!)));
-      answer.pipe(outgoing);
-    } catch {
-      incoming.socket.destroy();
-    }
+    (await once()).resume();
+    const answer = await once();
+    outgoing.writeHead(answer.statusCode!, headersOf(answer));
+    answer.once("error", () => outgoing.destroy()).pipe(outgoing);
   }
+}
+
+/** As they came, but for those of one connection: names and values in turn. */
+function headersOf({ rawHeaders }: IncomingMessage): string[] {
+  return rawHeaders.filter((_, index) => !/^(host|connection)$/i.test(rawHeaders[index & ~1]!));
 }
 
 /** Passes so many bytes on, and then breaks off; what is shorter breaks off at its end. */
