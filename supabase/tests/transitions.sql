@@ -1,9 +1,9 @@
 -- Every pair of states is tried; what is not allowed is refused, and an end brings all that it implies.
 begin;
 set local search_path = public, tap;
-select plan(54);
+select plan(57);
 
-update wallets set balance = 1000;
+insert into credit_entries (wallet_id, kind, amount, reason) select id, 'grant', 995, 'a test' from wallets;
 
 -- A generation of Alice's in the state asked for, by the shortest way there.
 create function pg_temp.bring_to(wanted text)
@@ -103,6 +103,22 @@ select is_empty(
     where private.is_terminal(g.state) and h.state = 'open'$$,
   'no terminal generation has an open hold'
 );
+
+create temporary table gone as select pg_temp.bring_to(state) as id from unnest(array['reserved', 'storing']) as state;
+delete from generations where id in (select id from gone);
+select results_eq(
+  'select h.state from credit_holds as h join gone on gone.id = h.generation_id',
+  $$values ('released'), ('released')$$,
+  'however a generation goes, what it held goes back'
+);
+create temporary table left_behind as select pg_temp.bring_to('processing') as id;
+delete from auth.users where id = 'a11ce000-0000-4000-8000-000000000001';
+select results_eq(
+  'select h.state, w.person_id, w.held from credit_holds as h join left_behind as l on l.id = h.generation_id join wallets as w on w.id = h.wallet_id',
+  $$values ('released', null::uuid, 0)$$,
+  'also when its person goes'
+);
+select is_empty('select * from backend.audit_credits()', 'and the books balance');
 
 select * from finish();
 rollback;

@@ -1,6 +1,7 @@
 //! Deletions: delete, look again, report. Only what was looked for and not found counts (R2, R9).
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
@@ -11,6 +12,8 @@ use crate::{App, Error, crash};
 
 /// How many objects are looked for at once.
 const LOOKERS: usize = 8;
+/// After this no other object of a batch is looked for; those that are left are due again later.
+const LOOKING_TIME: Duration = Duration::from_secs(20);
 
 /// An order, leased to us by the database.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,8 +54,9 @@ impl App {
         }
 
         crash::reached("deletion.executed");
+        let end = Instant::now() + LOOKING_TIME;
         let results: Vec<Value> = stream::iter(deletions)
-            .map(|deletion| self.look_for(deletion))
+            .map(|deletion| self.look_for(deletion, end))
             .buffer_unordered(LOOKERS)
             .collect()
             .await;
@@ -70,14 +74,16 @@ impl App {
         }
     }
 
-    async fn look_for(&self, deletion: Deletion) -> Value {
-        let absent = match self.storage.is_absent(&deletion.bucket, &deletion.path).await {
-            Ok(absent) => absent,
-            Err(error) => {
-                tracing::warn!(deletion = %deletion.id, %error, "absence could not be verified");
-                false
-            }
+    async fn look_for(&self, deletion: Deletion, end: Instant) -> Value {
+        let looked = if Instant::now() < end {
+            self.storage.is_absent(&deletion.bucket, &deletion.path).await
+        } else {
+            Err(Error::unavailable("Storage", "no time was left"))
         };
+        let absent = looked.unwrap_or_else(|error| {
+            tracing::warn!(deletion = %deletion.id, %error, "absence could not be verified");
+            false
+        });
         if !absent {
             tracing::warn!(deletion = %deletion.id, attempts = deletion.attempts, "still there");
         }
