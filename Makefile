@@ -29,6 +29,19 @@ demo: install build ## A photo becomes an artwork: STYLE=neon-night PHOTO=path/t
 run: install build ## Keep everything up; Ctrl-C ends it
 	@$(STACK) --state .local/run || [ $$? -eq 130 ]
 
+.PHONY: status
+status: install ## How it stands: of `make run`, or of FUNCTIONS_URL with OPERATOR_SECRET
+	@$(LOCAL)/node_modules/.bin/bun $(LOCAL)/status.ts .local/run
+
+.PHONY: chaos
+chaos: install build ## Random jobs and faults, then every invariant: SEED=7 or SEED=1..20, JOBS=500
+	@SEED="$(or $(SEED),1..5)" JOBS="$(or $(JOBS),500)" SANDBOX_RUN_MS=30 CLEANUP_INTERVAL_SECONDS=0 \
+	  $(STACK) --state .local/chaos --fresh --quiet -- sh -c 'cd tests && exec $(NODE) chaos/chaos.ts'
+
+.PHONY: mutants
+mutants: install build ## Take lines that move credits away, one at a time; does a test notice?
+	@cd tests && $(NODE) mutants/mutants.ts
+
 .PHONY: test
 test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks
 	$(call say,Unit tests)
@@ -36,6 +49,8 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	$(call say,Tests on the stack)
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/test --fresh -- tests/all.sh
+	$(call say,Chaos)
+	@$(MAKE) --no-print-directory chaos SEED=1..3 JOBS=60
 	@$(MAKE) --no-print-directory check
 
 .PHONY: check

@@ -12,6 +12,7 @@ suite() {
 suite "What hosted answers" stack/*.test.ts
 suite "Replicate's official clients" replicate/*.test.ts
 suite "Journeys" journeys/*.test.ts
+suite "Faults" faults/*.test.ts chaos/*.test.ts mutants/*.test.ts
 suite "Lambda" lambda/*.test.ts
 
 # Last, so that whatever requests may have changed of grants and policies shows.

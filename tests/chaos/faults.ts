@@ -1,0 +1,74 @@
+// What may go wrong with a job, to be drawn from.
+
+import type { Fault } from "../lab/proxy.ts";
+
+export type Way = "supabase" | "replicate" | "webhooks";
+
+export interface SandboxFault {
+  fault: string;
+  count?: number;
+  value?: number;
+}
+
+interface ProxyFaults {
+  way: Way;
+  /** Where, as "METHOD /path". */
+  when: string;
+  kinds: Fault[];
+}
+
+/** What tests/replicate-sandbox/src/faults.rs knows, less what would only make everybody wait. */
+export const sandboxFaults: SandboxFault[] = [
+  { fault: "create_402" },
+  { fault: "create_429", count: 3 },
+  { fault: "create_500" },
+  { fault: "create_hang" },
+  { fault: "create_drop" },
+  { fault: "webhook_drop" },
+  { fault: "webhook_duplicate", value: 2 },
+  { fault: "webhook_delay", value: 300 },
+  { fault: "webhook_reorder" },
+  { fault: "webhook_bad_signature" },
+  { fault: "webhook_clock" },
+  { fault: "fail_moderation" },
+  { fault: "fail_platform" },
+  { fault: "fail_model" },
+  { fault: "succeed_without_output" },
+  { fault: "output_wrong_type" },
+  { fault: "output_truncated" },
+  { fault: "output_stall", value: 500 },
+  { fault: "output_expired" },
+  { fault: "output_redirect" },
+  { fault: "stuck_starting" },
+  { fault: "stuck_processing" },
+  { fault: "get_404" },
+  { fault: "get_500", count: 2 },
+];
+
+const anyCall: Fault[] = [
+  { fault: "refuse" },
+  { fault: "lose_answer" },
+  { fault: "cut_request", bytes: 10 },
+  { fault: "cut_answer", bytes: 10 },
+  { fault: "delay", ms: 400 },
+  { fault: "duplicate" },
+  { fault: "status", status: 500 },
+  { fault: "status", status: 503 },
+];
+
+export const proxyFaults: ProxyFaults[] = [
+  { way: "supabase", when: "rpc/begin_generation$", kinds: anyCall },
+  { way: "supabase", when: "rpc/(record_input|attach_prediction|postpone_submission)$", kinds: anyCall },
+  { way: "supabase", when: "rpc/record_prediction_event$", kinds: anyCall },
+  { way: "supabase", when: "rpc/(complete|fail)_generation$", kinds: anyCall },
+  { way: "supabase", when: "rpc/(cancel|delete)_generation$", kinds: anyCall },
+  { way: "supabase", when: "rpc/(record_deletions|release_lease)$", kinds: anyCall },
+  { way: "supabase", when: "^GET /auth/", kinds: anyCall },
+  { way: "supabase", when: "^GET /storage/", kinds: anyCall },
+  { way: "supabase", when: "^(POST|PUT) /storage/v1/object/(inputs|artworks)", kinds: anyCall },
+  { way: "supabase", when: "^DELETE /storage/", kinds: anyCall },
+  { way: "replicate", when: "^POST /v1/models/", kinds: [...anyCall, { fault: "status", status: 429 }] },
+  { way: "replicate", when: "^GET /v1/predictions", kinds: anyCall },
+  { way: "replicate", when: "/cancel$", kinds: anyCall },
+  { way: "webhooks", when: "", kinds: anyCall },
+];

@@ -1,0 +1,103 @@
+// What happens in a run, in which order: all of it drawn from the seed, before anything begins.
+
+import { createHash } from "node:crypto";
+import { type CrashPoint, crashPoints } from "../lab/functions.ts";
+import type { Fault } from "../lab/proxy.ts";
+import { type SandboxFault, type Way, proxyFaults, sandboxFaults } from "./faults.ts";
+import { Random } from "./random.ts";
+
+export const photoNames = ["jpeg", "png", "webp", "text", "broken"] as const;
+export type PhotoName = (typeof photoNames)[number];
+
+export interface Job {
+  step: "job";
+  person: number;
+  body: { style: string; model?: string };
+  photo: PhotoName;
+  /** How often it is asked for at once: under one key, or with a key and a photo each. */
+  submits: "once" | "same key twice" | "same key eight times" | "eight photos";
+  /** What the person does with it before the end, or after it. */
+  ending?: { call: "cancel" | "delete"; when: "at once" | "running" | "ended" };
+  sandbox?: SandboxFault;
+  proxy?: Fault & { way: Way; when: string; count: number };
+  crashAt?: CrashPoint;
+}
+
+export type Disturbance =
+  | { step: "kill" }
+  | { step: "freeze"; seconds: number }
+  | { step: "crash database" }
+  | { step: "sweep"; times: number }
+  | { step: "pass"; seconds: number }
+  /** Replicate takes no connection, for so many calls. */
+  | { step: "outage"; calls: number };
+
+export interface Schedule {
+  /** Credits that each person is given besides the welcome; some get none, and run short. */
+  grants: number[];
+  steps: (Job | Disturbance)[];
+}
+
+const styles = ["watercolor", "oil-painting", "pencil-sketch", "pop-art", "pixel-art", "mosaic", "comic-book"];
+
+export function draw(seed: number, jobs: number): Schedule {
+  const random = new Random(seed);
+  const grants = Array.from({ length: Math.ceil(jobs / 20) }, () => (random.chance(0.2) ? 0 : 200));
+  const steps: Schedule["steps"] = [];
+  for (let count = 0; count < jobs; count += 1) {
+    steps.push(drawJob(random, grants.length));
+    if (random.chance(0.12)) steps.push(drawDisturbance(random));
+  }
+  return { grants, steps };
+}
+
+/** The same for the same schedule, on every machine. */
+export function digest(schedule: Schedule): string {
+  return createHash("sha256").update(JSON.stringify(schedule)).digest("hex").slice(0, 16);
+}
+
+function drawJob(random: Random, people: number): Job {
+  const job: Job = {
+    step: "job",
+    person: random.between(0, people - 1),
+    body: { style: random.pick(styles) },
+    photo: random.pick(["jpeg", "png", "webp"]),
+    submits: "once",
+  };
+  if (random.chance(0.15)) job.body.model = "kontext-max";
+  if (random.chance(1 / 3)) return job;
+
+  job.submits = random.weigh({
+    "once": 80, "same key twice": 10, "same key eight times": 5, "eight photos": 5,
+  });
+  if (random.chance(0.08)) job.photo = random.pick(["text", "broken"]);
+  if (random.chance(0.3)) {
+    job.ending = {
+      call: random.pick(["cancel", "delete"]),
+      when: random.pick(["at once", "running", "ended"]),
+    };
+  }
+  if (random.chance(0.4)) job.sandbox = random.pick(sandboxFaults);
+  if (random.chance(0.5)) {
+    const { kinds, ...aim } = random.pick(proxyFaults);
+    job.proxy = { ...aim, ...random.pick(kinds), count: random.between(1, 4) };
+  }
+  if (random.chance(0.06)) job.crashAt = random.pick(crashPoints);
+  return job;
+}
+
+function drawDisturbance(random: Random): Disturbance {
+  const step = random.weigh({ "kill": 5, "freeze": 2, "crash database": 1, "sweep": 6, "pass": 4, "outage": 2 });
+  switch (step) {
+    case "freeze":
+      return { step, seconds: 180 };
+    case "sweep":
+      return { step, times: random.between(1, 3) };
+    case "pass":
+      return { step, seconds: random.between(30, 300) };
+    case "outage":
+      return { step, calls: random.between(5, 40) };
+    default:
+      return { step };
+  }
+}

@@ -1,0 +1,27 @@
+// The list keeps up with the code that it takes lines from.
+
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { test } from "node:test";
+import { mutants } from "./list.ts";
+
+const root = resolve(import.meta.dirname, "..", "..");
+
+test("each line that is taken away is there, once, and tests that could notice are named", () => {
+  for (const { name, file, line, instead, seenBy } of mutants) {
+    assert.equal(readFileSync(join(root, file), "utf8").split(line).length - 1, 1, name);
+    assert.notEqual(line, instead ?? "", name);
+    assert.ok(seenBy.length > 0, name);
+    for (const suite of seenBy) assert.ok(suite === "database" || existsSync(join(root, "tests", suite)), suite);
+  }
+});
+
+test("every statement that settles a hold is on the list", () => {
+  const settling = ["credits", "lifecycle", "dispatch", "settlement", "submission"].flatMap((file) =>
+    [...readFileSync(join(root, "sql", `${file}.sql`), "utf8").matchAll(/update public\.credit_holds\s[^;]*;/g)].map(([statement]) => ({ file: `sql/${file}.sql`, statement })));
+  assert.ok(settling.length >= 2);
+  for (const { file, statement } of settling) {
+    assert.ok(mutants.some((mutant) => mutant.file === file && statement.includes(mutant.line.trim().split("\n").at(-1)!)), statement);
+  }
+});

@@ -1,0 +1,75 @@
+// Takes the lines of list.ts away, one at a time, in a copy, and says whether a test noticed: `make mutants`.
+// ONLY=part of a name tries those alone.
+
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { type Mutant, mutants } from "./list.ts";
+
+const root = resolve(import.meta.dirname, "..", "..");
+const copy = join(root, ".local", "mutants", "source");
+const target = join(root, ".local", "mutants", "target");
+const stack = join(root, "supabase/local/node_modules/.bin/bun");
+
+/** The sources alone: the stack and the tests are those of the repository. */
+function prepare(): void {
+  rmSync(copy, { recursive: true, force: true });
+  mkdirSync(copy, { recursive: true });
+  for (const part of ["Cargo.toml", "Cargo.lock", "functions", "sql", "supabase/config.toml", "supabase/migrations", "supabase/seed", "tests/replicate-sandbox"]) {
+    cpSync(join(root, part), join(copy, part), { recursive: true });
+  }
+}
+
+function migrate(): void {
+  const order = readFileSync(join(copy, "sql/order.txt"), "utf8").trim().split("\n");
+  const schema = order.map((file) => readFileSync(join(copy, "sql", file), "utf8")).join("");
+  writeFileSync(join(copy, "supabase/migrations/20261123000000_first_generation.sql"), schema);
+}
+
+function build(): boolean {
+  const args = ["build", "--quiet", "--offline", "--workspace", "--features", "local/crash-points", "--target-dir", target];
+  return spawnSync("cargo", args, { cwd: copy, stdio: ["ignore", "ignore", "inherit"] }).status === 0;
+}
+
+function passes(suite: string): boolean {
+  const test = "node --import tsx --test --test-concurrency=1 --test-timeout=300000";
+  const command = suite === "database" ? "node --import tsx database/run.ts" : `${test} ${suite}`;
+  const own = ["--state", join(root, ".local/mutants/stack"), "--fresh", "--quiet", "--project", copy];
+  const { status } = spawnSync(stack, [join(root, "supabase/local/stack.ts"), ...own, "--", "sh", "-c", command], {
+    cwd: join(root, "tests"),
+    stdio: "ignore",
+    env: { ...process.env, OPUSFLAIR_BIN_DIR: join(target, "debug"), SANDBOX_RUN_MS: "100", CLEANUP_INTERVAL_SECONDS: "0" },
+  });
+  return status === 0;
+}
+
+/** The suite that noticed; undefined if none did. */
+function noticedBy({ file, line, instead = "", seenBy }: Mutant): string | undefined {
+  const path = join(copy, file);
+  const whole = readFileSync(path, "utf8");
+  writeFileSync(path, whole.replace(line, () => instead));
+  migrate();
+  try {
+    if (file.endsWith(".rs") && !build()) return "the compiler";
+    return seenBy.find((suite) => !passes(suite));
+  } finally {
+    writeFileSync(path, whole);
+    migrate();
+    if (file.endsWith(".rs")) build();
+  }
+}
+
+const chosen = mutants.filter(({ name }) => name.includes(process.env.ONLY ?? ""));
+prepare();
+migrate();
+if (!build()) throw new Error("the copy does not compile");
+const suites = [...new Set(chosen.flatMap(({ seenBy }) => seenBy))];
+for (const suite of suites) if (!passes(suite)) throw new Error(`${suite} is red before anything is taken away`);
+let survivors = 0;
+for (const mutant of chosen) {
+  const seen = noticedBy(mutant);
+  if (!seen || seen === "the compiler") survivors += 1;
+  console.log(`  ${seen ? `noticed by ${seen}` : "NOT NOTICED"}: ${mutant.name}`);
+}
+console.log(`${chosen.length - survivors} of ${chosen.length} were noticed`);
+process.exit(survivors === 0 && chosen.length > 0 ? 0 : 1);
