@@ -60,6 +60,7 @@ begin
     input_bytes = coalesce(bytes, g.input_bytes)
   from private.generation_work as w
   where g.id = record_input.generation_id and not private.is_terminal(g.state)
+    and g.prediction_id is null
     and w.generation_id = g.id and w.lease = record_input.lease;
   if found then
     outcome := 'open';
@@ -84,9 +85,15 @@ begin
 end;
 $$;
 
--- A prediction exists. Answers {outcome, generation}: attached; or ended, when the generation is over or
--- has another prediction by now, and this one is to be canceled.
-create function backend.attach_prediction(generation_id uuid, lease uuid, prediction_id text)
+-- A prediction exists: it was created with that capability, or found by whoever has the lease. Answers
+-- {outcome, generation}: attached; or ended, when the generation is over, or another was allowed in its
+-- place by now, and this one is to be canceled.
+create function backend.attach_prediction(
+  generation_id uuid,
+  lease uuid,
+  prediction_id text,
+  capability text default null
+)
 returns jsonb
 language plpgsql
 security definer
@@ -103,11 +110,13 @@ begin
   where g.id = attach_prediction.generation_id
     and w.generation_id = g.id
     and (g.prediction_id = attach_prediction.prediction_id
-      or (g.prediction_id is null and w.lease = attach_prediction.lease));
+      or (g.prediction_id is null and w.capability_digest = decode(capability, 'hex'))
+      or (g.prediction_id is null and capability is null and w.lease = attach_prediction.lease));
   if found then
+    -- Whoever else has leased the submission meanwhile is told that it is superseded.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
-    where w.generation_id = attach_prediction.generation_id and w.lease = attach_prediction.lease;
+    where w.generation_id = attach_prediction.generation_id and w.submit_at is not null;
   end if;
 
   select * into generation from public.generations as g where g.id = attach_prediction.generation_id;

@@ -124,7 +124,6 @@ create table private.generation_work (
   lease uuid,
   leased_until timestamptz,
   checked_at timestamptz not null default now(),
-  last_asked_at timestamptz,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
@@ -145,7 +144,6 @@ comment on column private.generation_work.create_called_at is 'Since then Replic
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
 comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
-comment on column private.generation_work.last_asked_at is 'When it was asked about for the last time, after its deadline.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
 create table public.processing_log (

@@ -57,7 +57,8 @@ begin
   where g.id = find_generation.generation_id
     and coalesce(g.prediction_id, find_generation.prediction_id) = find_generation.prediction_id
     and (w.capability_digest = decode(capability, 'hex') or (capability is null and g.prediction_id is not null))
-  for update of g;
+  -- Both, so that who has waited for another event sees what that has made of the capability.
+  for update of g, w;
   return generation;
 end;
 $$;
@@ -290,18 +291,15 @@ declare
   asked jsonb;
 begin
   update public.generations as g
-  set state = 'failed', reason = case
-      when over.prediction_id is not null then 'expired'
-      when over.create_called_at is not null then 'lost'
-      else 'platform_error'
-    end
+  set state = 'failed',
+    reason = case when over.create_called_at is not null then 'lost' else 'platform_error' end
   from (
-    select o.id, o.prediction_id, w.create_called_at
+    select o.id, w.create_called_at
     from public.generations as o
     join private.generation_work as w on w.generation_id = o.id
     where o.state in ('reserved', 'submitted', 'processing', 'storing')
       and o.deadline_at < now()
-      and (o.prediction_id is null or w.last_asked_at is not null)
+      and o.prediction_id is null
       and (w.lease is null or w.leased_until <= now())
     order by o.deadline_at
     limit batch
@@ -325,7 +323,6 @@ begin
   asking as (
     update private.generation_work as w
     set checked_at = now(),
-      last_asked_at = case when silent.is_last then now() end,
       lease = case when silent.is_last then generations_to_settle.lease else w.lease end,
       leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
     from silent

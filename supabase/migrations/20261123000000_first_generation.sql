@@ -626,7 +626,6 @@ create table private.generation_work (
   lease uuid,
   leased_until timestamptz,
   checked_at timestamptz not null default now(),
-  last_asked_at timestamptz,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
@@ -647,7 +646,6 @@ comment on column private.generation_work.create_called_at is 'Since then Replic
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
 comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
-comment on column private.generation_work.last_asked_at is 'When it was asked about for the last time, after its deadline.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
 create table public.processing_log (
@@ -1237,6 +1235,7 @@ begin
     input_bytes = coalesce(bytes, g.input_bytes)
   from private.generation_work as w
   where g.id = record_input.generation_id and not private.is_terminal(g.state)
+    and g.prediction_id is null
     and w.generation_id = g.id and w.lease = record_input.lease;
   if found then
     outcome := 'open';
@@ -1261,9 +1260,15 @@ begin
 end;
 $$;
 
--- A prediction exists. Answers {outcome, generation}: attached; or ended, when the generation is over or
--- has another prediction by now, and this one is to be canceled.
-create function backend.attach_prediction(generation_id uuid, lease uuid, prediction_id text)
+-- A prediction exists: it was created with that capability, or found by whoever has the lease. Answers
+-- {outcome, generation}: attached; or ended, when the generation is over, or another was allowed in its
+-- place by now, and this one is to be canceled.
+create function backend.attach_prediction(
+  generation_id uuid,
+  lease uuid,
+  prediction_id text,
+  capability text default null
+)
 returns jsonb
 language plpgsql
 security definer
@@ -1280,11 +1285,13 @@ begin
   where g.id = attach_prediction.generation_id
     and w.generation_id = g.id
     and (g.prediction_id = attach_prediction.prediction_id
-      or (g.prediction_id is null and w.lease = attach_prediction.lease));
+      or (g.prediction_id is null and w.capability_digest = decode(capability, 'hex'))
+      or (g.prediction_id is null and capability is null and w.lease = attach_prediction.lease));
   if found then
+    -- Whoever else has leased the submission meanwhile is told that it is superseded.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
-    where w.generation_id = attach_prediction.generation_id and w.lease = attach_prediction.lease;
+    where w.generation_id = attach_prediction.generation_id and w.submit_at is not null;
   end if;
 
   select * into generation from public.generations as g where g.id = attach_prediction.generation_id;
@@ -1672,7 +1679,8 @@ begin
   where g.id = find_generation.generation_id
     and coalesce(g.prediction_id, find_generation.prediction_id) = find_generation.prediction_id
     and (w.capability_digest = decode(capability, 'hex') or (capability is null and g.prediction_id is not null))
-  for update of g;
+  -- Both, so that who has waited for another event sees what that has made of the capability.
+  for update of g, w;
   return generation;
 end;
 $$;
@@ -1905,18 +1913,15 @@ declare
   asked jsonb;
 begin
   update public.generations as g
-  set state = 'failed', reason = case
-      when over.prediction_id is not null then 'expired'
-      when over.create_called_at is not null then 'lost'
-      else 'platform_error'
-    end
+  set state = 'failed',
+    reason = case when over.create_called_at is not null then 'lost' else 'platform_error' end
   from (
-    select o.id, o.prediction_id, w.create_called_at
+    select o.id, w.create_called_at
     from public.generations as o
     join private.generation_work as w on w.generation_id = o.id
     where o.state in ('reserved', 'submitted', 'processing', 'storing')
       and o.deadline_at < now()
-      and (o.prediction_id is null or w.last_asked_at is not null)
+      and o.prediction_id is null
       and (w.lease is null or w.leased_until <= now())
     order by o.deadline_at
     limit batch
@@ -1940,7 +1945,6 @@ begin
   asking as (
     update private.generation_work as w
     set checked_at = now(),
-      last_asked_at = case when silent.is_last then now() end,
       lease = case when silent.is_last then generations_to_settle.lease else w.lease end,
       leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
     from silent

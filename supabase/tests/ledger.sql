@@ -143,7 +143,7 @@ from (values
   ('credits held for nothing', 'held 2 3',
     $$update wallets set held = 3 where person_id = 'a11ce000-0000-4000-8000-000000000001'$$),
   ('a captured hold that nobody paid', 'balance 5 4, capture -1',
-    $$delete from credit_entries where kind = 'capture'$$),
+    $$delete from credit_entries where hold_id = (select id from credit_holds where generation_id = '00000000-0000-4000-8000-00000000000c')$$),
   ('credits held for what is gone', 'open_hold 0 1',
     $$delete from generations where idempotency_key = 'open'$$),
   ('a generation that runs for nothing', 'held 1 2, missing_hold 1 0',

@@ -176,6 +176,24 @@ test("a worker frozen before it submits wakes up late: what it makes is canceled
   await sound(alice, { canceled: 1 });
 });
 
+test("a worker frozen after its create call wakes up late: what it made counts, while nobody has made another", async () => {
+  await arm({ fault: "webhook_drop" });
+  const alice = await Person.signUp("alice");
+  const input_path = await alice.upload(await small);
+  await lab.functions.freezeAt("submit.created");
+  const submitting = alice.submit({ style: "mosaic", input_path });
+  await lab.functions.isFrozen();
+  await pass(120);
+  // Another has leased it, and dies before it does anything.
+  const [{ leased }] = await database`select backend.lease_submissions(gen_random_uuid(), 100) as leased`;
+  assert.equal(leased.length, 1);
+  lab.functions.thaw();
+  assert.equal((await submitting).status, 201);
+  await predictionThatIs("succeeded", input_path);
+  await sound(alice, { succeeded: 1 });
+  assert.equal((await predictionsOf(input_path)).length, 1);
+});
+
 test("eight submits with credit for one: one is taken, seven are told what is missing", async () => {
   const alice = await Person.signUp("alice");
   await database`select backend.adjust_credits(${alice.id}, -4, 'for a test', ${randomUUID()})`;

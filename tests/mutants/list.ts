@@ -155,16 +155,9 @@ export const mutants: Mutant[] = [
   {
     name: "nothing ends at its deadline without a prediction",
     file: sql("settlement"),
-    line: "      and (o.prediction_id is null or w.last_asked_at is not null)\n",
-    instead: "      and w.last_asked_at is not null\n",
+    line: "      and o.prediction_id is null\n",
+    instead: "      and false\n",
     seenBy: ["faults/outage.test.ts"],
-  },
-  {
-    name: "what was asked for the last time by a sweep that died stays open",
-    file: sql("settlement"),
-    line: "      and (o.prediction_id is null or w.last_asked_at is not null)\n",
-    instead: "      and o.prediction_id is null\n",
-    seenBy: [outcome],
   },
   {
     name: "a fault of the platform is final",
@@ -189,7 +182,7 @@ export const mutants: Mutant[] = [
   {
     name: "a second prediction takes the place of the first",
     file: sql("dispatch"),
-    line: "      or (g.prediction_id is null and w.lease = attach_prediction.lease));",
+    line: "      or (g.prediction_id is null and capability is null and w.lease = attach_prediction.lease));",
     instead: "      or true);",
     seenBy: [submission],
   },

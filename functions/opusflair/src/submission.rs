@@ -109,7 +109,7 @@ impl App {
         if let Some(since) = submission.create_called_at
             && let Some(prediction) = self.find_created(submission, since).await?
         {
-            let attached = self.attach(submission.generation, lease, &prediction.id).await?;
+            let attached = self.attach(submission.generation, lease, &prediction.id, None).await?;
             // What happened to it until now was told to nobody.
             let followed = self
                 .follow_prediction(Heard::Asked, Uuid::new_v4(), submission.generation, &prediction)
@@ -134,7 +134,7 @@ impl App {
 
         let id = self.create(submission, &token, &signed).await?;
         crash::reached("submit.created");
-        self.attach(submission.generation, lease, &id).await
+        self.attach(submission.generation, lease, &id, Some(&token)).await
     }
 
     /// An earlier worker may have died, or lost the answer, after the prediction was created: then
@@ -248,9 +248,19 @@ impl App {
         Ok(address)
     }
 
-    async fn attach(&self, generation: Uuid, lease: Uuid, prediction: &str) -> Result<Value, Stop> {
-        let arguments =
-            json!({ "generation_id": generation, "lease": lease, "prediction_id": prediction });
+    async fn attach(
+        &self,
+        generation: Uuid,
+        lease: Uuid,
+        prediction: &str,
+        token: Option<&str>,
+    ) -> Result<Value, Stop> {
+        let arguments = json!({
+            "generation_id": generation,
+            "lease": lease,
+            "prediction_id": prediction,
+            "capability": token.map(capability_digest),
+        });
         let attached: Attached = self
             .ask("attach_prediction", arguments)
             .await
