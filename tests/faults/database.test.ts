@@ -2,28 +2,17 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { after, afterEach, before, test } from "node:test";
+import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
-import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { crashDatabase } from "../lab/database.ts";
 import { type CrashPoint, crashPoints } from "../lab/functions.ts";
-import { type Lab, startLab } from "../lab/lab.ts";
 import { pass } from "../lab/time.ts";
 import { until } from "../waiting.ts";
+import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf } from "./replicate.ts";
 import { quiet, sound } from "./sound.ts";
-
-let lab: Lab;
-before(async () => void (lab = await startLab()));
-afterEach(async () => {
-  lab.heal();
-  await disarm();
-});
-after(async () => {
-  await lab.stop();
-  await database.end();
-});
 
 /** Every verb that a generation from the upload to its artwork, and the deletion of its photo, makes use of. */
 const verbs = [

@@ -1,22 +1,14 @@
 // Replicate is down for an hour.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { type Generation, Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
-import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
-import { type Lab, startLab } from "../lab/lab.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
+import { lab } from "./lab.ts";
 import { predictionThatIs } from "./replicate.ts";
 import { sound } from "./sound.ts";
-
-let lab: Lab;
-before(async () => void (lab = await startLab()));
-after(async () => {
-  await disarm();
-  await lab.stop();
-  await database.end();
-});
 
 test("Replicate down for an hour: jobs end refunded, new ones wait, and work resumes by itself", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];

@@ -1,20 +1,12 @@
 // Storage answers what is not so.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
+import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { database } from "../journeys/stack.ts";
-import { type Lab, startLab } from "../lab/lab.ts";
+import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
-
-let lab: Lab;
-before(async () => void (lab = await startLab()));
-afterEach(() => lab.heal());
-after(async () => {
-  await lab.stop();
-  await database.end();
-});
 
 const upload = /^POST \/storage\/v1\/object\/artworks/;
 

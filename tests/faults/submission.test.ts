@@ -2,25 +2,14 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { after, afterEach, before, test } from "node:test";
+import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
-import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
-import { type Lab, startLab } from "../lab/lab.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
+import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf } from "./replicate.ts";
 import { sound } from "./sound.ts";
-
-let lab: Lab;
-before(async () => void (lab = await startLab()));
-afterEach(async () => {
-  lab.heal();
-  await disarm();
-});
-after(async () => {
-  await lab.stop();
-  await database.end();
-});
 
 const create = /^POST \/v1\/models\//;
 

@@ -15,7 +15,9 @@ export interface Mutant {
 const sql = (file: string) => `sql/${file}.sql`;
 const rust = (file: string) => `functions/${file}.rs`;
 const submission = "faults/submission.test.ts";
-const outcome = "faults/outcome.test.ts";
+const events = "faults/events.test.ts";
+const races = "faults/races.test.ts";
+const sweep = "faults/sweep.test.ts";
 
 export const mutants: Mutant[] = [
   {
@@ -96,7 +98,7 @@ export const mutants: Mutant[] = [
     file: sql("lifecycle"),
     line: "    where generation_id = old.id;",
     instead: "    where false;",
-    seenBy: ["database", "journeys/lifecycle.test.ts", outcome],
+    seenBy: ["database"],
   },
   {
     name: "credits are not asked for",
@@ -116,7 +118,7 @@ export const mutants: Mutant[] = [
     name: "cancelling ends nothing",
     file: sql("submission"),
     line: "    update public.generations as g set state = 'canceled' where g.id = generation.id\n    returning * into generation;\n",
-    seenBy: [outcome],
+    seenBy: [races],
   },
   {
     name: "a failure that is reported fails nothing",
@@ -129,7 +131,7 @@ export const mutants: Mutant[] = [
     name: "a failure that Replicate reports fails nothing",
     file: sql("settlement"),
     line: "        when ended is not null then 'failed'\n",
-    seenBy: [outcome, "journeys/lifecycle.test.ts"],
+    seenBy: [events, "journeys/lifecycle.test.ts"],
   },
   {
     name: "a success captures without its artwork",
@@ -143,14 +145,14 @@ export const mutants: Mutant[] = [
     file: sql("settlement"),
     line: "    set state = 'succeeded',\n      artwork_path",
     instead: "    set state = g.state,\n      artwork_path",
-    seenBy: [outcome],
+    seenBy: [events],
   },
   {
     name: "a worker without the lease completes",
     file: sql("settlement"),
     line: "  where w.generation_id = complete_generation.generation_id and w.lease = complete_generation.lease;",
     instead: "  where w.generation_id = complete_generation.generation_id;",
-    seenBy: ["database", outcome],
+    seenBy: ["database"],
   },
   {
     name: "nothing ends at its deadline without a prediction",
@@ -164,13 +166,13 @@ export const mutants: Mutant[] = [
     file: sql("dispatch"),
     line: "    and w.submissions < 3\n",
     instead: "    and w.submissions < 0\n",
-    seenBy: [outcome],
+    seenBy: [events],
   },
   {
     name: "a fault of the platform is never final",
     file: sql("dispatch"),
     line: "    and w.submissions < 3\n",
-    seenBy: [outcome],
+    seenBy: [events],
   },
   {
     name: "a worker without the lease submits",
@@ -211,6 +213,6 @@ export const mutants: Mutant[] = [
     file: rust("cleanup/src/settle"),
     line: `app.fail_generation(generation, "expired", None).await`,
     instead: "Ok::<(), Error>(())",
-    seenBy: [outcome],
+    seenBy: [sweep],
   },
 ];

@@ -1,5 +1,5 @@
 // Takes the lines of list.ts away, one at a time, in a copy, and says whether a test noticed: `make mutants`.
-// ONLY=part of a name tries those alone.
+// ONLY=pattern tries those alone whose name fits it.
 
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -59,7 +59,7 @@ function noticedBy({ file, line, instead = "", seenBy }: Mutant): string | undef
   }
 }
 
-const chosen = mutants.filter(({ name }) => name.includes(process.env.ONLY ?? ""));
+const chosen = mutants.filter(({ name }) => new RegExp(process.env.ONLY ?? "").test(name));
 prepare();
 migrate();
 if (!build()) throw new Error("the copy does not compile");

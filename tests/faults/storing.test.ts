@@ -1,0 +1,148 @@
+// Faults between an output and its artwork.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
+import { until } from "../waiting.ts";
+import { artworkIsWhole, unheard } from "./generation.ts";
+import { lab } from "./lab.ts";
+import { quiet, sound } from "./sound.ts";
+
+test("killed after the upload and before the row: the next worker stores it, and there is one artwork", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  await pass(61);
+  await lab.functions.crashAt("artwork.stored");
+  await assert.rejects(cleanUp());
+  await lab.functions.isUp();
+  assert.equal((await alice.generation(id))!.state, "storing");
+  const stored = await database`select from storage.objects where bucket_id = 'artworks' and starts_with(name, ${alice.id})`;
+  assert.equal(stored.length, 1);
+  await sound(alice, { succeeded: 1 });
+  await artworkIsWhole(alice, id);
+});
+
+test("killed after the upload, and its person cancels: nothing of it stays", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  await pass(61);
+  await lab.functions.crashAt("artwork.stored");
+  await assert.rejects(cleanUp());
+  await lab.functions.isUp();
+  assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
+  await sound(alice, { canceled: 1 });
+});
+
+test("storage cut mid-upload: the event comes again and the artwork is stored whole", async () => {
+  lab.supabase.misbehave({ fault: "cut_request", bytes: 2000, when: /^POST \/storage\/v1\/object\/artworks/ });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small);
+  assert.equal((await alice.ended(id)).state, "succeeded");
+  assert.equal(lab.supabase.struck > 0, true);
+  await sound(alice, { succeeded: 1 });
+  await artworkIsWhole(alice, id);
+});
+
+test("storage says no, whatever is tried: the job ends, and its credits go back", async () => {
+  lab.supabase.misbehave({ fault: "status", status: 500, when: /^POST \/storage\/v1\/object\/artworks/, count: 1000 });
+  const alice = await Person.signUp("alice");
+  await alice.generate(await small);
+  await sound(alice, { expired: 1 });
+});
+
+for (const [name, fault, reason] of [
+  ["output expired", "output_expired", "lost"],
+  ["an output that is no picture", "output_wrong_type", "output_invalid"],
+  ["an output that is somewhere else", "output_redirect", "output_invalid"],
+  ["an output without end", "output_too_large", "output_invalid"],
+  ["success without output", "succeed_without_output", "output_invalid"],
+] as const) {
+  test(`${name}: the job fails as ${reason}, and its credits go back`, async () => {
+    await arm({ fault });
+    const alice = await Person.signUp("alice");
+    await alice.ended((await alice.generate(await small)).id);
+    await sound(alice, { [reason]: 1 });
+  });
+}
+
+test("body shorter than its length: it is fetched again, and stored whole", async () => {
+  await arm({ fault: "output_truncated" });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small);
+  assert.equal((await alice.ended(id)).state, "succeeded");
+  await sound(alice, { succeeded: 1 });
+  await artworkIsWhole(alice, id);
+});
+
+test("an output host that stalls is given up, and asked again", async () => {
+  await arm({ fault: "output_stall" });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small);
+  assert.equal((await until("the end", async () => {
+    const found = await alice.generation(id);
+    return found!.state === "succeeded" ? found : undefined;
+  }, 40_000)).state, "succeeded");
+  await sound(alice, { succeeded: 1 });
+});
+
+test("an output host that stalls for one holds up nobody else", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  for (const person of [alice, bob, alice, bob]) await unheard(person);
+  await arm({ fault: "output_stall" });
+  await pass(61);
+  const sweeping = cleanUp();
+  const stored = () => database`
+    select id from public.generations where person_id in ${database([alice.id, bob.id])} and state = 'succeeded'`;
+  await until("the others to be stored", async () => (await stored()).length === 3 || undefined, 5_000);
+  await sweeping;
+  await sound(alice, { succeeded: 2 });
+  await sound(bob, { succeeded: 2 });
+});
+
+test("worker frozen past its lease: another stores the artwork, and the first changes nothing when it wakes", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  const another = await lab.another();
+  await pass(61);
+  await lab.functions.freezeAt("artwork.stored");
+  const sweeping = cleanUp();
+  await lab.functions.isFrozen();
+  await pass(180);
+  process.env.FUNCTIONS_URL = another.url;
+  await cleanUp();
+  const stored = (await alice.generation(id))!;
+  assert.equal(stored.state, "succeeded");
+  lab.functions.thaw();
+  process.env.FUNCTIONS_URL = lab.functions.url;
+  await sweeping;
+  assert.deepEqual(await alice.generation(id), stored);
+  await sound(alice, { succeeded: 1 });
+  await artworkIsWhole(alice, id);
+});
+
+test("worker frozen while its person deletes: what it has stored is deleted when it wakes", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  const another = await lab.another();
+  await pass(61);
+  await lab.functions.freezeAt("artwork.stored");
+  const sweeping = cleanUp();
+  await lab.functions.isFrozen();
+  process.env.FUNCTIONS_URL = another.url;
+  assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
+  await quiet(alice);
+  // As if the upload had only now come through.
+  const late = await fetch(`${process.env.SUPABASE_URL}/storage/v1/object/artworks/${alice.id}/${id}.png`, {
+    method: "POST",
+    headers: { apikey: process.env.SUPABASE_SECRET_KEY!, "content-type": "image/png" },
+    body: "late",
+  });
+  assert.equal(late.status, 200);
+  lab.functions.thaw();
+  process.env.FUNCTIONS_URL = lab.functions.url;
+  await sweeping;
+  await sound(alice, {});
+});
