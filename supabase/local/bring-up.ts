@@ -84,6 +84,7 @@ export async function bringUp(
   await applyMigrations(
     project,
     address(ports.database, "postgres", keys.databasePassword),
+    state.folder,
     state.log("migrations"),
   );
   // People with a public password: here and nowhere else, so no command of the CLI's knows of them.

@@ -1,15 +1,41 @@
 // Migrations and seed, by the official CLI, as role `postgres`: the way they reach a hosted project.
 
 import { spawn } from "node:child_process";
-import { openSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, openSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { tail } from "./processes.ts";
+
+const recordName = "migrations.json";
+
+function digests(project: string): Record<string, string> {
+  const folder = join(project, "supabase", "migrations");
+  const digest = (name: string) =>
+    createHash("sha256").update(readFileSync(join(folder, name))).digest("hex");
+  return Object.fromEntries(readdirSync(folder).map((name) => [name, digest(name)]));
+}
+
+/** What was applied once is never applied again, so a state must not be made of what has changed since. */
+function refuseChanged(state: string, now: Record<string, string>): void {
+  const record = join(state, recordName);
+  if (!existsSync(record)) return;
+  const applied = JSON.parse(readFileSync(record, "utf8")) as Record<string, string>;
+  const changed = Object.keys(applied).find((name) => now[name] !== applied[name]);
+  if (changed) {
+    throw new Error(
+      `${changed} has changed since this state was made of it: begin anew with --fresh, or remove ${state}`,
+    );
+  }
+}
 
 export async function applyMigrations(
   project: string,
   database: string,
+  state: string,
   log: string,
 ): Promise<void> {
+  const now = digests(project);
+  refuseChanged(state, now);
   const output = openSync(log, "a", 0o600);
   const cli = join(import.meta.dir, "node_modules", ".bin", "supabase");
   const push = spawn(
@@ -35,4 +61,5 @@ export async function applyMigrations(
     push.once("exit", resolve);
   });
   if (code !== 0) throw new Error(`the migrations were not applied:\n${tail(log, 30)}`);
+  writeFileSync(join(state, recordName), JSON.stringify(now, null, 2));
 }

@@ -138,6 +138,11 @@ describe("the stack", { timeout: 120_000 }, () => {
     };
     assert.deepEqual(await count("--fresh"), { notes: 1, applied: 1 });
     assert.deepEqual(await count(), { notes: 2, applied: 1 });
+
+    makeProject("create table public.notes (body text, more text);");
+    const changed = start(["--quiet", "--", "true"]);
+    assert.equal(await changed.ended, 1);
+    assert.match(changed.said(), /20260101000000_notes\.sql has changed since .* begin anew with --fresh/);
     assert.deepEqual(await count("--fresh"), { notes: 1, applied: 1 });
   });
 
