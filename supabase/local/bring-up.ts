@@ -4,14 +4,15 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import type { Arguments } from "./arguments.ts";
+import { connect, disconnect } from "./connections.ts";
 import { environment } from "./environment.ts";
-import { serveGateway } from "./gateway.ts";
+import { type Gateway, serveGateway } from "./gateway.ts";
 import { loadKeys } from "./keys.ts";
-import { startLite } from "./lite.ts";
 import { openLog } from "./log.ts";
 import { applyMigrations } from "./migrations.ts";
-import { prepareAuth, preparePlatform } from "./platform.ts";
+import { preparePlatform } from "./platform.ts";
 import { reservePort } from "./ports.ts";
+import { Presence } from "./presence.ts";
 import { address, connection, keepDatabase } from "./postgres.ts";
 import { type Service, startService, stopService, untilReady } from "./processes.ts";
 import type { State } from "./state.ts";
@@ -51,6 +52,24 @@ export async function bringUp(
   const env = environment(state.folder, keys, ports);
 
   say("starting PostgreSQL …");
+  let gateway: Gateway | undefined;
+  // It may go again while connections are made; then those are of no use.
+  let attempts = 0;
+  const left = () => {
+    attempts += 1;
+    gateway?.database.leave();
+  };
+  const restarted = async () => {
+    if (!gateway) return;
+    const attempt = (attempts += 1);
+    const made = await connect(ports.database, keys, env.SUPABASE_URL!);
+    if (attempt !== attempts) return disconnect(made);
+    disconnect(gateway);
+    const storage = { ...gateway.storage, sql: made.sql };
+    await storage.disk.sweep(await versions(made.sql));
+    Object.assign(gateway, { ...made, storage, database: new Presence() });
+    describe();
+  };
   const describe = () =>
     state.describe({
       ports,
@@ -64,19 +83,19 @@ export async function bringUp(
     reserved.database,
     keys.adminPassword,
     state.log("postgres"),
-    describe,
+    { left, restarted },
   );
   running.endings.push(() => database.stop());
   running.services.push(database);
-  const sql = postgres({
+  const first = postgres({
     ...connection(ports.database, "supabase_admin", keys.adminPassword),
-    max: 10,
+    max: 1,
   });
-  await preparePlatform(sql, keys.databasePassword);
+  await preparePlatform(first, keys.databasePassword);
+  await first.end();
 
   say("starting the Data API, Auth and Storage …");
-  const lite = await startLite(ports.database, keys, env.SUPABASE_URL!, sql);
-  await prepareAuth(sql);
+  const { sql, lite } = await connect(ports.database, keys, env.SUPABASE_URL!);
   const storage = { sql, keys, disk: new Disk(join(state.folder, "storage")) };
   await storage.disk.sweep(await versions(sql));
 
@@ -93,7 +112,9 @@ export async function bringUp(
   const functions = `http://${env.FUNCTIONS_ADDRESS}`;
   await reserved.gateway.release();
   const log = openLog(state.log("gateway"));
-  const server = serveGateway({ port: ports.gateway, functions, lite, sql, keys, storage, log });
+  const present = new Presence();
+  gateway = { port: ports.gateway, functions, lite, sql, keys, storage, database: present, log };
+  const server = serveGateway(gateway);
   // Not awaited, nor are connections to the database closed: its own end closes them, whatever they wait for.
   running.endings.push(async () => void server.stop(true));
 

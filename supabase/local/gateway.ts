@@ -7,6 +7,7 @@ import { forwardToFunctions } from "./functions.ts";
 import type { Keys } from "./keys.ts";
 import type { Lite } from "./lite.ts";
 import type { Log } from "./log.ts";
+import type { Presence } from "./presence.ts";
 import { answerAdmin } from "./repairs/admin.ts";
 import { withZ } from "./repairs/values.ts";
 import { answerStorage } from "./storage/routes.ts";
@@ -19,6 +20,7 @@ export interface Gateway {
   sql: postgres.Sql;
   keys: Keys;
   storage: Storage;
+  database: Presence;
   log: Log;
 }
 
@@ -51,6 +53,10 @@ async function route(request: Request, gateway: Gateway): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (pathname === "/health") return new Response("ok");
   if (pathname.startsWith("/functions/v1")) return forwardToFunctions(request, gateway.functions);
+  return gateway.database.during(() => ask(request, pathname, gateway));
+}
+
+async function ask(request: Request, pathname: string, gateway: Gateway): Promise<Response> {
   if (pathname.startsWith("/storage/v1"))
     return answerStorage(request, gateway.storage, gateway.log.failure);
   if (pathname.startsWith("/auth/v1/admin/"))

@@ -91,13 +91,13 @@ export async function endLeftover(folder: string): Promise<void> {
 }
 
 /** Keeps a database up in `folder`, which is made on first use. One that ends by itself is started again,
- *  as hosted does, and `restarted` is told; one that does so again and again has `ended`. */
+ *  as hosted does, and both are told; one that does so again and again has `ended`. */
 export async function keepDatabase(
   folder: string,
   { port, release }: Reservation,
   password: string,
   log: string,
-  restarted: () => void,
+  told: { left(): void; restarted(): Promise<void> },
 ): Promise<Database> {
   const native = nativeFolder();
   const data = join(folder, "data");
@@ -112,13 +112,16 @@ export async function keepDatabase(
   async function watch(): Promise<string> {
     for (;;) {
       const what = await service.ended;
+      told.left();
       ends.push(performance.now());
       if (isStopping || ends.length > mostRestarts) return what;
       if (performance.now() - ends[0]! > aWhile) ends.shift();
       // Its children still hold its memory for a moment, and until then it does not start.
       await Bun.sleep(100);
       service = launch(native, data, port, log);
-      restarted();
+      // Where it has ended once more, the next one is told of.
+      const isUp = untilUp(service, port, password, log, longestRecovery).then(told.restarted);
+      await Promise.race([isUp.catch(() => {}), service.ended]);
     }
   }
   return {
@@ -138,6 +141,7 @@ export async function keepDatabase(
 /** So many ends by itself within so many milliseconds, and it is not started again. */
 const mostRestarts = 20;
 const aWhile = 60_000;
+const longestRecovery = 600_000;
 
 function launch(native: string, data: string, port: number, log: string): Service {
   const [program, args] = command(join(native, "bin", "postgres"), [
@@ -154,10 +158,19 @@ function launch(native: string, data: string, port: number, log: string): Servic
   return startService({ name: "PostgreSQL", command: program, args, log });
 }
 
-async function untilUp(service: Service, port: number, password: string, log: string): Promise<void> {
+async function untilUp(
+  service: Service,
+  port: number,
+  password: string,
+  log: string,
+  patienceMs?: number,
+): Promise<void> {
   const sql = postgres({ ...connection(port, superuser, password), max: 1, connect_timeout: 2 });
-  await untilReady(service, async () => (await sql`select 1`).length === 1, log);
-  await sql.end();
+  try {
+    await untilReady(service, async () => (await sql`select 1`).length === 1, log, patienceMs);
+  } finally {
+    await sql.end({ timeout: 0 });
+  }
 }
 
 export function connection(port: number, username: string, password: string) {

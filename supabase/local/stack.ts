@@ -10,14 +10,20 @@ import { enter } from "./state.ts";
 const running: Running = { services: [], endings: [] };
 let isEnding = false;
 
-/** postgres.js writes once more to a connection that the database has just closed, where nobody can catch
- *  that; whoever waits for an answer on it is told all the same. */
-process.on("uncaughtException", (error) => {
-  if (!/node_modules\/postgres\/src\/connection\./.test(error.stack ?? "")) {
+/** What a database that goes leaves behind in postgres.js, where nobody can catch it: the stack knows that
+ *  the database has gone, and makes the connections anew (connections.ts). */
+function isOfTheDatabase(error: Error & { code?: string }): boolean {
+  const isOurs = /node_modules\/postgres\/src\/connection\./.test(error.stack ?? "");
+  return isOurs || /^(CONNECTION_\w+|ECONNREFUSED|ECONNRESET|EPIPE|57P0\d)$/.test(error.code ?? "");
+}
+
+for (const event of ["uncaughtException", "unhandledRejection"]) {
+  process.on(event, (error: Error) => {
+    if (isOfTheDatabase(error)) return;
     process.stderr.write(`${error.stack}\n`);
     process.exit(1);
-  }
-});
+  });
+}
 
 async function main(): Promise<number> {
   const given = readArguments(process.argv.slice(2));

@@ -1,6 +1,6 @@
 begin;
 set local search_path = public, tap;
-select plan(22);
+select plan(28);
 
 create temporary table purse as
 select id from wallets where person_id = 'a11ce000-0000-4000-8000-000000000001';
@@ -99,8 +99,30 @@ select throws_ok(
   $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 0, 'x', 'key-2')$$,
   'PT422', null, 'an adjustment adjusts something'
 );
+select throws_ok(
+  $$select backend.adjust_credits('b0b00000-0000-4000-8000-000000000002', 2, 'made up for', 'key-1')$$,
+  'PT409', null, 'nor for another person'
+);
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 1, '', 'key-2')$$,
+  'PT422', null, 'it has a reason'
+);
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 1, 'x', null)$$,
+  'PT422', null, 'and a key'
+);
+select is_empty('select * from backend.audit_credits()', 'and the books balance');
 
+set local role authenticated;
+select throws_ok(
+  $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 1, 'x', 'key-3')$$,
+  '42501', null, 'nobody adjusts their own'
+);
 set local role service_role;
+select is(
+  backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', -1, 'x', 'key-4') ->> 'outcome', 'adjusted',
+  'the service does'
+);
 select throws_ok(
   $$insert into credit_entries (wallet_id, kind, amount, reason) values (gen_random_uuid(), 'grant', 1, 'x')$$,
   '42501', null, 'not even the service writes to the ledger by itself'

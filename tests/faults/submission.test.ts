@@ -165,6 +165,22 @@ test("a worker frozen before it submits wakes up late: what it makes is canceled
   await sound(alice, { canceled: 1 });
 });
 
+test("a worker frozen before its create call wakes up late: while another is at it, it makes nothing", async () => {
+  const alice = await Person.signUp("alice");
+  const input_path = await alice.upload(await small);
+  await lab.functions.freezeAt("submit.checked");
+  const submitting = alice.submit({ style: "mosaic", input_path });
+  await lab.functions.isFrozen();
+  await pass(120);
+  await database`select backend.lease_submissions(gen_random_uuid(), 100)`;
+  lab.functions.thaw();
+  const answer = await submitting;
+  assert.deepEqual([answer.status, ((await answer.json()) as { state: string }).state], [201, "reserved"]);
+  assert.equal((await predictionsOf(input_path)).length, 0);
+  await sound(alice, { succeeded: 1 });
+  assert.equal((await predictionsOf(input_path)).length, 1);
+});
+
 test("a worker frozen after its create call wakes up late: what it made counts, while nobody has made another", async () => {
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");

@@ -17,7 +17,6 @@ const rust = (file: string) => `functions/${file}.rs`;
 const submission = "faults/submission.test.ts";
 const events = "faults/events.test.ts";
 const races = "faults/races.test.ts";
-const sweep = "faults/sweep.test.ts";
 
 export const mutants: Mutant[] = [
   {
@@ -213,6 +212,6 @@ export const mutants: Mutant[] = [
     file: rust("cleanup/src/settle"),
     line: `app.fail_generation(generation, "expired", None).await`,
     instead: "Ok::<(), Error>(())",
-    seenBy: [sweep],
+    seenBy: ["faults/outage.test.ts"],
   },
 ];

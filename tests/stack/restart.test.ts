@@ -47,19 +47,25 @@ for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
   });
 }
 
-test("whoever asks while the database goes is answered within ten seconds, and not that something is absent", async () => {
+test("whoever asks while the database goes and comes is answered soon, and never that something is absent", async () => {
   const alice = await signUp("alice");
   const headers = { apikey: publishable, authorization: `Bearer ${alice.token}` };
-  const killing = kill("SIGQUIT");
-  const asked = ["rest/v1/wallets", "auth/v1/user", "storage/v1/bucket"].flatMap((path) =>
-    Array.from({ length: 5 }, async () => {
-      const answer = await fetch(`${url}/${path}`, { headers, signal: AbortSignal.timeout(10_000) });
+  let isOver = false;
+  async function keepAsking(path: string): Promise<number[]> {
+    const statuses: number[] = [];
+    while (!isOver) {
+      const answer = await fetch(`${url}/${path}`, { headers, signal: AbortSignal.timeout(60_000) });
       await answer.text();
-      return answer.status;
-    }),
-  );
-  for (const status of await Promise.all(asked)) assert.ok(status === 200 || status >= 500, `${status}`);
-  await killing;
+      statuses.push(answer.status);
+    }
+    return statuses;
+  }
+  const paths = ["rest/v1/wallets", "auth/v1/user", "storage/v1/bucket"];
+  const asking = [...paths, ...paths, ...paths, ...paths].map(keepAsking);
+  for (let times = 0; times < 5; times += 1) await kill("SIGQUIT");
   await isBack();
-  await until("the Data API to answer again", async () => (await alice.client.from("wallets").select()).data ?? undefined);
+  isOver = true;
+  const statuses = new Set((await Promise.all(asking)).flat());
+  assert.ok(statuses.has(200));
+  for (const status of statuses) assert.ok(status === 200 || status >= 500, `${status}`);
 });
