@@ -42,7 +42,7 @@ comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of 
 create function private.touch_updated_at()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();
@@ -60,7 +60,7 @@ create function private.open_account()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.profiles (id) values (new.id);

@@ -90,7 +90,7 @@ create function private.check_settings(settings_schema jsonb, settings jsonb)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   setting record;
@@ -132,14 +132,14 @@ create function private.is_number_between(value jsonb, minimum numeric, maximum 
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case when jsonb_typeof(value) = 'number' then (value)::numeric between minimum and maximum else false end;
 
 create function private.is_integer_between(value jsonb, minimum numeric, maximum numeric)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case
   when private.is_number_between(value, minimum, maximum) then (value)::numeric = trunc((value)::numeric)
   else false

@@ -106,7 +106,7 @@ comment on column public.credit_entries.key is 'What the entry was asked for by:
 create function private.refuse_change()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception '% is append-only', tg_table_name
@@ -128,7 +128,7 @@ create function private.apply_entry()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.wallets set balance = balance + new.amount where id = new.wallet_id;
@@ -145,7 +145,7 @@ create function private.open_hold()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.state <> 'open' then
@@ -166,7 +166,7 @@ create function private.settle_hold()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'DELETE' or old.state <> 'open' or new.state = 'open'
@@ -194,7 +194,7 @@ create function private.open_wallet(person uuid)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   with wallet as (
     insert into public.wallets (person_id) values (person) returning id
@@ -209,7 +209,7 @@ create function backend.adjust_credits(person_id uuid, amount integer, reason te
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   wallet public.wallets;

@@ -93,7 +93,7 @@ create function private.order_deletion(
 )
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values (bucket, path, reason, person_id, generation_id, due_at)
@@ -111,7 +111,7 @@ create function backend.lease_deletions(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   leased jsonb;
@@ -158,7 +158,7 @@ create function backend.record_deletions(results jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   recorded jsonb;
@@ -200,7 +200,7 @@ create function backend.order_overdue_inputs(batch integer default 1000)
 returns integer
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   ordered integer;
@@ -237,7 +237,7 @@ create function backend.record_heartbeat(task text)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   insert into private.heartbeats as h (id, at) values (task, now())
   on conflict (id) do update set at = excluded.at;

@@ -6,7 +6,7 @@ create function private.submission_lease_end()
 returns timestamptz
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
 -- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already.
@@ -14,7 +14,7 @@ create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'generation', generation.id,
   'input_path', generation.input_path,
@@ -48,7 +48,7 @@ create function backend.record_input(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   outcome text := 'superseded';
@@ -97,7 +97,7 @@ create function backend.attach_prediction(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -136,7 +136,7 @@ create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   update private.generation_work as w
   set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
@@ -151,7 +151,7 @@ end;
 create function private.submit_again(generation public.generations)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
@@ -171,7 +171,7 @@ create function backend.lease_submissions(lease uuid, batch integer default 10)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   leased jsonb;

@@ -198,5 +198,5 @@ create function private.is_terminal(state text)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return state in ('succeeded', 'failed', 'canceled');

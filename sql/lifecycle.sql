@@ -9,7 +9,7 @@
 create function private.guard_transition()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   way constant text[] := array['reserved', 'submitted', 'processing', 'storing', 'succeeded'];
@@ -46,7 +46,7 @@ create function private.follow_transition()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.processing_log (generation_id, person_id, state, reason)
@@ -83,7 +83,7 @@ execute function private.follow_transition();
 create function private.guard_reservation()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.state <> 'reserved' then
@@ -103,7 +103,7 @@ create function private.follow_deletion()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- While an account is being deleted its row is gone already.
@@ -131,7 +131,7 @@ create function private.describe(generation public.generations)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'id', generation.id,
   'state', generation.state,
@@ -154,5 +154,5 @@ create function private.owner(path text)
 returns uuid
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1));

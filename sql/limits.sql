@@ -26,7 +26,7 @@ create function private.check_limits(wallet uuid)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   reached record;

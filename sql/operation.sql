@@ -14,7 +14,7 @@ returns table (
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   select 'balance', w.id, null::uuid, null::uuid, coalesce(e.total, 0), w.balance
   from public.wallets as w
@@ -64,7 +64,7 @@ create function private.age(since timestamptz)
 returns bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
 
 -- How it stands, in numbers alone: nothing of it says whose.
@@ -73,7 +73,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'generations', (
     select coalesce(jsonb_agg(to_jsonb(s) order by s.place), '[]')

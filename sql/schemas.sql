@@ -14,12 +14,16 @@ grant usage on schema private to authenticated, service_role;
 -- Functions are executable by everyone unless this is said without `in schema`.
 alter default privileges revoke execute on functions from public;
 
+-- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
+-- schema is searched for types before all others, and whoever may make a domain `text` there would have
+-- its check run with the rights of the function.
+
 -- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
 -- `hint` carries the machine-readable code, `detail` further members of the problem document.
 create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception using

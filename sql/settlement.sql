@@ -7,7 +7,7 @@ create function backend.fail_generation(generation_id uuid, reason text, lease u
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -46,7 +46,7 @@ $$;
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -85,7 +85,7 @@ create function backend.record_prediction_event(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations := private.find_generation(
@@ -145,7 +145,7 @@ create function private.ending(status text, reason text, output_extension text)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case status
   when 'failed' then coalesce(reason, 'model_error')
   when 'canceled' then 'expired'
@@ -162,7 +162,7 @@ end;
 create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   lease_end constant timestamptz := now() + interval '2 minutes';
@@ -202,7 +202,7 @@ create function backend.complete_generation(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   completed boolean;
@@ -252,7 +252,7 @@ $$;
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   select private.order_deletion('artworks', path, 'superseded', private.owner(path), generation)
   where not exists (
@@ -265,7 +265,7 @@ create function backend.release_lease(generation_id uuid, lease uuid)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   update private.generation_work as w
   set lease = null, leased_until = null
@@ -284,7 +284,7 @@ create function backend.generations_to_settle(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   ended integer;

@@ -16,7 +16,7 @@ create function private.begin_generation(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   person constant uuid := auth.uid();
@@ -98,7 +98,7 @@ create function private.created(generation public.generations)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'outcome', 'created',
   'generation', private.describe(generation),
@@ -110,7 +110,7 @@ create function private.check_input(person uuid, path text)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not starts_with(path, person || '/')
@@ -143,14 +143,14 @@ create function public.begin_generation(
 )
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
 -- Locks and returns the caller's generation; another's is as absent as none (404).
 create function private.own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -172,7 +172,7 @@ create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations := private.own_generation(generation_id);
@@ -196,7 +196,7 @@ $$;
 create function public.cancel_generation(generation_id uuid)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return private.cancel_generation(generation_id);
 
 -- R9: the row goes at once; its objects are ordered deleted in the same transaction. What somebody
@@ -205,7 +205,7 @@ create function private.delete_generation(generation_id uuid)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   ended constant jsonb := private.cancel_generation(generation_id);
@@ -219,7 +219,7 @@ $$;
 create function public.delete_generation(generation_id uuid)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
 comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';

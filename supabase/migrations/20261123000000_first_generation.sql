@@ -14,12 +14,16 @@ grant usage on schema private to authenticated, service_role;
 -- Functions are executable by everyone unless this is said without `in schema`.
 alter default privileges revoke execute on functions from public;
 
+-- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
+-- schema is searched for types before all others, and whoever may make a domain `text` there would have
+-- its check run with the rights of the function.
+
 -- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
 -- `hint` carries the machine-readable code, `detail` further members of the problem document.
 create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception using
@@ -121,7 +125,7 @@ create function private.check_settings(settings_schema jsonb, settings jsonb)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   setting record;
@@ -163,14 +167,14 @@ create function private.is_number_between(value jsonb, minimum numeric, maximum 
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case when jsonb_typeof(value) = 'number' then (value)::numeric between minimum and maximum else false end;
 
 create function private.is_integer_between(value jsonb, minimum numeric, maximum numeric)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case
   when private.is_number_between(value, minimum, maximum) then (value)::numeric = trunc((value)::numeric)
   else false
@@ -219,7 +223,7 @@ comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of 
 create function private.touch_updated_at()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   new.updated_at := now();
@@ -237,7 +241,7 @@ create function private.open_account()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.profiles (id) values (new.id);
@@ -358,7 +362,7 @@ comment on column public.credit_entries.key is 'What the entry was asked for by:
 create function private.refuse_change()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception '% is append-only', tg_table_name
@@ -380,7 +384,7 @@ create function private.apply_entry()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update public.wallets set balance = balance + new.amount where id = new.wallet_id;
@@ -397,7 +401,7 @@ create function private.open_hold()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.state <> 'open' then
@@ -418,7 +422,7 @@ create function private.settle_hold()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if tg_op = 'DELETE' or old.state <> 'open' or new.state = 'open'
@@ -446,7 +450,7 @@ create function private.open_wallet(person uuid)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   with wallet as (
     insert into public.wallets (person_id) values (person) returning id
@@ -461,7 +465,7 @@ create function backend.adjust_credits(person_id uuid, amount integer, reason te
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   wallet public.wallets;
@@ -700,7 +704,7 @@ create function private.is_terminal(state text)
 returns boolean
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return state in ('succeeded', 'failed', 'canceled');
 -- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
 -- that it is gone; only then is the order verified (R2, R9, X1).
@@ -797,7 +801,7 @@ create function private.order_deletion(
 )
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values (bucket, path, reason, person_id, generation_id, due_at)
@@ -815,7 +819,7 @@ create function backend.lease_deletions(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   leased jsonb;
@@ -862,7 +866,7 @@ create function backend.record_deletions(results jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   recorded jsonb;
@@ -904,7 +908,7 @@ create function backend.order_overdue_inputs(batch integer default 1000)
 returns integer
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   ordered integer;
@@ -941,7 +945,7 @@ create function backend.record_heartbeat(task text)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   insert into private.heartbeats as h (id, at) values (task, now())
   on conflict (id) do update set at = excluded.at;
@@ -963,7 +967,7 @@ to service_role;
 create function private.guard_transition()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   way constant text[] := array['reserved', 'submitted', 'processing', 'storing', 'succeeded'];
@@ -1000,7 +1004,7 @@ create function private.follow_transition()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.processing_log (generation_id, person_id, state, reason)
@@ -1037,7 +1041,7 @@ execute function private.follow_transition();
 create function private.guard_reservation()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.state <> 'reserved' then
@@ -1057,7 +1061,7 @@ create function private.follow_deletion()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   -- While an account is being deleted its row is gone already.
@@ -1085,7 +1089,7 @@ create function private.describe(generation public.generations)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'id', generation.id,
   'state', generation.state,
@@ -1108,7 +1112,7 @@ create function private.owner(path text)
 returns uuid
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1));
 -- How much one person may start. Counted by holds: they stay when a generation is deleted, so deleting
 -- makes no room.
@@ -1138,7 +1142,7 @@ create function private.check_limits(wallet uuid)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   reached record;
@@ -1181,7 +1185,7 @@ create function private.submission_lease_end()
 returns timestamptz
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
 -- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already.
@@ -1189,7 +1193,7 @@ create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'generation', generation.id,
   'input_path', generation.input_path,
@@ -1223,7 +1227,7 @@ create function backend.record_input(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   outcome text := 'superseded';
@@ -1272,7 +1276,7 @@ create function backend.attach_prediction(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -1311,7 +1315,7 @@ create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   update private.generation_work as w
   set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
@@ -1326,7 +1330,7 @@ end;
 create function private.submit_again(generation public.generations)
 returns boolean
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
@@ -1346,7 +1350,7 @@ create function backend.lease_submissions(lease uuid, batch integer default 10)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   leased jsonb;
@@ -1406,7 +1410,7 @@ create function private.begin_generation(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   person constant uuid := auth.uid();
@@ -1488,7 +1492,7 @@ create function private.created(generation public.generations)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'outcome', 'created',
   'generation', private.describe(generation),
@@ -1500,7 +1504,7 @@ create function private.check_input(person uuid, path text)
 returns void
 language plpgsql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if not starts_with(path, person || '/')
@@ -1533,14 +1537,14 @@ create function public.begin_generation(
 )
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
 -- Locks and returns the caller's generation; another's is as absent as none (404).
 create function private.own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -1562,7 +1566,7 @@ create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations := private.own_generation(generation_id);
@@ -1586,7 +1590,7 @@ $$;
 create function public.cancel_generation(generation_id uuid)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return private.cancel_generation(generation_id);
 
 -- R9: the row goes at once; its objects are ordered deleted in the same transaction. What somebody
@@ -1595,7 +1599,7 @@ create function private.delete_generation(generation_id uuid)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   ended constant jsonb := private.cancel_generation(generation_id);
@@ -1609,7 +1613,7 @@ $$;
 create function public.delete_generation(generation_id uuid)
 returns jsonb
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
 comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
@@ -1629,7 +1633,7 @@ create function backend.fail_generation(generation_id uuid, reason text, lease u
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -1668,7 +1672,7 @@ $$;
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
@@ -1707,7 +1711,7 @@ create function backend.record_prediction_event(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations := private.find_generation(
@@ -1767,7 +1771,7 @@ create function private.ending(status text, reason text, output_extension text)
 returns text
 language sql
 immutable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case status
   when 'failed' then coalesce(reason, 'model_error')
   when 'canceled' then 'expired'
@@ -1784,7 +1788,7 @@ end;
 create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
 returns text
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   lease_end constant timestamptz := now() + interval '2 minutes';
@@ -1824,7 +1828,7 @@ create function backend.complete_generation(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   completed boolean;
@@ -1874,7 +1878,7 @@ $$;
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   select private.order_deletion('artworks', path, 'superseded', private.owner(path), generation)
   where not exists (
@@ -1887,7 +1891,7 @@ create function backend.release_lease(generation_id uuid, lease uuid)
 returns void
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   update private.generation_work as w
   set lease = null, leased_until = null
@@ -1906,7 +1910,7 @@ create function backend.generations_to_settle(
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   ended integer;
@@ -2022,7 +2026,7 @@ returns table (
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 begin atomic
   select 'balance', w.id, null::uuid, null::uuid, coalesce(e.total, 0), w.balance
   from public.wallets as w
@@ -2072,7 +2076,7 @@ create function private.age(since timestamptz)
 returns bigint
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
 
 -- How it stands, in numbers alone: nothing of it says whose.
@@ -2081,7 +2085,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'generations', (
     select coalesce(jsonb_agg(to_jsonb(s) order by s.place), '[]')

@@ -2,7 +2,7 @@
 -- where an owner has done it all the same: each kind of difference, by its name.
 begin;
 set local search_path = public, tap;
-select plan(86);
+select plan(87);
 
 -- Alice has one generation in each situation that has to do with credits; the open one is overdue.
 create temporary table given (name text, id uuid, lease uuid);
@@ -26,8 +26,14 @@ where idempotency_key = 'succeeded';
 update generations set state = 'failed', reason = 'lost' where idempotency_key = 'failed';
 update generations set state = 'canceled' where idempotency_key = 'canceled';
 
+-- What is expected: the code of a refusal; or ignored, where nothing of the books changes; or allowed.
 create temporary table attempts (place integer generated always as identity, name text, expected text, statement text);
 insert into attempts (name, expected, statement) values
+  -- First, because what a session has once compiled it keeps.
+  ('put its own type in the place of text', 'ignored', $$
+    create function pg_temp.mine() returns boolean language plpgsql as 'begin if current_user <> ''service_role'' then update public.wallets set balance = 1000; end if; return true; end';
+    create domain pg_temp.text as pg_catalog.text check (pg_temp.mine());
+    select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'processing')$$),
   ('add an entry', '42501', $$insert into public.credit_entries (wallet_id, kind, amount, reason) select id, 'grant', 100, 'x' from public.wallets$$),
   ('change an entry', '42501', $$update public.credit_entries set amount = 100$$),
   ('change the reason of an entry', '42501', $$update public.credit_entries set reason = 'x'$$),
@@ -107,7 +113,7 @@ insert into attempts (name, expected, statement) values
     select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost', '11111111-1111-4111-8111-111111111111')$$),
   ('complete with the lease of another', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '11111111-1111-4111-8111-111111111111', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
   ('attach to what is over', 'ignored', $$select backend.attach_prediction('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'late')$$),
-  ('an event for what is over', 'ignored', $$select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000c', null, 'prediction-succeeded', 'failed')$$),
+  ('speak of what is over', 'ignored', $$select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000c', null, 'prediction-succeeded', 'failed')$$),
   ('settle everything, again and again', 'allowed', $$select backend.release_lease('00000000-0000-4000-8000-00000000000a', '11111111-1111-4111-8111-111111111111'); select backend.generations_to_settle(gen_random_uuid()) from generate_series(1, 3)$$),
   ('give credits back, once for a key', 'allowed', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 7, 'x', 'k') from generate_series(1, 3)$$);
 
@@ -169,7 +175,10 @@ declare
   found text;
 begin
   execute breakage;
-  select string_agg(concat_ws(' ', a.difference, coalesce(split_part(u.email, '@', 1), 'nobody'), g.name, a.expected, a.found), ', ' order by a.difference) into found
+  select string_agg(
+    concat_ws(' ', a.difference, coalesce(split_part(u.email, '@', 1), 'nobody'), g.name, a.expected, a.found),
+    ', ' order by a.difference
+  ) into found
   from backend.audit_credits() as a
   left join public.wallets as w on w.id = a.wallet_id
   left join auth.users as u on u.id = w.person_id
