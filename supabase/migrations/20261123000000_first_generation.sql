@@ -1628,7 +1628,7 @@ to authenticated;
 -- the generation's state alone, so an event may come late, twice, or never.
 
 -- Ends a generation. With a lease, only if the lease still holds. Answers {outcome, generation,
--- deletions}: failed, or superseded when it had ended or the lease was lost.
+-- deletions}: failed; ended when it was over before, otherwise than so; superseded when the lease was lost.
 create function backend.fail_generation(generation_id uuid, reason text, lease uuid default null)
 returns jsonb
 language plpgsql
@@ -1659,7 +1659,11 @@ begin
     select * into generation from public.generations as g where g.id = generation_id;
   end if;
   return jsonb_build_object(
-    'outcome', case when failed then 'failed' else 'superseded' end,
+    'outcome', case
+      when generation.state = 'failed' and generation.reason = fail_generation.reason then 'failed'
+      when generation.id is null or private.is_terminal(generation.state) then 'ended'
+      else 'superseded'
+    end,
     'generation', case when generation.id is not null then private.describe(generation) end,
     'deletions', backend.lease_deletions(generation_id => fail_generation.generation_id)
   );

@@ -165,6 +165,23 @@ test("a worker frozen before it submits wakes up late: what it makes is canceled
   await sound(alice, { canceled: 1 });
 });
 
+test("a worker frozen while its person cancels: it is told so, not that its photo is missing", async () => {
+  const alice = await Person.signUp("alice");
+  const input_path = await alice.upload(await small);
+  const another = await lab.another();
+  await lab.functions.freezeAt("submit.leased");
+  const submitting = alice.submit({ style: "mosaic", input_path });
+  await lab.functions.isFrozen();
+  const { data } = await alice.client.from("generations").select("id").single();
+  process.env.FUNCTIONS_URL = another.url;
+  assert.equal((await alice.call("POST", `/generations/${data!.id}/cancel`)).status, 200);
+  process.env.FUNCTIONS_URL = lab.functions.url;
+  lab.functions.thaw();
+  const answer = await submitting;
+  assert.deepEqual([answer.status, ((await answer.json()) as { code: string }).code], [409, "generation_ended"]);
+  await sound(alice, { canceled: 1 });
+});
+
 test("a worker frozen before its create call wakes up late: while another is at it, it makes nothing", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);

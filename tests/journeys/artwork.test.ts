@@ -149,7 +149,8 @@ test("a photo does not come back when its generation is cancelled while it is be
     const input_path = await alice.upload(large);
     const submission = alice.submit({ style: "mosaic", input_path });
     const id = await until("the reservation", async () => (await alice.client.from("generations").select("id")).data?.[0]?.id as string | undefined);
-    assert.ok((await alice.call(method, `/generations/${id}${end}`)).ok);
+    const ended = await alice.call(method, `/generations/${id}${end}`);
+    assert.ok(ended.ok, `${method}${end}: ${ended.status} ${await ended.text()}`);
     assert.ok([201, 409].includes((await submission).status));
     // Put back between the deletion and the look at it, the photo is due again a little later.
     await database`update public.deletions set due_at = now() where person_id = ${alice.id} and verified_at is null`;

@@ -76,7 +76,10 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
     if let Err(error) = &followed {
         tracing::warn!(%generation, %error, "left unsettled");
     }
-    let is_over = matches!(followed, Ok(Outcome::Stored | Outcome::Failed | Outcome::Superseded));
+    let is_over = matches!(
+        followed,
+        Ok(Outcome::Stored | Outcome::Failed | Outcome::Ended | Outcome::Superseded)
+    );
     if silent.is_last
         && !is_over
         && let Err(error) = app.fail_generation(generation, "expired", None).await
@@ -98,8 +101,7 @@ async fn ask(
     if let Some(prediction) = asked.inspect_err(|_| is_down.store(true, Ordering::Relaxed))? {
         app.follow_prediction(Heard::Asked, lease, silent.generation, &prediction).await
     } else {
-        app.fail_generation(silent.generation, "lost", None).await?;
-        Ok(Outcome::Failed)
+        app.fail_generation(silent.generation, "lost", None).await
     }
 }
 

@@ -35,7 +35,9 @@ pub enum Outcome {
     Stored,
     /// The output was worth nothing and the generation failed.
     Failed,
-    /// Somebody else got there first, or the generation was over.
+    /// The generation was over.
+    Ended,
+    /// Somebody else got there first.
     Superseded,
 }
 
@@ -53,6 +55,17 @@ enum Action {
     Unknown,
     None,
     Store,
+}
+
+impl Outcome {
+    fn named(name: &str) -> Self {
+        match name {
+            "completed" => Self::Stored,
+            "failed" => Self::Failed,
+            "ended" => Self::Ended,
+            _ => Self::Superseded,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -130,11 +143,11 @@ impl App {
         generation: Uuid,
         reason: &str,
         lease: Option<Uuid>,
-    ) -> Result<(), Error> {
+    ) -> Result<Outcome, Error> {
         let arguments = json!({ "generation_id": generation, "reason": reason, "lease": lease });
         let ended: Ended = self.ask("fail_generation", arguments).await?;
         self.execute_deletions_now(ended.deletions).await;
-        Ok(())
+        Ok(Outcome::named(&ended.outcome))
     }
 
     async fn conclude(
@@ -167,11 +180,7 @@ impl App {
             Ok(ended) => {
                 crash::reached("artwork.concluded");
                 self.execute_deletions_now(ended.deletions).await;
-                Ok(match ended.outcome.as_str() {
-                    "completed" => Outcome::Stored,
-                    "failed" => Outcome::Failed,
-                    _ => Outcome::Superseded,
-                })
+                Ok(Outcome::named(&ended.outcome))
             }
             Err(error) => {
                 let arguments = json!({ "generation_id": generation, "lease": lease });

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::deletion::Deletion;
 use crate::error::Refusal;
 use crate::photo::{Photo, Rejection};
-use crate::prediction::{Heard, capability_digest};
+use crate::prediction::{Heard, Outcome, capability_digest};
 use crate::replicate::{Creation, NewPrediction, Prediction};
 use crate::storage::INPUTS;
 use crate::{App, Error, crash};
@@ -83,10 +83,19 @@ impl App {
         match self.carry_out(submission, lease).await {
             Ok(attached) => Ok(Progress::Attached(attached)),
             Err(Stop::Refused { reason, error }) => {
-                if let Err(error) = self.fail_generation(generation, reason, Some(lease)).await {
-                    tracing::error!(%generation, %error, "a refusal was left to the schedule");
+                match self.fail_generation(generation, reason, Some(lease)).await {
+                    Ok(Outcome::Failed) => Err(error),
+                    // Its photo went with it, and that is what was refused.
+                    Ok(Outcome::Ended) => Err(ended_meanwhile()),
+                    Ok(_) => {
+                        tracing::warn!(%generation, %error, "a refusal came after the lease");
+                        Ok(Progress::Waiting)
+                    }
+                    Err(fault) => {
+                        tracing::error!(%generation, error = %fault, "a refusal was left to the schedule");
+                        Err(error)
+                    }
                 }
-                Err(error)
             }
             Err(Stop::Ended) => Err(ended_meanwhile()),
             Err(Stop::NotNow(error)) => {
