@@ -114,8 +114,8 @@ export async function keepDatabase(
       const what = await service.ended;
       told.left();
       ends.push(performance.now());
+      while (performance.now() - ends[0]! > aWhile) ends.shift();
       if (isStopping || ends.length > mostRestarts) return what;
-      if (performance.now() - ends[0]! > aWhile) ends.shift();
       // Its children still hold its memory for a moment, and until then it does not start.
       await Bun.sleep(100);
       service = launch(native, data, port, log);
