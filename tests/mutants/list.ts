@@ -191,7 +191,7 @@ export const mutants: Mutant[] = [
     name: "a refused submission keeps its hold",
     file: rust("opusflair/src/submission"),
     line: "self.fail_generation(generation, reason, Some(lease)).await",
-    instead: "Ok::<(), Error>(())",
+    instead: "Ok::<Outcome, Error>(Outcome::Failed)",
     seenBy: [submission],
   },
   {
