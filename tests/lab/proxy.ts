@@ -15,17 +15,21 @@ export type Fault =
   /** Forwarded twice; the second answer is the one that arrives. */
   | { fault: "duplicate" }
   /** Answered so, without being forwarded. */
-  | { fault: "status"; status: number };
+  | { fault: "status"; status: number }
+  /** Of what a bulk deletion names, the first half is passed on: a partial answer, as Storage gives. */
+  | { fault: "halve" };
 
 export type Aim = {
   /** Strikes where "METHOD /path" matches; everywhere if absent. */
   when?: RegExp;
   /** How often; once if absent. */
   count?: number;
+  /** Of the calls that match, each so-manieth; each if absent. */
+  every?: number;
 };
 
 export class Proxy {
-  private armed: (Fault & Aim & { count: number })[] = [];
+  private armed: (Fault & Aim & { count: number; seen: number })[] = [];
   private sockets = new Set<IncomingMessage["socket"]>();
   /** How many faults have struck. */
   struck = 0;
@@ -61,7 +65,7 @@ export class Proxy {
   }
 
   misbehave(fault: Fault & Aim): void {
-    this.armed.push({ ...fault, count: fault.count ?? 1 });
+    this.armed.push({ ...fault, count: fault.count ?? 1, seen: 0 });
   }
 
   heal(): void {
@@ -75,7 +79,8 @@ export class Proxy {
 
   private draw(incoming: IncomingMessage): Fault | undefined {
     const call = `${incoming.method} ${incoming.url}`;
-    const found = this.armed.find(({ count, when }) => count > 0 && (when?.test(call) ?? true));
+    const aimed = this.armed.filter(({ count, when }) => count > 0 && (when?.test(call) ?? true));
+    const found = aimed.find((fault) => (fault.seen += 1) % (fault.every ?? 1) === 0);
     if (!found) return undefined;
     found.count -= 1;
     this.struck += 1;
@@ -91,6 +96,7 @@ export class Proxy {
     }
     if (fault?.fault === "delay") await new Promise((later) => setTimeout(later, fault.ms));
     if (fault?.fault === "duplicate") return this.twice(incoming, outgoing);
+    if (fault?.fault === "halve") return this.halved(incoming, outgoing);
     this.forward(incoming, outgoing, fault);
   }
 
@@ -123,15 +129,34 @@ export class Proxy {
   }
 
   private async twice(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-    const pieces: Buffer[] = [];
-    for await (const piece of incoming) pieces.push(piece as Buffer);
-    const once = () =>
-      new Promise<IncomingMessage>((answered, failed) => void this.open(incoming, answered).once("error", failed).end(Buffer.concat(pieces)));
-    (await once()).resume();
-    const answer = await once();
-    outgoing.writeHead(answer.statusCode!, headersOf(answer));
-    answer.once("error", () => outgoing.destroy()).pipe(outgoing);
+    const body = await whole(incoming);
+    (await this.send(incoming, body)).resume();
+    answerWith(await this.send(incoming, body), outgoing);
   }
+
+  private async halved(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const { prefixes } = JSON.parse(String(await whole(incoming))) as { prefixes: string[] };
+    const half = Buffer.from(JSON.stringify({ prefixes: prefixes.slice(0, Math.ceil(prefixes.length / 2)) }));
+    // As long as what is sent now, not as what came.
+    const at = incoming.rawHeaders.findIndex((name) => /^content-length$/i.test(name));
+    if (at >= 0) incoming.rawHeaders[at + 1] = String(half.length);
+    answerWith(await this.send(incoming, half), outgoing);
+  }
+
+  private send(incoming: IncomingMessage, body: Buffer): Promise<IncomingMessage> {
+    return new Promise((answered, failed) => void this.open(incoming, answered).once("error", failed).end(body));
+  }
+}
+
+async function whole(incoming: IncomingMessage): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  for await (const piece of incoming) pieces.push(piece as Buffer);
+  return Buffer.concat(pieces);
+}
+
+function answerWith(answer: IncomingMessage, outgoing: ServerResponse): void {
+  outgoing.writeHead(answer.statusCode!, headersOf(answer));
+  answer.once("error", () => outgoing.destroy()).pipe(outgoing);
 }
 
 /** As they came, but for those of one connection: names and values in turn. */
