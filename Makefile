@@ -38,8 +38,13 @@ chaos: install build ## Random jobs and faults, then every invariant: SEED=7 or 
 	@SEED="$(or $(SEED),1..5)" JOBS="$(or $(JOBS),500)" SANDBOX_RUN_MS=30 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/chaos --fresh --quiet -- sh -c 'cd tests && exec $(NODE) chaos/chaos.ts'
 
+.PHONY: bench
+bench: install build ## What a sweep costs an object, from a thousand to a hundred thousand: SIZES="1000 100000"
+	@SIZES="$(or $(SIZES),1000 10000 100000)" CLEANUP_INTERVAL_SECONDS=0 \
+	  $(STACK) --state .local/bench --fresh --quiet -- sh -c 'cd tests && exec $(NODE) bench/sweep.ts'
+
 .PHONY: mutants
-mutants: install build ## Take lines that move credits away, one at a time; does a test notice?
+mutants: install build ## Take lines that move credits or delete away, one at a time; does a test notice?
 	@cd tests && $(NODE) mutants/mutants.ts
 
 .PHONY: test
@@ -92,10 +97,12 @@ tests/node_modules/.installed: tests/package.json tests/package-lock.json
 	npm install --no-save --prefix tests --loglevel=error
 	@touch $@
 
-$(TOOLS)/.installed:
-	$(call say,Fetching the Lambda emulator)
+# With --no-deps, so that each package is one that is named here.
+$(TOOLS)/.installed: Makefile
+	$(call say,Fetching the Lambda emulator (and what checks receipts in Python))
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --no-deps cargo-lambda==1.9.2
+	$(TOOLS)/bin/pip install --quiet --no-deps PyJWT==2.15.1 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12
 	@touch $@
 
 $(TOOLS)/bin/cargo-deny:

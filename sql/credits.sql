@@ -8,13 +8,17 @@ create table public.wallets (
   balance integer not null default 0,
   held integer not null default 0,
   opened_at timestamptz not null default now(),
+  closed_at timestamptz,
   constraint wallets_pkey primary key (id),
   constraint wallets_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint wallets_one_a_person unique (person_id),
   constraint wallets_balance_not_negative check (balance >= 0),
   constraint wallets_held_not_negative check (held >= 0),
-  constraint wallets_held_within_balance check (held <= balance)
+  constraint wallets_held_within_balance check (held <= balance),
+  constraint wallets_closed_without_person check ((person_id is null) = (closed_at is not null))
 );
+
+create index wallets_closed_at_idx on public.wallets (closed_at);
 
 alter table public.wallets enable row level security;
 
@@ -39,7 +43,8 @@ create table public.credit_holds (
   opened_at timestamptz not null default now(),
   settled_at timestamptz,
   constraint credit_holds_pkey primary key (id),
-  constraint credit_holds_wallet_exists foreign key (wallet_id) references public.wallets (id),
+  constraint credit_holds_wallet_exists foreign key (wallet_id)
+    references public.wallets (id) on delete cascade,
   constraint credit_holds_one_a_generation unique (generation_id),
   constraint credit_holds_amount_positive check (amount > 0),
   constraint credit_holds_state_known check (state in ('open', 'captured', 'released')),
@@ -71,8 +76,10 @@ create table public.credit_entries (
   key text,
   created_at timestamptz not null default now(),
   constraint credit_entries_pkey primary key (id),
-  constraint credit_entries_wallet_exists foreign key (wallet_id) references public.wallets (id),
-  constraint credit_entries_hold_exists foreign key (hold_id) references public.credit_holds (id),
+  constraint credit_entries_wallet_exists foreign key (wallet_id)
+    references public.wallets (id) on delete cascade,
+  constraint credit_entries_hold_exists foreign key (hold_id)
+    references public.credit_holds (id) on delete cascade,
   constraint credit_entries_one_a_hold unique (hold_id),
   constraint credit_entries_key_unique unique (key),
   constraint credit_entries_kind_known
@@ -103,12 +110,53 @@ grant select on public.credit_entries to authenticated, service_role;
 comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
 comment on column public.credit_entries.key is 'What the entry was asked for by: the same key twice makes one entry.';
 
+-- Books are closed when their person goes, and go themselves, whole, when their rule says so.
+create function private.close_wallet()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'UPDATE' then
+    new.closed_at := clock_timestamp();
+    return new;
+  end if;
+  if old.closed_at is null or old.closed_at > now() - private.keep('closed_books') then
+    raise exception 'the books of a wallet are kept' using errcode = '42501';
+  end if;
+  return old;
+end;
+$$;
+
+create trigger wallets_close
+before update of person_id on public.wallets
+for each row
+when (new.person_id is null and old.person_id is not null)
+execute function private.close_wallet();
+
+create trigger wallets_kept
+before delete on public.wallets
+for each row
+execute function private.close_wallet();
+
+-- Whether these are books whose time is over: then their wallet has just gone.
+create function private.has_wallet(id uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (select from public.wallets as w where w.id = has_wallet.id);
+
 create function private.refuse_change()
 returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' and not private.has_wallet(old.wallet_id) then
+    return old;
+  end if;
   raise exception '% is append-only', tg_table_name
     using errcode = '42501', hint = 'Correct it with a compensating entry.';
 end;
@@ -169,6 +217,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' and not private.has_wallet(old.wallet_id) then
+    return old;
+  end if;
   if tg_op = 'DELETE' or old.state <> 'open' or new.state = 'open'
     or (new.id, new.wallet_id, new.generation_id, new.amount)
       is distinct from (old.id, old.wallet_id, old.generation_id, old.amount)

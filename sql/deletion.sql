@@ -1,60 +1,72 @@
 -- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
 -- that it is gone; only then is the order verified (R2, R9, X1).
 
-create table private.retention_rules (
+-- Why something is deleted: a closed list, each with the clause it keeps and a sentence for people.
+create table public.deletion_reasons (
   id text not null,
   clause text not null,
-  keep interval not null,
-  constraint retention_rules_pkey primary key (id),
-  constraint retention_rules_keep_positive check (keep > '0')
+  sentence text not null,
+  constraint deletion_reasons_pkey primary key (id)
 );
 
-alter table private.retention_rules enable row level security;
+alter table public.deletion_reasons enable row level security;
 
-comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
+create policy "Anyone reads what the reasons of deletions mean"
+on public.deletion_reasons
+for select
+to anon, authenticated
+using (true);
 
-insert into private.retention_rules (id, clause, keep) values
-  ('inputs_soft_limit', 'R1', '24 hours');
+grant select on public.deletion_reasons to anon, authenticated, service_role;
 
-create table private.heartbeats (
-  id text not null,
-  at timestamptz not null default now(),
-  constraint heartbeats_pkey primary key (id)
-);
+comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, with the clause of the policy.';
 
-alter table private.heartbeats enable row level security;
-
-comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+insert into public.deletion_reasons (id, clause, sentence) values
+  ('succeeded', 'R2', 'The artwork is made, so the photo is not needed any more.'),
+  ('failed', 'R4', 'The generation failed, so the photo is not needed any more.'),
+  ('canceled', 'R4', 'The generation was canceled, so the photo is not needed any more.'),
+  ('limit_reached', 'R1', 'The photo was as old as a photo may get.'),
+  ('asked_by_person', 'R9', 'Its owner asked for it.'),
+  ('superseded', 'R4', 'It came of an attempt that did not count.'),
+  ('orphaned', 'X3', 'Nothing referred to it any more.');
 
 create table public.deletions (
   id uuid not null default gen_random_uuid(),
   person_id uuid,
   generation_id uuid,
   bucket text not null,
-  path text not null,
+  path text,
+  object_key uuid default gen_random_uuid(),
+  bytes bigint,
   reason text not null,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
   attempts integer not null default 0,
   deleted_at timestamptz,
   verified_at timestamptz,
+  receipt text,
   constraint deletions_pkey primary key (id),
   constraint deletions_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint deletions_bucket_known check (bucket in ('inputs', 'artworks')),
-  constraint deletions_reason_known check (
-    reason in ('succeeded', 'failed', 'canceled', 'limit_reached', 'asked_by_person', 'superseded')
-  ),
+  constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   -- Gone is not enough: somebody must have looked.
   constraint deletions_verified_after_deleted check (
-    verified_at is null or coalesce(deleted_at <= verified_at, false)
-  )
+    verified_at is null or coalesce(ordered_at <= deleted_at and deleted_at <= verified_at, false)
+  ),
+  constraint deletions_verified_has_receipt check ((verified_at is null) = (receipt is null)),
+  constraint deletions_receipt_is_jws check (receipt ~ '^[\w-]+\.[\w-]+\.[\w-]+$'),
+  -- The path names its person, so both go together; until it is gone the object must be found.
+  constraint deletions_path_until_verified check (path is not null or verified_at is not null),
+  constraint deletions_path_is_keyed check ((path is null) = (object_key is null))
 );
 
 create unique index deletions_one_open_order on public.deletions (bucket, path) where verified_at is null;
 create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
 create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
 create index deletions_generation_id_idx on public.deletions (generation_id);
+create index deletions_reason_idx on public.deletions (reason);
+create index deletions_verified_at_idx on public.deletions (verified_at);
 
 alter table public.deletions enable row level security;
 
@@ -66,8 +78,31 @@ using (person_id = (select auth.uid()));
 
 grant select on public.deletions to authenticated, service_role;
 
-comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified.';
+comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified, and the proof.';
+comment on column public.deletions.object_key is 'What the receipt''s digest of bucket and path is keyed with. Who has it can show which object a receipt is of.';
+comment on column public.deletions.bytes is 'Size of the object when somebody set about deleting it; null where there was none.';
+comment on column public.deletions.receipt is 'A compact JWS (RFC 7515, Ed25519): proof of the verified deletion (X1).';
 comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
+
+-- A receipt outlives the account; what says whose it is does not (X1).
+create function private.forget_subject()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.path := null;
+  new.object_key := null;
+  new.generation_id := null;
+  return new;
+end;
+$$;
+
+create trigger deletions_forget_subject
+before update on public.deletions
+for each row
+when (new.person_id is null and new.verified_at is not null)
+execute function private.forget_subject();
 
 create table private.deletion_leases (
   deletion_id uuid not null,
@@ -80,6 +115,14 @@ create table private.deletion_leases (
 alter table private.deletion_leases enable row level security;
 
 comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
+
+-- As RFC 3339 has it, in UTC, to the microsecond: what is signed must not depend on a setting.
+create function private.timestamp(at timestamptz)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 -- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
 -- unless somebody is executing it at this moment.
@@ -128,10 +171,19 @@ begin
   ),
   taken as (
     update public.deletions as d
-    set due_at = now() + make_interval(secs => lease_seconds), attempts = d.attempts + 1
+    set due_at = now() + make_interval(secs => lease_seconds),
+      attempts = d.attempts + 1,
+      bytes = coalesce(
+        (
+          select (o.metadata ->> 'size')::bigint
+          from storage.objects as o
+          where o.bucket_id = d.bucket and o.name = d.path
+        ),
+        d.bytes
+      )
     from due
     where d.id = due.id
-    returning d.id, d.bucket, d.path, d.attempts
+    returning d.*
   ),
   leases as (
     insert into private.deletion_leases as l (deletion_id, lease)
@@ -141,19 +193,23 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object(
     'id', taken.id, 'lease', leases.lease, 'bucket', taken.bucket, 'path', taken.path,
-    'attempts', taken.attempts
+    'object_key', taken.object_key, 'bytes', taken.bytes, 'reason', taken.reason, 'clause', r.clause,
+    'attempts', taken.attempts, 'ordered_at', private.timestamp(taken.ordered_at),
+    'leased_at', private.timestamp(now())
   )), '[]')
   into leased
   from taken
-  join leases on leases.deletion_id = taken.id;
+  join leases on leases.deletion_id = taken.id
+  join public.deletion_reasons as r on r.id = taken.reason;
   return leased;
 end;
 $$;
 
-comment on function backend.lease_deletions is 'Due deletions for the caller to execute; answers [{id, lease, bucket, path, attempts}].';
+comment on function backend.lease_deletions is 'Due deletions for the caller to execute, with all that their receipts say.';
 
--- `results`: [{id, lease, absent}], absent = a read after the deletion found nothing. It counts only
--- if the listing agrees. What remains is tried again, later each time, and never given up.
+-- `results`: [{id, lease, absent, deleted_at, verified_at, receipt}], absent = a read after the deletion
+-- found nothing, and then the rest is there. It counts only if the listing agrees. What remains is tried
+-- again, later each time, and never given up.
 create function backend.record_deletions(results jsonb)
 returns jsonb
 language plpgsql
@@ -164,17 +220,25 @@ declare
   recorded jsonb;
 begin
   with result as (
-    select d.id, d.attempts, r.absent and not exists (
-      select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path
-    ) as gone
-    from jsonb_to_recordset(results) as r (id uuid, lease uuid, absent boolean)
+    select d.id, r.deleted_at, r.verified_at, r.receipt,
+      r.absent
+        -- A clock that jumped meanwhile makes no proof.
+        and r.deleted_at >= d.ordered_at
+        and r.verified_at <= clock_timestamp() + interval '1 second'
+        and not exists (
+          select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path
+        ) as gone
+    from jsonb_to_recordset(results) as r (
+      id uuid, lease uuid, absent boolean, deleted_at timestamptz, verified_at timestamptz, receipt text
+    )
     join private.deletion_leases as l on l.deletion_id = r.id and l.lease = r.lease
     join public.deletions as d on d.id = r.id and d.verified_at is null
   ),
   updated as (
     update public.deletions as d
-    set deleted_at = case when result.gone then clock_timestamp() end,
-      verified_at = case when result.gone then clock_timestamp() end,
+    set deleted_at = case when result.gone then result.deleted_at end,
+      verified_at = case when result.gone then result.verified_at end,
+      receipt = case when result.gone then result.receipt end,
       due_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(d.attempts, 10)))
     from result
     where d.id = result.id
@@ -195,56 +259,4 @@ $$;
 
 comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
 
--- R1: by the age of the stored object itself, so that what was never submitted goes too.
-create function backend.order_overdue_inputs(batch integer default 1000)
-returns integer
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  ordered integer;
-begin
-  with overdue as (
-    select o.name
-    from storage.objects as o
-    where o.bucket_id = 'inputs'
-      and o.created_at < now() - (select keep from private.retention_rules where id = 'inputs_soft_limit')
-      and not exists (
-        select from public.deletions as d
-        where d.bucket = 'inputs' and d.path = o.name and d.verified_at is null
-      )
-    order by o.created_at
-    limit batch
-  ),
-  inserted as (
-    insert into public.deletions (bucket, path, reason, person_id, generation_id)
-    select 'inputs', overdue.name, 'limit_reached', u.id, g.id
-    from overdue
-    left join auth.users as u on u.id::text = split_part(overdue.name, '/', 1)
-    left join public.generations as g on g.input_path = overdue.name
-    on conflict do nothing
-    returning 1
-  )
-  select count(*) into ordered from inserted;
-  return ordered;
-end;
-$$;
-
-comment on function backend.order_overdue_inputs is 'Orders the deletion of inputs past their soft limit; answers how many (R1).';
-
-create function backend.record_heartbeat(task text)
-returns void
-language sql
-security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-  insert into private.heartbeats as h (id, at) values (task, now())
-  on conflict (id) do update set at = excluded.at;
-end;
-
-comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
-
-grant execute on function
-  backend.lease_deletions, backend.record_deletions, backend.order_overdue_inputs, backend.record_heartbeat
-to service_role;
+grant execute on function backend.lease_deletions, backend.record_deletions to service_role;

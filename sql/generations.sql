@@ -53,6 +53,7 @@ create table public.generations (
   artwork_content_type text,
   artwork_bytes bigint,
   artwork_sha256 text,
+  artwork_missing_at timestamptz,
   deadline_at timestamptz not null,
   reserved_at timestamptz not null default now(),
   submitted_at timestamptz,
@@ -72,6 +73,7 @@ create table public.generations (
   constraint generations_input_unique unique (input_path),
   constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
   constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp')),
+  constraint generations_artwork_unique unique (artwork_path),
   constraint generations_artwork_belongs_to_person check (starts_with(artwork_path, person_id || '/')),
   constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),
   constraint generations_credits_positive check (credits > 0),
@@ -111,6 +113,7 @@ grant select on public.generations to authenticated, service_role;
 
 comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
 comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
+comment on column public.generations.artwork_missing_at is 'When it was noticed that the artwork is gone from Storage, though nobody here deleted it; its credits went back.';
 comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
 
 -- What the functions need to carry a generation, and people need not see.
@@ -162,6 +165,7 @@ create table public.processing_log (
 
 create index processing_log_generation_id_idx on public.processing_log (generation_id, id);
 create index processing_log_person_id_idx on public.processing_log (person_id);
+create index processing_log_at_idx on public.processing_log (at);
 
 alter table public.processing_log enable row level security;
 
@@ -189,6 +193,7 @@ create table private.webhook_events (
 );
 
 create index webhook_events_generation_id_idx on private.webhook_events (generation_id);
+create index webhook_events_received_at_idx on private.webhook_events (received_at);
 
 alter table private.webhook_events enable row level security;
 

@@ -144,6 +144,7 @@ return jsonb_build_object(
   'credits', generation.credits,
   'input_path', generation.input_path,
   'artwork_path', generation.artwork_path,
+  'artwork_missing_at', generation.artwork_missing_at,
   'deadline_at', generation.deadline_at,
   'reserved_at', generation.reserved_at,
   'finished_at', generation.finished_at
@@ -155,4 +156,11 @@ returns uuid
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1));
+return (
+  select u.id
+  from auth.users as u
+  where u.id = case
+    when split_part(path, '/', 1) ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    then split_part(path, '/', 1)::uuid
+  end
+);

@@ -67,6 +67,21 @@ stable
 set search_path = pg_catalog, pg_temp
 return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
 
+create function private.seconds(rule text)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return extract(epoch from private.keep(rule))::bigint;
+
+-- A deletion takes seconds; one that is still open after a quarter of an hour is noticed.
+create function private.is_overdue(deletion public.deletions)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
+
 -- How it stands, in numbers alone: nothing of it says whose.
 create function backend.status()
 returns jsonb
@@ -113,6 +128,7 @@ return jsonb_build_object(
     select jsonb_build_object(
       'ordered', count(*),
       'due', count(*) filter (where d.due_at <= now()),
+      'overdue', count(*) filter (where private.is_overdue(d)),
       'oldest_seconds', private.age(min(d.ordered_at)),
       'most_attempts', coalesce(max(d.attempts), 0))
     from public.deletions as d
@@ -123,15 +139,67 @@ return jsonb_build_object(
     from storage.objects as o
     where o.bucket_id = 'inputs'
   ),
+  'audit', jsonb_build_object(
+    'orphaned', (
+      select count(*)
+      from public.deletions as d
+      where d.reason = 'orphaned' and d.ordered_at > now() - interval '1 day'
+    ),
+    'missing', (
+      select count(*)
+      from public.generations as g
+      where g.artwork_missing_at > now() - interval '1 day'
+    )
+  ),
+  'replicate', (
+    select jsonb_build_object(
+      'kept', count(*) filter (where r.due_at <= now() or r.attempts > 0),
+      'overdue', count(*) filter (where r.attempts >= 3))
+    from public.replicate_removals as r
+    where r.removed_at is null
+  ),
   'sweep', (
-    select jsonb_build_object('last_seconds', private.age(max(h.at)))
+    select jsonb_build_object(
+      'last_seconds', private.age(max(h.at)), 'intake_open', private.is_intake_open())
     from private.heartbeats as h
     where h.id = 'cleanup'
   ),
   'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
 );
 
+-- X5: what anyone may see. Ages and times in whole seconds.
+create function backend.privacy_status()
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'originals', (
+    select jsonb_build_object(
+      'stored', count(*),
+      'oldest_seconds', private.age(min(o.created_at)),
+      'limit_seconds', private.seconds('inputs_hard_limit'))
+    from storage.objects as o
+    where o.bucket_id = 'inputs'
+  ),
+  'deletions', (
+    select jsonb_build_object('overdue', count(*) filter (where private.is_overdue(d)))
+    from public.deletions as d
+    where d.verified_at is null
+  ),
+  'sweeper', (
+    select jsonb_build_object(
+      'last_pass_seconds', private.age(max(h.at)),
+      'allowed_silence_seconds', private.seconds('sweep_silence'),
+      'intake_open', private.is_intake_open())
+    from private.heartbeats as h
+    where h.id = 'cleanup'
+  )
+);
+
+comment on function backend.privacy_status is 'How the promises are kept at this moment; nothing personal (X5).';
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
 comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
 
-grant execute on function backend.audit_credits, backend.status to service_role;
+grant execute on function backend.audit_credits, backend.status, backend.privacy_status to service_role;

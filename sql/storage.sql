@@ -4,7 +4,8 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
   ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
   ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']);
 
--- The name must be a UUID: a file's own name may say who is in the picture (R5).
+-- The name must be a UUID: a file's own name may say who is in the picture (R5). What could not be deleted
+-- in time does not come in (X2).
 create policy "People upload photos into their own folder, under a random name"
 on storage.objects
 for insert
@@ -13,6 +14,7 @@ with check (
   bucket_id = 'inputs'
   and (storage.foldername(name))[1] = (select auth.uid())::text
   and name ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$'
+  and (select private.is_intake_open())
 );
 
 create policy "People see their own photos while they last"

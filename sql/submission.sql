@@ -49,6 +49,12 @@ begin
     return private.created(generation);
   end if;
 
+  if not private.is_intake_open() then
+    perform private.refuse(503, 'intake_closed',
+      'No photo is taken at the moment, because photos could not be deleted in time. Nothing was charged. '
+      'Please try again in a minute.', '{"retry_after": 60}');
+  end if;
+
   select * into chosen_style from public.styles as s where s.id = style and s.available;
   if not found then
     perform private.refuse(422, 'unknown_style',

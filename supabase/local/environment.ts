@@ -31,6 +31,7 @@ export function environment(state: string, keys: Keys, ports: Ports): Record<str
     SANDBOX_CONTROL_URL: `http://${sandbox}/_sandbox`,
     ALLOW_LOOPBACK: "1",
     OPERATOR_SECRET: keys.operatorSecret,
+    RECEIPT_SIGNING_KEY: keys.receiptKey,
     STACK_STATE: resolve(state),
   };
 }

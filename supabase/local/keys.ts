@@ -13,11 +13,12 @@ export interface Keys {
   replicateToken: string;
   webhookSecret: string;
   operatorSecret: string;
+  receiptKey: string;
 }
 
 export function loadKeys(state: string): Keys {
   const path = join(state, "keys.json");
-  if (existsSync(path)) return JSON.parse(readFileSync(path, "utf8"));
+  const known = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Partial<Keys>) : {};
   const random = (bytes = 24) => randomBytes(bytes).toString("base64url");
   const keys: Keys = {
     publishable: `sb_publishable_${random()}`,
@@ -28,6 +29,9 @@ export function loadKeys(state: string): Keys {
     replicateToken: `r8_${random()}`,
     webhookSecret: `whsec_${randomBytes(32).toString("base64")}`,
     operatorSecret: random(),
+    receiptKey: random(32),
+    // A state that is older than a key gets that key alone.
+    ...known,
   };
   writeFileSync(path, JSON.stringify(keys, null, 2), { mode: 0o600 });
   return keys;

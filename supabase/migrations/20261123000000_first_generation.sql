@@ -264,13 +264,17 @@ create table public.wallets (
   balance integer not null default 0,
   held integer not null default 0,
   opened_at timestamptz not null default now(),
+  closed_at timestamptz,
   constraint wallets_pkey primary key (id),
   constraint wallets_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint wallets_one_a_person unique (person_id),
   constraint wallets_balance_not_negative check (balance >= 0),
   constraint wallets_held_not_negative check (held >= 0),
-  constraint wallets_held_within_balance check (held <= balance)
+  constraint wallets_held_within_balance check (held <= balance),
+  constraint wallets_closed_without_person check ((person_id is null) = (closed_at is not null))
 );
+
+create index wallets_closed_at_idx on public.wallets (closed_at);
 
 alter table public.wallets enable row level security;
 
@@ -295,7 +299,8 @@ create table public.credit_holds (
   opened_at timestamptz not null default now(),
   settled_at timestamptz,
   constraint credit_holds_pkey primary key (id),
-  constraint credit_holds_wallet_exists foreign key (wallet_id) references public.wallets (id),
+  constraint credit_holds_wallet_exists foreign key (wallet_id)
+    references public.wallets (id) on delete cascade,
   constraint credit_holds_one_a_generation unique (generation_id),
   constraint credit_holds_amount_positive check (amount > 0),
   constraint credit_holds_state_known check (state in ('open', 'captured', 'released')),
@@ -327,8 +332,10 @@ create table public.credit_entries (
   key text,
   created_at timestamptz not null default now(),
   constraint credit_entries_pkey primary key (id),
-  constraint credit_entries_wallet_exists foreign key (wallet_id) references public.wallets (id),
-  constraint credit_entries_hold_exists foreign key (hold_id) references public.credit_holds (id),
+  constraint credit_entries_wallet_exists foreign key (wallet_id)
+    references public.wallets (id) on delete cascade,
+  constraint credit_entries_hold_exists foreign key (hold_id)
+    references public.credit_holds (id) on delete cascade,
   constraint credit_entries_one_a_hold unique (hold_id),
   constraint credit_entries_key_unique unique (key),
   constraint credit_entries_kind_known
@@ -359,12 +366,53 @@ grant select on public.credit_entries to authenticated, service_role;
 comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
 comment on column public.credit_entries.key is 'What the entry was asked for by: the same key twice makes one entry.';
 
+-- Books are closed when their person goes, and go themselves, whole, when their rule says so.
+create function private.close_wallet()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if tg_op = 'UPDATE' then
+    new.closed_at := clock_timestamp();
+    return new;
+  end if;
+  if old.closed_at is null or old.closed_at > now() - private.keep('closed_books') then
+    raise exception 'the books of a wallet are kept' using errcode = '42501';
+  end if;
+  return old;
+end;
+$$;
+
+create trigger wallets_close
+before update of person_id on public.wallets
+for each row
+when (new.person_id is null and old.person_id is not null)
+execute function private.close_wallet();
+
+create trigger wallets_kept
+before delete on public.wallets
+for each row
+execute function private.close_wallet();
+
+-- Whether these are books whose time is over: then their wallet has just gone.
+create function private.has_wallet(id uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (select from public.wallets as w where w.id = has_wallet.id);
+
 create function private.refuse_change()
 returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' and not private.has_wallet(old.wallet_id) then
+    return old;
+  end if;
   raise exception '% is append-only', tg_table_name
     using errcode = '42501', hint = 'Correct it with a compensating entry.';
 end;
@@ -425,6 +473,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if tg_op = 'DELETE' and not private.has_wallet(old.wallet_id) then
+    return old;
+  end if;
   if tg_op = 'DELETE' or old.state <> 'open' or new.state = 'open'
     or (new.id, new.wallet_id, new.generation_id, new.amount)
       is distinct from (old.id, old.wallet_id, old.generation_id, old.amount)
@@ -504,6 +555,122 @@ $$;
 comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
 
 grant execute on function backend.adjust_credits to service_role;
+-- How long things are kept, and by when they must be gone: one row a rule, with the clause of the policy
+-- it keeps. What carries a rule out reads it here.
+
+create table private.retention_rules (
+  id text not null,
+  clause text not null,
+  keep interval not null,
+  rows_of text,
+  since text,
+  words text not null,
+  constraint retention_rules_pkey primary key (id),
+  constraint retention_rules_keep_positive check (keep > '0'),
+  constraint retention_rules_rows_have_age check ((rows_of is null) = (since is null))
+);
+
+alter table private.retention_rules enable row level security;
+
+comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
+comment on column private.retention_rules.rows_of is 'The table whose rows go by themselves when they are older; null where something else carries the rule out.';
+comment on column private.retention_rules.since is 'The column of that table from which on it is counted; where that is null the row stays.';
+
+insert into private.retention_rules (id, clause, keep, rows_of, since, words) values
+  ('inputs_soft_limit', 'R1', '24 hours', null, null,
+    'A photo that no open generation needs, from its upload.'),
+  ('inputs_hard_limit', 'R1', '48 hours', null, null,
+    'A photo, whatever the state of its generation, from its upload.'),
+  ('sweep_silence', 'X2', '10 minutes', null, null,
+    'Between two passes of the sweeper; after this no photo is accepted.'),
+  ('audit_grace', 'X3', '1 hour', null, null,
+    'An object without a row, or a row without an object, before it is closed.'),
+  ('replicate_hour', 'T3', '61 minutes', null, null,
+    'What Replicate was sent and what it made, before it is asked whether that is gone.'),
+  ('replicate_removals', 'T3', '1 year', 'public.replicate_removals', 'removed_at',
+    'The evidence that Replicate has removed it.'),
+  ('processing_log', 'C5', '1 year', 'public.processing_log', 'at',
+    'Steps of a generation; its own row has the times as long as it lasts.'),
+  ('webhook_events', 'R5', '7 days', 'private.webhook_events', 'received_at',
+    'Ids of events, to know a delivery that comes twice.'),
+  ('deletion_receipts', 'X1', '3 years', 'public.deletions', 'verified_at',
+    'Proofs of deletion; they hold nothing personal and outlive the account.'),
+  ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
+    'The bookkeeping of people who are gone, a number without a name.');
+
+create function private.keep(rule text)
+returns interval
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (select r.keep from private.retention_rules as r where r.id = rule);
+
+-- Deletes rows that are older than their rule, at most `batch` of each; answers {rule: rows} of those that
+-- had any.
+create function backend.expire_rows(batch integer default 1000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rule private.retention_rules;
+  expired integer;
+  counts jsonb := '{}';
+begin
+  for rule in select * from private.retention_rules where rows_of is not null order by id loop
+    execute format(
+      'delete from %1$s where ctid = any (array(select ctid from %1$s where %2$I < now() - $1 limit $2))',
+      rule.rows_of::regclass, rule.since)
+    using rule.keep, batch;
+    get diagnostics expired = row_count;
+    if expired > 0 then
+      counts := counts || jsonb_build_object(rule.id, expired);
+    end if;
+  end loop;
+  return counts;
+end;
+$$;
+
+comment on function backend.expire_rows is 'Deletes rows that are older than their rule; answers how many of each.';
+
+create table private.heartbeats (
+  id text not null,
+  at timestamptz not null default now(),
+  constraint heartbeats_pkey primary key (id)
+);
+
+alter table private.heartbeats enable row level security;
+
+comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+
+create function backend.record_heartbeat(task text)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into private.heartbeats as h (id, at) values (task, now())
+  on conflict (id) do update set at = excluded.at;
+end;
+
+comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
+
+-- X2: what could not be deleted in time must not come in. Nothing is promised before the first pass.
+create function private.is_intake_open()
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select from private.heartbeats as h
+  where h.id = 'cleanup' and h.at > now() - private.keep('sweep_silence')
+);
+
+grant execute on function private.is_intake_open to authenticated;
+grant execute on function backend.expire_rows, backend.record_heartbeat to service_role;
 -- Generations: one row from the moment credits are held until the person deletes the artwork.
 
 -- Why a generation failed: a closed list, each with a sentence for people.
@@ -559,6 +726,7 @@ create table public.generations (
   artwork_content_type text,
   artwork_bytes bigint,
   artwork_sha256 text,
+  artwork_missing_at timestamptz,
   deadline_at timestamptz not null,
   reserved_at timestamptz not null default now(),
   submitted_at timestamptz,
@@ -578,6 +746,7 @@ create table public.generations (
   constraint generations_input_unique unique (input_path),
   constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
   constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp')),
+  constraint generations_artwork_unique unique (artwork_path),
   constraint generations_artwork_belongs_to_person check (starts_with(artwork_path, person_id || '/')),
   constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),
   constraint generations_credits_positive check (credits > 0),
@@ -617,6 +786,7 @@ grant select on public.generations to authenticated, service_role;
 
 comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
 comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
+comment on column public.generations.artwork_missing_at is 'When it was noticed that the artwork is gone from Storage, though nobody here deleted it; its credits went back.';
 comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
 
 -- What the functions need to carry a generation, and people need not see.
@@ -668,6 +838,7 @@ create table public.processing_log (
 
 create index processing_log_generation_id_idx on public.processing_log (generation_id, id);
 create index processing_log_person_id_idx on public.processing_log (person_id);
+create index processing_log_at_idx on public.processing_log (at);
 
 alter table public.processing_log enable row level security;
 
@@ -695,6 +866,7 @@ create table private.webhook_events (
 );
 
 create index webhook_events_generation_id_idx on private.webhook_events (generation_id);
+create index webhook_events_received_at_idx on private.webhook_events (received_at);
 
 alter table private.webhook_events enable row level security;
 
@@ -709,60 +881,72 @@ return state in ('succeeded', 'failed', 'canceled');
 -- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
 -- that it is gone; only then is the order verified (R2, R9, X1).
 
-create table private.retention_rules (
+-- Why something is deleted: a closed list, each with the clause it keeps and a sentence for people.
+create table public.deletion_reasons (
   id text not null,
   clause text not null,
-  keep interval not null,
-  constraint retention_rules_pkey primary key (id),
-  constraint retention_rules_keep_positive check (keep > '0')
+  sentence text not null,
+  constraint deletion_reasons_pkey primary key (id)
 );
 
-alter table private.retention_rules enable row level security;
+alter table public.deletion_reasons enable row level security;
 
-comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
+create policy "Anyone reads what the reasons of deletions mean"
+on public.deletion_reasons
+for select
+to anon, authenticated
+using (true);
 
-insert into private.retention_rules (id, clause, keep) values
-  ('inputs_soft_limit', 'R1', '24 hours');
+grant select on public.deletion_reasons to anon, authenticated, service_role;
 
-create table private.heartbeats (
-  id text not null,
-  at timestamptz not null default now(),
-  constraint heartbeats_pkey primary key (id)
-);
+comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, with the clause of the policy.';
 
-alter table private.heartbeats enable row level security;
-
-comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+insert into public.deletion_reasons (id, clause, sentence) values
+  ('succeeded', 'R2', 'The artwork is made, so the photo is not needed any more.'),
+  ('failed', 'R4', 'The generation failed, so the photo is not needed any more.'),
+  ('canceled', 'R4', 'The generation was canceled, so the photo is not needed any more.'),
+  ('limit_reached', 'R1', 'The photo was as old as a photo may get.'),
+  ('asked_by_person', 'R9', 'Its owner asked for it.'),
+  ('superseded', 'R4', 'It came of an attempt that did not count.'),
+  ('orphaned', 'X3', 'Nothing referred to it any more.');
 
 create table public.deletions (
   id uuid not null default gen_random_uuid(),
   person_id uuid,
   generation_id uuid,
   bucket text not null,
-  path text not null,
+  path text,
+  object_key uuid default gen_random_uuid(),
+  bytes bigint,
   reason text not null,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
   attempts integer not null default 0,
   deleted_at timestamptz,
   verified_at timestamptz,
+  receipt text,
   constraint deletions_pkey primary key (id),
   constraint deletions_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint deletions_bucket_known check (bucket in ('inputs', 'artworks')),
-  constraint deletions_reason_known check (
-    reason in ('succeeded', 'failed', 'canceled', 'limit_reached', 'asked_by_person', 'superseded')
-  ),
+  constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   -- Gone is not enough: somebody must have looked.
   constraint deletions_verified_after_deleted check (
-    verified_at is null or coalesce(deleted_at <= verified_at, false)
-  )
+    verified_at is null or coalesce(ordered_at <= deleted_at and deleted_at <= verified_at, false)
+  ),
+  constraint deletions_verified_has_receipt check ((verified_at is null) = (receipt is null)),
+  constraint deletions_receipt_is_jws check (receipt ~ '^[\w-]+\.[\w-]+\.[\w-]+$'),
+  -- The path names its person, so both go together; until it is gone the object must be found.
+  constraint deletions_path_until_verified check (path is not null or verified_at is not null),
+  constraint deletions_path_is_keyed check ((path is null) = (object_key is null))
 );
 
 create unique index deletions_one_open_order on public.deletions (bucket, path) where verified_at is null;
 create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
 create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
 create index deletions_generation_id_idx on public.deletions (generation_id);
+create index deletions_reason_idx on public.deletions (reason);
+create index deletions_verified_at_idx on public.deletions (verified_at);
 
 alter table public.deletions enable row level security;
 
@@ -774,8 +958,31 @@ using (person_id = (select auth.uid()));
 
 grant select on public.deletions to authenticated, service_role;
 
-comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified.';
+comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified, and the proof.';
+comment on column public.deletions.object_key is 'What the receipt''s digest of bucket and path is keyed with. Who has it can show which object a receipt is of.';
+comment on column public.deletions.bytes is 'Size of the object when somebody set about deleting it; null where there was none.';
+comment on column public.deletions.receipt is 'A compact JWS (RFC 7515, Ed25519): proof of the verified deletion (X1).';
 comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
+
+-- A receipt outlives the account; what says whose it is does not (X1).
+create function private.forget_subject()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.path := null;
+  new.object_key := null;
+  new.generation_id := null;
+  return new;
+end;
+$$;
+
+create trigger deletions_forget_subject
+before update on public.deletions
+for each row
+when (new.person_id is null and new.verified_at is not null)
+execute function private.forget_subject();
 
 create table private.deletion_leases (
   deletion_id uuid not null,
@@ -788,6 +995,14 @@ create table private.deletion_leases (
 alter table private.deletion_leases enable row level security;
 
 comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
+
+-- As RFC 3339 has it, in UTC, to the microsecond: what is signed must not depend on a setting.
+create function private.timestamp(at timestamptz)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
 -- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
 -- unless somebody is executing it at this moment.
@@ -836,10 +1051,19 @@ begin
   ),
   taken as (
     update public.deletions as d
-    set due_at = now() + make_interval(secs => lease_seconds), attempts = d.attempts + 1
+    set due_at = now() + make_interval(secs => lease_seconds),
+      attempts = d.attempts + 1,
+      bytes = coalesce(
+        (
+          select (o.metadata ->> 'size')::bigint
+          from storage.objects as o
+          where o.bucket_id = d.bucket and o.name = d.path
+        ),
+        d.bytes
+      )
     from due
     where d.id = due.id
-    returning d.id, d.bucket, d.path, d.attempts
+    returning d.*
   ),
   leases as (
     insert into private.deletion_leases as l (deletion_id, lease)
@@ -849,19 +1073,23 @@ begin
   )
   select coalesce(jsonb_agg(jsonb_build_object(
     'id', taken.id, 'lease', leases.lease, 'bucket', taken.bucket, 'path', taken.path,
-    'attempts', taken.attempts
+    'object_key', taken.object_key, 'bytes', taken.bytes, 'reason', taken.reason, 'clause', r.clause,
+    'attempts', taken.attempts, 'ordered_at', private.timestamp(taken.ordered_at),
+    'leased_at', private.timestamp(now())
   )), '[]')
   into leased
   from taken
-  join leases on leases.deletion_id = taken.id;
+  join leases on leases.deletion_id = taken.id
+  join public.deletion_reasons as r on r.id = taken.reason;
   return leased;
 end;
 $$;
 
-comment on function backend.lease_deletions is 'Due deletions for the caller to execute; answers [{id, lease, bucket, path, attempts}].';
+comment on function backend.lease_deletions is 'Due deletions for the caller to execute, with all that their receipts say.';
 
--- `results`: [{id, lease, absent}], absent = a read after the deletion found nothing. It counts only
--- if the listing agrees. What remains is tried again, later each time, and never given up.
+-- `results`: [{id, lease, absent, deleted_at, verified_at, receipt}], absent = a read after the deletion
+-- found nothing, and then the rest is there. It counts only if the listing agrees. What remains is tried
+-- again, later each time, and never given up.
 create function backend.record_deletions(results jsonb)
 returns jsonb
 language plpgsql
@@ -872,17 +1100,25 @@ declare
   recorded jsonb;
 begin
   with result as (
-    select d.id, d.attempts, r.absent and not exists (
-      select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path
-    ) as gone
-    from jsonb_to_recordset(results) as r (id uuid, lease uuid, absent boolean)
+    select d.id, r.deleted_at, r.verified_at, r.receipt,
+      r.absent
+        -- A clock that jumped meanwhile makes no proof.
+        and r.deleted_at >= d.ordered_at
+        and r.verified_at <= clock_timestamp() + interval '1 second'
+        and not exists (
+          select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path
+        ) as gone
+    from jsonb_to_recordset(results) as r (
+      id uuid, lease uuid, absent boolean, deleted_at timestamptz, verified_at timestamptz, receipt text
+    )
     join private.deletion_leases as l on l.deletion_id = r.id and l.lease = r.lease
     join public.deletions as d on d.id = r.id and d.verified_at is null
   ),
   updated as (
     update public.deletions as d
-    set deleted_at = case when result.gone then clock_timestamp() end,
-      verified_at = case when result.gone then clock_timestamp() end,
+    set deleted_at = case when result.gone then result.deleted_at end,
+      verified_at = case when result.gone then result.verified_at end,
+      receipt = case when result.gone then result.receipt end,
       due_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(d.attempts, 10)))
     from result
     where d.id = result.id
@@ -903,59 +1139,109 @@ $$;
 
 comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
 
--- R1: by the age of the stored object itself, so that what was never submitted goes too.
-create function backend.order_overdue_inputs(batch integer default 1000)
-returns integer
+grant execute on function backend.lease_deletions, backend.record_deletions to service_role;
+-- Replicate keeps what it was sent, and what it made, for an hour. After that it is asked whether all of it
+-- is gone, and the answer is the evidence (T3).
+
+create table public.replicate_removals (
+  prediction_id text not null,
+  person_id uuid,
+  generation_id uuid,
+  due_at timestamptz not null,
+  attempts integer not null default 0,
+  removed_at timestamptz,
+  evidence text,
+  constraint replicate_removals_pkey primary key (prediction_id),
+  constraint replicate_removals_person_exists foreign key (person_id)
+    references auth.users (id) on delete set null,
+  constraint replicate_removals_attempts_not_negative check (attempts >= 0),
+  constraint replicate_removals_evidence_known check (evidence in ('data_removed', 'not_found')),
+  constraint replicate_removals_removed_has_evidence check ((removed_at is null) = (evidence is null))
+);
+
+create index replicate_removals_due_idx on public.replicate_removals (due_at) where removed_at is null;
+create index replicate_removals_person_id_idx on public.replicate_removals (person_id);
+create index replicate_removals_removed_at_idx on public.replicate_removals (removed_at);
+
+alter table public.replicate_removals enable row level security;
+
+create policy "People see what Replicate has removed of theirs"
+on public.replicate_removals
+for select
+to authenticated
+using (person_id = (select auth.uid()));
+
+grant select on public.replicate_removals to authenticated, service_role;
+
+comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate keeps nothing of it (T3).';
+comment on column public.replicate_removals.generation_id is 'Not a foreign key: a generation that is deleted within the hour is asked about all the same.';
+comment on column public.replicate_removals.evidence is 'What Replicate answered: data_removed, or that it does not know the prediction any more.';
+
+create function private.follow_prediction()
+returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  ordered integer;
 begin
-  with overdue as (
-    select o.name
-    from storage.objects as o
-    where o.bucket_id = 'inputs'
-      and o.created_at < now() - (select keep from private.retention_rules where id = 'inputs_soft_limit')
-      and not exists (
-        select from public.deletions as d
-        where d.bucket = 'inputs' and d.path = o.name and d.verified_at is null
-      )
-    order by o.created_at
-    limit batch
-  ),
-  inserted as (
-    insert into public.deletions (bucket, path, reason, person_id, generation_id)
-    select 'inputs', overdue.name, 'limit_reached', u.id, g.id
-    from overdue
-    left join auth.users as u on u.id::text = split_part(overdue.name, '/', 1)
-    left join public.generations as g on g.input_path = overdue.name
-    on conflict do nothing
-    returning 1
-  )
-  select count(*) into ordered from inserted;
-  return ordered;
+  insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
+  values (new.prediction_id, new.person_id, new.id, now() + private.keep('replicate_hour'))
+  on conflict do nothing;
+  return null;
 end;
 $$;
 
-comment on function backend.order_overdue_inputs is 'Orders the deletion of inputs past their soft limit; answers how many (R1).';
+create trigger generations_follow_prediction
+after update of prediction_id on public.generations
+for each row
+when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
+execute function private.follow_prediction();
 
-create function backend.record_heartbeat(task text)
+-- Predictions to ask about, longest due first. Who asks has ten minutes; then it is anybody's again.
+create function backend.lease_removals(batch integer default 50)
+returns jsonb
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with due as (
+    select r.prediction_id
+    from public.replicate_removals as r
+    where r.removed_at is null and r.due_at <= now()
+    order by r.due_at
+    limit batch
+    for update skip locked
+  ),
+  asked as (
+    update public.replicate_removals as r
+    set due_at = now() + interval '10 minutes', attempts = r.attempts + 1
+    from due
+    where r.prediction_id = due.prediction_id
+    returning r.prediction_id
+  )
+  select coalesce(jsonb_agg(prediction_id), '[]') from asked;
+end;
+
+-- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is
+-- asked about again, at most six hours later.
+create function backend.record_removals(results jsonb)
 returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.heartbeats as h (id, at) values (task, now())
-  on conflict (id) do update set at = excluded.at;
+  update public.replicate_removals as r
+  set evidence = told.evidence,
+    removed_at = case when told.evidence is not null then now() end,
+    due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
+  from jsonb_to_recordset(results) as told (prediction text, evidence text)
+  where r.prediction_id = told.prediction and r.removed_at is null;
 end;
 
-comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
+comment on function backend.lease_removals is 'Predictions whose hour at Replicate is over, for the caller to ask about.';
+comment on function backend.record_removals is 'What Replicate answered about them: the evidence, or that something is still there.';
 
-grant execute on function
-  backend.lease_deletions, backend.record_deletions, backend.order_overdue_inputs, backend.record_heartbeat
-to service_role;
+grant execute on function backend.lease_removals, backend.record_removals to service_role;
 -- The life of a generation. A move between states happens only along these lines, and what a move
 -- implies (times, log, credits, deletion) happens with it, in the same statement.
 --
@@ -1102,6 +1388,7 @@ return jsonb_build_object(
   'credits', generation.credits,
   'input_path', generation.input_path,
   'artwork_path', generation.artwork_path,
+  'artwork_missing_at', generation.artwork_missing_at,
   'deadline_at', generation.deadline_at,
   'reserved_at', generation.reserved_at,
   'finished_at', generation.finished_at
@@ -1113,7 +1400,14 @@ returns uuid
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return (select u.id from auth.users as u where u.id::text = split_part(path, '/', 1));
+return (
+  select u.id
+  from auth.users as u
+  where u.id = case
+    when split_part(path, '/', 1) ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+    then split_part(path, '/', 1)::uuid
+  end
+);
 -- How much one person may start. Counted by holds: they stay when a generation is deleted, so deleting
 -- makes no room.
 
@@ -1441,6 +1735,12 @@ begin
       return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
     end if;
     return private.created(generation);
+  end if;
+
+  if not private.is_intake_open() then
+    perform private.refuse(503, 'intake_closed',
+      'No photo is taken at the moment, because photos could not be deleted in time. Nothing was charged. '
+      'Please try again in a minute.', '{"retry_after": 60}');
   end if;
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
@@ -1985,7 +2285,8 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
   ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
   ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']);
 
--- The name must be a UUID: a file's own name may say who is in the picture (R5).
+-- The name must be a UUID: a file's own name may say who is in the picture (R5). What could not be deleted
+-- in time does not come in (X2).
 create policy "People upload photos into their own folder, under a random name"
 on storage.objects
 for insert
@@ -1994,6 +2295,7 @@ with check (
   bucket_id = 'inputs'
   and (storage.foldername(name))[1] = (select auth.uid())::text
   and name ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$'
+  and (select private.is_intake_open())
 );
 
 create policy "People see their own photos while they last"
@@ -2014,6 +2316,194 @@ on storage.objects
 for select
 to authenticated
 using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select auth.uid())::text);
+-- Both sides of Storage: objects that nothing accounts for, and rows whose object is gone. Each is walked in
+-- the order of its names, a bounded stretch at a time, from where the last one ended: any number is looked
+-- at in any number of passes, and two passes at once share the walk. Each verb answers {done, closed}:
+-- whether it has come to the end, and how many it closed, by what they were.
+
+create table private.audit_places (
+  id text not null,
+  after text not null default '',
+  constraint audit_places_pkey primary key (id)
+);
+
+alter table private.audit_places enable row level security;
+
+comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
+
+insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations');
+
+create function private.audit_place(walk text)
+returns text
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select p.after from private.audit_places as p where p.id = walk for update;
+end;
+
+create function private.leave_audit(walk text, last text, closed jsonb)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.audit_places as p set after = coalesce(last, '') where p.id = walk;
+  select jsonb_build_object('done', last is null, 'closed', closed);
+end;
+
+-- Orders deleted, of the next `batch` photos: what is past the soft limit, unless an open
+-- generation needs it; what is past the hard limit, and then its generation fails (R1); and what an ended
+-- generation left, or somebody put back (X3). By the age of the stored object itself, so that what was never
+-- submitted goes too.
+create function backend.audit_inputs(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant text := private.audit_place('inputs');
+  soft constant timestamptz := now() - private.keep('inputs_soft_limit');
+  hard constant timestamptz := now() - private.keep('inputs_hard_limit');
+  grace constant timestamptz := now() - private.keep('audit_grace');
+  names constant text[] := array(
+    select o.name
+    from storage.objects as o
+    where o.bucket_id = 'inputs' and o.name > after
+    order by o.name
+    limit batch
+  );
+  past_ceiling constant text[] := array(
+    select o.name
+    from storage.objects as o
+    where o.bucket_id = 'inputs' and o.name = any (names) and o.created_at < hard
+  );
+  counts jsonb;
+begin
+  if past_ceiling <> '{}' then
+    update public.generations as g
+    set state = 'failed', reason = 'expired'
+    where g.input_path = any (past_ceiling) and not private.is_terminal(g.state);
+
+    -- Past the ceiling there is no waiting between two attempts.
+    update public.deletions as d
+    set due_at = now()
+    where d.bucket = 'inputs' and d.path = any (past_ceiling) and d.verified_at is null and d.due_at > now()
+      and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
+  end if;
+
+  -- Each object is looked up by itself: whatever is planned for small tables, it is right for large ones.
+  with due as (
+    select o.name, g.id as generation_id,
+      case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason
+    from storage.objects as o
+    left join lateral (
+      select n.id, n.state, n.finished_at from public.generations as n where n.input_path = o.name limit 1
+    ) as g on true
+    where o.bucket_id = 'inputs' and o.name = any (names)
+      and case
+        when g.id is null then o.created_at < soft
+        when private.is_terminal(g.state) then greatest(o.created_at, g.finished_at) < grace
+        else false
+      end
+      and (
+        select d.id
+        from public.deletions as d
+        where d.bucket = 'inputs' and d.path = o.name and d.verified_at is null
+      ) is null
+  ),
+  ordered as (
+    insert into public.deletions (bucket, path, reason, person_id, generation_id)
+    select 'inputs', due.name, due.reason, private.owner(due.name), due.generation_id
+    from due
+    on conflict (bucket, path) where verified_at is null do nothing
+    returning reason
+  ),
+  counted as (
+    select o.reason, count(*) as objects from ordered as o group by o.reason
+  )
+  select coalesce(jsonb_object_agg(c.reason, c.objects), '{}') into counts from counted as c;
+  return private.leave_audit('inputs', names[cardinality(names)], counts);
+end;
+$$;
+
+-- Orders deleted, of the next `batch` artworks, what no generation has as its own and nobody is
+-- storing: whoever stores one has ordered it deleted before (X3).
+create function backend.audit_artworks(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant text := private.audit_place('artworks');
+  names constant text[] := array(
+    select o.name
+    from storage.objects as o
+    where o.bucket_id = 'artworks' and o.name > after
+    order by o.name
+    limit batch
+  );
+  orphaned integer;
+begin
+  insert into public.deletions (bucket, path, reason, person_id)
+  select 'artworks', o.name, 'orphaned', private.owner(o.name)
+  from storage.objects as o
+  where o.bucket_id = 'artworks' and o.name = any (names)
+    and o.created_at < now() - private.keep('audit_grace')
+    and (select g.id from public.generations as g where g.artwork_path = o.name) is null
+  on conflict (bucket, path) where verified_at is null do nothing;
+  get diagnostics orphaned = row_count;
+  return private.leave_audit(
+    'artworks', names[cardinality(names)], jsonb_build_object('orphaned', orphaned));
+end;
+$$;
+
+-- Of the next `batch` generations those whose artwork is no longer in Storage, though nobody
+-- here has deleted it: it cannot be brought back, so it is said, and paid back, once (X3).
+create function backend.audit_generations(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant uuid := coalesce(
+    nullif(private.audit_place('generations'), '')::uuid, '00000000-0000-0000-0000-000000000000');
+  ids constant uuid[] := array(
+    select g.id from public.generations as g where g.id > after order by g.id limit batch
+  );
+  missing integer;
+begin
+  with missed as (
+    update public.generations as g
+    set artwork_missing_at = now()
+    where g.id = any (ids)
+      and g.state = 'succeeded'
+      and g.artwork_missing_at is null
+      and g.finished_at < now() - private.keep('audit_grace')
+      and (
+        select o.id from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path
+      ) is null
+    returning g.id, g.person_id, g.credits
+  ),
+  refunded as (
+    insert into public.credit_entries (wallet_id, kind, amount, reason, key)
+    select w.id, 'refund', m.credits, 'artwork missing', 'artwork-missing:' || m.id
+    from missed as m
+    join public.wallets as w on w.person_id = m.person_id
+    on conflict (key) do nothing
+  )
+  select count(*) into missing from missed;
+  return private.leave_audit(
+    'generations', ids[cardinality(ids)]::text, jsonb_build_object('missing', missing));
+end;
+$$;
+
+comment on function backend.audit_inputs is 'Photos past their limit, and photos left over: orders them deleted (R1, X3).';
+comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
+comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
+
+grant execute on function backend.audit_inputs, backend.audit_artworks, backend.audit_generations to service_role;
 -- What whoever operates this looks at.
 
 -- Recomputes every wallet from what it is made of, and returns the differences: none, unless a rule was
@@ -2083,6 +2573,21 @@ stable
 set search_path = pg_catalog, pg_temp
 return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
 
+create function private.seconds(rule text)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return extract(epoch from private.keep(rule))::bigint;
+
+-- A deletion takes seconds; one that is still open after a quarter of an hour is noticed.
+create function private.is_overdue(deletion public.deletions)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
+
 -- How it stands, in numbers alone: nothing of it says whose.
 create function backend.status()
 returns jsonb
@@ -2129,6 +2634,7 @@ return jsonb_build_object(
     select jsonb_build_object(
       'ordered', count(*),
       'due', count(*) filter (where d.due_at <= now()),
+      'overdue', count(*) filter (where private.is_overdue(d)),
       'oldest_seconds', private.age(min(d.ordered_at)),
       'most_attempts', coalesce(max(d.attempts), 0))
     from public.deletions as d
@@ -2139,15 +2645,67 @@ return jsonb_build_object(
     from storage.objects as o
     where o.bucket_id = 'inputs'
   ),
+  'audit', jsonb_build_object(
+    'orphaned', (
+      select count(*)
+      from public.deletions as d
+      where d.reason = 'orphaned' and d.ordered_at > now() - interval '1 day'
+    ),
+    'missing', (
+      select count(*)
+      from public.generations as g
+      where g.artwork_missing_at > now() - interval '1 day'
+    )
+  ),
+  'replicate', (
+    select jsonb_build_object(
+      'kept', count(*) filter (where r.due_at <= now() or r.attempts > 0),
+      'overdue', count(*) filter (where r.attempts >= 3))
+    from public.replicate_removals as r
+    where r.removed_at is null
+  ),
   'sweep', (
-    select jsonb_build_object('last_seconds', private.age(max(h.at)))
+    select jsonb_build_object(
+      'last_seconds', private.age(max(h.at)), 'intake_open', private.is_intake_open())
     from private.heartbeats as h
     where h.id = 'cleanup'
   ),
   'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
 );
 
+-- X5: what anyone may see. Ages and times in whole seconds.
+create function backend.privacy_status()
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'originals', (
+    select jsonb_build_object(
+      'stored', count(*),
+      'oldest_seconds', private.age(min(o.created_at)),
+      'limit_seconds', private.seconds('inputs_hard_limit'))
+    from storage.objects as o
+    where o.bucket_id = 'inputs'
+  ),
+  'deletions', (
+    select jsonb_build_object('overdue', count(*) filter (where private.is_overdue(d)))
+    from public.deletions as d
+    where d.verified_at is null
+  ),
+  'sweeper', (
+    select jsonb_build_object(
+      'last_pass_seconds', private.age(max(h.at)),
+      'allowed_silence_seconds', private.seconds('sweep_silence'),
+      'intake_open', private.is_intake_open())
+    from private.heartbeats as h
+    where h.id = 'cleanup'
+  )
+);
+
+comment on function backend.privacy_status is 'How the promises are kept at this moment; nothing personal (X5).';
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
 comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
 
-grant execute on function backend.audit_credits, backend.status to service_role;
+grant execute on function backend.audit_credits, backend.status, backend.privacy_status to service_role;

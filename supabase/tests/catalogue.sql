@@ -1,6 +1,6 @@
 begin;
 set local search_path = public, tap;
-select plan(9);
+select plan(12);
 
 select is_empty(
   $$select format('%I.%I', n.nspname, c.relname) from pg_class as c
@@ -76,6 +76,26 @@ select is_empty(
       and c.conrelid <> 0 and c.contype in ('c', 'f', 'u')
       and c.conname ~ '(_check[0-9]*|_fkey[0-9]*|_key[0-9]*)$'$$,
   'every constraint was given a name'
+);
+
+select is_empty(
+  $$select r.id from private.retention_rules as r
+    where r.rows_of is not null and not exists (
+      select from pg_index as i
+      join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+      where i.indrelid = r.rows_of::regclass and i.indisvalid and a.attname = r.since
+    )$$,
+  'what goes by its age is found by an index'
+);
+
+select set_eq(
+  'select id from storage.buckets', array['inputs', 'artworks'],
+  'every bucket is one that the audit walks'
+);
+
+select is_empty(
+  $$select d.id from public.deletion_reasons as d where d.clause !~ '^[A-Z][0-9]+$'$$,
+  'every reason for a deletion has its clause'
 );
 
 select * from finish();

@@ -11,6 +11,7 @@ from (values
 insert into private.generation_work (generation_id, request_digest, capability_digest)
 values ('00000000-0000-4000-8000-00000000000a', sha256('r'), sha256('c'));
 insert into deletions (bucket, path, reason) values ('inputs', 'somewhere', 'limit_reached');
+insert into replicate_removals (prediction_id, due_at) values ('prediction-c', now());
 update profiles set username = 'alice' where id::text like 'a11ce%';
 update credit_holds set state = 'captured', settled_at = now()
 where generation_id = '00000000-0000-4000-8000-00000000000b';
@@ -82,11 +83,23 @@ insert into attempts values
   ('webhook_events_generation_exists', $$insert into private.webhook_events (id, generation_id, status) values ('m', gen_random_uuid(), 's')$$),
   ('webhook_events_id_length', $$insert into private.webhook_events (id, generation_id, status) values ('', '00000000-0000-4000-8000-00000000000a', 's')$$),
   ('retention_rules_keep_positive', $$update private.retention_rules set keep = '0'$$),
+  ('retention_rules_rows_have_age', $$update private.retention_rules set rows_of = null where since is not null$$),
+  ('wallets_closed_without_person', $$update wallets set closed_at = now()$$),
+  ('generations_artwork_unique', $$update generations set state = 'storing' where id::text ~ '^0{8}-0{4}-4000-8000-0{11}[ab]$';
+    update generations set state = 'succeeded', artwork_path = person_id || '/x.png', artwork_content_type = 'image/png', artwork_bytes = 1, artwork_sha256 = repeat('0', 64) where id::text ~ '^0{8}-0{4}-4000-8000-0{11}[ab]$'$$),
+  ('replicate_removals_person_exists', $$insert into replicate_removals (prediction_id, person_id, due_at) values ('x', gen_random_uuid(), now())$$),
+  ('replicate_removals_attempts_not_negative', $$update replicate_removals set attempts = -1$$),
+  ('replicate_removals_evidence_known', $$update replicate_removals set removed_at = now(), evidence = 'a promise'$$),
+  ('replicate_removals_removed_has_evidence', $$update replicate_removals set removed_at = now()$$),
+  ('deletions_path_until_verified', $$update deletions set path = null, object_key = null$$),
+  ('deletions_path_is_keyed', $$update deletions set object_key = null$$),
+  ('deletions_verified_has_receipt', $$update deletions set receipt = 'a.b.c'$$),
+  ('deletions_receipt_is_jws', $$update deletions set deleted_at = now(), verified_at = now(), receipt = 'a proof'$$),
   ('deletions_attempts_not_negative', $$update deletions set attempts = -1$$),
   ('deletions_bucket_known', $$update deletions set bucket = 'elsewhere'$$),
   ('deletions_person_exists', $$update deletions set person_id = gen_random_uuid()$$),
   ('deletions_reason_known', $$update deletions set reason = 'for_fun'$$),
-  ('deletions_verified_after_deleted', $$update deletions set verified_at = now()$$),
+  ('deletions_verified_after_deleted', $$update deletions set verified_at = now(), receipt = 'a.b.c'$$),
   ('deletion_leases_deletion_exists', $$insert into private.deletion_leases values (gen_random_uuid(), gen_random_uuid())$$);
 
 -- The constraint that refuses a statement, or what happened instead.

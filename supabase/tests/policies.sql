@@ -1,8 +1,12 @@
 -- Alice has things; Bob, signed in, tries to reach them; nobody at all tries, too.
 begin;
 set local search_path = public, tap;
-select plan(34);
+select plan(38);
 
+insert into private.heartbeats (id) values ('cleanup') on conflict (id) do update set at = now();
+
+insert into replicate_removals (prediction_id, person_id, due_at)
+values ('prediction', 'a11ce000-0000-4000-8000-000000000001', now());
 insert into storage.objects (bucket_id, name) values
   ('inputs', 'a11ce000-0000-4000-8000-000000000001/11111111-1111-4111-8111-111111111111.jpg'),
   ('artworks', 'a11ce000-0000-4000-8000-000000000001/22222222-2222-4222-8222-222222222222.png');
@@ -24,6 +28,7 @@ select isnt_empty('select from credit_holds', 'alice sees her holds');
 select isnt_empty('select from generations', 'alice sees her generations');
 select isnt_empty('select from processing_log', 'alice sees her processing log');
 select isnt_empty('select from deletions', 'alice sees her deletions');
+select isnt_empty('select from replicate_removals', 'alice sees what Replicate was asked about');
 select isnt_empty($$select from storage.objects where bucket_id = 'inputs'$$, 'alice sees her photo');
 select isnt_empty($$select from storage.objects where bucket_id = 'artworks'$$, 'alice sees her artwork');
 select lives_ok(
@@ -50,6 +55,7 @@ select is_empty('select from credit_holds', 'bob does not see her holds');
 select is_empty('select from generations', 'bob does not see her generations');
 select is_empty('select from processing_log', 'bob does not see her processing log');
 select is_empty('select from deletions', 'bob does not see her deletions');
+select is_empty('select from replicate_removals', 'bob does not see what Replicate was asked about');
 select is_empty('select from storage.objects', 'bob does not see her objects');
 select is_empty(
   $$update profiles set username = 'bob_was_here' where id::text like 'a11ce%' returning id$$,
@@ -99,6 +105,17 @@ select throws_ok(
 select isnt_empty('select from styles', 'anybody sees the styles');
 select isnt_empty('select from models', 'anybody sees the models');
 select isnt_empty('select from failure_reasons', 'anybody reads what the reasons for failure mean');
+select isnt_empty('select from deletion_reasons', 'anybody reads what the reasons for deletions mean');
+
+reset role;
+update private.heartbeats set at = now() - interval '1 hour';
+set local role authenticated;
+set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "role": "authenticated"}';
+select throws_ok(
+  $$insert into storage.objects (bucket_id, name)
+    values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.webp')$$,
+  '42501', null, 'nobody uploads while the sweeper is silent (X2)'
+);
 
 select * from finish();
 rollback;

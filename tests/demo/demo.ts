@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { compactVerify, createLocalJWKSet } from "jose";
 import postgres from "postgres";
 import { type Generation, Person } from "../journeys/person.ts";
 import { difference, openPhoto, sideBySide } from "./picture.ts";
@@ -70,6 +71,17 @@ check(count === 0, "no row is left in the bucket in the database");
 const traces = filesBelow(join(state, "logs")).filter((log) => leaks(readFileSync(log)));
 check(traces.length === 0, "no log holds its bytes, the prompt or the person's token");
 
+heading("The proof");
+const keys = await (await fetch(`${process.env.FUNCTIONS_URL}/.well-known/jwks.json`)).json();
+const { payload } = await compactVerify(deletion.receipt, createLocalJWKSet(keys));
+const statement = JSON.parse(new TextDecoder().decode(payload));
+check(statement.jti === deletion.id, "the receipt of its deletion holds under the published key");
+check(!JSON.stringify(statement).includes(person.id), "it names nobody");
+say(`${statement.object.bytes} bytes, deleted ${time(statement.deleted_at)}, verified ${time(statement.verified_at)} (${statement.rule})`);
+const proof = { receipt: join(results, "receipt.jws"), keys: join(results, "jwks.json") };
+writeFileSync(proof.receipt, deletion.receipt);
+writeFileSync(proof.keys, JSON.stringify(keys));
+
 heading("What was recorded");
 const { data: log } = await person.client.from("processing_log").select("state, at").order("id");
 table(log!.map((line) => [time(line.at), line.state]));
@@ -82,8 +94,9 @@ const sum = entries!.reduce((total, { amount }) => total + amount, 0);
 check(wallet.balance === sum && wallet.held === 0, `the balance is ${wallet.balance}, the sum of its entries; nothing is held`);
 
 heading("Look at it");
-for (const path of Object.values(pictures)) console.log(`         ${path.slice(root.length + 1)}`);
-console.log(`\n         another style: make demo STYLE=${next(style)}`);
+for (const path of Object.values({ ...pictures, ...proof })) console.log(`         ${path.slice(root.length + 1)}`);
+console.log("\n         check the receipt yourself: docs/receipts.md");
+console.log(`         another style: make demo STYLE=${next(style)}`);
 console.log("         your own photo: make demo PHOTO=path/to/photo.jpg\n");
 
 async function follow(id: string): Promise<Generation> {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
-import { database } from "../journeys/stack.ts";
+import { cleanUp, database } from "../journeys/stack.ts";
 import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
 
@@ -34,6 +34,44 @@ test("a deletion that is answered and never done is done again, until the photo 
   await sound(alice, { succeeded: 1 });
   const [{ attempts }] = await database`select attempts from public.deletions where path = ${input_path}`;
   assert.equal(attempts, 3);
+});
+
+test("a bulk deletion that is done in part is done again for the rest", async () => {
+  const alice = await Person.signUp("alice");
+  const paths = await Promise.all(Array.from({ length: 9 }, async () => alice.upload(await small)));
+  await database`update storage.objects set created_at = now() - interval '25 hours' where name = any(${paths})`;
+  lab.supabase.misbehave({ fault: "halve", when: /^DELETE \/storage\/v1\/object\/inputs/, count: 2 });
+  const partial = await cleanUp();
+  assert.deepEqual([partial.verified, partial.remaining], [5, 4]);
+  await sound(alice, {});
+  const attempts = await database`select attempts, count(*)::int as count from public.deletions where path = any(${paths}) group by attempts order by attempts`;
+  assert.deepEqual(attempts.map(({ attempts, count }) => [attempts, count]), [[1, 5], [2, 2], [3, 2]]);
+});
+
+test("a look that finds nothing is not believed while the listing still has the object", async () => {
+  const alice = await Person.signUp("alice");
+  const path = await alice.upload(await small);
+  await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;
+  lab.supabase.misbehave({ fault: "status", status: 200, when: /^DELETE \/storage\/v1\/object\/inputs/ });
+  lab.supabase.misbehave({ fault: "status", status: 404, when: /^GET \/storage\/v1\/object\/inputs/ });
+  const report = await cleanUp();
+  assert.deepEqual([report.verified, report.remaining], [0, 1]);
+  const [{ verified_at, receipt }] = await database`select verified_at, receipt from public.deletions where path = ${path}`;
+  assert.deepEqual([verified_at, receipt], [null, null]);
+  await sound(alice, {});
+});
+
+test("what a look could not say counts for nothing: 500, 429, an answer that breaks off", async () => {
+  const look = /^GET \/storage\/v1\/object\/inputs/;
+  for (const fault of [{ fault: "status", status: 500 }, { fault: "status", status: 429 }, { fault: "refuse" }] as const) {
+    const alice = await Person.signUp("alice");
+    const path = await alice.upload(await small);
+    await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;
+    // As often as one look is tried.
+    lab.supabase.misbehave({ ...fault, when: look, count: 3 });
+    assert.deepEqual((await cleanUp()).remaining, 1);
+    await sound(alice, {});
+  }
 });
 
 test("an upload whose answer is lost is made again, and stored once", async () => {

@@ -54,7 +54,7 @@ test("the status says what is under way, what is held, what is due and how thing
   await arm({ fault: "webhook_drop", count: 2 }, { fault: "stuck_processing", count: 2 });
   await alice.generate(await small);
   const canceled = await alice.generate(await small, { model: "kontext-max" });
-  await pass(130);
+  await pass(130, "silent");
   const now = await status();
   const submitted = now.generations.find(({ state }) => state === "submitted")!;
   assert.ok(submitted.oldest_seconds >= 130);
@@ -80,7 +80,7 @@ test("for people the status is a table, and what needs somebody stands out", asy
   assert.match(quiet, /^UNDER WAY +count +oldest +past deadline$/m);
   assert.match(quiet, /^ {2}last sweep +\d+ s +in time$/m);
   assert.match(quiet, /^ {2}ledger differences +0$/m);
-  await pass(400);
+  await pass(400, "silent");
   assert.match(await (await ask("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
 });
 

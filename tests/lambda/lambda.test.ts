@@ -6,11 +6,13 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Webhook } from "standardwebhooks";
 import { Person } from "../journeys/person.ts";
+// For the pass before which nothing is taken.
+import "../journeys/stack.ts";
 import { type Answer, Emulator } from "./emulator.ts";
 
 let emulator: Emulator;
 before(async () => {
-  emulator = await Emulator.start(["submit", "replicate-webhook", "cleanup"]);
+  emulator = await Emulator.start(["submit", "replicate-webhook", "cleanup", "privacy"]);
 });
 after(() => emulator?.stop());
 
@@ -80,10 +82,29 @@ test("replicate-webhook verifies the bytes that were sent, however carried", asy
 test("cleanup makes a pass on a scheduled event, and reports it", async () => {
   const event = recorded("scheduled");
   const report = await emulator.invoke<Record<string, unknown>>("cleanup", event);
-  const { complete, ...counts } = report;
+  const { complete, closed, expired, ...counts } = report;
   assert.equal(complete, true, JSON.stringify(report));
-  assert.deepEqual(Object.keys(counts).sort(), ["overdue", "remaining", "settled", "submitted", "verified"]);
+  assert.deepEqual(Object.keys(counts).sort(), ["remaining", "removed", "settled", "submitted", "verified"]);
+  assert.deepEqual([closed, expired].map((each) => typeof each), ["object", "object"]);
   assert.ok(Object.values(counts).every(Number.isInteger));
+});
+
+/** A request of a browser for `path`. */
+function got(path: string): Event {
+  const event = recorded("webhook");
+  const context = event.requestContext as { http: object };
+  return { ...event, body: "", rawPath: path, requestContext: { ...context, http: { ...context.http, path, method: "GET" } } };
+}
+
+test("privacy answers anyone with the live status, its badge and the keys of receipts", async () => {
+  const status = await emulator.invoke("privacy", got("/privacy/status"));
+  assert.deepEqual(Object.keys(JSON.parse(status.body)).sort(), ["deletions", "originals", "sweeper"]);
+  const badge = await emulator.invoke("privacy", got("/privacy/badge.svg"));
+  assert.equal(badge.headers["content-type"], "image/svg+xml");
+  assert.match(badge.body, /^<svg /);
+  const keys = await emulator.invoke("privacy", got("/.well-known/jwks.json"));
+  assert.equal(JSON.parse(keys.body).keys[0].crv, "Ed25519");
+  assertProblem(await emulator.invoke("privacy", got("/privacy/elsewhere")), 404, "no_such_route");
 });
 
 test("cleanup makes no pass for whoever asks over HTTP without being the operator", async () => {

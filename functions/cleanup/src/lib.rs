@@ -1,8 +1,10 @@
 //! On a schedule: settles what was not heard of, submits what is owed, deletes what is due.
 
+mod audit;
 mod budget;
 mod handler;
 mod pass;
+mod removal;
 mod settle;
 mod status;
 

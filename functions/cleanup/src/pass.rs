@@ -1,19 +1,25 @@
 //! One pass: bounded steps within a time budget. What is not done in this one is done in the next.
 
+use std::collections::BTreeMap;
+
 use opusflair::deletion::{Deletion, Tally};
 use opusflair::{App, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::audit::audit;
 use crate::budget::Budget;
+use crate::removal::ask_for_removals;
 use crate::settle::{settle, submit};
 
 /// Until when, in seconds of a pass, each step begins new work.
 const SETTLING: u64 = 15;
 const SUBMITTING: u64 = 25;
-const DELETING: u64 = 40;
+const AUDITING: u64 = 30;
+const DELETING: u64 = 45;
+const ASKING: u64 = 50;
 /// Orders that are executed together; the bulk deletion takes up to 1000.
-const DELETIONS: u32 = 200;
+const DELETIONS: u32 = 500;
 
 /// What a pass has done.
 #[derive(Debug, Default, Serialize)]
@@ -22,12 +28,17 @@ pub struct Report {
     pub settled: u64,
     /// Generations that were submitted, after their first submission came to nothing.
     pub submitted: u64,
-    /// Photos past their limit that were ordered deleted.
-    pub overdue: u64,
+    /// What the audit found and closed, by what it was: photos past their limit, objects that nothing
+    /// accounts for, artworks that are gone.
+    pub closed: BTreeMap<String, u64>,
     /// Objects whose absence was verified.
     pub verified: u64,
     /// Objects that are still there and are due again later.
     pub remaining: u64,
+    /// Predictions of which Replicate has said that it keeps nothing.
+    pub removed: usize,
+    /// Rows past their limit that went, by their rule.
+    pub expired: BTreeMap<String, u64>,
     /// Whether the budget sufficed for all that was due.
     pub complete: bool,
 }
@@ -40,12 +51,15 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     let budget = Budget::begin();
     let (settled, all_settled) = settle(app, budget, SETTLING).await?;
     let (submitted, all_submitted) = submit(app, budget, SUBMITTING).await?;
-    let overdue = app.ask("order_overdue_inputs", json!({})).await?;
+    let (closed, all_audited) = audit(app, budget, AUDITING).await?;
     let (Tally { verified, remaining }, all_deleted) = delete(app, budget).await?;
-    let complete = all_settled && all_submitted && all_deleted;
+    let removed = ask_for_removals(app, budget, ASKING).await?;
+    let expired = app.ask("expire_rows", json!({})).await?;
+    let complete = all_settled && all_submitted && all_audited && all_deleted;
 
     app.ask::<Value>("record_heartbeat", json!({ "task": "cleanup" })).await?;
-    let report = Report { settled, submitted, overdue, verified, remaining, complete };
+    let report =
+        Report { settled, submitted, closed, verified, remaining, removed, expired, complete };
     tracing::info!(?report, elapsed_ms = budget.elapsed_ms(), "a pass is done");
     Ok(report)
 }

@@ -12,6 +12,8 @@ pub(crate) struct Status {
     holds: Holds,
     deletions: Deletions,
     inputs: Inputs,
+    audit: Audit,
+    replicate: Removals,
     sweep: Sweep,
     ledger: Ledger,
     ended: Vec<Ended>,
@@ -42,6 +44,7 @@ struct Holds {
 struct Deletions {
     ordered: u64,
     due: u64,
+    overdue: u64,
     oldest_seconds: Option<u64>,
     most_attempts: u64,
 }
@@ -52,9 +55,24 @@ struct Inputs {
     oldest_seconds: Option<u64>,
 }
 
+/// What the audit closed within a day.
+#[derive(Debug, Deserialize, Serialize)]
+struct Audit {
+    orphaned: u64,
+    missing: u64,
+}
+
+/// Predictions past their hour at Replicate of which there is no evidence that they are gone.
+#[derive(Debug, Deserialize, Serialize)]
+struct Removals {
+    kept: u64,
+    overdue: u64,
+}
+
 #[derive(Debug, Deserialize, Serialize)]
 struct Sweep {
     last_seconds: Option<u64>,
+    intake_open: bool,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -79,7 +97,7 @@ impl Status {
             let past = open.past_deadline;
             table.row(
                 &open.state,
-                &[open.count.to_string(), age(open.oldest_seconds), flag(past, 1)],
+                &[open.count.to_string(), age(open.oldest_seconds), flag(past, past > 0)],
             );
         }
         if self.generations.is_empty() {
@@ -95,16 +113,28 @@ impl Status {
             &[submissions.due.to_string(), age(submissions.oldest_seconds)],
         );
         let attempts = format!("{} due, at most {} tries", deletions.due, deletions.most_attempts);
-        let ordered = deletions.ordered.to_string();
+        let ordered = flag(deletions.ordered, deletions.overdue > 0);
         table.row("deletions", &[ordered, age(deletions.oldest_seconds), attempts]);
         table.row("photos stored", &[inputs.stored.to_string(), age(inputs.oldest_seconds)]);
+        let kept = flag(self.replicate.kept, self.replicate.overdue > 0);
+        table.row("kept by Replicate", &[kept]);
 
         table.head("health", &["", "", ""]);
         let last = self.sweep.last_seconds;
         let late = last.is_none_or(|seconds| seconds > 180);
-        let verdict = if late { "LATE" } else { "in time" };
+        let verdict = match (late, self.sweep.intake_open) {
+            (false, _) => "in time",
+            (true, true) => "LATE",
+            (true, false) => "LATE, INTAKE CLOSED",
+        };
         table.row("last sweep", &[age(last), verdict.to_owned()]);
-        table.row("ledger differences", &[flag(self.ledger.differences, 1)]);
+        for (name, count) in [
+            ("ledger differences", self.ledger.differences),
+            ("objects without rows", self.audit.orphaned),
+            ("artworks missing", self.audit.missing),
+        ] {
+            table.row(name, &[flag(count, count > 0)]);
+        }
 
         table.head("ended", &["last hour", "last day", ""]);
         for ended in &self.ended {
@@ -143,9 +173,9 @@ impl Table {
     }
 }
 
-/// A number that should be smaller stands out.
-fn flag(count: u64, from: u64) -> String {
-    if count >= from { format!("{count} !") } else { count.to_string() }
+/// A number that needs somebody stands out.
+fn flag(count: u64, stands_out: bool) -> String {
+    if stands_out { format!("{count} !") } else { count.to_string() }
 }
 
 fn age(seconds: Option<u64>) -> String {
@@ -168,9 +198,10 @@ mod tests {
             "generations": [], "ended": [],
             "submissions": { "due": 0, "oldest_seconds": null },
             "holds": { "open": 0, "credits": 0, "oldest_seconds": null },
-            "deletions": { "ordered": 0, "due": 0, "oldest_seconds": null, "most_attempts": 0 },
+            "deletions": { "ordered": 0, "due": 0, "overdue": 0, "oldest_seconds": null, "most_attempts": 0 },
+            "audit": { "orphaned": 0, "missing": 0 }, "replicate": { "kept": 0, "overdue": 0 },
             "inputs": { "stored": 0, "oldest_seconds": null },
-            "sweep": { "last_seconds": 12 }, "ledger": { "differences": 0 },
+            "sweep": { "last_seconds": 12, "intake_open": true }, "ledger": { "differences": 0 },
         });
         for (name, value) in changes {
             answer[name] = value.clone();
@@ -186,10 +217,14 @@ mod tests {
 
     #[test]
     fn what_needs_somebody_stands_out() {
-        let late = status(&[("sweep", json!({ "last_seconds": 400 }))]).to_table();
+        let late =
+            status(&[("sweep", json!({ "last_seconds": 400, "intake_open": true }))]).to_table();
         assert!(late.contains("6 min          LATE"), "{late}");
-        let never = status(&[("sweep", json!({ "last_seconds": null }))]).to_table();
-        assert!(never.contains("LATE"), "{never}");
+        let never =
+            status(&[("sweep", json!({ "last_seconds": null, "intake_open": false }))]).to_table();
+        assert!(never.contains("LATE, INTAKE CLOSED"), "{never}");
+        let found = status(&[("audit", json!({ "orphaned": 1, "missing": 2 }))]).to_table();
+        assert!(found.contains("1 !") && found.contains("2 !"), "{found}");
         let wrong = status(&[("ledger", json!({ "differences": 3 }))]).to_table();
         assert!(wrong.contains("3 !"), "{wrong}");
         let storing =

@@ -16,14 +16,26 @@ pub(crate) fn interval() -> Result<Option<Duration>, String> {
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
+/// Before the first pass no photo is taken (X2), so that is made before anybody is served.
+pub(crate) async fn start(app: &App, interval: Option<Duration>) {
+    if interval.is_some() {
+        pass(app).await;
+    }
+}
+
 pub(crate) async fn run(app: Arc<App>, interval: Option<Duration>) {
     let Some(interval) = interval else { return };
     let mut ticks = ticks(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
     loop {
         ticks.tick().await;
-        if let Err(error) = cleanup::run(&app).await {
-            tracing::error!(%error, "a pass failed");
-        }
+        pass(&app).await;
+    }
+}
+
+async fn pass(app: &App) {
+    if let Err(error) = cleanup::run(app).await {
+        tracing::error!(%error, "a pass failed");
     }
 }

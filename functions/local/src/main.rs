@@ -23,11 +23,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         .route("/health", get(|| async { "ok" }))
         .merge(cleanup::operator_routes(app.clone()))
         .merge(submit::routes(app.clone()))
+        .merge(privacy::routes(app.clone()))
         .merge(replicate_webhook::routes(app.clone()));
+    let interval = clock::interval()?;
+    clock::start(&app, interval).await;
     let listener = TcpListener::bind(&address).await?;
     tracing::info!(address, "listening");
 
-    let clock = tokio::spawn(clock::run(app, clock::interval()?));
+    let clock = tokio::spawn(clock::run(app, interval));
     axum::serve(listener, problem::with_boundary(routes)).with_graceful_shutdown(ended()).await?;
     clock.abort();
     Ok(())

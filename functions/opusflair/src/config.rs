@@ -4,6 +4,7 @@ use std::env;
 
 use url::{Host, Url};
 
+use crate::receipt::ReceiptKeys;
 use crate::secret::Secret;
 use crate::signature::{InvalidKey, VerifyingKeys};
 
@@ -24,8 +25,10 @@ pub struct Config {
     pub webhook_keys: VerifyingKeys,
     /// `REPLICATE_OUTPUT_HOSTS`: where outputs may be fetched from, subdomains included.
     pub output_hosts: Vec<String>,
-    /// `WEBHOOK_BASE_URL`: where Replicate reaches the functions.
+    /// `WEBHOOK_BASE_URL`: where Replicate reaches the functions, and who issues receipts.
     pub webhook_url: Url,
+    /// `RECEIPT_SIGNING_KEY`, and in `RECEIPT_PUBLIC_KEYS` those that signed before.
+    pub receipt_keys: ReceiptKeys,
     /// `OPERATOR_SECRET`: who knows it may look at the status and call for a pass; unset, nobody may.
     pub operator_secret: Option<Secret>,
     /// `ALLOW_LOOPBACK=1`: this machine may be spoken to, and in plain HTTP. For the embedded stack.
@@ -68,6 +71,7 @@ impl Config {
                 .map(str::to_owned)
                 .collect(),
             webhook_url: reader.url("WEBHOOK_BASE_URL", None),
+            receipt_keys: reader.receipt_keys(),
             operator_secret: reader.operator_secret(),
             allow_loopback: reader.allow_loopback,
         };
@@ -122,6 +126,20 @@ impl Reader<'_> {
         Url::parse("https://invalid.invalid").expect("a constant address parses")
     }
 
+    fn receipt_keys(&mut self) -> ReceiptKeys {
+        let (seed, retired) = ("RECEIPT_SIGNING_KEY", "RECEIPT_PUBLIC_KEYS");
+        let signing = self.required(seed);
+        let keys = ReceiptKeys::parse(&signing, &self.optional(retired, ""));
+        keys.unwrap_or_else(|fault| {
+            if ReceiptKeys::parse(&signing, "").is_ok() {
+                self.faults.push(format!("each of {retired} {fault}"));
+            } else if !signing.is_empty() {
+                self.faults.push(format!("{seed} {fault}"));
+            }
+            ReceiptKeys::unusable()
+        })
+    }
+
     fn keys(&mut self, name: &str) -> VerifyingKeys {
         let value = self.required(name);
         VerifyingKeys::parse(&value).unwrap_or_else(|fault| {
@@ -164,6 +182,7 @@ mod tests {
             "REPLICATE_API_TOKEN" => "r8_c",
             "REPLICATE_WEBHOOK_SECRET" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             "WEBHOOK_BASE_URL" => "https://project.supabase.co/functions/v1/",
+            "RECEIPT_SIGNING_KEY" => "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=",
             _ => return None,
         };
         Some(value.to_owned())
@@ -191,6 +210,7 @@ mod tests {
             "REPLICATE_API_TOKEN",
             "REPLICATE_WEBHOOK_SECRET",
             "WEBHOOK_BASE_URL",
+            "RECEIPT_SIGNING_KEY",
         ] {
             assert!(fault.contains(&format!("{name} is not set")), "{name} in: {fault}");
         }
@@ -201,6 +221,14 @@ mod tests {
         for secret in [None, Some(""), Some("whsec_"), Some("whsec_c2hvcnQ=")] {
             let fault = with("REPLICATE_WEBHOOK_SECRET", secret).expect_err("unusable");
             assert!(fault.to_string().contains("REPLICATE_WEBHOOK_SECRET"), "{secret:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_for_receipts_that_is_none_is_named() {
+        for (name, value) in [("RECEIPT_SIGNING_KEY", "short"), ("RECEIPT_PUBLIC_KEYS", "short")] {
+            let fault = with(name, Some(value)).expect_err("unusable").to_string();
+            assert!(fault.contains(name) && fault.contains("openssl"), "{fault}");
         }
     }
 

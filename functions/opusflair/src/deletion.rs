@@ -1,28 +1,60 @@
-//! Deletions: delete, look again, report. Only what was looked for and not found counts (R2, R9).
+//! Deletions: delete, look again, sign, report. Only what was looked for and not found counts (R2, R9, X1).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::receipt::{ObjectDigest, Statement};
 use crate::{App, Error, crash};
 
 /// How many objects are looked for at once.
-const LOOKERS: usize = 8;
+const LOOKERS: usize = 16;
 /// After this no other object of a batch is looked for; those that are left are due again later.
 const LOOKING_TIME: Duration = Duration::from_secs(20);
 
-/// An order, leased to us by the database.
+/// An order, leased to us by the database, with all that its receipt will say.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Deletion {
     id: Uuid,
     lease: Uuid,
     bucket: String,
     path: String,
+    object_key: Uuid,
+    bytes: Option<u64>,
+    reason: String,
+    clause: String,
     attempts: u32,
+    #[serde(with = "time::serde::rfc3339")]
+    ordered_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    leased_at: OffsetDateTime,
+    /// When we were told of it, by our own clock.
+    #[serde(skip, default = "Instant::now")]
+    told: Instant,
+}
+
+/// What came of one.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    id: Uuid,
+    lease: Uuid,
+    absent: bool,
+    #[serde(flatten)]
+    proof: Option<Proof>,
+}
+
+#[derive(Debug, Serialize)]
+struct Proof {
+    #[serde(with = "time::serde::rfc3339")]
+    deleted_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    verified_at: OffsetDateTime,
+    receipt: String,
 }
 
 /// What came of some deletions.
@@ -32,6 +64,15 @@ pub struct Tally {
     pub verified: u64,
     /// Still there, or not known to be gone; due again later.
     pub remaining: u64,
+}
+
+impl Deletion {
+    /// A moment of ours in the time of the database, whose clock alone makes receipts; to the microsecond,
+    /// as that keeps it.
+    fn time_of(&self, moment: Instant) -> OffsetDateTime {
+        let time = self.leased_at + moment.saturating_duration_since(self.told);
+        time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
+    }
 }
 
 impl App {
@@ -54,14 +95,14 @@ impl App {
         }
 
         crash::reached("deletion.executed");
-        let end = Instant::now() + LOOKING_TIME;
-        let results: Vec<Value> = stream::iter(deletions)
-            .map(|deletion| self.look_for(deletion, end))
+        let deleted = Instant::now();
+        let outcomes: Vec<Outcome> = stream::iter(deletions)
+            .map(|deletion| self.look_for(deletion, deleted))
             .buffer_unordered(LOOKERS)
             .collect()
             .await;
         crash::reached("deletion.looked");
-        let tally: Tally = self.ask("record_deletions", json!({ "results": results })).await?;
+        let tally: Tally = self.ask("record_deletions", json!({ "results": outcomes })).await?;
         tracing::info!(verified = tally.verified, remaining = tally.remaining, "deleted");
         Ok(tally)
     }
@@ -74,8 +115,8 @@ impl App {
         }
     }
 
-    async fn look_for(&self, deletion: Deletion, end: Instant) -> Value {
-        let looked = if Instant::now() < end {
+    async fn look_for(&self, deletion: Deletion, deleted: Instant) -> Outcome {
+        let looked = if deleted.elapsed() < LOOKING_TIME {
             self.storage.is_absent(&deletion.bucket, &deletion.path).await
         } else {
             Err(Error::unavailable("Storage", "no time was left"))
@@ -87,6 +128,25 @@ impl App {
         if !absent {
             tracing::warn!(deletion = %deletion.id, attempts = deletion.attempts, "still there");
         }
-        json!({ "id": deletion.id, "lease": deletion.lease, "absent": absent })
+        let proof = absent.then(|| self.prove(&deletion, deleted, Instant::now()));
+        Outcome { id: deletion.id, lease: deletion.lease, absent, proof }
+    }
+
+    fn prove(&self, deletion: &Deletion, deleted: Instant, verified: Instant) -> Proof {
+        let (deleted_at, verified_at) = (deletion.time_of(deleted), deletion.time_of(verified));
+        let Deletion { object_key, bucket, path, bytes, .. } = deletion;
+        let receipt = self.config.receipt_keys.sign(&Statement {
+            issuer: self.config.webhook_url.as_str(),
+            deletion: deletion.id,
+            issued_at: verified_at.unix_timestamp(),
+            bucket,
+            object: ObjectDigest::new(*object_key, bucket, path, *bytes),
+            reason: &deletion.reason,
+            rule: &deletion.clause,
+            ordered_at: deletion.ordered_at,
+            deleted_at,
+            verified_at,
+        });
+        Proof { deleted_at, verified_at, receipt }
     }
 }

@@ -15,6 +15,7 @@ pub mod operator;
 pub mod photo;
 pub mod prediction;
 pub mod problem;
+pub mod receipt;
 pub mod replicate;
 pub mod request;
 pub mod secret;

@@ -144,6 +144,12 @@ impl Prediction {
         Url::parse(address).ok()
     }
 
+    /// Whether Replicate says that it keeps neither what it was sent nor what it made (T3).
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.data_removed
+    }
+
     /// Whether it was made of the photo at `input_path`: names of photos are never used twice.
     fn is_of(&self, input_path: &str) -> bool {
         let image = self.input.as_ref().and_then(|input| input.input_image.as_ref()?.as_str());

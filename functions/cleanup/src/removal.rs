@@ -1,0 +1,67 @@
+//! Replicate's own deletion: asks, after its hour, whether it keeps anything of a prediction (T3).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::{StreamExt, stream};
+use opusflair::{App, Error};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::budget::Budget;
+
+/// Predictions that are asked about under one lease, and how many of them at once.
+const BATCH: u32 = 50;
+const ASKERS: usize = 8;
+
+#[derive(Serialize)]
+struct Told {
+    prediction: String,
+    /// What proves that it is gone; `None` where something is still there.
+    evidence: Option<&'static str>,
+}
+
+/// Asks until `seconds` of the pass are over; answers for how many there is evidence now. Once Replicate does
+/// not answer, the rest is left to a later pass.
+pub(crate) async fn ask_for_removals(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<usize, Error> {
+    let is_down = AtomicBool::new(false);
+    let mut removed = 0;
+    while budget.is_within(seconds) && !is_down.load(Ordering::Relaxed) {
+        let due: Vec<String> = app.ask("lease_removals", json!({ "batch": BATCH })).await?;
+        if due.is_empty() {
+            break;
+        }
+        let told: Vec<Told> = stream::iter(due)
+            .map(|prediction| ask(app, prediction, &is_down))
+            .buffer_unordered(ASKERS)
+            .filter_map(|told| async { told })
+            .collect()
+            .await;
+        app.ask::<Value>("record_removals", json!({ "results": told })).await?;
+        removed += told.iter().filter(|told| told.evidence.is_some()).count();
+    }
+    Ok(removed)
+}
+
+async fn ask(app: &App, prediction: String, is_down: &AtomicBool) -> Option<Told> {
+    if is_down.load(Ordering::Relaxed) {
+        return None;
+    }
+    let evidence = match app.replicate.get(&prediction).await {
+        Ok(None) => Some("not_found"),
+        Ok(Some(found)) if found.is_removed() => Some("data_removed"),
+        Ok(Some(_)) => {
+            tracing::warn!(prediction, "Replicate still has something of it");
+            None
+        }
+        Err(error) => {
+            is_down.store(true, Ordering::Relaxed);
+            tracing::warn!(prediction, %error, "Replicate did not say whether it has removed it");
+            return None;
+        }
+    };
+    Some(Told { prediction, evidence })
+}

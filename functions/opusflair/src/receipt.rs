@@ -1,0 +1,224 @@
+//! Receipts: what proves a deletion to whoever has one, without asking us (X1). A compact JWS (RFC 7515)
+//! under Ed25519 (RFC 8037); the public keys are at `<iss>/.well-known/jwks.json`, by their thumbprints
+//! (RFC 7638), so that a key can be changed and old receipts still hold.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// Bytes of an Ed25519 seed, and of its public key.
+const KEY_LENGTH: usize = 32;
+
+/// The key that signs, and those that are published.
+#[derive(Clone, Debug)]
+pub struct ReceiptKeys {
+    signing: Arc<Ed25519KeyPair>,
+    id: String,
+    published: Vec<Value>,
+}
+
+/// A key that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 32 bytes in base64, as `openssl rand -base64 32` makes them")]
+pub struct InvalidReceiptKey;
+
+/// What a receipt says. Nothing of it names a person, and the object only to who has its key.
+#[derive(Debug, Serialize)]
+pub struct Statement<'a> {
+    /// Who says so: the address of the functions, below which the keys are.
+    #[serde(rename = "iss")]
+    pub issuer: &'a str,
+    /// The deletion.
+    #[serde(rename = "jti")]
+    pub deletion: Uuid,
+    /// When the receipt was made, in Unix seconds.
+    #[serde(rename = "iat")]
+    pub issued_at: i64,
+    /// Where the object was.
+    pub bucket: &'a str,
+    /// Which object.
+    pub object: ObjectDigest,
+    /// Why: one of `public.deletion_reasons`.
+    pub reason: &'a str,
+    /// The clause of the privacy policy that asks for it.
+    pub rule: &'a str,
+    /// When it was decided.
+    #[serde(with = "time::serde::rfc3339")]
+    pub ordered_at: OffsetDateTime,
+    /// When Storage was told.
+    #[serde(with = "time::serde::rfc3339")]
+    pub deleted_at: OffsetDateTime,
+    /// When a fetch found nothing.
+    #[serde(with = "time::serde::rfc3339")]
+    pub verified_at: OffsetDateTime,
+}
+
+/// An object, by a digest that only who has its key can repeat.
+#[derive(Debug, Serialize)]
+pub struct ObjectDigest {
+    /// HMAC-SHA-256 of `<bucket>/<path>`, in hex; the key is the object key as it is written.
+    pub hmac_sha256: String,
+    /// Its size; null where there was none when somebody set about deleting it.
+    pub bytes: Option<u64>,
+}
+
+impl ObjectDigest {
+    /// Digests a name under the key of its deletion.
+    #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "HMAC takes keys of any length")]
+    pub fn new(object_key: Uuid, bucket: &str, path: &str, bytes: Option<u64>) -> Self {
+        let mut mac = Hmac::<Sha256>::new_from_slice(object_key.to_string().as_bytes())
+            .expect("HMAC takes keys of any length");
+        mac.update(format!("{bucket}/{path}").as_bytes());
+        Self { hmac_sha256: hex::encode(mac.finalize().into_bytes()), bytes }
+    }
+}
+
+impl ReceiptKeys {
+    /// Reads the seed of the key that signs, and the public keys of those that did before.
+    ///
+    /// # Errors
+    /// Where one is not 32 bytes in base64.
+    pub fn parse(seed: &str, retired: &str) -> Result<Self, InvalidReceiptKey> {
+        let signing =
+            Ed25519KeyPair::from_seed_unchecked(&decode(seed)?).map_err(|_| InvalidReceiptKey)?;
+        let own = public_key(signing.public_key().as_ref());
+        let id = own["kid"].as_str().unwrap_or_default().to_owned();
+        let mut published = vec![own];
+        for key in retired.split_whitespace() {
+            published.push(public_key(&decode(key)?));
+        }
+        Ok(Self { signing: Arc::new(signing), id, published })
+    }
+
+    /// Stands in a configuration that is refused anyway.
+    pub(crate) fn unusable() -> Self {
+        Self::parse(&URL_SAFE_NO_PAD.encode([0; KEY_LENGTH]), "").expect("any 32 bytes are a seed")
+    }
+
+    /// The public keys, as a JWK set (RFC 7517).
+    #[must_use]
+    pub fn public_keys(&self) -> Value {
+        json!({ "keys": self.published })
+    }
+
+    /// Signs a statement: a compact JWS.
+    #[must_use]
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "times of the database have a year of four digits"
+    )]
+    pub fn sign(&self, statement: &Statement<'_>) -> String {
+        let header = json!({ "alg": "EdDSA", "kid": self.id, "typ": "JWT" });
+        let payload = serde_json::to_vec(statement).expect("a statement is JSON");
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(payload)
+        );
+        let signature = self.signing.sign(signed.as_bytes());
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+fn public_key(bytes: &[u8]) -> Value {
+    let x = URL_SAFE_NO_PAD.encode(bytes);
+    // RFC 7638: the required members, in the order of their names.
+    let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
+    let id = URL_SAFE_NO_PAD.encode(Sha256::digest(members));
+    json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": id, "alg": "EdDSA", "use": "sig" })
+}
+
+/// Either alphabet, padded or not.
+fn decode(key: &str) -> Result<[u8; KEY_LENGTH], InvalidReceiptKey> {
+    let key = key.trim().trim_end_matches('=');
+    let key = key.replace('+', "-").replace('/', "_");
+    let bytes = URL_SAFE_NO_PAD.decode(key).map_err(|_| InvalidReceiptKey)?;
+    bytes.try_into().map_err(|_| InvalidReceiptKey)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::STANDARD;
+    use ring::signature::{ED25519, UnparsedPublicKey};
+    use time::macros::datetime;
+
+    use super::*;
+
+    // RFC 8037, appendix A: the key, its thumbprint and a signature.
+    const SEED: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
+    const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    const THUMBPRINT: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
+
+    fn statement() -> Statement<'static> {
+        Statement {
+            issuer: "https://functions.example",
+            deletion: Uuid::nil(),
+            issued_at: 1_790_000_000,
+            bucket: "inputs",
+            object: ObjectDigest::new(Uuid::nil(), "inputs", "a/b.jpg", Some(12)),
+            reason: "succeeded",
+            rule: "R2",
+            ordered_at: datetime!(2026-11-23 12:00:00.5 UTC),
+            deleted_at: datetime!(2026-11-23 12:00:01 UTC),
+            verified_at: datetime!(2026-11-23 12:00:02 UTC),
+        }
+    }
+
+    #[test]
+    fn a_key_is_published_as_the_rfc_has_it() {
+        let keys = ReceiptKeys::parse(SEED, "").expect("a key").public_keys();
+        assert_eq!(keys["keys"][0]["x"], PUBLIC);
+        assert_eq!(keys["keys"][0]["kid"], THUMBPRINT);
+        assert_eq!(keys["keys"].as_array().map(Vec::len), Some(1));
+    }
+
+    #[test]
+    fn a_retired_key_is_published_and_does_not_sign() {
+        let other = STANDARD.encode([7; 32]);
+        let keys = ReceiptKeys::parse(&other, PUBLIC).expect("keys");
+        assert_eq!(keys.public_keys()["keys"][1]["kid"], THUMBPRINT);
+        let receipt = keys.sign(&statement());
+        let header = URL_SAFE_NO_PAD.decode(receipt.split('.').next().expect("a header"));
+        let header: Value = serde_json::from_slice(&header.expect("base64")).expect("JSON");
+        assert_eq!(header["kid"], keys.public_keys()["keys"][0]["kid"]);
+    }
+
+    #[test]
+    fn a_receipt_holds_under_the_public_key_and_no_changed_one_does() {
+        let receipt = ReceiptKeys::parse(SEED, "").expect("a key").sign(&statement());
+        let (signed, signature) = receipt.rsplit_once('.').expect("three parts");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
+        let key = UnparsedPublicKey::new(&ED25519, URL_SAFE_NO_PAD.decode(PUBLIC).expect("a key"));
+        assert!(key.verify(signed.as_bytes(), &signature).is_ok());
+        assert!(key.verify(signed.replacen('.', "..", 1).as_bytes(), &signature).is_err());
+    }
+
+    #[test]
+    fn who_has_the_object_key_can_repeat_the_digest_with_other_tools() {
+        // printf inputs/a/b.jpg | openssl dgst -sha256 -hmac 00000000-0000-0000-0000-000000000000
+        let digest = ObjectDigest::new(Uuid::nil(), "inputs", "a/b.jpg", None);
+        assert_eq!(
+            digest.hmac_sha256,
+            "26e589e4557529ddf2b03ef8013b77d61793c76aec9f895dc969b5df139b5ec1"
+        );
+        let other = ObjectDigest::new(Uuid::max(), "inputs", "a/b.jpg", None);
+        assert_ne!(digest.hmac_sha256, other.hmac_sha256);
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        for seed in ["", "short", "not base64 at all, whatever it is", &STANDARD.encode([1; 31])] {
+            assert!(ReceiptKeys::parse(seed, "").is_err(), "{seed}");
+        }
+        assert!(ReceiptKeys::parse(SEED, "short").is_err());
+    }
+}

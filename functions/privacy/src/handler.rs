@@ -1,0 +1,45 @@
+//! Public reads: no token, nothing personal, and a few seconds old where somebody keeps a copy.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
+use opusflair::{App, Error};
+use serde_json::json;
+
+use crate::badge::svg;
+use crate::status::Status;
+
+/// Anyone may look, from any page.
+const OPEN: (http::HeaderName, &str) = (ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+const FRESH: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=10");
+/// A new key is published before it signs.
+const KEYS: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=300");
+
+/// The live status, as JSON and as a badge, and the keys of receipts.
+pub fn routes(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/privacy/status", get(status))
+        .route("/privacy/badge.svg", get(badge))
+        .route("/.well-known/jwks.json", get(keys))
+        .with_state(app)
+}
+
+async fn status(State(app): State<Arc<App>>) -> Result<Response, Error> {
+    let status: Status = app.ask("privacy_status", json!({})).await?;
+    Ok(([OPEN, FRESH], Json(status)).into_response())
+}
+
+async fn badge(State(app): State<Arc<App>>) -> Result<Response, Error> {
+    let status: Status = app.ask("privacy_status", json!({})).await?;
+    let kind = (CONTENT_TYPE, "image/svg+xml");
+    Ok(([kind, OPEN, FRESH], svg(&status)).into_response())
+}
+
+async fn keys(State(app): State<Arc<App>>) -> Response {
+    let kind = (CONTENT_TYPE, "application/jwk-set+json");
+    ([kind, OPEN, KEYS], app.config.receipt_keys.public_keys().to_string()).into_response()
+}

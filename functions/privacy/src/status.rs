@@ -1,0 +1,39 @@
+//! The live status (X5): ages and counts from the running system, nothing personal.
+
+use serde::{Deserialize, Serialize};
+
+/// What `backend.privacy_status()` answers. Ages and times in whole seconds.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Status {
+    pub(crate) originals: Originals,
+    pub(crate) deletions: Deletions,
+    pub(crate) sweeper: Sweeper,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Originals {
+    pub(crate) stored: u64,
+    /// Of the oldest photo that is still stored; null where there is none.
+    pub(crate) oldest_seconds: Option<u64>,
+    pub(crate) limit_seconds: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Deletions {
+    pub(crate) overdue: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Sweeper {
+    pub(crate) last_pass_seconds: Option<u64>,
+    pub(crate) allowed_silence_seconds: u64,
+    pub(crate) intake_open: bool,
+}
+
+impl Status {
+    /// Whether every promise is kept: no photo past its limit, and a sweeper that is at work.
+    pub(crate) fn is_kept(&self) -> bool {
+        let oldest = self.originals.oldest_seconds.unwrap_or_default();
+        oldest < self.originals.limit_seconds && self.sweeper.intake_open
+    }
+}

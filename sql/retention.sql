@@ -1,0 +1,116 @@
+-- How long things are kept, and by when they must be gone: one row a rule, with the clause of the policy
+-- it keeps. What carries a rule out reads it here.
+
+create table private.retention_rules (
+  id text not null,
+  clause text not null,
+  keep interval not null,
+  rows_of text,
+  since text,
+  words text not null,
+  constraint retention_rules_pkey primary key (id),
+  constraint retention_rules_keep_positive check (keep > '0'),
+  constraint retention_rules_rows_have_age check ((rows_of is null) = (since is null))
+);
+
+alter table private.retention_rules enable row level security;
+
+comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
+comment on column private.retention_rules.rows_of is 'The table whose rows go by themselves when they are older; null where something else carries the rule out.';
+comment on column private.retention_rules.since is 'The column of that table from which on it is counted; where that is null the row stays.';
+
+insert into private.retention_rules (id, clause, keep, rows_of, since, words) values
+  ('inputs_soft_limit', 'R1', '24 hours', null, null,
+    'A photo that no open generation needs, from its upload.'),
+  ('inputs_hard_limit', 'R1', '48 hours', null, null,
+    'A photo, whatever the state of its generation, from its upload.'),
+  ('sweep_silence', 'X2', '10 minutes', null, null,
+    'Between two passes of the sweeper; after this no photo is accepted.'),
+  ('audit_grace', 'X3', '1 hour', null, null,
+    'An object without a row, or a row without an object, before it is closed.'),
+  ('replicate_hour', 'T3', '61 minutes', null, null,
+    'What Replicate was sent and what it made, before it is asked whether that is gone.'),
+  ('replicate_removals', 'T3', '1 year', 'public.replicate_removals', 'removed_at',
+    'The evidence that Replicate has removed it.'),
+  ('processing_log', 'C5', '1 year', 'public.processing_log', 'at',
+    'Steps of a generation; its own row has the times as long as it lasts.'),
+  ('webhook_events', 'R5', '7 days', 'private.webhook_events', 'received_at',
+    'Ids of events, to know a delivery that comes twice.'),
+  ('deletion_receipts', 'X1', '3 years', 'public.deletions', 'verified_at',
+    'Proofs of deletion; they hold nothing personal and outlive the account.'),
+  ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
+    'The bookkeeping of people who are gone, a number without a name.');
+
+create function private.keep(rule text)
+returns interval
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (select r.keep from private.retention_rules as r where r.id = rule);
+
+-- Deletes rows that are older than their rule, at most `batch` of each; answers {rule: rows} of those that
+-- had any.
+create function backend.expire_rows(batch integer default 1000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rule private.retention_rules;
+  expired integer;
+  counts jsonb := '{}';
+begin
+  for rule in select * from private.retention_rules where rows_of is not null order by id loop
+    execute format(
+      'delete from %1$s where ctid = any (array(select ctid from %1$s where %2$I < now() - $1 limit $2))',
+      rule.rows_of::regclass, rule.since)
+    using rule.keep, batch;
+    get diagnostics expired = row_count;
+    if expired > 0 then
+      counts := counts || jsonb_build_object(rule.id, expired);
+    end if;
+  end loop;
+  return counts;
+end;
+$$;
+
+comment on function backend.expire_rows is 'Deletes rows that are older than their rule; answers how many of each.';
+
+create table private.heartbeats (
+  id text not null,
+  at timestamptz not null default now(),
+  constraint heartbeats_pkey primary key (id)
+);
+
+alter table private.heartbeats enable row level security;
+
+comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+
+create function backend.record_heartbeat(task text)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into private.heartbeats as h (id, at) values (task, now())
+  on conflict (id) do update set at = excluded.at;
+end;
+
+comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
+
+-- X2: what could not be deleted in time must not come in. Nothing is promised before the first pass.
+create function private.is_intake_open()
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select from private.heartbeats as h
+  where h.id = 'cleanup' and h.at > now() - private.keep('sweep_silence')
+);
+
+grant execute on function private.is_intake_open to authenticated;
+grant execute on function backend.expire_rows, backend.record_heartbeat to service_role;

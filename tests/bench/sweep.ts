@@ -1,0 +1,88 @@
+// What a sweep costs: expired photos by the thousand, deleted and verified in passes. Time an object, the longest
+// pass and the memory it took, side by side, so that the ratios tell what the machine's noise does not.
+
+import { randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { cleanUp, database } from "../journeys/stack.ts";
+
+const sizes = (process.env.SIZES ?? "1000 10000 100000").split(" ").map(Number);
+/** A pass a minute: one that takes longer runs into the next. */
+const longestPassSeconds = 60;
+/** Of an object among the most, against one among the fewest. */
+const dearestRatio = 1.5;
+/** Of the function's memory, in the largest sweep against the smallest. */
+const memoryRatio = 1.5;
+
+const state = process.env.STACK_STATE!;
+const { pids } = JSON.parse(readFileSync(join(state, "stack.json"), "utf8")) as { pids: Record<string, number> };
+
+/** The most memory that the functions have taken since the last time this was asked, in MB. */
+function peakMegabytes(): number {
+  const status = readFileSync(`/proc/${pids.functions}/status`, "utf8");
+  const peak = Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;
+  writeFileSync(`/proc/${pids.functions}/clear_refs`, "5");
+  return peak;
+}
+
+/** Objects that were uploaded 25 hours ago, rows and bytes. */
+async function plant(count: number): Promise<void> {
+  const folder = join(state, "storage", "inputs", randomUUID());
+  const person = folder.slice(-36);
+  for (let made = 0; made < count; made += 1000) {
+    const rows = Array.from({ length: Math.min(1000, count - made) }, () => ({ name: `${randomUUID()}.jpg`, version: randomUUID() }));
+    for (const { name, version } of rows) {
+      mkdirSync(join(folder, name), { recursive: true });
+      writeFileSync(join(folder, name, version), "a photo");
+    }
+    await database`
+      insert into storage.objects (bucket_id, name, version, created_at, metadata)
+      select 'inputs', ${`${person}/`} || o.name, o.version, now() - interval '25 hours', '{"size": 7, "mimetype": "image/jpeg"}'
+      from jsonb_to_recordset(${database.json(rows)}) as o (name text, version text)`;
+  }
+}
+
+interface Swept {
+  objects: number;
+  passes: number;
+  longestSeconds: number;
+  microsecondsEach: number;
+  peakMegabytes: number;
+}
+
+async function sweep(objects: number): Promise<Swept> {
+  await plant(objects);
+  peakMegabytes();
+  let [passes, verified, longest, total] = [0, 0, 0, 0];
+  for (let complete = false; !complete; ) {
+    const began = performance.now();
+    const report = await cleanUp();
+    const seconds = (performance.now() - began) / 1000;
+    complete = report.complete as boolean;
+    passes += 1;
+    verified += report.verified as number;
+    longest = Math.max(longest, seconds);
+    total += seconds;
+    console.log(`  ${String(objects).padStart(7)} expired, pass ${passes}: ${verified} verified absent after ${total.toFixed(0)} s`);
+  }
+  const [{ left }] = await database`select count(*)::int as left from storage.objects where bucket_id = 'inputs'`;
+  if (left > 0 || verified !== objects) throw new Error(`${left} are left, ${verified} of ${objects} were verified`);
+  return { objects, passes, longestSeconds: longest, microsecondsEach: (total / objects) * 1e6, peakMegabytes: peakMegabytes() };
+}
+
+const results: Swept[] = [];
+for (const size of sizes) results.push(await sweep(size));
+
+console.log("\n  objects  passes  longest pass   an object   peak memory");
+for (const { objects, passes, longestSeconds, microsecondsEach, peakMegabytes: peak } of results)
+  console.log(`  ${String(objects).padStart(7)}  ${String(passes).padStart(6)}  ${longestSeconds.toFixed(1).padStart(10)} s  ${microsecondsEach.toFixed(0).padStart(7)} µs  ${peak.toFixed(0).padStart(9)} MB`);
+
+const [first, last] = [results[0]!, results.at(-1)!];
+const found = [
+  [last.microsecondsEach / first.microsecondsEach <= dearestRatio, "an object costs the same among many"],
+  [Math.max(...results.map(({ longestSeconds }) => longestSeconds)) <= longestPassSeconds, "every pass keeps to its time"],
+  [last.peakMegabytes / first.peakMegabytes <= memoryRatio, "memory does not grow with what is due"],
+] as const;
+for (const [holds, says] of found) console.log(`  ${holds ? "holds" : "DOES NOT HOLD"}: ${says}`);
+await database.end();
+process.exit(found.every(([holds]) => holds) ? 0 : 1);

@@ -1,0 +1,146 @@
+// No original outlives its ceiling, whatever state it was left in and however Storage behaves (R1, R2).
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
+import { lab } from "./lab.ts";
+
+/** Photos that were left in each state: a thousand. */
+const left = {
+  "never submitted": 400,
+  reserved: 150,
+  submitted: 100,
+  stuck: 50,
+  failed: 50,
+  succeeded: 100,
+  canceled: 50,
+  erased: 100,
+} as const;
+
+/** So many at once. */
+async function each<T>(count: number, make: (index: number) => Promise<T>, atOnce = 8): Promise<T[]> {
+  const made: T[] = [];
+  const indices = Array.from({ length: count }, (_, index) => index).values();
+  await Promise.all(Array.from({ length: atOnce }, async () => {
+    for (const index of indices) made.push(await make(index));
+  }));
+  return made;
+}
+
+/** Somebody who may start as many as she likes. */
+async function tireless(name: string): Promise<Person> {
+  const person = await Person.signUp(name);
+  await database`select backend.adjust_credits(${person.id}, 1000, 'for a test', ${randomUUID()})`;
+  return person;
+}
+
+async function generated(person: Person): Promise<{ id: string; input_path: string }> {
+  const answer = await person.submit({ style: "mosaic", input_path: await person.upload(await small) });
+  assert.equal(answer.status, 201, await answer.clone().text());
+  return (await answer.json()) as { id: string; input_path: string };
+}
+
+const leave: Record<keyof typeof left, (count: number) => Promise<unknown>> = {
+  async "never submitted"(count) {
+    const person = await tireless("never");
+    await each(count, async () => person.upload(await small));
+  },
+  // The function that was to submit it died right after.
+  async reserved(count) {
+    const person = await tireless("reserved");
+    await each(count, async () => {
+      const arguments_ = { style: "mosaic", input_path: await person.upload(await small), idempotency_key: randomUUID(), lease: randomUUID() };
+      const { error } = await person.client.rpc("begin_generation", arguments_);
+      assert.equal(error, null);
+    });
+  },
+  async submitted(count) {
+    const person = await tireless("submitted");
+    await arm({ fault: "stuck_processing", count });
+    await each(count, () => generated(person));
+  },
+  // Open, and by some fault of ours without an end.
+  async stuck(count) {
+    const person = await tireless("stuck");
+    await arm({ fault: "stuck_processing", count });
+    await each(count, () => generated(person));
+    await database`update public.generations set deadline_at = now() + interval '1 year' where person_id = ${person.id}`;
+  },
+  async failed(count) {
+    const person = await tireless("failed");
+    await arm({ fault: "fail_model", count });
+    await each(count, () => generated(person));
+  },
+  async succeeded(count) {
+    const person = await tireless("succeeded");
+    await each(count, () => generated(person));
+  },
+  async canceled(count) {
+    const person = await tireless("canceled");
+    await arm({ fault: "stuck_processing", count });
+    await each(count, async () => person.call("POST", `/generations/${(await generated(person)).id}/cancel`));
+  },
+  async erased(count) {
+    await each(10, async (index) => {
+      const person = await tireless(`erased${index}`);
+      await each(count / 10, async () => person.upload(await small), 1);
+      await database`delete from auth.users where id = ${person.id}`;
+    });
+  },
+};
+
+async function originals(olderThan: string): Promise<number> {
+  const [{ count }] = await database`
+    select count(*)::int as count from storage.objects where bucket_id = 'inputs' and created_at < now() - ${olderThan}::interval`;
+  return count;
+}
+
+test("a thousand photos, left in every state, and Storage that fails a third of the time: none is there after 48 hours", async () => {
+  await database`update private.submission_limits set most = 10000`;
+  const [{ begun }] = await database`select now() as begun`;
+  const before = await database`select id from public.deletions`;
+
+  // A third of the deletions fail, each time another way, and so does a third of the looks.
+  for (const fault of [
+    { fault: "status", status: 500 },
+    { fault: "halve" },
+    { fault: "status", status: 429 },
+    { fault: "status", status: 200 },
+  ] as const)
+    lab.supabase.misbehave({ ...fault, when: /^DELETE \/storage\/v1\/object\//, every: 12, count: 1e9 });
+  for (const [state, count] of Object.entries(left)) await leave[state as keyof typeof left](count);
+  lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, every: 3, count: 1e9 });
+  // Nothing that is stuck ends because Replicate says so.
+  lab.replicate.misbehave({ fault: "refuse", count: 1e9 });
+
+  for (let hour = 1; hour <= 48; hour += 1) {
+    await pass(3600);
+    await cleanUp();
+    assert.equal(await originals("48 hours"), 0, `in hour ${hour}`);
+    if (hour === 25) assert.ok((await originals("0")) <= left.stuck + 20, "what nothing needs is gone after its soft limit, but for what is tried again");
+  }
+
+  assert.equal(await originals("0"), 0);
+  const folder = join(process.env.STACK_STATE!, "storage", "inputs");
+  assert.deepEqual(existsSync(folder) ? readdirSync(folder, { recursive: true }) : [], []);
+  const [{ open }] = await database`
+    select count(*)::int as open from public.generations where state not in ('succeeded', 'failed', 'canceled')`;
+  assert.equal(open, 0);
+  assert.ok(lab.supabase.struck > 300, `Storage failed ${lab.supabase.struck} times`);
+
+  // Each has its proof; what never was there again has one more.
+  const [{ proved, unproved }] = await database`
+    select count(*) filter (where receipt is not null and bytes is not null)::int as proved,
+      count(*) filter (where receipt is null)::int as unproved
+    from public.deletions where bucket = 'inputs' and not id = any(${before.map(({ id }) => id)})`;
+  assert.equal(unproved, 0);
+  assert.ok(proved >= 1000, `${proved} receipts since ${begun}`);
+  assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
+  await database`update private.submission_limits set most = case id when 'concurrent' then 5 when 'per_minute' then 10 else 100 end`;
+});

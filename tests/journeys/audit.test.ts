@@ -1,0 +1,143 @@
+// What was changed behind the system's back is found and closed within one pass after the grace period (X3).
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { createClient } from "@supabase/supabase-js";
+import ws from "ws";
+import { pass } from "../lab/time.ts";
+import { Person } from "./person.ts";
+import { small } from "./photos.ts";
+import { cleanUp, database } from "./stack.ts";
+
+after(() => database.end());
+
+/** Whoever has the secret key and does what nobody should. */
+const meddler = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
+  auth: { persistSession: false, autoRefreshToken: false },
+  realtime: { transport: ws as never },
+});
+
+const grace = 3600;
+
+async function put(bucket: string, path: string): Promise<void> {
+  const { error } = await meddler.storage.from(bucket).upload(path, await small, { contentType: "image/jpeg", upsert: true });
+  assert.equal(error, null);
+}
+
+async function exists(bucket: string, path: string): Promise<boolean> {
+  const { error } = await meddler.storage.from(bucket).download(path);
+  return error === null;
+}
+
+/** Past every trigger and constraint, as a restored backup or a hand in the database would. */
+async function behind(change: (sql: typeof database) => Promise<unknown>): Promise<void> {
+  await database.begin(async (sql) => {
+    await sql`set local session_replication_role = replica`;
+    await change(sql as unknown as typeof database);
+  });
+}
+
+async function status(): Promise<{ audit: { orphaned: number; missing: number }; ledger: { differences: number } }> {
+  const headers = { accept: "application/json", authorization: `Bearer ${process.env.OPERATOR_SECRET}` };
+  return (await (await fetch(`${process.env.FUNCTIONS_URL}/status`, { headers })).json()) as Awaited<ReturnType<typeof status>>;
+}
+
+test("an artwork whose row was deleted is left alone during the grace, and then goes, with a receipt", async () => {
+  const alice = await Person.signUp("alice");
+  const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
+  await alice.forgotten();
+  const before = await status();
+  await behind(async (sql) => {
+    for (const table of ["private.generation_work", "public.processing_log", "private.webhook_events"])
+      await sql.unsafe(`delete from ${table} where generation_id = '${id}'`);
+    await sql`delete from public.generations where id = ${id}`;
+  });
+  await pass(grace - 60);
+  await cleanUp();
+  assert.equal(await exists("artworks", artwork_path!), true);
+  await pass(120);
+  const report = await cleanUp();
+  assert.equal(await exists("artworks", artwork_path!), false);
+  assert.equal((report.closed as unknown as Record<string, number>).orphaned, 1);
+  assert.equal((await status()).audit.orphaned, before.audit.orphaned + 1);
+  const [deletion] = (await alice.deletions()).filter(({ reason }) => reason === "orphaned");
+  assert.ok(deletion!.verified_at);
+});
+
+test("a stray object goes, whoever's folder it is in, or nobody's", async () => {
+  const alice = await Person.signUp("alice");
+  const strays = [`${alice.id}/${crypto.randomUUID()}.jpg`, "somewhere/else/stray.jpg", "stray.jpg"];
+  for (const path of strays) await put("artworks", path);
+  // In `inputs` an upload that was not submitted yet looks the same: it has until its soft limit.
+  for (const path of strays.slice(1)) await put("inputs", path);
+  await pass(grace + 60);
+  await cleanUp();
+  for (const path of strays) assert.equal(await exists("artworks", path), false, path);
+  await pass(24 * 3600);
+  await cleanUp();
+  for (const path of strays.slice(1)) assert.equal(await exists("inputs", path), false, path);
+});
+
+test("a photo that was put back after its deletion goes again, and so does one whose order was deleted", async () => {
+  const alice = await Person.signUp("alice");
+  const [first, second] = [await alice.generate(await small), await alice.generate(await small)];
+  for (const { id } of [first, second]) await alice.ended(id);
+  await alice.forgotten();
+  await behind((sql) => sql`delete from public.deletions where path = ${second.input_path}`);
+  for (const { input_path } of [first, second]) await put("inputs", input_path);
+  await pass(grace + 60);
+  await cleanUp();
+  for (const { input_path } of [first, second]) {
+    assert.equal(await exists("inputs", input_path), false);
+    const of = (await alice.deletions()).filter(({ path }) => path === input_path);
+    assert.ok(of.some(({ reason, verified_at }) => reason === "orphaned" && verified_at));
+  }
+});
+
+test("an artwork that is deleted from under its row is noticed, said and paid back, once", async () => {
+  const alice = await Person.signUp("alice");
+  const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
+  const kept = await alice.ended((await alice.generate(await small)).id);
+  const before = await status();
+  assert.equal((await meddler.storage.from("artworks").remove([artwork_path!])).data?.length, 1);
+  assert.deepEqual(await alice.wallet(), { balance: 3, held: 0 });
+  await pass(grace + 60);
+  for (let passes = 0; passes < 2; passes += 1) {
+    await cleanUp();
+    assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
+  }
+  assert.ok((await alice.generation(id))!.artwork_missing_at);
+  assert.equal((await alice.generation(kept.id))!.artwork_missing_at, null);
+  const { data } = await alice.client.from("credit_entries").select("kind, amount, reason").eq("kind", "refund");
+  assert.deepEqual(data, [{ kind: "refund", amount: 1, reason: "artwork missing" }]);
+  const after = await status();
+  assert.deepEqual([after.audit.missing, after.ledger.differences], [before.audit.missing + 1, 0]);
+  assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
+  await alice.forgotten();
+});
+
+test("what is in order stays: photos that wait, and artworks of those who succeeded", async () => {
+  const alice = await Person.signUp("alice");
+  const { artwork_path } = await alice.ended((await alice.generate(await small)).id);
+  const waiting = await alice.upload(await small);
+  await pass(grace + 60);
+  await cleanUp();
+  await cleanUp();
+  assert.deepEqual([await exists("artworks", artwork_path!), await exists("inputs", waiting)], [true, true]);
+});
+
+test("a walk that is longer than a stretch goes on where it stopped", async () => {
+  const alice = await Person.signUp("alice");
+  const paths = await Promise.all(Array.from({ length: 7 }, async () => alice.upload(await small)));
+  await database`update storage.objects set created_at = now() - interval '25 hours' where name = any(${paths})`;
+  const closed: number[] = [];
+  for (let done = false; !done; ) {
+    const [{ answer }] = await database`select backend.audit_inputs(batch => 3) as answer`;
+    done = answer.done;
+    closed.push(answer.closed.limit_reached ?? 0);
+  }
+  assert.equal(closed.reduce((sum, count) => sum + count), 7);
+  assert.ok(closed.length >= 3 && closed.every((count) => count <= 3), String(closed));
+  await cleanUp();
+  assert.deepEqual((await alice.client.storage.from("inputs").list(alice.id)).data, []);
+});

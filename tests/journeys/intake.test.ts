@@ -1,0 +1,58 @@
+// What could not be deleted in time does not come in (X2).
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { pass } from "../lab/time.ts";
+import { Person } from "./person.ts";
+import { small } from "./photos.ts";
+import { cleanUp, database } from "./stack.ts";
+
+after(() => database.end());
+
+interface Live {
+  sweeper: { intake_open: boolean; last_pass_seconds: number };
+}
+
+async function live(): Promise<Live> {
+  return (await (await fetch(`${process.env.FUNCTIONS_URL}/privacy/status`)).json()) as Live;
+}
+
+test("the sweeper stops: intake refuses after the allowed silence, and resumes by itself with the next pass", async () => {
+  const alice = await Person.signUp("alice");
+  const [{ seconds }] = await database`select extract(epoch from keep)::int as seconds from private.retention_rules where id = 'sweep_silence'`;
+  await cleanUp();
+  const input_path = await alice.upload(await small);
+
+  await pass(seconds - 20, "silent");
+  await alice.upload(await small);
+  assert.equal((await live()).sweeper.intake_open, true);
+
+  await pass(40, "silent");
+  await assert.rejects(alice.upload(await small), /row-level security/);
+  const refused = await alice.submit({ style: "mosaic", input_path });
+  const problem = (await refused.json()) as { code: string; detail: string };
+  assert.deepEqual([refused.status, problem.code], [503, "intake_closed"]);
+  assert.match(problem.detail, /Nothing was charged/);
+  assert.equal(refused.headers.get("retry-after"), "60");
+  assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
+  assert.deepEqual((await alice.client.from("generations").select("id")).data, []);
+  assert.equal((await live()).sweeper.intake_open, false);
+
+  await cleanUp();
+  assert.equal((await live()).sweeper.intake_open, true);
+  await alice.upload(await small);
+  assert.equal((await alice.submit({ style: "mosaic", input_path })).status, 201);
+});
+
+test("what a person may undo can be undone while intake is closed, and what runs comes to its end", async () => {
+  const alice = await Person.signUp("alice");
+  const first = await alice.ended((await alice.generate(await small)).id);
+  const second = await alice.generate(await small);
+  const photo = await alice.upload(await small);
+  await database`update private.heartbeats set at = now() - interval '1 hour'`;
+  assert.equal((await live()).sweeper.intake_open, false);
+  assert.equal((await alice.ended(second.id)).state, "succeeded");
+  assert.equal((await alice.call("DELETE", `/generations/${first.id}`)).status, 204);
+  assert.equal((await alice.client.storage.from("inputs").remove([photo])).data?.length, 1);
+  await cleanUp();
+});

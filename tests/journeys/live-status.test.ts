@@ -1,0 +1,70 @@
+// What anyone may see of how the promises are kept (X5).
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import sharp from "sharp";
+import { pass } from "../lab/time.ts";
+import { Person } from "./person.ts";
+import { small } from "./photos.ts";
+import { cleanUp, database } from "./stack.ts";
+
+after(() => database.end());
+
+interface Live {
+  originals: { stored: number; oldest_seconds: number | null; limit_seconds: number };
+  deletions: { overdue: number };
+  sweeper: { last_pass_seconds: number; allowed_silence_seconds: number; intake_open: boolean };
+}
+
+const at = (path: string) => fetch(`${process.env.FUNCTIONS_URL}${path}`);
+const live = async () => (await (await at("/privacy/status")).json()) as Live;
+
+test("the age of the oldest original, what is overdue and when the sweeper came by are there for anyone", async () => {
+  const alice = await Person.signUp("alice");
+  await pass(25 * 3600);
+  await cleanUp();
+  assert.deepEqual((await live()).originals, { stored: 0, oldest_seconds: null, limit_seconds: 48 * 3600 });
+  await alice.upload(await small);
+  await pass(300);
+  await alice.upload(await small);
+  const { originals, deletions, sweeper } = await live();
+  assert.equal(originals.stored, 2);
+  assert.ok(originals.oldest_seconds! >= 300 && originals.oldest_seconds! < 330);
+  assert.equal(deletions.overdue, 0);
+  assert.ok(sweeper.last_pass_seconds < 60 && sweeper.allowed_silence_seconds === 600 && sweeper.intake_open);
+
+  await database`insert into public.deletions (bucket, path, reason, ordered_at, due_at) values
+    ('inputs', 'somewhere', 'limit_reached', now() - interval '16 minutes', now() + interval '1 hour')`;
+  assert.equal((await live()).deletions.overdue, 1);
+  await database`update public.deletions set due_at = now() where path = 'somewhere'`;
+  await cleanUp();
+  assert.equal((await live()).deletions.overdue, 0);
+});
+
+test("nothing of it is personal: numbers and answers of yes and no alone", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.upload(await small);
+  const values = Object.values(await live()).flatMap((part) => Object.values(part as object));
+  assert.ok(values.length >= 7 && values.every((value) => value === null || ["number", "boolean"].includes(typeof value)));
+});
+
+test("the badge is a picture that any page may embed, red while a promise is at risk", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.upload(await small);
+  const fetched = async () => {
+    const answer = await at("/privacy/badge.svg");
+    assert.deepEqual([answer.status, answer.headers.get("content-type"), answer.headers.get("access-control-allow-origin")], [200, "image/svg+xml", "*"]);
+    assert.match(answer.headers.get("cache-control")!, /max-age=\d+/);
+    const svg = await answer.text();
+    const { data, info } = await sharp(Buffer.from(svg)).raw().toBuffer({ resolveWithObject: true });
+    assert.equal(info.height, 20);
+    const [red, green] = data.subarray((10 * info.width + info.width - 3) * info.channels);
+    return red! > green! ? "red" : "green";
+  };
+  await cleanUp();
+  assert.equal(await fetched(), "green");
+  await pass(660, "silent");
+  assert.equal(await fetched(), "red");
+  await cleanUp();
+  assert.equal(await fetched(), "green");
+});
