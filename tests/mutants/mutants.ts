@@ -4,7 +4,8 @@
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { type Mutant, mutants } from "./list.ts";
+import { mutants } from "./list.ts";
+import type { Mutant } from "./mutant.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const copy = join(root, ".local", "mutants", "source");

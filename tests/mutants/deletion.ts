@@ -1,0 +1,149 @@
+// Lines without which something would be kept too long, deleted too early, or not be proved.
+
+import { type Mutant, rust, sql } from "./mutant.ts";
+
+const audit = "journeys/audit.test.ts";
+const intake = "journeys/intake.test.ts";
+const receipts = "journeys/receipts.test.ts";
+const removal = "journeys/removal.test.ts";
+const retention = "journeys/retention.test.ts";
+const storage = "faults/storage.test.ts";
+
+export const ofDeletion: Mutant[] = [
+  {
+    name: "a photo past its soft limit stays",
+    file: sql("audit"),
+    line: "when g.id is null then o.created_at < soft",
+    instead: "when g.id is null then false",
+    seenBy: [retention],
+  },
+  {
+    name: "a photo that an open generation needs goes at its soft limit",
+    file: sql("audit"),
+    line: "        else false\n      end\n",
+    instead: "        else o.created_at < soft\n      end\n",
+    seenBy: [retention],
+  },
+  {
+    name: "a photo of an open generation has no ceiling",
+    file: sql("audit"),
+    line: "where g.input_path = any (past_ceiling) and",
+    instead: "where false and",
+    seenBy: [retention],
+  },
+  {
+    name: "a photo that was put back stays",
+    file: sql("audit"),
+    line: "greatest(o.created_at, g.finished_at) < grace",
+    instead: "o.created_at < soft",
+    seenBy: [audit],
+  },
+  {
+    name: "a stray artwork stays",
+    file: sql("audit"),
+    line: "    and o.created_at < now() - private.keep('audit_grace')\n    and (select g.id",
+    instead: "    and false\n    and (select g.id",
+    seenBy: [audit],
+  },
+  {
+    name: "an artwork that is in order is taken for a stray",
+    file: sql("audit"),
+    line: "    and (select g.id from public.generations as g where g.artwork_path = o.name) is null\n",
+    seenBy: [audit],
+  },
+  {
+    name: "an artwork that is gone is not paid back",
+    file: sql("audit"),
+    line: "select w.id, 'refund', m.credits, 'artwork missing', 'artwork-missing:' || m.id\n    from missed as m",
+    instead: "select w.id, 'refund', m.credits, 'artwork missing', 'artwork-missing:' || m.id\n    from (select * from missed where false) as m",
+    seenBy: [audit],
+  },
+  {
+    name: "a walk begins anew in each call",
+    file: sql("audit"),
+    line: "  update private.audit_places as p set after = coalesce(last, '') where p.id = walk;\n",
+    seenBy: [audit],
+  },
+  {
+    name: "photos come in while the sweeper is silent",
+    file: sql("storage"),
+    line: "\n  and (select private.is_intake_open())",
+    seenBy: [intake],
+  },
+  {
+    name: "generations begin while the sweeper is silent",
+    file: sql("submission"),
+    line: "if not private.is_intake_open() then",
+    instead: "if false then",
+    seenBy: [intake],
+  },
+  {
+    name: "a pass leaves no heartbeat",
+    file: rust("cleanup/src/pass"),
+    line: "    app.ask::<Value>(\"record_heartbeat\", json!({ \"task\": \"cleanup\" })).await?;\n",
+    instead: "    let _ = Value::Null;\n",
+    seenBy: [intake],
+  },
+  {
+    name: "a look is believed though the listing has the object",
+    file: sql("deletion"),
+    line: "        and not exists (\n          select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path\n        ) as gone",
+    instead: "        as gone",
+    seenBy: [storage],
+  },
+  {
+    name: "a look that failed counts as absence",
+    file: rust("opusflair/src/deletion"),
+    line: "tracing::warn!(deletion = %deletion.id, %error, \"absence could not be verified\");\n            false",
+    instead: "tracing::warn!(deletion = %deletion.id, %error, \"absence could not be verified\");\n            true",
+    seenBy: [storage],
+  },
+  {
+    name: "nobody looks",
+    file: rust("opusflair/src/deletion"),
+    line: "self.storage.is_absent(&deletion.bucket, &deletion.path).await",
+    instead: "Ok::<bool, Error>(true)",
+    seenBy: [storage],
+  },
+  {
+    name: "a receipt remembers whose it was",
+    file: sql("deletion"),
+    line: "  new.path := null;\n",
+    seenBy: ["journeys/artwork.test.ts"],
+  },
+  {
+    name: "a receipt is signed for another object",
+    file: rust("opusflair/src/receipt"),
+    line: "mac.update(format!(\"{bucket}/{path}\").as_bytes());",
+    instead: "mac.update(format!(\"{bucket}/{}\", path.len()).as_bytes());",
+    seenBy: [receipts],
+  },
+  {
+    name: "a prediction is never asked about again",
+    file: sql("removal"),
+    line: "  on conflict do nothing;\n  return null;",
+    instead: "  on conflict do nothing;\n  delete from public.replicate_removals where prediction_id = new.prediction_id;\n  return null;",
+    seenBy: [removal],
+  },
+  {
+    name: "Replicate is believed without evidence",
+    file: rust("cleanup/src/removal"),
+    line: "Ok(Some(found)) if found.is_removed() => Some(\"data_removed\"),",
+    instead: "Ok(Some(_)) if true => Some(\"data_removed\"),",
+    seenBy: [removal],
+  },
+  {
+    name: "rows are kept for ever",
+    file: sql("retention"),
+    line: "'delete from %1$s where ctid",
+    instead: "'delete from %1$s where false and ctid",
+    seenBy: [retention],
+  },
+  {
+    name: "books go before their time",
+    file: sql("credits"),
+    line: "if old.closed_at is null or old.closed_at > now() - private.keep('closed_books') then",
+    instead: "if false then",
+    seenBy: [retention],
+  },
+];

@@ -1,0 +1,15 @@
+// A line that matters, to be taken away: a test must notice.
+
+export interface Mutant {
+  name: string;
+  file: string;
+  /** Occurs once in the file. */
+  line: string;
+  /** What stands there instead; nothing if absent. */
+  instead?: string;
+  /** The suites that are run until one is red: `database` is pgTAP, the others are files of tests. */
+  seenBy: string[];
+}
+
+export const sql = (file: string) => `sql/${file}.sql`;
+export const rust = (file: string) => `functions/${file}.rs`;
