@@ -138,10 +138,14 @@ begin
 
   for setting in select key, value from jsonb_each(settings) order by key loop
     rule := settings_schema -> setting.key;
+    if rule is null then
+      -- Not by its name: people may have written anything there, and what is refused is in the log (R5).
+      perform private.refuse(422, 'invalid_settings',
+        'settings has a member that this model does not know; it has '
+          || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name) || '.',
+        '{"field": "settings"}');
+    end if;
     fault := case
-      when rule is null then
-        'is not a setting of this model; it has '
-          || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name)
       when rule ? 'enum' and not (rule -> 'enum') @> jsonb_build_array(setting.value) then
         'must be one of ' || (select string_agg(choice, ', ') from jsonb_array_elements_text(rule -> 'enum') as choice)
       when rule ->> 'type' = 'integer' and not private.is_integer_between(
@@ -154,10 +158,9 @@ begin
         'must be true or false'
     end;
     if fault is not null then
-      -- The name is echoed, so it is kept short; the value never is.
       perform private.refuse(422, 'invalid_settings',
-        format('settings.%s %s.', left(setting.key, 40), fault),
-        jsonb_build_object('field', 'settings.' || left(setting.key, 40)));
+        format('settings.%s %s.', setting.key, fault),
+        jsonb_build_object('field', 'settings.' || setting.key));
     end if;
   end loop;
 end;

@@ -75,7 +75,7 @@ test("a body that cannot be read says what to change", async () => {
     [{ ...good, settings: { aspect_ratio: "7:3" } }, 422, "invalid_settings", "settings.aspect_ratio"],
     [{ ...good, settings: { safety_tolerance: 6 } }, 422, "invalid_settings", "settings.safety_tolerance"],
     [{ ...good, settings: { prompt_upsampling: "yes" } }, 422, "invalid_settings", "settings.prompt_upsampling"],
-    [{ ...good, settings: { steps: 4 } }, 422, "invalid_settings", "settings.steps"],
+    [{ ...good, settings: { steps: 4 } }, 422, "invalid_settings", "settings"],
     [{ ...good, settings: { aspect_ratio: ["1:1"] } }, 422, "invalid_settings", "settings.aspect_ratio"],
     [{ ...good, settings: { aspect_ratio: [] } }, 422, "invalid_settings", "settings.aspect_ratio"],
     [{ ...good, prompt: "nul \u0000" }, 422, "invalid_request", "body"],
