@@ -27,6 +27,12 @@ export function withSecrets(format: "jpeg" | "png" | "webp", secret: string): Pr
     .toBuffer();
 }
 
+/** A PNG with a text beside the picture. */
+export function withText(png: Buffer, text: string): Buffer {
+  const endOfHeader = 33;
+  return Buffer.concat([png.subarray(0, endOfHeader), chunk("tEXt", Buffer.from(`Comment\0${text}`)), png.subarray(endOfHeader)]);
+}
+
 /** What is not a photo, with the code by which it is refused. */
 export async function impostors(): Promise<[name: string, bytes: Buffer, code: string][]> {
   const png = await sharp(mountains).resize(200).png().toBuffer();

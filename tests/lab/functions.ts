@@ -23,6 +23,8 @@ export const crashPoints = [
 export type CrashPoint = (typeof crashPoints)[number];
 
 const root = resolve(import.meta.dirname, "..", "..");
+/** What all of them have written. */
+export const functionsLog = join(process.env.STACK_STATE!, "logs", "lab-functions.log");
 const binary = join(resolve(root, process.env.OPUSFLAIR_BIN_DIR ?? "target/debug"), "local");
 
 export class Functions {
@@ -109,7 +111,7 @@ export class Functions {
   }
 
   private launch(env: Record<string, string> = {}): void {
-    const log = openSync(join(process.env.STACK_STATE!, "logs", "lab-functions.log"), "a", 0o600);
+    const log = openSync(functionsLog, "a", 0o600);
     this.process = spawn(binary, [], {
       stdio: ["pipe", log, log],
       env: { ...process.env, ...this.env, ...env, FUNCTIONS_ADDRESS: `127.0.0.1:${this.port}`, EXIT_WITH_STDIN: "1" },

@@ -13,13 +13,13 @@ export interface Lab {
   webhooks: Proxy;
   functions: Functions;
   /** Another process of the same functions, past every proxy: what another worker would be. */
-  another(): Promise<Functions>;
+  another(env?: Record<string, string>): Promise<Functions>;
   heal(): void;
   stop(): Promise<void>;
 }
 
-/** From here on `FUNCTIONS_URL` is the lab's, for whoever calls the functions. */
-export async function startLab(): Promise<Lab> {
+/** From here on `FUNCTIONS_URL` is the lab's, for whoever calls the functions; `env` is for them alone. */
+export async function startLab(env: Record<string, string> = {}): Promise<Lab> {
   const port = await freePort();
   const before = process.env.FUNCTIONS_URL!;
   const supabase = await Proxy.before(process.env.SUPABASE_URL!);
@@ -32,6 +32,7 @@ export async function startLab(): Promise<Lab> {
       REPLICATE_BASE_URL: replicate.through(process.env.REPLICATE_BASE_URL!),
       WEBHOOK_BASE_URL: webhook,
       CLEANUP_INTERVAL_SECONDS: "0",
+      ...env,
     },
     port,
   );
@@ -43,8 +44,8 @@ export async function startLab(): Promise<Lab> {
     replicate,
     webhooks,
     functions,
-    async another() {
-      const started = await startFunctions({ WEBHOOK_BASE_URL: webhook, CLEANUP_INTERVAL_SECONDS: "0" });
+    async another(own = {}) {
+      const started = await startFunctions({ WEBHOOK_BASE_URL: webhook, CLEANUP_INTERVAL_SECONDS: "0", ...env, ...own });
       others.push(started);
       return started;
     },

@@ -54,14 +54,23 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     let (closed, all_audited) = audit(app, budget, AUDITING).await?;
     let (Tally { verified, remaining }, all_deleted) = delete(app, budget).await?;
     let removed = ask_for_removals(app, budget, ASKING).await?;
-    let expired = app.ask("expire_rows", json!({})).await?;
+    let expired: BTreeMap<String, u64> = app.ask("expire_rows", json!({})).await?;
     let complete = all_settled && all_submitted && all_audited && all_deleted;
 
     app.ask::<Value>("record_heartbeat", json!({ "task": "cleanup" })).await?;
-    let report =
-        Report { settled, submitted, closed, verified, remaining, removed, expired, complete };
-    tracing::info!(?report, elapsed_ms = budget.elapsed_ms(), "a pass is done");
-    Ok(report)
+    tracing::info!(
+        settled,
+        submitted,
+        closed = closed.values().sum::<u64>(),
+        verified,
+        remaining,
+        removed,
+        expired = expired.values().sum::<u64>(),
+        complete,
+        elapsed_ms = budget.elapsed_ms(),
+        "a pass is done"
+    );
+    Ok(Report { settled, submitted, closed, verified, remaining, removed, expired, complete })
 }
 
 async fn delete(app: &App, budget: Budget) -> Result<(Tally, bool), Error> {

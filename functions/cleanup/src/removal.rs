@@ -59,7 +59,11 @@ async fn ask(app: &App, prediction: String, is_down: &AtomicBool) -> Option<Told
         }
         Err(error) => {
             is_down.store(true, Ordering::Relaxed);
-            tracing::warn!(prediction, %error, "Replicate did not say whether it has removed it");
+            tracing::warn!(
+                prediction,
+                error = error.for_log(),
+                "Replicate did not say whether it has removed it"
+            );
             return None;
         }
     };

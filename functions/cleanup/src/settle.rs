@@ -74,7 +74,7 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
     let generation = silent.generation;
     let followed = ask(app, lease, &silent, is_down).await;
     if let Err(error) = &followed {
-        tracing::warn!(%generation, %error, "left unsettled");
+        tracing::warn!(%generation, error = error.for_log(), "left unsettled");
     }
     let is_over = matches!(
         followed,
@@ -84,7 +84,7 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
         && !is_over
         && let Err(error) = app.fail_generation(generation, "expired", None).await
     {
-        tracing::warn!(%generation, %error, "could not be ended");
+        tracing::warn!(%generation, error = error.for_log(), "could not be ended");
     }
 }
 
@@ -123,7 +123,11 @@ pub(crate) async fn submit(app: &App, budget: Budget, seconds: u64) -> Result<(u
             // Too long: its lease runs out by itself.
             Ok(Ok(Progress::Waiting)) | Err(_) => in_vain += 1,
             Ok(Err(error)) => {
-                tracing::info!(generation = %submission.generation, %error, "not submitted");
+                tracing::info!(
+                    generation = %submission.generation,
+                    error = error.for_log(),
+                    "not submitted"
+                );
             }
         }
     }

@@ -36,6 +36,6 @@ pub(crate) async fn run(app: Arc<App>, interval: Option<Duration>) {
 
 async fn pass(app: &App) {
     if let Err(error) = cleanup::run(app).await {
-        tracing::error!(%error, "a pass failed");
+        tracing::error!(error = error.for_log(), "a pass failed");
     }
 }

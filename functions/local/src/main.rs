@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let interval = clock::interval()?;
     clock::start(&app, interval).await;
     let listener = TcpListener::bind(&address).await?;
-    tracing::info!(address, "listening");
+    tracing::info!(port = listener.local_addr()?.port(), "listening");
 
     let clock = tokio::spawn(clock::run(app, interval));
     axum::serve(listener, problem::with_boundary(routes)).with_graceful_shutdown(ended()).await?;

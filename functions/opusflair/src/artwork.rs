@@ -10,6 +10,7 @@ use reqwest::{Body, Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use crate::cause::Cause;
 use crate::egress::unreachable;
 use crate::storage::ARTWORKS;
 use crate::{App, Error};
@@ -99,7 +100,7 @@ fn judge(response: &Response) -> Result<Option<u64>, NotStored> {
         StatusCode::NOT_FOUND | StatusCode::GONE => return Err(NotStored::Never("lost")),
         status if status.is_redirection() => return Err(NotStored::Never("output_invalid")),
         status => {
-            let cause = format!("status {}", status.as_u16());
+            let cause = Cause::status("", status.as_u16());
             return Err(NotStored::NotNow(Error::unavailable(SERVICE, cause)));
         }
     }

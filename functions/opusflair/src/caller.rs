@@ -10,6 +10,7 @@ use serde::Deserialize;
 use supabase_auth::models::AuthClient;
 use uuid::Uuid;
 
+use crate::cause::Cause;
 use crate::config::Config;
 use crate::secret::Secret;
 use crate::{App, Error};
@@ -67,7 +68,7 @@ fn judge(status: u16, body: &str) -> Result<Uuid, Error> {
             .map(|person| person.id)
             .map_err(|_| Error::unavailable("Auth", "an answer without an id")),
         400..=499 if status != 429 => Err(Error::NotSignedIn),
-        _ => Err(Error::unavailable("Auth", format!("status {status}"))),
+        _ => Err(Error::unavailable("Auth", Cause::status("", status))),
     }
 }
 

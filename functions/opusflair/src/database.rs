@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::caller::Caller;
+use crate::cause::Cause;
 use crate::config::Config;
 use crate::egress::{Egress, read_limited, send_idempotent, unreachable};
 use crate::error::Refusal;
@@ -97,9 +98,9 @@ impl Database {
             .rpc(function, arguments.to_string())
             .build()
             .build()
-            .map_err(|_| Error::Fault(format!("{function} could not be called")))?;
+            .map_err(|_| Error::fault("a function could not be called"))?;
         let url = Url::parse(built.url().as_str())
-            .map_err(|_| Error::Fault("the address of the database".to_owned()))?;
+            .map_err(|_| Error::fault("the address of the database"))?;
         let mut request = self.egress.request(Method::POST, url)?;
         for (name, value) in built.headers() {
             request = request.header(name.as_str(), value.as_bytes());
@@ -131,13 +132,12 @@ async fn receive<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, 
     let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
     let body = read_limited(SERVICE, response, ANSWER_LIMIT)
         .await?
-        .ok_or_else(|| Error::Fault("the database's answer is too long".to_owned()))?;
+        .ok_or_else(|| Error::fault("the database's answer is too long"))?;
     if !status.is_success() {
         return Err(refusal(status, &body));
     }
     let body = if body.is_empty() { b"null" } else { &body[..] };
-    serde_json::from_slice(body)
-        .map_err(|fault| Error::Fault(format!("the database's answer: {:?}", fault.classify())))
+    serde_json::from_slice(body).map_err(|_| Error::fault("the database's answer is unreadable"))
 }
 
 /// The error of `PostgREST`: `private.refuse` puts a code for machines into `hint` and members into `details`.
@@ -153,15 +153,21 @@ struct Refused {
     hint: Option<String>,
 }
 
+/// The codes of our refusals are words; what else stands there is not ours, and goes into no log.
+fn is_word(hint: &str) -> bool {
+    (1..=40).contains(&hint.len())
+        && hint.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
 fn refusal(status: StatusCode, body: &[u8]) -> Error {
     let Ok(refused) = serde_json::from_slice::<Refused>(body) else {
-        return Error::unavailable(SERVICE, format!("status {}", status.as_u16()));
+        return Error::unavailable(SERVICE, Cause::status("", status.as_u16()));
     };
     if refused.code.starts_with("PT") {
         let members = refused.details.and_then(|details| serde_json::from_str(&details).ok());
         return Error::Refused(Refusal {
             status,
-            code: refused.hint.unwrap_or_else(|| "refused".to_owned()),
+            code: refused.hint.filter(|hint| is_word(hint)).unwrap_or_else(|| "refused".to_owned()),
             sentence: refused.message,
             members: members.unwrap_or_else(Map::new),
         });
@@ -173,17 +179,12 @@ fn refusal(status: StatusCode, body: &[u8]) -> Error {
             Error::invalid("body", "holds a character (NUL) that no text may hold.")
         }
         _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            Error::unavailable(
-                SERVICE,
-                format!("status {}, code {}", status.as_u16(), refused.code),
-            )
+            Error::unavailable(SERVICE, Cause::status("", status.as_u16()).with_code(&refused.code))
         }
         // The message may quote what was sent, so only the code is kept.
-        _ => Error::Fault(format!(
-            "the database answered {}, code {}",
-            status.as_u16(),
-            refused.code
-        )),
+        _ => Error::fault(
+            Cause::status("the database answered", status.as_u16()).with_code(&refused.code),
+        ),
     }
 }
 

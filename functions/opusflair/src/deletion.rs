@@ -90,7 +90,12 @@ impl App {
         }
         for (bucket, paths) in buckets {
             if let Err(error) = self.storage.delete(bucket, &paths).await {
-                tracing::warn!(bucket, objects = paths.len(), %error, "a bulk deletion failed");
+                tracing::warn!(
+                    bucket,
+                    objects = paths.len(),
+                    error = error.for_log(),
+                    "a bulk deletion failed"
+                );
             }
         }
 
@@ -111,7 +116,7 @@ impl App {
     /// over stays ordered, and the schedule comes by.
     pub async fn execute_deletions_now(&self, deletions: Vec<Deletion>) {
         if let Err(error) = self.execute_deletions(deletions).await {
-            tracing::warn!(%error, "deletions were left to the schedule");
+            tracing::warn!(error = error.for_log(), "deletions were left to the schedule");
         }
     }
 
@@ -122,7 +127,11 @@ impl App {
             Err(Error::unavailable("Storage", "no time was left"))
         };
         let absent = looked.unwrap_or_else(|error| {
-            tracing::warn!(deletion = %deletion.id, %error, "absence could not be verified");
+            tracing::warn!(
+                deletion = %deletion.id,
+                error = error.for_log(),
+                "absence could not be verified"
+            );
             false
         });
         if !absent {

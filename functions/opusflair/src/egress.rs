@@ -60,7 +60,7 @@ impl Egress {
         if self.allows(&url) {
             Ok(self.client.request(method, url))
         } else {
-            Err(Error::Fault("an address outside the allow-list".to_owned()))
+            Err(Error::fault("an address outside the allow-list"))
         }
     }
 
@@ -95,7 +95,7 @@ pub async fn send_idempotent(
     let mut attempt = 1;
     loop {
         let copy = request.try_clone().ok_or_else(|| {
-            Error::Fault("an idempotent request must have a body that can be sent again".to_owned())
+            Error::fault("an idempotent request must have a body that can be sent again")
         })?;
         match copy.send().await {
             Ok(response) if attempt == TRIES || !is_busy(response.status()) => return Ok(response),

@@ -1,9 +1,11 @@
 //! What can go wrong, in one enum with one status table. Each error has two messages: what the caller
-//! may know and can do, and what the operator needs; the second is logged once, at the boundary.
+//! may know and can do, and what the operator needs; the second is logged once, at the boundary, and
+//! holds nothing that came from outside (R5).
 
 use http::StatusCode;
 use serde_json::{Map, Value};
 
+use crate::cause::Cause;
 use crate::photo::Rejection;
 use crate::signature::InvalidSignature;
 
@@ -29,11 +31,11 @@ pub enum Error {
         limit: usize,
     },
     /// A member of the body, a header or a path segment is missing or cannot be read.
-    #[error("invalid {field}: {detail}")]
+    #[error("invalid {field}")]
     Invalid {
         /// Its name.
         field: &'static str,
-        /// What it must be, for people.
+        /// What it must be, for people; not for the log.
         detail: String,
     },
     /// The photo cannot be used.
@@ -50,12 +52,12 @@ pub enum Error {
     Unavailable {
         /// Its name.
         service: &'static str,
-        /// For the log: technical, without content.
-        cause: String,
+        /// For the log.
+        cause: Cause,
     },
     /// A fault of ours.
     #[error("fault: {0}")]
-    Fault(String),
+    Fault(Cause),
 }
 
 /// A refusal of the database's, in the words that people may see.
@@ -63,7 +65,7 @@ pub enum Error {
 pub struct Refusal {
     /// The HTTP status it chose.
     pub status: StatusCode,
-    /// The machine-readable code.
+    /// The machine-readable code: a word.
     pub code: String,
     /// The sentence for people.
     pub sentence: String,
@@ -73,13 +75,24 @@ pub struct Refusal {
 
 impl Error {
     /// A service does not answer as it should.
-    pub fn unavailable(service: &'static str, cause: impl Into<String>) -> Self {
+    pub fn unavailable(service: &'static str, cause: impl Into<Cause>) -> Self {
         Self::Unavailable { service, cause: cause.into() }
+    }
+
+    /// Something that must not happen did.
+    pub fn fault(cause: impl Into<Cause>) -> Self {
+        Self::Fault(cause.into())
     }
 
     /// A field that cannot be read; `detail` says what it must be.
     pub fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid { field, detail: detail.into() }
+    }
+
+    /// As a field of a log line, which takes no other error than ours (`telemetry`).
+    #[must_use]
+    pub fn for_log(&self) -> &(dyn std::error::Error + 'static) {
+        self
     }
 
     /// The HTTP status of each error: the one table.

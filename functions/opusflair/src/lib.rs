@@ -5,6 +5,7 @@
 pub mod app;
 pub mod artwork;
 pub mod caller;
+pub mod cause;
 pub mod config;
 pub mod crash;
 pub mod database;

@@ -126,9 +126,7 @@ impl App {
                 crash::reached("artwork.stored");
                 self.conclude(generation, lease, &path, stored).await
             }
-            (Action::Store, ..) => {
-                Err(Error::Fault("an order to store without a place".to_owned()))
-            }
+            (Action::Store, ..) => Err(Error::fault("an order to store without a place")),
             (Action::None, ..) => Ok(Outcome::Recorded),
         }
     }
@@ -185,7 +183,11 @@ impl App {
             Err(error) => {
                 let arguments = json!({ "generation_id": generation, "lease": lease });
                 if let Err(error) = self.ask::<Value>("release_lease", arguments).await {
-                    tracing::warn!(%generation, %error, "a lease was left to run out");
+                    tracing::warn!(
+                        %generation,
+                        error = error.for_log(),
+                        "a lease was left to run out"
+                    );
                 }
                 Err(error)
             }

@@ -8,7 +8,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ pub fn with_boundary(routes: Router) -> Router {
 
 async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
-    let method = request.method().clone();
+    let method = listed(request.method());
     let started = Instant::now();
     let response = next.run(request).await;
 
@@ -53,18 +53,42 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
     let elapsed_ms = started.elapsed().as_millis();
     match response.extensions().get::<Failure>().cloned() {
         None => {
-            tracing::info!(request_id = id, %method, route, status, elapsed_ms, "answered");
+            tracing::info!(request_id = id, method, route, status, elapsed_ms, "answered");
             named(response, &id)
         }
         Some(Failure(error)) => {
             if error.status().is_server_error() {
-                tracing::error!(request_id = id, %method, route, status, elapsed_ms, %error, "failed");
+                tracing::error!(
+                    request_id = id,
+                    method,
+                    route,
+                    status,
+                    elapsed_ms,
+                    error = error.for_log(),
+                    "failed"
+                );
             } else {
-                tracing::info!(request_id = id, %method, route, status, elapsed_ms, %error, "refused");
+                tracing::info!(
+                    request_id = id,
+                    method,
+                    route,
+                    status,
+                    elapsed_ms,
+                    error = error.for_log(),
+                    "refused"
+                );
             }
             named(document(&error, &id), &id)
         }
     }
+}
+
+/// Whoever calls may make up a method, and it would be in the log.
+fn listed(method: &Method) -> &'static str {
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+        .into_iter()
+        .find(|name| method == name)
+        .unwrap_or("other")
 }
 
 fn named(mut response: Response, id: &str) -> Response {

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use crate::Error;
+use crate::cause::Cause;
 use crate::config::Config;
 use crate::egress::{Egress, read_limited, send_idempotent};
 use crate::secret::Secret;
@@ -226,7 +227,7 @@ impl Replicate {
 
         let mut attempt = 1;
         loop {
-            let copy = request.try_clone().ok_or_else(|| Error::Fault("a JSON body".to_owned()))?;
+            let copy = request.try_clone().ok_or_else(|| Error::fault("a JSON body"))?;
             match copy.send().await {
                 Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
                     if attempt == CREATE_TRIES {
@@ -257,7 +258,7 @@ impl Replicate {
         match response.status() {
             StatusCode::NOT_FOUND => Ok(None),
             status if status.is_success() => read_prediction(response).await.map(Some),
-            status => Err(Error::unavailable(SERVICE, format!("get: status {}", status.as_u16()))),
+            status => Err(Error::unavailable(SERVICE, Cause::status("get", status.as_u16()))),
         }
     }
 
@@ -282,7 +283,7 @@ impl Replicate {
             let request = self.request(Method::GET, ["predictions"].into_iter())?;
             let response = send_idempotent(SERVICE, request.query(&cursor)).await?;
             if !response.status().is_success() {
-                let cause = format!("list: status {}", response.status().as_u16());
+                let cause = Cause::status("list", response.status().as_u16());
                 return Err(Error::unavailable(SERVICE, cause));
             }
             let page: Page = read(response, LIST_LIMIT).await?;
@@ -310,9 +311,7 @@ impl Replicate {
         let response = send_idempotent(SERVICE, request.body("")).await?;
         match response.status() {
             status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
-            status => {
-                Err(Error::unavailable(SERVICE, format!("cancel: status {}", status.as_u16())))
-            }
+            status => Err(Error::unavailable(SERVICE, Cause::status("cancel", status.as_u16()))),
         }
     }
 
@@ -323,7 +322,7 @@ impl Replicate {
     ) -> Result<RequestBuilder, Error> {
         let mut url = self.address.clone();
         url.path_segments_mut()
-            .map_err(|()| Error::Fault("the address of Replicate".to_owned()))?
+            .map_err(|()| Error::fault("the address of Replicate"))?
             .pop_if_empty()
             .extend(path);
         let request = self.egress.request(method, url)?.timeout(CALL_TIME);

@@ -58,13 +58,17 @@ pub async fn read_body(request: Request, limit: usize) -> Result<Bytes, Error> {
     to_bytes(request.into_body(), limit).await.map_err(|_| Error::BodyTooLarge { limit })
 }
 
-/// What is wrong with a body, without repeating any of it: names of members are ours, values theirs.
+/// What is wrong with a body, without repeating any of it: a person may have written anything into it.
 fn describe(fault: &serde_json::Error) -> String {
     let text = fault.to_string();
-    let known = text.starts_with("missing field") || text.starts_with("unknown field");
-    if known {
-        let end = text.find(" at line").unwrap_or(text.len());
-        return format!("has a fault: {}.", &text[..end]);
+    let text = &text[..text.rfind(" at line").unwrap_or(text.len())];
+    if text.starts_with("missing field") {
+        return format!("has a fault: {text}.");
+    }
+    if let Some((_, expected)) =
+        text.rsplit_once(", expected ").filter(|_| text.starts_with("unknown field"))
+    {
+        return format!("has a member that is not known; expected {expected}.");
     }
     match fault.classify() {
         serde_json::error::Category::Data => {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
+use crate::cause::Cause;
 use crate::config::Config;
 use crate::database::with_key;
 use crate::egress::{Egress, read_limited, send_idempotent, unreachable};
@@ -166,7 +167,7 @@ impl Storage {
     fn object(&self, method: Method, prefix: &[&str], path: &str) -> Result<RequestBuilder, Error> {
         let mut url = self.address.clone();
         url.path_segments_mut()
-            .map_err(|()| Error::Fault("the address of Storage".to_owned()))?
+            .map_err(|()| Error::fault("the address of Storage"))?
             .push("object")
             .extend(prefix)
             .extend(path.split('/'));
@@ -174,7 +175,7 @@ impl Storage {
     }
 }
 
-async fn expect_success(verb: &str, response: Response) -> Result<Response, Error> {
+async fn expect_success(verb: &'static str, response: Response) -> Result<Response, Error> {
     if response.status().is_success() {
         return Ok(response);
     }
@@ -182,8 +183,8 @@ async fn expect_success(verb: &str, response: Response) -> Result<Response, Erro
     Err(refused(verb, status))
 }
 
-fn refused(verb: &str, status: StatusCode) -> Error {
-    Error::unavailable(SERVICE, format!("{verb}: status {}", status.as_u16()))
+fn refused(verb: &'static str, status: StatusCode) -> Error {
+    Error::unavailable(SERVICE, Cause::status(verb, status.as_u16()))
 }
 
 /// The true status of a failed answer: hosted Storage says 400 and puts it into the body.

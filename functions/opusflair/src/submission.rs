@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
+use crate::cause::Cause;
 use crate::deletion::Deletion;
 use crate::error::Refusal;
 use crate::photo::{Photo, Rejection};
@@ -88,26 +89,43 @@ impl App {
                     // Its photo went with it, and that is what was refused.
                     Ok(Outcome::Ended) => Err(ended_meanwhile()),
                     Ok(_) => {
-                        tracing::warn!(%generation, %error, "a refusal came after the lease");
+                        tracing::warn!(
+                            %generation,
+                            error = error.for_log(),
+                            "a refusal came after the lease"
+                        );
                         Ok(Progress::Waiting)
                     }
                     Err(fault) => {
-                        tracing::error!(%generation, error = %fault, "a refusal was left to the schedule");
+                        tracing::error!(
+                            %generation,
+                            error = fault.for_log(),
+                            "a refusal was left to the schedule"
+                        );
                         Err(error)
                     }
                 }
             }
             Err(Stop::Ended) => Err(ended_meanwhile()),
             Err(Stop::NotNow(error)) => {
-                tracing::warn!(%generation, %error, "a submission is postponed");
+                tracing::warn!(%generation, error = error.for_log(), "a submission is postponed");
                 let arguments = json!({ "generation_id": generation, "lease": lease });
                 if let Err(error) = self.ask::<Value>("postpone_submission", arguments).await {
-                    tracing::warn!(%generation, %error, "a lease was left to run out");
+                    tracing::warn!(
+                        %generation,
+                        error = error.for_log(),
+                        "a lease was left to run out"
+                    );
                 }
                 Ok(Progress::Waiting)
             }
             Err(Stop::Unsure(why)) => {
-                tracing::warn!(%generation, why, "a submission is left to its events");
+                let why = Cause::from(why);
+                tracing::warn!(
+                    %generation,
+                    why = why.for_log(),
+                    "a submission is left to its events"
+                );
                 Ok(Progress::Waiting)
             }
         }
@@ -172,7 +190,7 @@ impl App {
         // Decoding takes its time, and the runtime has other things to do.
         let photo = tokio::task::spawn_blocking(|| Photo::judge(bytes))
             .await
-            .map_err(|_| Error::Fault("the photo could not be judged".to_owned()))?
+            .map_err(|_| Error::fault("the photo could not be judged"))?
             .map_err(rejected)?;
         if let Some(stripped) = photo.stripped() {
             self.storage.replace(INPUTS, path, photo.content_type(), stripped).await?;
@@ -234,10 +252,7 @@ impl App {
             Creation::Unknown => Err(Stop::Unsure("the answer to a create call was lost")),
             Creation::Refused(status) => Err(Stop::Refused {
                 reason: "submit_refused",
-                error: Error::unavailable(
-                    "Replicate",
-                    format!("create: status {}", status.as_u16()),
-                ),
+                error: Error::unavailable("Replicate", Cause::status("create", status.as_u16())),
             }),
         }
     }
@@ -247,7 +262,7 @@ impl App {
         let mut address = self.config.webhook_url.clone();
         address
             .path_segments_mut()
-            .map_err(|()| Error::Fault("the address of the webhook".to_owned()))?
+            .map_err(|()| Error::fault("the address of the webhook"))?
             .pop_if_empty()
             .push("replicate-webhook");
         address
@@ -277,7 +292,11 @@ impl App {
         if attached.outcome == "ended"
             && let Err(error) = self.replicate.cancel(prediction).await
         {
-            tracing::warn!(%generation, %error, "a prediction was left to its deadline");
+            tracing::warn!(
+                %generation,
+                error = error.for_log(),
+                "a prediction was left to its deadline"
+            );
         }
         attached.generation.ok_or(Stop::Ended)
     }

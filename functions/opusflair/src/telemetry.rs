@@ -1,18 +1,54 @@
-//! Logging: one line an event, to standard output, with technical metadata alone (R5).
+//! Logging: one line an event, to standard output, with technical metadata alone (R5). `list` says what
+//! a line may hold; `line` writes that and nothing else, whatever was passed to it.
+
+mod line;
+mod list;
+#[cfg(test)]
+mod tests;
 
 use std::env;
+use std::panic::{self, PanicHookInfo};
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, registry};
+
+use line::Form;
+
+/// The crates whose events are written. Others put addresses and headers into theirs, and `RUST_LOG`
+/// can ask for all of them.
+const OURS: [&str; 6] = ["opusflair", "submit", "replicate_webhook", "cleanup", "privacy", "local"];
 
 /// Starts logging: JSON in Lambda, for people elsewhere. `RUST_LOG` chooses what is logged; `info` if
 /// it is unset.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);
-    if env::var_os("AWS_LAMBDA_FUNCTION_NAME").is_some() {
-        // CloudWatch notes the time itself.
-        subscriber.json().without_time().init();
-    } else {
-        subscriber.with_ansi(false).init();
-    }
+    let is_in_lambda = env::var_os("AWS_LAMBDA_FUNCTION_NAME").is_some();
+    let form = if is_in_lambda { Form::Json } else { Form::Text };
+    lines(filter, form, std::io::stdout).init();
+    panic::set_hook(Box::new(note_panic));
+}
+
+fn lines<W>(filter: EnvFilter, form: Form, out: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().event_format(form).with_ansi(false).with_writer(out);
+    registry().with(filter).with(filter_fn(is_ours)).with(layer)
+}
+
+fn is_ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().split("::").next().is_some_and(|name| OURS.contains(&name))
+}
+
+/// Where it was, and not what it says: a panic quotes the value that it could not bear.
+fn note_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(|at| {
+        let file = at.file().rsplit('/').next().unwrap_or_default();
+        format!("{file}:{}", at.line())
+    });
+    tracing::error!(place, "panicked");
 }

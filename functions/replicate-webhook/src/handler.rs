@@ -52,7 +52,8 @@ async fn receive(
     match app.follow_prediction(heard, Uuid::new_v4(), generation, &prediction).await? {
         Outcome::Unknown => Ok(ignored()),
         outcome => {
-            tracing::info!(%generation, status = prediction.status.as_str(), ?outcome, "followed");
+            let prediction_status = prediction.status.as_str();
+            tracing::info!(%generation, prediction_status, ?outcome, "followed");
             Ok(Json(json!({ "received": true })))
         }
     }

@@ -43,7 +43,11 @@ pub(crate) async fn end(app: &App, caller: &Caller, end: End, id: Uuid) -> Resul
         && let Err(error) = app.replicate.cancel(&prediction).await
     {
         // It meets its deadline by itself, and whatever it makes is discarded.
-        tracing::warn!(generation = %id, %error, "a prediction was left to its deadline");
+        tracing::warn!(
+            generation = %id,
+            error = error.for_log(),
+            "a prediction was left to its deadline"
+        );
     }
     app.execute_deletions_now(ended.deletions).await;
     Ok(ended.generation)

@@ -87,7 +87,7 @@ pub(crate) async fn submit(
         .generation
         .get("id")
         .and_then(|id| id.as_str()?.parse().ok())
-        .ok_or_else(|| Error::Fault("a generation without an id".to_owned()))?;
+        .ok_or_else(|| Error::fault("a generation without an id"))?;
     let Some(submission) = begun.submission else {
         return Ok(Submitted { is_new: false, id, generation: begun.generation });
     };

@@ -1,0 +1,158 @@
+// What breaks on the way: models, Storage, the database. Each flow comes by the lines that speak of it.
+
+import assert from "node:assert/strict";
+import { predictionThatIs } from "../../faults/replicate.ts";
+import type { Lab } from "../../lab/lab.ts";
+import { pass } from "../../lab/time.ts";
+import { until } from "../../waiting.ts";
+import { arm, cleanUp, database } from "../stack.ts";
+import type { Flows } from "./asked.ts";
+import { photos, planted, somebody, submitted } from "./planted.ts";
+
+/** Every try of a call is answered so. */
+const fails = (lab: Lab, when: RegExp, status = 500) => lab.supabase.misbehave({ fault: "status", status, when, count: 3 });
+const verb = (name: string) => new RegExp(`rpc/${name}$`);
+const create = /^POST \/v1\/models\//;
+
+/** A generation whose prediction is over, and nobody was told. */
+async function unheard() {
+  await arm({ fault: "webhook_drop" });
+  const person = await somebody();
+  const generation = await submitted(person);
+  await predictionThatIs("succeeded", generation.input_path);
+  return { person, ...generation };
+}
+
+async function refusedInput(): Promise<Response> {
+  const person = await somebody();
+  return person.submit({ style: "mosaic", input_path: await person.upload(Buffer.from(planted("impostor"))) });
+}
+
+export const broken: Flows = {
+  "predictions that fail, and outputs that are none": async () => {
+    for (const [fault, reason] of [
+      ["fail_moderation", "content_flagged"],
+      ["fail_model", "model_error"],
+      ["output_expired", "lost"],
+      ["output_wrong_type", "output_invalid"],
+      ["output_redirect", "output_invalid"],
+    ] as const) {
+      await arm({ fault });
+      const person = await somebody();
+      assert.equal((await person.ended((await submitted(person)).id)).reason, reason);
+    }
+  },
+  "create calls that are refused, throttled, lost and late": async (lab) => {
+    await arm({ fault: "create_402" });
+    await assert.rejects(submitted(await somebody()), /unavailable/);
+    // Throttled for as long as is tried, and refused by the next pass.
+    await arm({ fault: "create_429", count: 3, value: 0 });
+    fails(lab, verb("postpone_submission"));
+    await submitted(await somebody());
+    lab.replicate.misbehave({ fault: "lose_answer", when: create });
+    await submitted(await somebody());
+    await arm({ fault: "create_402" });
+    await pass(181);
+    await cleanUp();
+    // Somebody else has the lease by the time that Replicate refuses.
+    lab.replicate.misbehave({ fault: "delay", ms: 1_000, when: create });
+    await arm({ fault: "create_402" });
+    const person = await somebody();
+    const submitting = submitted(person);
+    const open = await until("the create call", async () => (await database`
+      select g.id from public.generations as g join private.generation_work as w on w.generation_id = g.id
+      where g.person_id = ${person.id} and w.create_called_at is not null`)[0]);
+    await database`update private.generation_work set lease = gen_random_uuid() where generation_id = ${open.id}`;
+    await submitting;
+  },
+  "a refusal that the database does not hear of": async (lab) => {
+    fails(lab, verb("fail_generation"));
+    assert.equal((await refusedInput()).status, 422);
+  },
+  "a prediction that cannot be stopped": async (lab) => {
+    await arm({ fault: "stuck_processing" });
+    const person = await somebody();
+    const { id } = await submitted(person);
+    lab.replicate.misbehave({ fault: "status", status: 500, when: /cancel$/, count: 3 });
+    assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
+  },
+  "silence, and nobody to ask": async (lab) => {
+    await unheard();
+    await arm({ fault: "get_500", count: 3 });
+    await pass(61);
+    await cleanUp();
+    lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET /, count: 3 });
+    fails(lab, verb("fail_generation"));
+    await pass(800);
+    await cleanUp();
+    await cleanUp();
+  },
+  "a Replicate that keeps what it has, and then does not answer": async () => {
+    const person = await somebody();
+    await person.ended((await submitted(person)).id);
+    const due = () => database`update public.replicate_removals set due_at = now() where person_id = ${person.id}`;
+    await due();
+    await cleanUp();
+    await due();
+    await arm({ fault: "get_500", count: 3 });
+    await cleanUp();
+  },
+  "outputs that cannot be stored": async (lab) => {
+    const { person, id } = await unheard();
+    fails(lab, /^POST \/storage\/v1\/object\/artworks/);
+    fails(lab, verb("release_lease"));
+    await pass(61);
+    await cleanUp();
+    lab.heal();
+    await pass(181);
+    await cleanUp();
+    assert.equal((await person.generation(id))!.state, "succeeded");
+  },
+  "photos that cannot be fetched, signed, put back or deleted": async (lab) => {
+    for (const when of [/^GET \/storage\/v1\/object\/inputs/, /^POST \/storage\/v1\/object\/sign/, /^POST \/storage\/v1\/object\/inputs/]) {
+      fails(lab, when);
+      await submitted(await somebody());
+      lab.heal();
+    }
+    for (const when of [/^DELETE \/storage/, verb("record_deletions")]) {
+      fails(lab, when);
+      assert.equal((await refusedInput()).status, 422);
+      lab.heal();
+    }
+    // Nothing is deleted, and then nobody can say so.
+    await arm({ fault: "stuck_processing" });
+    const person = await somebody();
+    const { id } = await submitted(person);
+    fails(lab, /^DELETE \/storage/, 200);
+    fails(lab, /^GET \/storage\/v1\/object\/inputs/);
+    assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
+  },
+  "a database and an Auth that answer nothing, or no": async (lab) => {
+    const person = await somebody();
+    const input_path = await person.upload(photos.jpeg);
+    const submit = () => person.submit({ style: "mosaic", input_path, prompt: planted("prompt") });
+    for (const when of [verb("begin_generation"), /^GET \/auth/]) {
+      fails(lab, when, 502);
+      assert.equal((await submit()).status, 503);
+      lab.heal();
+    }
+    lab.supabase.misbehave({ fault: "cut_answer", when: verb("begin_generation"), count: 3 });
+    assert.equal((await submit()).status, 503);
+    fails(lab, verb("lease_deletions"));
+    await assert.rejects(cleanUp(), /unavailable/);
+    // The database's own words for this quote the whole row.
+    await database`alter table public.generations add constraint nothing_today check (style_id <> 'pop-art') not valid`;
+    try {
+      const refused = await person.submit({ style: "pop-art", input_path: await person.upload(photos.png), prompt: planted("prompt") });
+      assert.equal(refused.status, 500);
+    } finally {
+      await database`alter table public.generations drop constraint nothing_today`;
+    }
+  },
+  "a clock without a database": async (lab) => {
+    lab.supabase.misbehave({ fault: "refuse", count: 1000 });
+    const before = lab.supabase.struck;
+    await lab.another({ SUPABASE_URL: lab.supabase.through(process.env.SUPABASE_URL!), CLEANUP_INTERVAL_SECONDS: "1" });
+    await until("a pass to fail", async () => lab.supabase.struck - before > 3 || undefined);
+  },
+};
