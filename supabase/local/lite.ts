@@ -4,7 +4,8 @@ import { App } from "@supabase/lite";
 import { createPostgresConnection } from "@supabase/lite/postgres";
 import type postgres from "postgres";
 import type { Keys } from "./keys.ts";
-import { address } from "./postgres.ts";
+import { address, patience } from "./postgres.ts";
+import { type Introspect, refusingNothing } from "./repairs/schema.ts";
 import { withStatus } from "./repairs/sql-errors.ts";
 import { readTimeouts, withTimeout } from "./repairs/timeouts.ts";
 import { types } from "./repairs/values.ts";
@@ -56,15 +57,17 @@ export async function startLite(
 async function connect(port: number, keys: Keys, sql: postgres.Sql): Promise<Connection> {
   const connection = createPostgresConnection({
     url: address(port, "supabase_admin", keys.adminPassword),
-    postgresOptions: { max: 10, onnotice: () => {}, types },
+    postgresOptions: { max: 10, connect_timeout: patience, onnotice: () => {}, types },
   } as unknown as Parameters<typeof createPostgresConnection>[0]);
   const inner = connection as unknown as {
     applyJwtSessionContext: Parameters<typeof withTimeout>[0];
+    introspect: Introspect;
   };
   return Object.assign(connection, {
     // Lite would grant everything on every table to the API's roles; hosted grants nothing by itself.
     rlsState: "active",
     normalizeDbError: withStatus,
+    introspect: refusingNothing(inner.introspect.bind(connection)),
     applyJwtSessionContext: withTimeout(
       inner.applyJwtSessionContext.bind(connection),
       await readTimeouts(sql),

@@ -173,8 +173,12 @@ async function untilUp(
   }
 }
 
+/** Seconds. A database that is asked to end while somebody connects waits for them, and so does everybody. */
+export const patience = 5;
+
 export function connection(port: number, username: string, password: string) {
-  return { host: "127.0.0.1", port, username, password, database: "postgres", onnotice: () => {} };
+  const whom = { host: "127.0.0.1", port, username, password, database: "postgres" };
+  return { ...whom, connect_timeout: patience, onnotice: () => {} };
 }
 
 export function address(port: number, username: string, password: string): string {
