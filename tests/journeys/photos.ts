@@ -12,19 +12,52 @@ export const mountains: Buffer = readFileSync(join(data, "image.jpg"));
 /** A small one, where its content does not matter. */
 export const small: Promise<Buffer> = sharp(mountains).resize(320).jpeg().toBuffer();
 
-/** With the place where it was taken, the camera, a comment in XMP, and lying on its side. */
-export function withSecrets(format: "jpeg" | "png" | "webp", secret: string): Promise<Buffer> {
+/** With the place where it was taken, the camera, a thumbnail, a comment in XMP, and lying on its side. */
+export async function withSecrets(format: "jpeg" | "png" | "webp", secret: string): Promise<Buffer> {
   const xmp = `<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:title="${secret}"/></rdf:RDF></x:xmpmeta>`;
-  return sharp(mountains)
+  const thumbnail = await sharp(mountains).resize(80).withXmp(xmp).jpeg({ quality: 30 }).toBuffer();
+  const photo = await sharp(mountains)
     .resize(640, 300)
     .withExif({
-      IFD0: { Make: secret, Artist: secret, ImageDescription: secret },
+      IFD0: { Make: secret, Artist: secret, ImageDescription: secret, Software: room.repeat(thumbnail.length + 64) },
       IFD3: { GPSLatitudeRef: "N", GPSLatitude: "45/1 55/1 0/1", GPSLongitudeRef: "E", GPSLongitude: "6/1 52/1 0/1" },
     })
     .withXmp(xmp)
     .withMetadata({ orientation: 6 })
     .toFormat(format)
     .toBuffer();
+  return plantThumbnail(photo, thumbnail);
+}
+
+const room = "R";
+
+/** Writes the second directory of Exif, which nothing here can, into the room that was left for it. */
+function plantThumbnail(photo: Buffer, thumbnail: Buffer): Buffer {
+  const planted = Buffer.from(photo);
+  const inRoom = planted.indexOf(room.repeat(thumbnail.length)) + 1;
+  const tiff = planted.lastIndexOf(Buffer.from("MM\0*"), inRoom);
+  const directory = inRoom - tiff + (inRoom - tiff) % 2;
+  const fields = planted.readUInt16BE(tiff + planted.readUInt32BE(tiff + 4));
+  planted.writeUInt32BE(directory, tiff + planted.readUInt32BE(tiff + 4) + 2 + 12 * fields);
+
+  const picture = directory + 2 + 12 * 3 + 4;
+  const entries = [[0x0103, 6], [0x0201, picture], [0x0202, thumbnail.length]];
+  planted.writeUInt16BE(entries.length, tiff + directory);
+  for (const [index, [tag, value]] of entries.entries()) {
+    const at = tiff + directory + 2 + 12 * index;
+    planted.writeUInt16BE(tag!, at);
+    planted.writeUInt16BE(4, at + 2);
+    planted.writeUInt32BE(1, at + 4);
+    planted.writeUInt32BE(value!, at + 8);
+  }
+  planted.writeUInt32BE(0, tiff + picture - 4);
+  thumbnail.copy(planted, tiff + picture);
+
+  if (planted.toString("latin1", tiff - 4, tiff) === "eXIf") {
+    const end = tiff + planted.readUInt32BE(tiff - 8);
+    planted.writeUInt32BE(crc32(planted.subarray(tiff - 4, end)), end);
+  }
+  return planted;
 }
 
 /** A PNG with a text beside the picture. */

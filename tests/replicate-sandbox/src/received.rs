@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -68,8 +69,11 @@ fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().ok()?;
     let format = reader.format();
     let mut decoder = reader.into_decoder().ok()?;
-    let orientation = decoder.orientation().ok()?;
     let exif = decoder.exif_metadata().ok().flatten();
+    // Some write the heading of JPEG's segment into a WebP, too.
+    let exif = exif.map(|exif| exif.strip_prefix(b"Exif\0\0").map(<[u8]>::to_vec).unwrap_or(exif));
+    let turned = exif.as_deref().and_then(Orientation::from_exif_chunk);
+    let orientation = turned.unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).ok()?;
     image.apply_orientation(orientation);
 
@@ -83,6 +87,8 @@ fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
     seen["exif"] = json!(exif.is_some());
     seen["exif_fields"] = json!(fields.len());
     seen["gps"] = json!(fields.iter().any(is_gps));
+    let is_of_thumbnail = |field: &exif::Field| field.ifd_num == exif::In::THUMBNAIL;
+    seen["thumbnail"] = json!(fields.iter().any(is_of_thumbnail));
     seen["xmp"] = json!(contains(b"http://ns.adobe.com/xap/") || contains(b"XML:com.adobe.xmp"));
     Some(image.into_rgb8())
 }
