@@ -94,8 +94,8 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a look that failed counts as absence",
     file: rust("opusflair/src/deletion"),
-    line: "tracing::warn!(deletion = %deletion.id, %error, \"absence could not be verified\");\n            false",
-    instead: "tracing::warn!(deletion = %deletion.id, %error, \"absence could not be verified\");\n            true",
+    line: '"absence could not be verified"\n            );\n            false',
+    instead: '"absence could not be verified"\n            );\n            true',
     seenBy: [storage],
   },
   {
