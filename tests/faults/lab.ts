@@ -7,6 +7,8 @@ import { startLab } from "../lab/lab.ts";
 export const lab = await startLab();
 
 afterEach(async () => {
+  // What a failed test left frozen would hold up all that follow.
+  lab.functions.thaw();
   lab.heal();
   await disarm();
 });

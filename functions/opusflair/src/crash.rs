@@ -15,8 +15,11 @@ pub fn reached(point: &str) {
         process::abort();
     }
     if is("FREEZE_AT") && !IS_SPENT.swap(true, Ordering::SeqCst) {
+        // The signal is another thread's to take first. Once that has stopped none of them goes on, so whoever
+        // sent it ends only then; it gives up after a while, in case it was awake too late to see that.
+        let stop = r#"kill -STOP "$0"; for _ in $(seq 1000); do grep -q "^State:.T" "/proc/$0/status" && exit; done"#;
         let this = process::id().to_string();
-        let _ = process::Command::new("kill").args(["-STOP", &this]).status();
+        let _ = process::Command::new("sh").args(["-c", stop, &this]).status();
     }
 }
 
