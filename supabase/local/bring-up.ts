@@ -17,6 +17,7 @@ import { address, connection, keepDatabase } from "./postgres.ts";
 import { type Service, startService, stopService, untilReady } from "./processes.ts";
 import type { State } from "./state.ts";
 import { Disk } from "./storage/disk.ts";
+import { Pieces } from "./storage/pieces.ts";
 import { versions } from "./storage/storage.ts";
 
 const root = resolve(import.meta.dir, "..", "..");
@@ -96,8 +97,14 @@ export async function bringUp(
 
   say("starting the Data API, Auth and Storage …");
   const { sql, lite } = await connect(ports.database, keys, env.SUPABASE_URL!);
-  const storage = { sql, keys, disk: new Disk(join(state.folder, "storage")) };
+  const storage = {
+    sql,
+    keys,
+    disk: new Disk(join(state.folder, "storage")),
+    pieces: new Pieces(join(state.folder, "resumable")),
+  };
   await storage.disk.sweep(await versions(sql));
+  await storage.pieces.sweep();
 
   say("applying migrations …");
   await applyMigrations(

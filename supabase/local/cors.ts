@@ -1,11 +1,12 @@
 // What hosted says to browsers.
 
 const exposed =
-  "content-range, content-location, location, preference-applied, retry-after, x-request-id, x-total-count";
+  "content-range, content-location, location, preference-applied, retry-after, x-request-id, x-total-count, " +
+  "tus-extension, tus-max-size, tus-resumable, tus-version, upload-length, upload-metadata, upload-offset";
 const methods = "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS";
 const usual = "authorization, x-client-info, apikey, content-type, idempotency-key";
 
-export function preflight(request: Request): Response {
+export function preflight(request: Request, more: Record<string, string> = {}): Response {
   return new Response(null, {
     status: 204,
     headers: {
@@ -14,6 +15,7 @@ export function preflight(request: Request): Response {
       "access-control-allow-headers":
         request.headers.get("access-control-request-headers") ?? usual,
       "access-control-max-age": "86400",
+      ...more,
     },
   });
 }

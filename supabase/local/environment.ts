@@ -32,6 +32,9 @@ export function environment(state: string, keys: Keys, ports: Ports): Record<str
     ALLOW_LOOPBACK: "1",
     OPERATOR_SECRET: keys.operatorSecret,
     RECEIPT_SIGNING_KEY: keys.receiptKey,
+    PSEUDONYM_KEY: keys.pseudonymKey,
+    INBOX_WEBHOOK_SECRET: keys.inboxSecret,
+    INBOX_AUTHSERV_ID: "mx.example.net",
     STACK_STATE: resolve(state),
   };
 }

@@ -10,6 +10,7 @@ import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
 import { answerAdmin } from "./repairs/admin.ts";
 import { withZ } from "./repairs/values.ts";
+import { announced } from "./storage/resumable.ts";
 import { answerStorage } from "./storage/routes.ts";
 import type { Storage } from "./storage/storage.ts";
 
@@ -45,7 +46,7 @@ export function serveGateway(gateway: Gateway): Server<undefined> {
 }
 
 async function answer(request: Request, gateway: Gateway): Promise<Response> {
-  if (request.method === "OPTIONS") return preflight(request);
+  if (request.method === "OPTIONS") return preflight(request, announced(new URL(request.url).pathname));
   return withCors(await route(request, gateway));
 }
 

@@ -14,6 +14,8 @@ export interface Keys {
   webhookSecret: string;
   operatorSecret: string;
   receiptKey: string;
+  pseudonymKey: string;
+  inboxSecret: string;
 }
 
 export function loadKeys(state: string): Keys {
@@ -30,6 +32,8 @@ export function loadKeys(state: string): Keys {
     webhookSecret: `whsec_${randomBytes(32).toString("base64")}`,
     operatorSecret: random(),
     receiptKey: random(32),
+    pseudonymKey: random(32),
+    inboxSecret: `whsec_${randomBytes(32).toString("base64")}`,
     // A state that is older than a key gets that key alone.
     ...known,
   };

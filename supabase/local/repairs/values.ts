@@ -35,7 +35,17 @@ const json = (type: number) => ({
   parse: (text: string) => JSON.parse(text),
 });
 
+/** As PostgREST writes them: numbers, where lite would pass on PostgreSQL's text. */
+const number = (type: number) => ({
+  to: type,
+  from: [type],
+  serialize: (value: unknown) => String(value),
+  parse: Number,
+});
+
 export const types = {
+  int8: number(20),
+  numeric: number(1700),
   json: json(114),
   jsonb: json(3802),
   timestamp: moment(1114),

@@ -11,9 +11,9 @@ export class Failure extends Error {
     super(message);
   }
 
-  response(): Response {
+  response(status = this.code === 500 ? 500 : 400, headers: Record<string, string> = {}): Response {
     const body = { statusCode: String(this.code), error: this.error, message: this.message };
-    return Response.json(body, { status: this.code === 500 ? 500 : 400 });
+    return Response.json(body, { status, headers });
   }
 }
 

@@ -1,15 +1,19 @@
-// What an upload carries: a raw body with headers, or a form with the same in its fields.
+// What an upload carries: a raw body with headers, a form with the same in its fields, or pieces with the
+// same in TUS metadata.
 
 import { Failure } from "./failure.ts";
 import { parseForm } from "./form.ts";
 
-export interface Incoming {
-  body: AsyncIterable<Uint8Array>;
+export interface Described {
   mimetype: string;
   cacheControl: string;
   /** Unset when nobody said it. */
   contentLength?: number;
   userMetadata?: Record<string, unknown>;
+}
+
+export interface Incoming extends Described {
+  body: AsyncIterable<Uint8Array>;
 }
 
 export async function incoming(request: Request): Promise<Incoming> {
@@ -42,6 +46,22 @@ function raw(request: Request, type: string): Incoming {
     userMetadata: parse(
       metadata === null ? undefined : Buffer.from(metadata, "base64").toString("utf8"),
     ),
+  };
+}
+
+/** Of an Upload-Metadata header: keys, each with its value in base64. */
+export function pairs(header: string): Map<string, string> {
+  const parts = header.split(",").map((pair) => pair.trim().split(" "));
+  return new Map(parts.map(([key, value]) => [key!, Buffer.from(value ?? "", "base64").toString()]));
+}
+
+export function describedBy(pairs: Map<string, string>, contentLength: number): Described {
+  const cacheTime = pairs.get("cacheControl") ?? "";
+  return {
+    mimetype: pairs.get("contentType") || "application/octet-stream",
+    cacheControl: /^-?\d+$/.test(cacheTime) ? `max-age=${cacheTime}` : "no-cache",
+    contentLength,
+    userMetadata: parse(pairs.get("metadata")),
   };
 }
 

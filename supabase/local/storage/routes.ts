@@ -15,6 +15,7 @@ import { asFailure, invalidRequest } from "./failure.ts";
 import { list } from "./list.ts";
 import { listV2 } from "./list-v2.ts";
 import { removeMany, removeOne } from "./remove.ts";
+import { append, create, inspect, terminate } from "./resumable.ts";
 import { downloadSigned, sign, signMany, signUpload, uploadSigned } from "./sign.ts";
 import type { Asked, Storage } from "./storage.ts";
 import { upload } from "./upload.ts";
@@ -76,6 +77,10 @@ const routes: Route[] = [
   ["PUT", /^\/object\/([^/]+)\/(.+)$/, "object.upload_update", "required", upload],
   ["DELETE", /^\/object\/([^/]+)\/(.+)$/, "object.delete", "required", removeOne],
   ["DELETE", /^\/object\/([^/]+)\/?$/, "object.delete_many", "required", removeMany],
+  ["POST", /^\/upload\/resumable\/?$/, "tus.upload.create", "required", create],
+  ["HEAD", /^\/upload\/resumable\/([^/]+)$/, "tus.upload.get", "required", inspect],
+  ["PATCH", /^\/upload\/resumable\/([^/]+)$/, "tus.upload.part", "required", append],
+  ["DELETE", /^\/upload\/resumable\/([^/]+)$/, "tus.upload.delete", "required", terminate],
 ];
 
 /** Answers a request below /storage/v1; `log` is told of what is not the caller's fault. */

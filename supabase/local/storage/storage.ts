@@ -5,10 +5,12 @@ import type { Keys } from "../keys.ts";
 import type { Caller } from "./caller.ts";
 import type { Disk } from "./disk.ts";
 import { noBucket } from "./failure.ts";
+import type { Pieces } from "./pieces.ts";
 
 export interface Storage {
   sql: postgres.Sql;
   disk: Disk;
+  pieces: Pieces;
   keys: Keys;
 }
 

@@ -1,15 +1,16 @@
 // Uploads: the bucket's rules, then the caller's rights, then the bytes, then the row.
 
 import { randomUUID } from "node:crypto";
-import { type Incoming, incoming } from "./incoming.ts";
+import { type Described, type Incoming, incoming } from "./incoming.ts";
 import { Failure, isThere, tooLarge } from "./failure.ts";
 import { checkObjectName } from "./names.ts";
 import { type Asked, type Bucket, type Metadata, findBucket, probe } from "./storage.ts";
 import type { Written } from "./disk.ts";
 
-const projectLimit = 50 * 1024 * 1024;
+/** As `supabase/config.toml` has it: an export is one object. */
+export const projectLimit = 5 * 1024 ** 3;
 
-interface Target {
+export interface Target {
   owner: string | null;
   upsert: boolean;
   /** A signed address was checked when it was made. */
@@ -23,22 +24,42 @@ export async function upload(asked: Asked): Promise<Response> {
 }
 
 export async function store(asked: Asked, target: Target): Promise<{ id: string; key: string }> {
-  const { storage, request, bucket: bucketId, name } = asked;
-  const bucket = await findBucket(storage, bucketId);
-  const limit = Math.min(Number(bucket.file_size_limit ?? projectLimit), projectLimit);
-  if (Number(request.headers.get("content-length")) > limit + formOverhead(request))
+  const { storage, request } = asked;
+  const bucket = await findBucket(storage, asked.bucket);
+  if (Number(request.headers.get("content-length")) > limitOf(bucket) + formOverhead(request))
     throw tooLarge();
   const file = await incoming(request);
-  checkType(file, bucket);
-  checkObjectName(name);
-  if (!target.isAllowed) {
-    const { mimetype, contentLength } = file;
-    await mayUpload(asked, target, {
-      mimetype,
-      ...(contentLength === undefined ? {} : { contentLength }),
-    });
-  }
+  await mayStore(asked, target, bucket, file);
+  return keep(asked, target, bucket, file);
+}
 
+/** What can be said before the bytes are there: of the bucket's rules, the name and the caller's rights. */
+export async function mayStore(
+  asked: Asked,
+  target: Target,
+  bucket: Bucket,
+  described: Described,
+): Promise<void> {
+  const { mimetype, contentLength } = described;
+  if (contentLength !== undefined && contentLength > limitOf(bucket)) throw tooLarge();
+  checkType(described, bucket);
+  checkObjectName(asked.name);
+  if (target.isAllowed) return;
+  await mayUpload(asked, target, {
+    mimetype,
+    ...(contentLength === undefined ? {} : { contentLength }),
+  });
+}
+
+/** Writes the bytes, then the row. */
+export async function keep(
+  asked: Asked,
+  target: Target,
+  bucket: Bucket,
+  file: Incoming,
+): Promise<{ id: string; key: string }> {
+  const { storage, bucket: bucketId, name } = asked;
+  const limit = limitOf(bucket);
   const place = { bucket_id: bucketId, name, version: randomUUID() };
   const written = await storage.disk.write(place, file.body, (size) => {
     if (size > limit) throw tooLarge();
@@ -55,12 +76,16 @@ export async function store(asked: Asked, target: Target): Promise<{ id: string;
   }
 }
 
+function limitOf(bucket: Bucket): number {
+  return Math.min(Number(bucket.file_size_limit ?? projectLimit), projectLimit);
+}
+
 /** A form is a little longer than what it carries. */
 function formOverhead(request: Request): number {
   return request.headers.get("content-type")?.startsWith("multipart/form-data") ? 64 * 1024 : 0;
 }
 
-function checkType({ mimetype }: Incoming, { allowed_mime_types: allowed }: Bucket): void {
+function checkType({ mimetype }: Described, { allowed_mime_types: allowed }: Bucket): void {
   if (!allowed || allowed.length === 0) return;
   const [type, subtype] = mimetype.split("/");
   const isAllowed = allowed.some((pattern) => {

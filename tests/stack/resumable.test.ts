@@ -1,0 +1,331 @@
+// Resumable uploads, by the official client of the TUS protocol, and byte for byte where it never errs.
+
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import { request } from "node:http";
+import { after, before, describe, it } from "node:test";
+import { DetailedError, Upload, type UploadOptions } from "tus-js-client";
+import { until } from "../waiting.ts";
+import { type Person, admin, ask, makeBucket, publishable, service, signUp, url } from "./project.ts";
+
+const mebibyte = 1024 * 1024;
+const piece = 6 * mebibyte;
+const path = "/storage/v1/upload/resumable";
+const binary = "application/offset+octet-stream";
+
+describe("a resumable upload", () => {
+  let bucket: Awaited<ReturnType<typeof makeBucket>>;
+  let alice: Person;
+  let bob: Person;
+  before(async () => {
+    bucket = await makeBucket({
+      public: false,
+      fileSizeLimit: 20 * mebibyte,
+      allowedMimeTypes: ["image/png"],
+    });
+    [alice, bob] = [await signUp("alice"), await signUp("bob")];
+  });
+  after(() => bucket.drop());
+
+  const described = (name: string, contentType = "image/png") => ({
+    bucketName: bucket.name,
+    objectName: name,
+    contentType,
+    cacheControl: "60",
+  });
+
+  type Options = UploadOptions & { person?: Person };
+
+  /** The official client, set up as Supabase's guide says. */
+  function client(bytes: Buffer, name: string, { person = alice, headers, ...more }: Options = {}) {
+    return new Upload(bytes, {
+      endpoint: `${url}${path}`,
+      chunkSize: piece,
+      retryDelays: null,
+      headers: { authorization: `Bearer ${person.token}`, apikey: publishable, ...headers },
+      metadata: described(name),
+      ...more,
+    });
+  }
+
+  /** Answers the status and body at which the client gave up. */
+  function upload(bytes: Buffer, name: string, options?: Options) {
+    return new Promise<{ status: number; body: string }>((settle, fail) => {
+      const onSuccess = () => settle({ status: 200, body: "" });
+      const onError = (error: Error) => {
+        const answer = error instanceof DetailedError ? error.originalResponse : null;
+        if (answer) settle({ status: answer.getStatus(), body: answer.getBody() });
+        else fail(error);
+      };
+      client(bytes, name, { ...options, onSuccess, onError }).start();
+    });
+  }
+
+  async function stored(name: string): Promise<Buffer> {
+    const { data, error } = await service.storage.from(bucket.name).download(name);
+    assert.equal(error, null);
+    return Buffer.from(await data!.arrayBuffer());
+  }
+
+  const tus = (address: string, options: Parameters<typeof ask>[1], person = alice) =>
+    ask(address, {
+      key: publishable,
+      token: person.token,
+      ...options,
+      headers: { "tus-resumable": "1.0.0", ...options!.headers },
+    });
+  const pairs = (metadata: Record<string, string>) =>
+    Object.entries(metadata).map(([key, value]) => `${key} ${btoa(value)}`).join(",");
+
+  /** By hand; answers the path to go on at. */
+  async function begin(length: number, name: string): Promise<string> {
+    const headers = { "upload-length": String(length), "upload-metadata": pairs(described(name)) };
+    const begun = await tus(path, { method: "POST", headers });
+    assert.equal(begun.status, 201);
+    const location = begun.headers.get("location")!;
+    assert.match(location.slice(url.length), /^\/storage\/v1\/upload\/resumable\/[\w-]+$/);
+    assert.ok(location.startsWith(`${url}/`));
+    return location.slice(url.length);
+  }
+  const append = (address: string, offset: number, body: BodyInit, headers = {}) =>
+    tus(address, {
+      method: "PATCH",
+      body,
+      headers: { "content-type": binary, "upload-offset": String(offset), ...headers },
+    });
+  async function offset(address: string): Promise<string | null> {
+    const asked = await tus(address, { method: "HEAD" });
+    assert.deepEqual([asked.status, asked.headers.get("cache-control")], [200, "no-store"]);
+    return asked.headers.get("upload-offset");
+  }
+
+  it("says what it can do before anybody asks for it", async () => {
+    const { status, headers } = await ask(path, { method: "OPTIONS" });
+    assert.equal(status, 204);
+    assert.equal(headers.get("tus-resumable"), "1.0.0");
+    assert.equal(headers.get("tus-version"), "1.0.0");
+    assert.equal(headers.get("tus-extension"), "creation,creation-with-upload,termination");
+    assert.ok(Number(headers.get("tus-max-size")) > 0);
+    assert.equal(headers.get("access-control-allow-origin"), "*");
+    const elsewhere = await ask("/storage/v1/object/a/b", { method: "OPTIONS" });
+    assert.equal(elsewhere.headers.get("tus-version"), null);
+  });
+
+  for (const uploadDataDuringCreation of [false, true]) {
+    const first = uploadDataDuringCreation ? "the first as it begins" : "after it began";
+    it(`takes three pieces, ${first}, and is an object like any other`, async () => {
+      const bytes = randomBytes(15 * mebibyte);
+      const name = `${alice.id}/three ${uploadDataDuringCreation}.png`;
+      const pieces: number[] = [];
+      const onChunkComplete = (size: number) => void pieces.push(size);
+      const metadata = { ...described(name), metadata: JSON.stringify({ camera: "none" }) };
+      const done = await upload(bytes, name, { uploadDataDuringCreation, onChunkComplete, metadata });
+      assert.deepEqual([done.status, pieces], [200, [piece, piece, 3 * mebibyte]]);
+      assert.ok((await stored(name)).equals(bytes));
+      const { data: info } = await service.storage.from(bucket.name).info(name);
+      assert.deepEqual(
+        [info!.size, info!.contentType, info!.cacheControl, info!.metadata],
+        [bytes.length, "image/png", "max-age=60", { camera: "none" }],
+      );
+      const [row] = await admin`
+        select owner_id, metadata ->> 'eTag' as etag from storage.objects
+        where bucket_id = ${bucket.name} and name = ${name}`;
+      assert.equal(row!.owner_id, alice.id);
+      assert.match(row!.etag, /^"[0-9a-f]{32}"$/);
+    });
+  }
+
+  it("may have no bytes at all, or one piece exactly", async () => {
+    for (const size of [0, piece]) {
+      for (const uploadDataDuringCreation of [false, true]) {
+        const name = `${alice.id}/${size} ${uploadDataDuringCreation}.png`;
+        const done = await upload(Buffer.alloc(size, 7), name, { uploadDataDuringCreation });
+        assert.equal(done.status, 200);
+        assert.ok((await stored(name)).equals(Buffer.alloc(size, 7)));
+      }
+    }
+  });
+
+  it("that its client broke off is gone on with by another", async () => {
+    const bytes = randomBytes(15 * mebibyte);
+    const name = `${alice.id}/broken.png`;
+    const uploadUrl = await new Promise<string>((brokenOff, onError) => {
+      const breaking = client(bytes, name, {
+        onError,
+        onChunkComplete: () => void breaking.abort().then(() => brokenOff(breaking.url!), onError),
+      });
+      breaking.start();
+    });
+    assert.equal(await offset(uploadUrl.slice(url.length)), String(piece));
+    const pieces: number[] = [];
+    const onChunkComplete = (size: number) => void pieces.push(size);
+    const done = await upload(bytes, name, { uploadUrl, onChunkComplete });
+    assert.deepEqual([done.status, pieces], [200, [piece, 3 * mebibyte]]);
+    assert.ok((await stored(name)).equals(bytes));
+  });
+
+  it("keeps nothing of a piece that was broken off, and takes it anew", async () => {
+    const address = await begin(3 * mebibyte, `${alice.id}/torn.png`);
+    const headers = {
+      ...{ apikey: publishable, authorization: `Bearer ${alice.token}`, "tus-resumable": "1.0.0" },
+      ...{ "content-type": binary, "upload-offset": "0", "content-length": 3 * mebibyte },
+    };
+    await new Promise<void>((isTorn) => {
+      const tearing = request(`${url}${address}`, { method: "PATCH", headers });
+      tearing.on("error", () => {}).on("close", () => isTorn());
+      tearing.write(new Uint8Array(mebibyte), () => tearing.destroy());
+    });
+    assert.equal(await offset(address), "0");
+    const bytes = randomBytes(3 * mebibyte);
+    await until("the torn piece to be let go", async () => {
+      const { status } = await append(address, 0, bytes);
+      assert.ok([204, 423].includes(status), String(status));
+      return status === 204 || undefined;
+    });
+    assert.ok((await stored(`${alice.id}/torn.png`)).equals(bytes));
+  });
+
+  it("has pieces of 6 MiB, and a last one of what is left: no other", async () => {
+    const address = await begin(8 * mebibyte, `${alice.id}/sizes.png`);
+    const sized = (size: number) => new Uint8Array(size);
+    const unsaid = () => new Blob([sized(piece - 1)]).stream();
+    for (const body of [sized(mebibyte), sized(piece + 1), sized(8 * mebibyte), unsaid()]) {
+      const refused = await append(address, 0, body);
+      assert.equal(refused.status, 400);
+      assert.match(refused.body.message, /^The next piece must have 6291456 bytes/);
+    }
+    assert.equal(await offset(address), "0");
+    const taken = await append(address, 0, sized(piece));
+    assert.deepEqual([taken.status, taken.headers.get("upload-offset")], [204, String(piece)]);
+    assert.equal((await append(address, piece, sized(mebibyte))).status, 400);
+    assert.equal((await append(address, piece, sized(3 * mebibyte))).status, 400);
+    const last = await append(address, piece, sized(2 * mebibyte));
+    assert.deepEqual([last.status, last.headers.get("upload-offset")], [204, String(8 * mebibyte)]);
+  });
+
+  it("is told where it stands, also when it is whole", async () => {
+    const address = await begin(3, `${alice.id}/stands.png`);
+    const asked = await tus(address, { method: "HEAD" });
+    assert.equal(asked.headers.get("upload-length"), "3");
+    assert.equal(asked.headers.get("tus-resumable"), "1.0.0");
+    assert.equal(await offset(address), "0");
+    assert.equal((await append(address, 0, "abc")).status, 204);
+    assert.equal(await offset(address), "3");
+    assert.equal((await append(address, 3, "")).status, 400);
+    assert.equal(String(await stored(`${alice.id}/stands.png`)), "abc");
+  });
+
+  it("takes a piece where the last one ended: 409 anywhere else", async () => {
+    const address = await begin(7 * mebibyte, `${alice.id}/offset.png`);
+    const refused = await append(address, piece, new Uint8Array(mebibyte));
+    assert.deepEqual([refused.status, refused.body.message], [409, "Upload-Offset conflict"]);
+    assert.equal((await append(address, 0, new Uint8Array(piece))).status, 204);
+    assert.equal((await append(address, 0, new Uint8Array(piece))).status, 409);
+    assert.equal((await append(address, 0, "", { "upload-offset": "much" })).status, 400);
+  });
+
+  it("takes one piece at a time", async () => {
+    const address = await begin(7 * mebibyte, `${alice.id}/twice.png`);
+    const statuses = await Promise.all(
+      [7, 8].map(async (byte) => (await append(address, 0, new Uint8Array(piece).fill(byte))).status),
+    );
+    assert.equal(statuses.filter((status) => status === 204).length, 1);
+    assert.ok(statuses.some((status) => status === 409 || status === 423), String(statuses));
+    assert.equal(await offset(address), String(piece));
+  });
+
+  it("speaks version 1.0.0, and sends pieces under their own type", async () => {
+    const address = await begin(3, `${alice.id}/version.png`);
+    for (const method of ["POST", "HEAD", "PATCH", "DELETE"]) {
+      for (const headers of [{}, { "tus-resumable": "0.2.2" }] as Record<string, string>[]) {
+        const at = method === "POST" ? path : address;
+        const refused = await ask(at, { method, key: publishable, token: alice.token, headers });
+        assert.equal(refused.status, 412, method);
+        assert.equal(refused.headers.get("tus-version"), "1.0.0");
+      }
+    }
+    assert.equal((await append(address, 0, "abc", { "content-type": "image/png" })).status, 415);
+    assert.equal(await offset(address), "0");
+  });
+
+  it("is refused in another's folder, as any upload is", async () => {
+    const name = `${alice.id}/foreign.png`;
+    const refused = await upload(Buffer.alloc(3), name, { person: bob });
+    assert.equal(refused.status, 403);
+    assert.deepEqual(JSON.parse(refused.body), {
+      statusCode: "403",
+      error: "Unauthorized",
+      message: "new row violates row-level security policy",
+    });
+  });
+
+  it("is gone on with, looked at and ended by who began it, and nobody else", async () => {
+    const address = await begin(3, `${alice.id}/mine.png`);
+    const headers = { "content-type": binary, "upload-offset": "0" };
+    for (const method of ["HEAD", "PATCH", "DELETE"]) {
+      const body = method === "PATCH" ? "abc" : undefined;
+      assert.equal((await tus(address, { method, headers, body }, bob)).status, 403, method);
+    }
+    assert.equal(await offset(address), "0");
+    const nobody = await ask(address, { method: "HEAD", headers: { "tus-resumable": "1.0.0" } });
+    assert.equal(nobody.status, 400);
+  });
+
+  it("is refused above the bucket's limit, for a type it does not allow, and into no bucket", async () => {
+    const name = `${alice.id}/refused.png`;
+    const pieces: number[] = [];
+    const onChunkComplete = (size: number) => void pieces.push(size);
+    const large = await upload(Buffer.alloc(20 * mebibyte + 1), name, { onChunkComplete });
+    assert.deepEqual(
+      [large.status, JSON.parse(large.body).message, pieces],
+      [413, "The object exceeded the maximum allowed size", []],
+    );
+    const typed = await upload(Buffer.alloc(3), name, { metadata: described(name, "application/pdf") });
+    assert.deepEqual(
+      [typed.status, JSON.parse(typed.body).message],
+      [415, "mime type application/pdf is not supported"],
+    );
+    const metadata = { ...described(name), bucketName: "nowhere" };
+    const nowhere = await upload(Buffer.alloc(3), name, { metadata });
+    assert.deepEqual([nowhere.status, JSON.parse(nowhere.body).message], [404, "Bucket not found"]);
+    const headers = { "upload-metadata": pairs(described(name)) };
+    const unsized = await tus(path, { method: "POST", headers });
+    assert.equal(unsized.status, 400);
+  });
+
+  it("is refused where there is something already, unless it says upsert", async () => {
+    const name = `${alice.id}/there.png`;
+    assert.equal((await upload(Buffer.from("first"), name)).status, 200);
+    const refused = await upload(Buffer.from("second"), name);
+    assert.equal(refused.status, 409);
+    assert.deepEqual(JSON.parse(refused.body), {
+      statusCode: "409",
+      error: "Duplicate",
+      message: "The resource already exists",
+    });
+    assert.equal(String(await stored(name)), "first");
+    const replaced = await upload(Buffer.from("third"), name, { headers: { "x-upsert": "true" } });
+    assert.equal(replaced.status, 200);
+    assert.equal(String(await stored(name)), "third");
+  });
+
+  it("is refused at its last piece if something came there meanwhile", async () => {
+    const name = `${alice.id}/meanwhile.png`;
+    const address = await begin(3, name);
+    assert.equal((await upload(Buffer.from("first"), name)).status, 200);
+    assert.equal((await append(address, 0, "abc")).status, 409);
+    assert.equal(await offset(address), "0");
+    assert.equal((await append(address, 0, "abc", { "x-upsert": "true" })).status, 204);
+    assert.equal(String(await stored(name)), "abc");
+  });
+
+  it("that is ended is gone", async () => {
+    const address = await begin(7 * mebibyte, `${alice.id}/ended.png`);
+    assert.equal((await append(address, 0, new Uint8Array(piece))).status, 204);
+    await Upload.terminate(`${url}${address}`, { headers: { authorization: `Bearer ${alice.token}` } });
+    for (const method of ["HEAD", "DELETE"]) assert.equal((await tus(address, { method })).status, 404);
+    assert.equal((await append(address, piece, new Uint8Array(mebibyte))).status, 404);
+    const elsewhere = await tus(`${path}/${btoa("a/../../x")}`, { method: "HEAD" });
+    assert.equal(elsewhere.status, 404);
+  });
+});
