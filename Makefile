@@ -47,16 +47,28 @@ bench: install build ## What a sweep costs an object, from a thousand to a hundr
 mutants: install build ## Take lines that move credits or delete away, one at a time; does a test notice?
 	@cd tests && $(NODE) mutants/mutants.ts
 
+# Emptied before each run, so that no result of an earlier one counts.
+RESULTS_FOLDER := .local/policy
+test policy: export RESULTS := $(CURDIR)/$(RESULTS_FOLDER)
+
+.PHONY: policy
+policy: install build $(TOOLS)/.installed $(TOOLS)/bin/cargo-deny ## Which promises of POLICY.md are kept: runs the tests that it names
+	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
+	@cd tests && $(NODE) policy/run.ts
+
 .PHONY: test
 test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks
+	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
 	$(call say,Unit tests)
-	cargo test --workspace --locked --quiet $(FEATURES)
+	cargo test --workspace --locked $(FEATURES) 2>&1 | tee $(RESULTS_FOLDER)/cargo.txt
 	$(call say,Tests on the stack)
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/test --fresh -- tests/all.sh
 	$(call say,Chaos)
 	@$(MAKE) --no-print-directory chaos SEED=1..3 JOBS=60
 	@$(MAKE) --no-print-directory check
+	$(call say,Policy)
+	@cd tests && $(NODE) policy/policy.ts
 
 .PHONY: check
 check: install $(TOOLS)/bin/cargo-deny ## Format, lints, audit, schema equality, advisors, documents
@@ -112,6 +124,11 @@ $(TOOLS)/bin/cargo-deny:
 .PHONY: migration
 migration: ## Make the first migration anew from sql/ (while nothing is deployed)
 	cat $(SOURCES) > $(MIGRATION)
+
+.PHONY: export-schema
+export-schema: install ## Make docs/export.schema.json anew from sql/
+	@$(STACK) --state .local/check --fresh --quiet --without functions,replicate -- \
+	  sh -c 'cd tests && $(NODE) check/export-schema.ts'
 
 .PHONY: clean
 clean: ## Remove what was built, fetched and stored

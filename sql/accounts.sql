@@ -5,6 +5,8 @@ create table public.profiles (
   username text,
   default_style text,
   default_settings jsonb not null default '{}',
+  active_at timestamptz not null default now(),
+  closed_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint profiles_pkey primary key (id),
@@ -17,26 +19,41 @@ create table public.profiles (
 );
 
 create index profiles_default_style_idx on public.profiles (default_style);
+create index profiles_active_at_idx on public.profiles (active_at) where closed_at is null;
 
 alter table public.profiles enable row level security;
+
+-- Whose token this is, while the account is open. Every policy asks it: once an account is closed its tokens
+-- reach nothing, from that moment on, though Auth may honour them until they expire (G3).
+create function private.person()
+returns uuid
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (select p.id from public.profiles as p where p.id = auth.uid() and p.closed_at is null);
+
+grant execute on function private.person to authenticated, service_role;
 
 create policy "People see their own profile"
 on public.profiles
 for select
 to authenticated
-using (id = (select auth.uid()));
+using (id = (select private.person()));
 
 create policy "People change their own profile"
 on public.profiles
 for update
 to authenticated
-using (id = (select auth.uid()))
-with check (id = (select auth.uid()));
+using (id = (select private.person()))
+with check (id = (select private.person()));
 
 grant select on public.profiles to authenticated, service_role;
 grant update (username, default_style, default_settings) on public.profiles to authenticated;
 
 comment on table public.profiles is 'One row a person, made with the account (C6, C8, G4).';
+comment on column public.profiles.active_at is 'When its person last did something here; signing in is remembered by Auth (R10).';
+comment on column public.profiles.closed_at is 'Since when its tokens reach nothing: the erasure has begun (G3).';
 comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of a-z, 0-9 and _; unique.';
 
 create function private.touch_updated_at()
@@ -65,6 +82,7 @@ as $$
 begin
   insert into public.profiles (id) values (new.id);
   perform private.open_wallet(new.id);
+  perform private.consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
   return new;
 end;
 $$;
@@ -73,3 +91,45 @@ create trigger open_account
 after insert on auth.users
 for each row
 execute function private.open_account();
+
+-- G4: what is wrong is refused in words, before a constraint could do so by its name alone.
+create function private.check_profile()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  model public.models;
+begin
+  new.username := lower(btrim(new.username));
+  if new.username !~ '^[a-z0-9_]{3,30}$' then
+    perform private.refuse(422, 'invalid_username',
+      'username must have 3 to 30 characters, of a to z, 0 to 9 and _.', '{"field": "username"}');
+  end if;
+  if exists (select from public.profiles as p where p.username = new.username and p.id <> new.id) then
+    perform private.refuse(409, 'username_taken', 'Somebody has this username. Please choose another.',
+      '{"field": "username"}');
+  end if;
+  if not exists (select from public.styles as s where s.id = new.default_style) and new.default_style is not null then
+    perform private.refuse(422, 'unknown_style',
+      'default_style is not one of the styles; see the styles table.', '{"field": "default_style"}');
+  end if;
+
+  if new.default_settings <> '{}' then
+    select m.* into model
+    from public.models as m
+    left join public.styles as s on s.id = new.default_style
+    where m.id = coalesce(s.model_id, m.id)
+    order by m.position
+    limit 1;
+    perform private.check_settings(model.settings_schema, new.default_settings);
+  end if;
+  return new;
+end;
+$$;
+
+create trigger profiles_check
+before update of username, default_style, default_settings on public.profiles
+for each row
+execute function private.check_profile();

@@ -13,7 +13,7 @@ alter table private.audit_places enable row level security;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
 
-insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations');
+insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports');
 
 create function private.audit_place(walk text)
 returns text
@@ -181,8 +181,42 @@ begin
 end;
 $$;
 
+-- Orders deleted, of the next `batch` exports, what no export has as its own (X3).
+create function backend.audit_exports(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant text := private.audit_place('exports');
+  names constant text[] := array(
+    select o.name
+    from storage.objects as o
+    where o.bucket_id = 'exports' and o.name > after
+    order by o.name
+    limit batch
+  );
+  orphaned integer;
+begin
+  insert into public.deletions (bucket, path, reason, person_id)
+  select 'exports', o.name, 'orphaned', private.owner(o.name)
+  from storage.objects as o
+  where o.bucket_id = 'exports' and o.name = any (names)
+    and o.created_at < now() - private.keep('audit_grace')
+    and not exists (select from public.exports as e where e.path = o.name and e.state in ('building', 'ready'))
+  on conflict (bucket, path) where verified_at is null do nothing;
+  get diagnostics orphaned = row_count;
+  return private.leave_audit(
+    'exports', names[cardinality(names)], jsonb_build_object('orphaned', orphaned));
+end;
+$$;
+
+comment on function backend.audit_exports is 'Exports that are nobody''s: orders them deleted (X3).';
 comment on function backend.audit_inputs is 'Photos past their limit, and photos left over: orders them deleted (R1, X3).';
 comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
 comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
 
-grant execute on function backend.audit_inputs, backend.audit_artworks, backend.audit_generations to service_role;
+grant execute on function
+  backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
+to service_role;

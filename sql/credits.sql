@@ -9,13 +9,16 @@ create table public.wallets (
   held integer not null default 0,
   opened_at timestamptz not null default now(),
   closed_at timestamptz,
+  pseudonym text,
   constraint wallets_pkey primary key (id),
   constraint wallets_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint wallets_one_a_person unique (person_id),
   constraint wallets_balance_not_negative check (balance >= 0),
   constraint wallets_held_not_negative check (held >= 0),
   constraint wallets_held_within_balance check (held <= balance),
-  constraint wallets_closed_without_person check ((person_id is null) = (closed_at is not null))
+  constraint wallets_closed_without_person check ((person_id is null) = (closed_at is not null)),
+  constraint wallets_pseudonym_is_a_digest check (pseudonym ~ '^[0-9a-f]{64}$'),
+  constraint wallets_pseudonym_without_person check (pseudonym is null or person_id is null)
 );
 
 create index wallets_closed_at_idx on public.wallets (closed_at);
@@ -26,11 +29,13 @@ create policy "People see their own wallet"
 on public.wallets
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.wallets to authenticated, service_role;
 
 comment on table public.wallets is 'Balance and holds of one account, in credits; balance = sum of its entries, held = sum of its open holds.';
+
+comment on column public.wallets.pseudonym is 'Of whoever is gone: their id under a keyed hash (HMAC-SHA-256), so that books can be matched with a claim by who has the key, and by nobody else (G3).';
 
 -- A hold sets credits aside while a generation runs: captured with its artwork, else released.
 create table public.credit_holds (
@@ -60,7 +65,7 @@ create policy "People see the holds on their own wallet"
 on public.credit_holds
 for select
 to authenticated
-using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+using (wallet_id in (select id from public.wallets where person_id = (select private.person())));
 
 grant select on public.credit_holds to authenticated, service_role;
 
@@ -103,7 +108,7 @@ create policy "People see the entries of their own wallet"
 on public.credit_entries
 for select
 to authenticated
-using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+using (wallet_id in (select id from public.wallets where person_id = (select private.person())));
 
 grant select on public.credit_entries to authenticated, service_role;
 
@@ -189,6 +194,28 @@ after insert on public.credit_entries
 for each row
 execute function private.apply_entry();
 
+create function private.refuse_restricted()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person uuid;
+begin
+  if tg_table_name = 'generations' then
+    person := new.person_id;
+  else
+    select w.person_id into person from public.wallets as w where w.id = new.wallet_id;
+  end if;
+  if not private.allows(person, 'generation') then
+    perform private.refuse(403, 'generation_restricted',
+      'You have restricted generation. Allow it again under your privacy choices to go on.');
+  end if;
+  return new;
+end;
+$$;
+
 create function private.open_hold()
 returns trigger
 language plpgsql
@@ -203,6 +230,12 @@ begin
   return null;
 end;
 $$;
+
+-- G6: whoever restricted generation cannot be charged, whoever asks.
+create trigger credit_holds_unrestricted
+before insert on public.credit_holds
+for each row
+execute function private.refuse_restricted();
 
 create trigger credit_holds_open
 after insert on public.credit_holds

@@ -28,6 +28,8 @@ insert into public.deletion_reasons (id, clause, sentence) values
   ('limit_reached', 'R1', 'The photo was as old as a photo may get.'),
   ('asked_by_person', 'R9', 'Its owner asked for it.'),
   ('superseded', 'R4', 'It came of an attempt that did not count.'),
+  ('export_expired', 'G5', 'The time to fetch the export was over.'),
+  ('erasure', 'G3', 'Its owner is leaving, and asked for everything to be erased.'),
   ('orphaned', 'X3', 'Nothing referred to it any more.');
 
 create table public.deletions (
@@ -47,7 +49,7 @@ create table public.deletions (
   receipt text,
   constraint deletions_pkey primary key (id),
   constraint deletions_person_exists foreign key (person_id) references auth.users (id) on delete set null,
-  constraint deletions_bucket_known check (bucket in ('inputs', 'artworks')),
+  constraint deletions_bucket_known check (bucket in ('inputs', 'artworks', 'exports')),
   constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   -- Gone is not enough: somebody must have looked.
@@ -74,7 +76,7 @@ create policy "People see the deletions of what was theirs"
 on public.deletions
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.deletions to authenticated, service_role;
 

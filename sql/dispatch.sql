@@ -101,6 +101,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
+  is_attached boolean;
 begin
   -- An event may have been quicker, so the state only ever moves forward here.
   update public.generations as g
@@ -120,12 +121,14 @@ begin
   end if;
 
   select * into generation from public.generations as g where g.id = attach_prediction.generation_id;
+  is_attached := coalesce(
+    generation.prediction_id = attach_prediction.prediction_id and generation.state not in ('failed', 'canceled'),
+    false);
+  if not is_attached then
+    perform private.order_errand('cancel_prediction', attach_prediction.prediction_id, generation.person_id);
+  end if;
   return jsonb_build_object(
-    'outcome', case
-      when generation.prediction_id = attach_prediction.prediction_id
-        and generation.state not in ('failed', 'canceled') then 'attached'
-      else 'ended'
-    end,
+    'outcome', case when is_attached then 'attached' else 'ended' end,
     'generation', case when generation.id is not null then private.describe(generation) end
   );
 end;

@@ -54,6 +54,7 @@ create table public.generations (
   artwork_bytes bigint,
   artwork_sha256 text,
   artwork_missing_at timestamptz,
+  favourite boolean not null default false,
   deadline_at timestamptz not null,
   reserved_at timestamptz not null default now(),
   submitted_at timestamptz,
@@ -107,11 +108,20 @@ create policy "People see their own generations"
 on public.generations
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
+
+create policy "People mark their favourites"
+on public.generations
+for update
+to authenticated
+using (person_id = (select private.person()))
+with check (person_id = (select private.person()));
 
 grant select on public.generations to authenticated, service_role;
+grant update (favourite) on public.generations to authenticated;
 
 comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
+comment on column public.generations.favourite is 'What its person likes best (C8).';
 comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
 comment on column public.generations.artwork_missing_at is 'When it was noticed that the artwork is gone from Storage, though nobody here deleted it; its credits went back.';
 comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
@@ -173,7 +183,7 @@ create policy "People see the log of their own generations"
 on public.processing_log
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.processing_log to authenticated, service_role;
 

@@ -64,6 +64,9 @@ begin
     update private.generation_work
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
+    if new.state = 'canceled' and new.prediction_id is not null then
+      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id);
+    end if;
   end if;
   return null;
 end;
@@ -93,6 +96,12 @@ begin
 end;
 $$;
 
+-- G6: nothing is begun for whoever restricted generation, whoever asks.
+create trigger generations_unrestricted
+before insert on public.generations
+for each row
+execute function private.refuse_restricted();
+
 create trigger generations_guard_reservation
 before insert on public.generations
 for each row
@@ -113,6 +122,9 @@ begin
     update public.credit_holds set state = 'released', settled_at = clock_timestamp()
     where generation_id = old.id;
     perform private.order_deletion('inputs', old.input_path, 'canceled', person, old.id);
+    if old.prediction_id is not null then
+      perform private.order_errand('cancel_prediction', old.prediction_id, person);
+    end if;
   end if;
   if old.artwork_path is not null then
     perform private.order_deletion('artworks', old.artwork_path, 'asked_by_person', person, old.id);

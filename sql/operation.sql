@@ -74,6 +74,14 @@ stable
 set search_path = pg_catalog, pg_temp
 return extract(epoch from private.keep(rule))::bigint;
 
+-- Whole seconds until then; negative once it is past.
+create function private.seconds_until(at timestamptz)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return floor(extract(epoch from at - now()))::bigint;
+
 -- A deletion takes seconds; one that is still open after a quarter of an hour is noticed.
 create function private.is_overdue(deletion public.deletions)
 returns boolean
@@ -164,6 +172,41 @@ return jsonb_build_object(
     from private.heartbeats as h
     where h.id = 'cleanup'
   ),
+  'requests', (
+    select jsonb_build_object(
+      'open', count(*),
+      'overdue', count(*) filter (where r.due_at <= now()),
+      'next_breaches', coalesce((
+        select jsonb_agg(jsonb_build_object(
+          'id', n.id, 'kind', n.kind, 'channel', n.channel, 'seconds_left', private.seconds_until(n.due_at)
+        ) order by n.due_at)
+        from (
+          select * from public.privacy_requests as b where b.closed_at is null order by b.due_at limit 5
+        ) as n
+      ), '[]'))
+    from public.privacy_requests as r
+    where r.closed_at is null
+  ),
+  'exports', (
+    select jsonb_build_object(
+      'building', count(*) filter (where e.state = 'building'),
+      'failed', count(*) filter (where e.state = 'failed' and e.ordered_at > now() - interval '1 day'),
+      'oldest_seconds', private.age(min(e.ordered_at) filter (where e.state = 'building')))
+    from public.exports as e
+  ),
+  'erasures', (
+    select jsonb_build_object(
+      'open', count(*),
+      'stuck', count(*) filter (where r.begins_at < now() - interval '1 hour'),
+      'oldest_seconds', private.age(min(r.begins_at)))
+    from private.erasures as r
+    where r.stage <> 'done'
+  ),
+  'letters', (
+    select jsonb_build_object('waiting', count(*), 'most_attempts', coalesce(max(l.attempts), 0))
+    from private.letters as l
+    where l.sent_at is null and l.due_at < 'infinity'
+  ),
   'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
 );
 
@@ -195,6 +238,14 @@ return jsonb_build_object(
       'intake_open', private.is_intake_open())
     from private.heartbeats as h
     where h.id = 'cleanup'
+  ),
+  'requests', (
+    select jsonb_build_object(
+      'open', count(*),
+      'shortest_seconds_left', private.seconds_until(min(r.due_at)),
+      'limit_seconds', private.seconds('requests_answered'))
+    from public.privacy_requests as r
+    where r.closed_at is null
   )
 );
 

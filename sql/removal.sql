@@ -27,7 +27,7 @@ create policy "People see what Replicate has removed of theirs"
 on public.replicate_removals
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.replicate_removals to authenticated, service_role;
 

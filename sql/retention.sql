@@ -9,7 +9,7 @@ create table private.retention_rules (
   since text,
   words text not null,
   constraint retention_rules_pkey primary key (id),
-  constraint retention_rules_keep_positive check (keep > '0'),
+  constraint retention_rules_keep_not_negative check (keep >= '0'),
   constraint retention_rules_rows_have_age check ((rows_of is null) = (since is null))
 );
 
@@ -39,7 +39,27 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
   ('deletion_receipts', 'X1', '3 years', 'public.deletions', 'verified_at',
     'Proofs of deletion; they hold nothing personal and outlive the account.'),
   ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
-    'The bookkeeping of people who are gone, a number without a name.');
+    'The bookkeeping of people who are gone, a number without a name.'),
+  ('errands', 'T3', '1 day', 'private.errands', 'ordered_at',
+    'A call that is owed to Replicate or Storage; after this it has no object any more.'),
+  ('usage_events', 'C9', '1 year', 'public.usage_events', 'at',
+    'What was used, and on what kind of device.'),
+  ('exports', 'G5', '7 days', null, null,
+    'A finished export, from when it was ready; then its file is deleted.'),
+  ('export_rows', 'G5', '1 year', 'public.exports', 'ordered_at',
+    'That there was an export.'),
+  ('erasure_grace', 'G3', '0', null, null,
+    'From the order to erase an account to its beginning; until then it can be taken back.'),
+  ('erasure_receipts', 'G3', '3 years', 'private.erasures', 'finished_at',
+    'Proofs of erasure; they hold nothing personal.'),
+  ('requests_answered', 'Q2', '72 hours', null, null,
+    'A privacy request, until it is answered.'),
+  ('requests', 'Q1', '3 years', 'public.privacy_requests', 'closed_at',
+    'That a request was made, and how it was answered.'),
+  ('inactive_accounts', 'R10', '1 year', null, null,
+    'An account, from the last sign of its person; then it is erased.'),
+  ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
+    'That somebody was written to.');
 
 create function private.keep(rule text)
 returns interval

@@ -19,7 +19,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := auth.uid();
+  person constant uuid := private.person();
   request constant bytea := sha256(convert_to(
     jsonb_build_array(style, input_path, model, prompt, settings)::text, 'utf8'));
   wallet public.wallets;
@@ -162,7 +162,7 @@ declare
   generation public.generations;
 begin
   select * into generation from public.generations as g
-  where g.id = generation_id and g.person_id = auth.uid()
+  where g.id = generation_id and g.person_id = private.person()
   for update;
   if not found then
     perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');

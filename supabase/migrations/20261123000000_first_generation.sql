@@ -189,6 +189,8 @@ create table public.profiles (
   username text,
   default_style text,
   default_settings jsonb not null default '{}',
+  active_at timestamptz not null default now(),
+  closed_at timestamptz,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now(),
   constraint profiles_pkey primary key (id),
@@ -201,26 +203,41 @@ create table public.profiles (
 );
 
 create index profiles_default_style_idx on public.profiles (default_style);
+create index profiles_active_at_idx on public.profiles (active_at) where closed_at is null;
 
 alter table public.profiles enable row level security;
+
+-- Whose token this is, while the account is open. Every policy asks it: once an account is closed its tokens
+-- reach nothing, from that moment on, though Auth may honour them until they expire (G3).
+create function private.person()
+returns uuid
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (select p.id from public.profiles as p where p.id = auth.uid() and p.closed_at is null);
+
+grant execute on function private.person to authenticated, service_role;
 
 create policy "People see their own profile"
 on public.profiles
 for select
 to authenticated
-using (id = (select auth.uid()));
+using (id = (select private.person()));
 
 create policy "People change their own profile"
 on public.profiles
 for update
 to authenticated
-using (id = (select auth.uid()))
-with check (id = (select auth.uid()));
+using (id = (select private.person()))
+with check (id = (select private.person()));
 
 grant select on public.profiles to authenticated, service_role;
 grant update (username, default_style, default_settings) on public.profiles to authenticated;
 
 comment on table public.profiles is 'One row a person, made with the account (C6, C8, G4).';
+comment on column public.profiles.active_at is 'When its person last did something here; signing in is remembered by Auth (R10).';
+comment on column public.profiles.closed_at is 'Since when its tokens reach nothing: the erasure has begun (G3).';
 comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of a-z, 0-9 and _; unique.';
 
 create function private.touch_updated_at()
@@ -249,6 +266,7 @@ as $$
 begin
   insert into public.profiles (id) values (new.id);
   perform private.open_wallet(new.id);
+  perform private.consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
   return new;
 end;
 $$;
@@ -257,6 +275,48 @@ create trigger open_account
 after insert on auth.users
 for each row
 execute function private.open_account();
+
+-- G4: what is wrong is refused in words, before a constraint could do so by its name alone.
+create function private.check_profile()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  model public.models;
+begin
+  new.username := lower(btrim(new.username));
+  if new.username !~ '^[a-z0-9_]{3,30}$' then
+    perform private.refuse(422, 'invalid_username',
+      'username must have 3 to 30 characters, of a to z, 0 to 9 and _.', '{"field": "username"}');
+  end if;
+  if exists (select from public.profiles as p where p.username = new.username and p.id <> new.id) then
+    perform private.refuse(409, 'username_taken', 'Somebody has this username. Please choose another.',
+      '{"field": "username"}');
+  end if;
+  if not exists (select from public.styles as s where s.id = new.default_style) and new.default_style is not null then
+    perform private.refuse(422, 'unknown_style',
+      'default_style is not one of the styles; see the styles table.', '{"field": "default_style"}');
+  end if;
+
+  if new.default_settings <> '{}' then
+    select m.* into model
+    from public.models as m
+    left join public.styles as s on s.id = new.default_style
+    where m.id = coalesce(s.model_id, m.id)
+    order by m.position
+    limit 1;
+    perform private.check_settings(model.settings_schema, new.default_settings);
+  end if;
+  return new;
+end;
+$$;
+
+create trigger profiles_check
+before update of username, default_style, default_settings on public.profiles
+for each row
+execute function private.check_profile();
 -- Credits. The ledger is append-only and the wallet is its running sum; both move in one statement,
 -- by triggers, so that no caller can move one without the other (C7).
 
@@ -268,13 +328,16 @@ create table public.wallets (
   held integer not null default 0,
   opened_at timestamptz not null default now(),
   closed_at timestamptz,
+  pseudonym text,
   constraint wallets_pkey primary key (id),
   constraint wallets_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint wallets_one_a_person unique (person_id),
   constraint wallets_balance_not_negative check (balance >= 0),
   constraint wallets_held_not_negative check (held >= 0),
   constraint wallets_held_within_balance check (held <= balance),
-  constraint wallets_closed_without_person check ((person_id is null) = (closed_at is not null))
+  constraint wallets_closed_without_person check ((person_id is null) = (closed_at is not null)),
+  constraint wallets_pseudonym_is_a_digest check (pseudonym ~ '^[0-9a-f]{64}$'),
+  constraint wallets_pseudonym_without_person check (pseudonym is null or person_id is null)
 );
 
 create index wallets_closed_at_idx on public.wallets (closed_at);
@@ -285,11 +348,13 @@ create policy "People see their own wallet"
 on public.wallets
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.wallets to authenticated, service_role;
 
 comment on table public.wallets is 'Balance and holds of one account, in credits; balance = sum of its entries, held = sum of its open holds.';
+
+comment on column public.wallets.pseudonym is 'Of whoever is gone: their id under a keyed hash (HMAC-SHA-256), so that books can be matched with a claim by who has the key, and by nobody else (G3).';
 
 -- A hold sets credits aside while a generation runs: captured with its artwork, else released.
 create table public.credit_holds (
@@ -319,7 +384,7 @@ create policy "People see the holds on their own wallet"
 on public.credit_holds
 for select
 to authenticated
-using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+using (wallet_id in (select id from public.wallets where person_id = (select private.person())));
 
 grant select on public.credit_holds to authenticated, service_role;
 
@@ -362,7 +427,7 @@ create policy "People see the entries of their own wallet"
 on public.credit_entries
 for select
 to authenticated
-using (wallet_id in (select id from public.wallets where person_id = (select auth.uid())));
+using (wallet_id in (select id from public.wallets where person_id = (select private.person())));
 
 grant select on public.credit_entries to authenticated, service_role;
 
@@ -448,6 +513,28 @@ after insert on public.credit_entries
 for each row
 execute function private.apply_entry();
 
+create function private.refuse_restricted()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person uuid;
+begin
+  if tg_table_name = 'generations' then
+    person := new.person_id;
+  else
+    select w.person_id into person from public.wallets as w where w.id = new.wallet_id;
+  end if;
+  if not private.allows(person, 'generation') then
+    perform private.refuse(403, 'generation_restricted',
+      'You have restricted generation. Allow it again under your privacy choices to go on.');
+  end if;
+  return new;
+end;
+$$;
+
 create function private.open_hold()
 returns trigger
 language plpgsql
@@ -462,6 +549,12 @@ begin
   return null;
 end;
 $$;
+
+-- G6: whoever restricted generation cannot be charged, whoever asks.
+create trigger credit_holds_unrestricted
+before insert on public.credit_holds
+for each row
+execute function private.refuse_restricted();
 
 create trigger credit_holds_open
 after insert on public.credit_holds
@@ -569,7 +662,7 @@ create table private.retention_rules (
   since text,
   words text not null,
   constraint retention_rules_pkey primary key (id),
-  constraint retention_rules_keep_positive check (keep > '0'),
+  constraint retention_rules_keep_not_negative check (keep >= '0'),
   constraint retention_rules_rows_have_age check ((rows_of is null) = (since is null))
 );
 
@@ -599,7 +692,27 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
   ('deletion_receipts', 'X1', '3 years', 'public.deletions', 'verified_at',
     'Proofs of deletion; they hold nothing personal and outlive the account.'),
   ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
-    'The bookkeeping of people who are gone, a number without a name.');
+    'The bookkeeping of people who are gone, a number without a name.'),
+  ('errands', 'T3', '1 day', 'private.errands', 'ordered_at',
+    'A call that is owed to Replicate or Storage; after this it has no object any more.'),
+  ('usage_events', 'C9', '1 year', 'public.usage_events', 'at',
+    'What was used, and on what kind of device.'),
+  ('exports', 'G5', '7 days', null, null,
+    'A finished export, from when it was ready; then its file is deleted.'),
+  ('export_rows', 'G5', '1 year', 'public.exports', 'ordered_at',
+    'That there was an export.'),
+  ('erasure_grace', 'G3', '0', null, null,
+    'From the order to erase an account to its beginning; until then it can be taken back.'),
+  ('erasure_receipts', 'G3', '3 years', 'private.erasures', 'finished_at',
+    'Proofs of erasure; they hold nothing personal.'),
+  ('requests_answered', 'Q2', '72 hours', null, null,
+    'A privacy request, until it is answered.'),
+  ('requests', 'Q1', '3 years', 'public.privacy_requests', 'closed_at',
+    'That a request was made, and how it was answered.'),
+  ('inactive_accounts', 'R10', '1 year', null, null,
+    'An account, from the last sign of its person; then it is erased.'),
+  ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
+    'That somebody was written to.');
 
 create function private.keep(rule text)
 returns interval
@@ -730,6 +843,7 @@ create table public.generations (
   artwork_bytes bigint,
   artwork_sha256 text,
   artwork_missing_at timestamptz,
+  favourite boolean not null default false,
   deadline_at timestamptz not null,
   reserved_at timestamptz not null default now(),
   submitted_at timestamptz,
@@ -783,11 +897,20 @@ create policy "People see their own generations"
 on public.generations
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
+
+create policy "People mark their favourites"
+on public.generations
+for update
+to authenticated
+using (person_id = (select private.person()))
+with check (person_id = (select private.person()));
 
 grant select on public.generations to authenticated, service_role;
+grant update (favourite) on public.generations to authenticated;
 
 comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
+comment on column public.generations.favourite is 'What its person likes best (C8).';
 comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
 comment on column public.generations.artwork_missing_at is 'When it was noticed that the artwork is gone from Storage, though nobody here deleted it; its credits went back.';
 comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
@@ -849,7 +972,7 @@ create policy "People see the log of their own generations"
 on public.processing_log
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.processing_log to authenticated, service_role;
 
@@ -911,6 +1034,8 @@ insert into public.deletion_reasons (id, clause, sentence) values
   ('limit_reached', 'R1', 'The photo was as old as a photo may get.'),
   ('asked_by_person', 'R9', 'Its owner asked for it.'),
   ('superseded', 'R4', 'It came of an attempt that did not count.'),
+  ('export_expired', 'G5', 'The time to fetch the export was over.'),
+  ('erasure', 'G3', 'Its owner is leaving, and asked for everything to be erased.'),
   ('orphaned', 'X3', 'Nothing referred to it any more.');
 
 create table public.deletions (
@@ -930,7 +1055,7 @@ create table public.deletions (
   receipt text,
   constraint deletions_pkey primary key (id),
   constraint deletions_person_exists foreign key (person_id) references auth.users (id) on delete set null,
-  constraint deletions_bucket_known check (bucket in ('inputs', 'artworks')),
+  constraint deletions_bucket_known check (bucket in ('inputs', 'artworks', 'exports')),
   constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   -- Gone is not enough: somebody must have looked.
@@ -957,7 +1082,7 @@ create policy "People see the deletions of what was theirs"
 on public.deletions
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.deletions to authenticated, service_role;
 
@@ -1172,7 +1297,7 @@ create policy "People see what Replicate has removed of theirs"
 on public.replicate_removals
 for select
 to authenticated
-using (person_id = (select auth.uid()));
+using (person_id = (select private.person()));
 
 grant select on public.replicate_removals to authenticated, service_role;
 
@@ -1245,6 +1370,80 @@ comment on function backend.lease_removals is 'Predictions whose hour at Replica
 comment on function backend.record_removals is 'What Replicate answered about them: the evidence, or that something is still there.';
 
 grant execute on function backend.lease_removals, backend.record_removals to service_role;
+-- Calls that are owed to others, and that a worker may die over: a prediction to stop, an upload to abandon.
+-- Whoever comes by makes them, until they are made.
+
+create table private.errands (
+  kind text not null,
+  target text not null,
+  person_id uuid,
+  ordered_at timestamptz not null default now(),
+  due_at timestamptz not null default now(),
+  attempts integer not null default 0,
+  constraint errands_pkey primary key (kind, target),
+  constraint errands_kind_known check (kind in ('cancel_prediction', 'abandon_upload')),
+  constraint errands_person_exists foreign key (person_id) references auth.users (id) on delete set null
+);
+
+create index errands_due_at_idx on private.errands (due_at);
+create index errands_person_id_idx on private.errands (person_id);
+create index errands_ordered_at_idx on private.errands (ordered_at);
+
+alter table private.errands enable row level security;
+
+comment on table private.errands is 'Calls that are owed to Replicate (stop a prediction) or to Storage (abandon an upload).';
+comment on column private.errands.target is 'The id of the prediction, or the address of the upload.';
+
+create function private.order_errand(kind text, target text, person_id uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into private.errands (kind, target, person_id)
+  select kind, target, u.id
+  from (values (1)) as once
+  left join auth.users as u on u.id = order_errand.person_id
+  on conflict do nothing;
+end;
+
+-- Due errands, [{kind, target}]; whoever asks has a minute, then they are anybody's again.
+create function backend.lease_errands(batch integer default 50)
+returns jsonb
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with due as (
+    select e.kind, e.target
+    from private.errands as e
+    where e.due_at <= now()
+    order by e.due_at
+    limit batch
+    for update skip locked
+  ),
+  leased as (
+    update private.errands as e
+    set due_at = now() + interval '1 minute' * least(e.attempts + 1, 10), attempts = e.attempts + 1
+    from due
+    where e.kind = due.kind and e.target = due.target
+    returning e.kind, e.target
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'target', target)), '[]') from leased;
+end;
+
+create function backend.finish_errand(kind text, target text)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  delete from private.errands as e where e.kind = finish_errand.kind and e.target = finish_errand.target;
+end;
+
+comment on function backend.lease_errands is 'Calls that are owed to others, for the caller to make.';
+comment on function backend.finish_errand is 'One of them was made, or has no object any more.';
+
+grant execute on function backend.lease_errands, backend.finish_errand to service_role;
 -- The life of a generation. A move between states happens only along these lines, and what a move
 -- implies (times, log, credits, deletion) happens with it, in the same statement.
 --
@@ -1311,6 +1510,9 @@ begin
     update private.generation_work
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
+    if new.state = 'canceled' and new.prediction_id is not null then
+      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id);
+    end if;
   end if;
   return null;
 end;
@@ -1340,6 +1542,12 @@ begin
 end;
 $$;
 
+-- G6: nothing is begun for whoever restricted generation, whoever asks.
+create trigger generations_unrestricted
+before insert on public.generations
+for each row
+execute function private.refuse_restricted();
+
 create trigger generations_guard_reservation
 before insert on public.generations
 for each row
@@ -1360,6 +1568,9 @@ begin
     update public.credit_holds set state = 'released', settled_at = clock_timestamp()
     where generation_id = old.id;
     perform private.order_deletion('inputs', old.input_path, 'canceled', person, old.id);
+    if old.prediction_id is not null then
+      perform private.order_errand('cancel_prediction', old.prediction_id, person);
+    end if;
   end if;
   if old.artwork_path is not null then
     perform private.order_deletion('artworks', old.artwork_path, 'asked_by_person', person, old.id);
@@ -1474,6 +1685,372 @@ begin
   end if;
 end;
 $$;
+-- What people allow: purposes are rows, choices are kept with their history, and the database obeys the
+-- last one (G6, G7). And which version of the policy somebody has agreed to.
+
+create table public.purposes (
+  id text not null,
+  clause text not null,
+  words text not null,
+  position smallint not null,
+  constraint purposes_pkey primary key (id)
+);
+
+alter table public.purposes enable row level security;
+
+create policy "Anyone reads what the purposes are"
+on public.purposes
+for select
+to anon, authenticated
+using (true);
+
+grant select on public.purposes to anon, authenticated, service_role;
+
+comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
+
+insert into public.purposes (id, clause, words, position) values
+  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing is charged or submitted, and what runs is stopped.', 1),
+  ('analytics', 'G7', 'Counting which features are used, and on what kind of device. Refused, nothing is recorded.', 2),
+  ('improvement', 'G7', 'Reports that help to improve models and styles. Refused, you are left out of all of them, your past included.', 3),
+  ('notices', 'R10', 'Reminders by email before an account that is not used is deleted. Refused, none are sent, and the account stays.', 4);
+
+create table public.privacy_choices (
+  id bigint generated always as identity,
+  person_id uuid not null default auth.uid(),
+  purpose text not null,
+  allowed boolean not null,
+  at timestamptz not null default now(),
+  constraint privacy_choices_pkey primary key (id),
+  constraint privacy_choices_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint privacy_choices_purpose_known foreign key (purpose) references public.purposes (id)
+);
+
+create index privacy_choices_latest_idx on public.privacy_choices (person_id, purpose, id desc);
+create index privacy_choices_purpose_idx on public.privacy_choices (purpose);
+
+alter table public.privacy_choices enable row level security;
+
+create policy "People see their own choices"
+on public.privacy_choices
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People choose for themselves"
+on public.privacy_choices
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.privacy_choices to authenticated, service_role;
+grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
+
+comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one it is allowed.';
+
+create function private.allows(person uuid, purpose text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return coalesce((
+  select c.allowed
+  from public.privacy_choices as c
+  where c.person_id = person and c.purpose = allows.purpose
+  order by c.id desc
+  limit 1
+), true);
+
+grant execute on function private.allows to service_role;
+
+-- Ends all that somebody has under way. Generations are locked before the wallet, as by what settles them; then the
+-- wallet, as by whoever begins one, so that none slips in between.
+create function private.cancel_open(person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from public.generations as g
+  where g.person_id = person and not private.is_terminal(g.state)
+  order by g.id
+  for update;
+  perform from public.wallets as w where w.person_id = person for update;
+  update public.generations as g
+  set state = 'canceled'
+  where g.person_id = person and not private.is_terminal(g.state);
+end;
+$$;
+
+-- A restriction counts from its own statement on: what is under way ends with it.
+create function private.follow_choice()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.purpose = 'generation' and not new.allowed then
+    perform private.cancel_open(new.person_id);
+  end if;
+  perform private.note_activity(new.person_id);
+  perform private.answer_requests(new.person_id,
+    case when new.purpose = 'generation' then array['restriction'] else array['objection'] end,
+    'choice', new.id::text);
+  return null;
+end;
+$$;
+
+create trigger privacy_choices_follow
+after insert on public.privacy_choices
+for each row
+execute function private.follow_choice();
+
+-- R10: that its person was here. At most once an hour, so that a busy one writes no more than that.
+create function private.note_activity(person uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update public.profiles as p
+  set active_at = now()
+  where p.id = person and p.active_at < now() - interval '1 hour';
+end;
+
+create function private.follow_activity()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.note_activity(new.person_id);
+  return null;
+end;
+$$;
+
+create trigger generations_follow_activity
+after insert on public.generations
+for each row
+execute function private.follow_activity();
+
+create table public.policy_versions (
+  id text not null,
+  published_at timestamptz not null,
+  constraint policy_versions_pkey primary key (id),
+  constraint policy_versions_id_form check (id ~ '^[0-9A-Za-z.-]{1,20}$')
+);
+
+create index policy_versions_published_at_idx on public.policy_versions (published_at);
+
+alter table public.policy_versions enable row level security;
+
+create policy "Anyone reads which versions of the policy there are"
+on public.policy_versions
+for select
+to anon, authenticated
+using (true);
+
+grant select on public.policy_versions to anon, authenticated, service_role;
+
+comment on table public.policy_versions is 'Versions of the privacy policy; a new row makes everybody be asked again.';
+
+insert into public.policy_versions (id, published_at) values ('2026-11', '2026-11-01');
+
+create table public.policy_consents (
+  person_id uuid not null default auth.uid(),
+  version text not null,
+  at timestamptz not null default now(),
+  constraint policy_consents_pkey primary key (person_id, version),
+  constraint policy_consents_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint policy_consents_version_exists foreign key (version) references public.policy_versions (id)
+);
+
+create index policy_consents_version_idx on public.policy_consents (version);
+
+alter table public.policy_consents enable row level security;
+
+create policy "People see what they have agreed to"
+on public.policy_consents
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People agree for themselves"
+on public.policy_consents
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.policy_consents to authenticated, service_role;
+grant insert (person_id, version) on public.policy_consents to authenticated;
+
+comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when.';
+
+-- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
+create function private.consent_at_sign_up(person uuid, version text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into public.policy_consents (person_id, version)
+  select person, v.id from public.policy_versions as v where v.id = consent_at_sign_up.version;
+end;
+
+-- The version that the caller has still to agree to; null where there is none.
+create function public.policy_to_agree_to()
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (
+  select v.id
+  from (select n.id from public.policy_versions as n where n.published_at <= now() order by n.published_at desc limit 1) as v
+  where not exists (
+    select from public.policy_consents as c where c.person_id = private.person() and c.version = v.id
+  )
+);
+
+comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet; null where there is none.';
+
+grant execute on function public.policy_to_agree_to to authenticated;
+-- What is used, and on what kind of device: typed columns, and nothing finer than reports need (C9, C10).
+
+create table public.usage_events (
+  id bigint generated always as identity,
+  person_id uuid not null default auth.uid(),
+  at timestamptz not null default now(),
+  feature text not null,
+  browser text,
+  browser_version smallint,
+  viewport_width smallint,
+  viewport_height smallint,
+  pixel_ratio numeric(2, 1),
+  image_formats text[],
+  constraint usage_events_pkey primary key (id),
+  constraint usage_events_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint usage_events_feature_form check (feature ~ '^[a-z]+(_[a-z]+){0,4}$' and char_length(feature) <= 40),
+  constraint usage_events_browser_known
+    check (browser in ('chrome', 'edge', 'firefox', 'opera', 'safari', 'samsung', 'other')),
+  constraint usage_events_browser_version_plausible check (browser_version between 1 and 999),
+  constraint usage_events_viewport_plausible
+    check (viewport_width between 1 and 10000 and viewport_height between 1 and 10000),
+  constraint usage_events_pixel_ratio_plausible check (pixel_ratio between 0.5 and 9),
+  constraint usage_events_image_formats_known
+    check (image_formats <@ array['avif', 'jpeg', 'jxl', 'png', 'webp'] and cardinality(image_formats) <= 5)
+);
+
+create index usage_events_person_id_idx on public.usage_events (person_id, at desc);
+create index usage_events_at_idx on public.usage_events (at);
+
+alter table public.usage_events enable row level security;
+
+create policy "People see what was recorded of them"
+on public.usage_events
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People record their own use"
+on public.usage_events
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.usage_events to authenticated, service_role;
+grant insert (
+  person_id, feature, browser, browser_version, viewport_width, viewport_height, pixel_ratio, image_formats
+) on public.usage_events to authenticated;
+
+comment on table public.usage_events is 'Which feature was used, when, on what kind of device (C9, C10). No address, no user agent, nothing free.';
+comment on column public.usage_events.browser_version is 'The major version.';
+comment on column public.usage_events.viewport_width is 'In CSS pixels.';
+
+-- G7: refused at the insert, whoever inserts. And no client floods the table.
+create function private.check_usage()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Row-level security refuses this next; a reason given here would say something of somebody else.
+  if auth.uid() is not null and new.person_id is distinct from private.person() then
+    return new;
+  end if;
+  if not private.allows(new.person_id, 'analytics') then
+    perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
+  end if;
+  if (
+    select count(*)
+    from (
+      select from public.usage_events as e
+      where e.person_id = new.person_id and e.at > now() - interval '1 hour'
+      limit 1000
+    ) as recent
+  ) = 1000 then
+    perform private.refuse(429, 'too_many_events', 'At most 1000 events an hour are recorded.', '{"retry_after": 3600}');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger usage_events_check
+before insert on public.usage_events
+for each row
+execute function private.check_usage();
+
+create trigger usage_events_follow_activity
+after insert on public.usage_events
+for each row
+execute function private.follow_activity();
+
+-- Reports, for the operator alone: over people who did not object, by groups of five and more (U3, U6).
+create view backend.processing_report
+with (security_invoker = true)
+as
+select g.model_id as model,
+  g.style_id as style,
+  count(*) as generations,
+  count(distinct g.person_id) as people,
+  round(avg((g.state = 'failed')::integer), 3) as failed_share,
+  percentile_cont(0.5) within group (order by extract(epoch from g.finished_at - g.reserved_at)) as median_seconds,
+  percentile_cont(0.95) within group (order by extract(epoch from g.finished_at - g.reserved_at)) as p95_seconds,
+  percentile_cont(0.5) within group (order by g.predict_seconds) as median_predict_seconds
+from public.generations as g
+where g.state in ('succeeded', 'failed') and private.allows(g.person_id, 'improvement')
+group by g.model_id, g.style_id
+having count(distinct g.person_id) >= 5;
+
+create view backend.usage_report
+with (security_invoker = true)
+as
+select e.feature, count(*) as events, count(distinct e.person_id) as people
+from public.usage_events as e
+where private.allows(e.person_id, 'improvement') and private.allows(e.person_id, 'analytics')
+group by e.feature
+having count(distinct e.person_id) >= 5;
+
+create view backend.device_report
+with (security_invoker = true)
+as
+select e.browser,
+  count(distinct e.person_id) as people,
+  round(avg(e.pixel_ratio), 1) as pixel_ratio,
+  percentile_disc(0.5) within group (order by e.viewport_width) as median_viewport_width,
+  round(avg(('webp' = any (e.image_formats))::integer), 3) as webp_share,
+  round(avg(('avif' = any (e.image_formats))::integer), 3) as avif_share
+from public.usage_events as e
+where e.browser is not null
+  and private.allows(e.person_id, 'improvement') and private.allows(e.person_id, 'analytics')
+group by e.browser
+having count(distinct e.person_id) >= 5;
+
+comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever objected.';
+comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever objected.';
+comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever objected.';
+
+grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;
 -- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
 -- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
 
@@ -1577,6 +2154,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
+  is_attached boolean;
 begin
   -- An event may have been quicker, so the state only ever moves forward here.
   update public.generations as g
@@ -1596,12 +2174,14 @@ begin
   end if;
 
   select * into generation from public.generations as g where g.id = attach_prediction.generation_id;
+  is_attached := coalesce(
+    generation.prediction_id = attach_prediction.prediction_id and generation.state not in ('failed', 'canceled'),
+    false);
+  if not is_attached then
+    perform private.order_errand('cancel_prediction', attach_prediction.prediction_id, generation.person_id);
+  end if;
   return jsonb_build_object(
-    'outcome', case
-      when generation.prediction_id = attach_prediction.prediction_id
-        and generation.state not in ('failed', 'canceled') then 'attached'
-      else 'ended'
-    end,
+    'outcome', case when is_attached then 'attached' else 'ended' end,
     'generation', case when generation.id is not null then private.describe(generation) end
   );
 end;
@@ -1710,7 +2290,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := auth.uid();
+  person constant uuid := private.person();
   request constant bytea := sha256(convert_to(
     jsonb_build_array(style, input_path, model, prompt, settings)::text, 'utf8'));
   wallet public.wallets;
@@ -1853,7 +2433,7 @@ declare
   generation public.generations;
 begin
   select * into generation from public.generations as g
-  where g.id = generation_id and g.person_id = auth.uid()
+  where g.id = generation_id and g.person_id = private.person()
   for update;
   if not found then
     perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
@@ -2286,7 +2866,9 @@ to service_role;
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
   ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
-  ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']);
+  ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
+  -- An export is as large as what it holds; a project's own limit for uploads must allow it.
+  ('exports', 'exports', false, null, array['application/zip']);
 
 -- The name must be a UUID: a file's own name may say who is in the picture (R5). What could not be deleted
 -- in time does not come in (X2).
@@ -2296,7 +2878,7 @@ for insert
 to authenticated
 with check (
   bucket_id = 'inputs'
-  and (storage.foldername(name))[1] = (select auth.uid())::text
+  and (storage.foldername(name))[1] = (select private.person())::text
   and name ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$'
   and (select private.is_intake_open())
 );
@@ -2305,20 +2887,26 @@ create policy "People see their own photos while they last"
 on storage.objects
 for select
 to authenticated
-using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select auth.uid())::text);
+using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select private.person())::text);
 
 create policy "People take back their own photos"
 on storage.objects
 for delete
 to authenticated
-using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select auth.uid())::text);
+using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select private.person())::text);
 
 -- Written by the functions alone; deleted with its generation, never from under it.
 create policy "People see their own artworks"
 on storage.objects
 for select
 to authenticated
-using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select auth.uid())::text);
+using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select private.person())::text);
+
+create policy "People fetch their own exports"
+on storage.objects
+for select
+to authenticated
+using (bucket_id = 'exports' and (storage.foldername(name))[1] = (select private.person())::text);
 -- Both sides of Storage: objects that nothing accounts for, and rows whose object is gone. Each is walked in
 -- the order of its names, a bounded stretch at a time, from where the last one ended: any number is looked
 -- at in any number of passes, and two passes at once share the walk. Each verb answers {done, closed}:
@@ -2334,7 +2922,7 @@ alter table private.audit_places enable row level security;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
 
-insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations');
+insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports');
 
 create function private.audit_place(walk text)
 returns text
@@ -2502,11 +3090,1473 @@ begin
 end;
 $$;
 
+-- Orders deleted, of the next `batch` exports, what no export has as its own (X3).
+create function backend.audit_exports(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant text := private.audit_place('exports');
+  names constant text[] := array(
+    select o.name
+    from storage.objects as o
+    where o.bucket_id = 'exports' and o.name > after
+    order by o.name
+    limit batch
+  );
+  orphaned integer;
+begin
+  insert into public.deletions (bucket, path, reason, person_id)
+  select 'exports', o.name, 'orphaned', private.owner(o.name)
+  from storage.objects as o
+  where o.bucket_id = 'exports' and o.name = any (names)
+    and o.created_at < now() - private.keep('audit_grace')
+    and not exists (select from public.exports as e where e.path = o.name and e.state in ('building', 'ready'))
+  on conflict (bucket, path) where verified_at is null do nothing;
+  get diagnostics orphaned = row_count;
+  return private.leave_audit(
+    'exports', names[cardinality(names)], jsonb_build_object('orphaned', orphaned));
+end;
+$$;
+
+comment on function backend.audit_exports is 'Exports that are nobody''s: orders them deleted (X3).';
 comment on function backend.audit_inputs is 'Photos past their limit, and photos left over: orders them deleted (R1, X3).';
 comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
 comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
 
-grant execute on function backend.audit_inputs, backend.audit_artworks, backend.audit_generations to service_role;
+grant execute on function
+  backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
+to service_role;
+-- What is personal, in one place (X4): each table that refers to people, and each bucket, with how export, erasure
+-- and retention treat it. Export and erasure read this, and `supabase/tests/personal-data.sql` fails for what is
+-- not declared here.
+
+create table private.personal_data (
+  relation text not null,
+  subject text not null,
+  export_as text,
+  columns text[],
+  hidden text[] not null default '{}',
+  erasure text not null,
+  retention text not null,
+  why text,
+  constraint personal_data_pkey primary key (relation),
+  constraint personal_data_export_unique unique (export_as),
+  constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
+  constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'forget')),
+  -- What is left out of an export has a reason that a person can be told.
+  constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
+);
+
+alter table private.personal_data enable row level security;
+
+comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
+comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
+comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
+comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; forget: they stay, and nothing says whose they were.';
+comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
+
+create table private.personal_buckets (
+  bucket text not null,
+  export_as text,
+  retention text not null,
+  why text,
+  constraint personal_buckets_pkey primary key (bucket),
+  constraint personal_buckets_not_exported_has_reason check (export_as is not null or why is not null)
+);
+
+alter table private.personal_buckets enable row level security;
+
+comment on table private.personal_buckets is 'Each bucket: objects lie below the id of their person, and erasure deletes them all (X4).';
+
+insert into private.personal_buckets (bucket, export_as, retention, why) values
+  ('artworks', 'artworks', 'account', null),
+  ('inputs', null, 'inputs_hard_limit', 'Originals last for hours and are never copied (R4).'),
+  ('exports', null, 'exports', 'An export does not hold other exports.');
+
+insert into private.personal_data (relation, subject, export_as, columns, hidden, erasure, retention, why) values
+  ('auth.users', 't.id = $1', 'account',
+    array['id', 'email', 'email_confirmed_at', 'last_sign_in_at', 'created_at', 'raw_user_meta_data'], '{}',
+    'with_account', 'inactive_accounts', null),
+  ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
+  ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
+  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
+  ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', null, '{mail_digest}', 'delete', 'requests', null),
+  ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
+  ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
+    'delete', 'account', 'Who builds an export at this moment.'),
+  ('private.export_files', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
+    'delete', 'account', 'The plan of the export itself, until it is built.'),
+  ('private.letters', 't.person_id = $1', 'letters', null, '{address}', 'delete', 'letters', null),
+  ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
+    'There is none while the account is open.'),
+  ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),
+  ('private.generation_work', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
+    null, null, '{}', 'delete', 'account', 'Leases and digests of work under way; generations says the rest.'),
+  ('public.processing_log', 't.person_id = $1', 'processing_log', null, '{}', 'delete', 'processing_log', null),
+  ('private.webhook_events', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
+    'webhook_events', null, '{}', 'delete', 'webhook_events', null),
+  ('private.errands', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
+    'A call that is owed to another service, for a moment.'),
+  ('public.deletions', 't.person_id = $1', 'deletions', null, '{}', 'forget', 'deletion_receipts', null),
+  ('private.deletion_leases', 't.deletion_id in (select d.id from public.deletions as d where d.person_id = $1)', null,
+    null, '{}', 'forget', 'deletion_receipts', 'Who executes a deletion at this moment.'),
+  ('public.replicate_removals', 't.person_id = $1', 'replicate_removals', null, '{}', 'forget', 'replicate_removals', null),
+  ('public.wallets', 't.person_id = $1', 'wallet', null, '{pseudonym}', 'forget', 'closed_books', null),
+  ('public.credit_holds', 't.wallet_id in (select w.id from public.wallets as w where w.person_id = $1)',
+    'credit_holds', null, '{}', 'forget', 'closed_books', null),
+  ('public.credit_entries', 't.wallet_id in (select w.id from public.wallets as w where w.person_id = $1)',
+    'credit_entries', null, '{}', 'forget', 'closed_books', null);
+-- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
+-- is answered by that; the rest is the operator's, and nobody forgets it.
+
+create table public.privacy_requests (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid default auth.uid(),
+  channel text not null default 'app',
+  kind text not null,
+  message text,
+  sender text,
+  mail_digest text,
+  filed_at timestamptz not null default now(),
+  due_at timestamptz not null,
+  confirmed_at timestamptz,
+  closed_at timestamptz,
+  evidence jsonb,
+  answer text,
+  constraint privacy_requests_pkey primary key (id),
+  constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
+  constraint privacy_requests_kind_known check (
+    kind in ('access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other')
+  ),
+  constraint privacy_requests_message_length check (char_length(message) between 1 and 4000),
+  constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
+  constraint privacy_requests_mail_unique unique (mail_digest),
+  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
+  constraint privacy_requests_sender_unless_known check ((person_id is null) = (sender is not null)),
+  constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null))
+);
+
+create index privacy_requests_person_id_idx on public.privacy_requests (person_id, filed_at desc);
+create index privacy_requests_open_idx on public.privacy_requests (due_at) where closed_at is null;
+create index privacy_requests_closed_at_idx on public.privacy_requests (closed_at);
+
+alter table public.privacy_requests enable row level security;
+
+create policy "People see their own requests"
+on public.privacy_requests
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People file requests for themselves"
+on public.privacy_requests
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.privacy_requests to authenticated, service_role;
+grant insert (person_id, kind, message) on public.privacy_requests to authenticated;
+
+comment on table public.privacy_requests is 'What people ask of us about their data, by when it is answered, and how it was.';
+comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
+comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
+comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
+
+-- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
+create view public.privacy_request_clock
+with (security_invoker = true)
+as
+select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_at, r.evidence, r.answer,
+  case when r.closed_at is null then
+    greatest(0, ceil(extract(epoch from r.due_at - now()) / 3600))::integer
+  end as hours_left
+from public.privacy_requests as r;
+
+grant select on public.privacy_request_clock to authenticated, service_role;
+
+comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
+
+-- Q2: the clock starts with the filing. And the app files a handful, not a flood; a mail is never turned away.
+create function private.check_request()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.due_at := new.filed_at + private.keep('requests_answered');
+  -- Row-level security refuses this next; a reason given here would say something of somebody else.
+  if auth.uid() is not null and new.person_id is distinct from private.person() then
+    return new;
+  end if;
+  if new.channel = 'app' and (
+    select count(*) from public.privacy_requests as r
+    where r.person_id = new.person_id and r.closed_at is null
+  ) >= 10 then
+    perform private.refuse(429, 'too_many_requests', 'You have ten open requests. They are answered first.');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger privacy_requests_check
+before insert on public.privacy_requests
+for each row
+execute function private.check_request();
+
+-- What a button has done answers what was asked for; the button is the evidence.
+create function private.answer_requests(person uuid, kinds text[], by text, evidence text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = jsonb_build_object(by, answer_requests.evidence)
+  where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;
+end;
+
+create function private.follow_correction()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.answer_requests(new.id, array['correction'], 'profile', private.timestamp(now()));
+  return null;
+end;
+$$;
+
+create trigger profiles_follow_correction
+after update of username, default_style, default_settings on public.profiles
+for each row
+execute function private.follow_correction();
+
+-- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
+-- account only if the provider has verified it. Answers {outcome, id, matched}: filed, or known.
+create function backend.file_mail(digest text, sender text, verified boolean, message text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := (
+    select u.id
+    from auth.users as u
+    join public.profiles as p on p.id = u.id and p.closed_at is null
+    where verified and u.email = lower(sender)
+  );
+  filed public.privacy_requests;
+begin
+  insert into public.privacy_requests (person_id, channel, kind, message, sender, mail_digest)
+  values (person, 'mail', 'other', nullif(left(message, 4000), ''),
+    case when person is null then left(sender, 320) end, digest)
+  on conflict (mail_digest) do nothing
+  returning * into filed;
+  if filed.id is null then
+    return jsonb_build_object('outcome', 'known');
+  end if;
+  if person is not null then
+    perform private.order_letter(person, 'request_filed', filed.id::text);
+  end if;
+  return jsonb_build_object('outcome', 'filed', 'id', filed.id, 'matched', person is not null);
+end;
+$$;
+
+-- Whoever has the link of the letter says that the mail was theirs. The function has checked the link's token.
+create function backend.confirm_request(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_request public.privacy_requests;
+begin
+  update public.privacy_requests as r
+  set confirmed_at = coalesce(r.confirmed_at, now())
+  where r.id = confirm_request.id and r.person_id is not null
+  returning * into found_request;
+  if found_request.id is null then
+    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+  end if;
+  return jsonb_build_object('id', found_request.id, 'confirmed_at', found_request.confirmed_at, 'due_at', found_request.due_at);
+end;
+$$;
+
+-- The operator's answer.
+create function backend.close_request(id uuid, answer text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(char_length(answer), 0) not between 1 and 2000 then
+    perform private.refuse(422, 'invalid_answer', 'answer must have 1 to 2000 characters.', '{"field": "answer"}');
+  end if;
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = '{"operator": "answered"}', answer = close_request.answer
+  where r.id = close_request.id and r.closed_at is null;
+  if not found then
+    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
+  end if;
+end;
+$$;
+
+comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
+comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
+comment on function backend.close_request is 'The operator has answered a request, in these words.';
+
+grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;
+-- Exports: everything that is somebody's, in one ZIP (G2, G5). A row is an order; the schedule builds it a piece at
+-- a time, whoever has the lease, and goes on where the last worker came to.
+
+create table public.exports (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid not null,
+  state text not null default 'building',
+  path text not null,
+  files_total integer,
+  files_done integer not null default 0,
+  files_missing integer not null default 0,
+  bytes_total bigint,
+  bytes_done bigint not null default 0,
+  ordered_at timestamptz not null default now(),
+  ready_at timestamptz,
+  expires_at timestamptz,
+  constraint exports_pkey primary key (id),
+  constraint exports_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint exports_path_unique unique (path),
+  constraint exports_state_known check (state in ('building', 'ready', 'failed', 'canceled', 'expired')),
+  constraint exports_ready_expires check ((ready_at is null) = (expires_at is null)),
+  constraint exports_ready_when_built check ((state in ('ready', 'expired')) <= (ready_at is not null))
+);
+
+create unique index exports_one_at_a_time on public.exports (person_id) where state = 'building';
+create index exports_person_id_idx on public.exports (person_id, ordered_at desc);
+create index exports_ordered_at_idx on public.exports (ordered_at);
+create index exports_expires_at_idx on public.exports (expires_at) where state = 'ready';
+
+alter table public.exports enable row level security;
+
+create policy "People see their own exports"
+on public.exports
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+grant select on public.exports to authenticated, service_role;
+
+comment on table public.exports is 'Exports and how far they have come (G5). Fetched from the bucket exports, at `path`, until `expires_at`.';
+
+create table private.export_work (
+  export_id uuid not null,
+  upload text,
+  attempts integer not null default 0,
+  due_at timestamptz not null default now(),
+  lease uuid,
+  leased_until timestamptz,
+  constraint export_work_pkey primary key (export_id),
+  constraint export_work_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
+  constraint export_work_lease_has_end check ((lease is null) = (leased_until is null))
+);
+
+alter table private.export_work enable row level security;
+
+comment on table private.export_work is 'Who builds an export, and where it is uploaded to.';
+comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
+
+create table private.export_files (
+  export_id uuid not null,
+  position integer not null,
+  name text not null,
+  bucket text,
+  object text,
+  content text,
+  bytes bigint not null,
+  missing boolean not null default false,
+  crc32 bigint,
+  sha256 text,
+  constraint export_files_pkey primary key (export_id, position),
+  constraint export_files_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
+  constraint export_files_is_object_or_content check ((object is null) = (content is not null))
+);
+
+alter table private.export_files enable row level security;
+
+comment on table private.export_files is 'What an export is made of, in its order, as it was found in one look. Goes when the export is done.';
+
+create function private.request_export()
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.person();
+  ordered public.exports;
+begin
+  perform from public.profiles as p where p.id = person for update;
+  if not found then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  if exists (select from public.exports as e where e.person_id = person and e.state = 'building') then
+    perform private.refuse(409, 'export_running', 'An export is being built. Please wait until it is ready.');
+  end if;
+  if (
+    select count(*) from public.exports as e
+    where e.person_id = person and e.ordered_at > now() - interval '1 day' and e.state <> 'failed'
+  ) >= 3 then
+    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', '{"retry_after": 86400}');
+  end if;
+
+  ordered.id := gen_random_uuid();
+  insert into public.exports (id, person_id, path)
+  values (ordered.id, person, format('%s/%s.zip', person, ordered.id))
+  returning * into ordered;
+  insert into private.export_work (export_id) values (ordered.id);
+  perform private.note_activity(person);
+  return to_jsonb(ordered);
+end;
+$$;
+
+create function public.request_export()
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.request_export();
+
+comment on function public.request_export is 'Orders an export of everything that is the caller''s (G5). Answers its row; see the table exports for its progress.';
+
+grant execute on function private.request_export, public.request_export to authenticated;
+
+create function private.csv_cell(value text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return case
+  when value ~ '[",\r\n]' or value = '' then '"' || replace(value, '"', '""') || '"'
+  else coalesce(value, '')
+end;
+
+-- RFC 4180, the columns in the order given. Nothing for null; "" for an empty text.
+create function private.csv(rows jsonb, columns text[])
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return array_to_string(columns, ',') || E'\r\n' || coalesce((
+  select string_agg(
+    (select string_agg(private.csv_cell(r.value ->> c.name), ',' order by c.place)
+      from unnest(columns) with ordinality as c (name, place)) || E'\r\n', '' order by r.place)
+  from jsonb_array_elements(rows) with ordinality as r (value, place)
+), '');
+
+-- The columns of a declared table that its export has.
+create function private.exported_columns(declared private.personal_data)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return array(
+  select a.attname::text
+  from pg_attribute as a
+  where a.attrelid = declared.relation::regclass and a.attnum > 0 and not a.attisdropped
+    and (declared.columns is null or a.attname = any (declared.columns))
+    and a.attname <> all (declared.hidden)
+  order by a.attnum
+);
+
+-- The schema of an export's files, made from the same declaration; published as docs/export.schema.json.
+create function private.export_columns()
+returns table (export_as text, "position" integer, name text, type text, nullable boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select d.export_as, a.attnum::integer, a.attname::text, format_type(a.atttypid, a.atttypmod),
+    not a.attnotnull or d.relation = 'auth.users'
+  from private.personal_data as d
+  join pg_attribute as a on a.attrelid = d.relation::regclass
+  where d.export_as is not null and a.attname = any (private.exported_columns(d))
+  order by d.export_as, a.attnum;
+end;
+
+-- What is somebody's in one declared table, as an array of objects.
+create function private.rows_of(declared private.personal_data, person uuid)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_rows jsonb;
+  columns constant text := (
+    select string_agg(format('t.%I', name), ', ') from unnest(private.exported_columns(declared)) as name
+  );
+begin
+  execute format(
+    'select coalesce(jsonb_agg(to_jsonb(r)), ''[]'') from (select %s from %s as t where %s order by 1) as r',
+    columns, declared.relation::regclass, declared.subject)
+  into found_rows using person;
+  return found_rows;
+end;
+$$;
+
+-- Everything at one moment: data by the declaration, then receipts, then objects.
+create function private.plan_export(export public.exports)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with declared as (
+    select d, d.export_as as name, private.rows_of(d, export.person_id) as found_rows
+    from private.personal_data as d
+    where d.export_as is not null
+  ),
+  documents as (
+    select 1 as place, format('data/%s.json', name) as name, null as bucket, null as object, null::bigint as bytes,
+      jsonb_pretty(jsonb_build_object('format', 'opusflair-export-1', 'table', name, 'rows', found_rows)) || E'\n' as content
+    from declared
+    union all
+    select 2, format('data/%s.csv', name), null, null, null, private.csv(found_rows, private.exported_columns(d))
+    from declared
+    union all
+    select 3, format('receipts/%s.jws', r.id), null, null, null, r.receipt
+    from public.deletions as r
+    where r.person_id = export.person_id and r.receipt is not null
+    union all
+    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, (o.metadata ->> 'size')::bigint, null
+    from storage.objects as o
+    join private.personal_buckets as b on b.bucket = o.bucket_id and b.export_as is not null
+    where o.name collate "C" >= export.person_id || '/' and o.name collate "C" < export.person_id || '0'
+    union all
+    -- What a row speaks of, and Storage does not have.
+    select 5, 'artworks/' || substr(g.artwork_path, 38), 'artworks', g.artwork_path, null, null
+    from public.generations as g
+    where g.person_id = export.person_id and g.artwork_path is not null
+      and not exists (select from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path)
+  )
+  insert into private.export_files (export_id, position, name, bucket, object, content, bytes, missing)
+  select export.id, row_number() over (order by d.place, d.name), d.name, d.bucket, d.object, d.content,
+    coalesce(d.bytes, octet_length(d.content), 0), d.place = 5
+  from documents as d;
+
+  update public.exports as e
+  set files_total = f.total, files_missing = f.missing, files_done = 0, bytes_done = 0, bytes_total = null
+  from (
+    select count(*) filter (where not n.missing) as total, count(*) filter (where n.missing) as missing
+    from private.export_files as n
+    where n.export_id = export.id
+  ) as f
+  where e.id = export.id;
+end;
+$$;
+
+-- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
+-- {id, path, upload}. One that has failed too often is given up.
+create function backend.lease_export(lease uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+  work private.export_work;
+begin
+  with given_up as (
+    delete from private.export_work as w where w.attempts >= 40 and (w.lease is null or w.leased_until <= now())
+    returning w.export_id, w.upload
+  ),
+  abandoned as (
+    insert into private.errands (kind, target) select 'abandon_upload', g.upload from given_up as g where g.upload is not null
+    on conflict do nothing
+  )
+  update public.exports as e set state = 'failed' from given_up as g where e.id = g.export_id;
+
+  select w.* into work
+  from private.export_work as w
+  join public.exports as e on e.id = w.export_id
+  where e.state = 'building' and w.due_at <= now()
+    and (w.lease is null or w.lease = lease_export.lease or w.leased_until <= now())
+  order by w.due_at
+  limit 1
+  for update of w skip locked;
+  if not found then
+    return null;
+  end if;
+
+  update private.export_work as w
+  set lease = lease_export.lease, leased_until = now() + interval '2 minutes', attempts = w.attempts + 1
+  where w.export_id = work.export_id;
+  select * into export from public.exports as e where e.id = work.export_id;
+  if export.files_total is null then
+    perform private.plan_export(export);
+  end if;
+  return jsonb_build_object('id', export.id, 'path', export.path, 'upload', work.upload);
+end;
+$$;
+
+-- The next `batch` files of a plan; small contents are in it, others are asked for by their position.
+create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'position', f.position, 'name', f.name, 'bucket', f.bucket, 'object', f.object, 'bytes', f.bytes,
+    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256,
+    'content', case when octet_length(f.content) <= 2048 then f.content end
+  ) order by f.position), '[]')
+  from (
+    select * from private.export_files as n
+    where n.export_id = export_files.export_id and n.position > after
+    order by n.position
+    limit batch
+  ) as f;
+end;
+
+-- Characters of a content, from the first (1) on; fewer than asked for at its end.
+create function backend.export_content(export_id uuid, place integer, start integer, length integer)
+returns text
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select substr(f.content, start, length)
+  from private.export_files as f
+  where f.export_id = export_content.export_id and f.position = export_content.place;
+end;
+
+-- What a worker says before it sends a piece: the digests of the files that end in it. Answers whether its lease
+-- still holds; where it does not, it stops.
+create function backend.record_export_piece(
+  export_id uuid,
+  lease uuid,
+  upload text,
+  bytes_done bigint,
+  bytes_total bigint,
+  files jsonb
+)
+returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.export_work as w
+  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
+  from public.exports as e
+  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease
+    and e.id = w.export_id and e.state = 'building' and e.files_total is not null;
+  if not found then
+    return false;
+  end if;
+
+  update private.export_files as f
+  set crc32 = told.crc32, sha256 = told.sha256
+  from jsonb_to_recordset(files) as told ("position" integer, crc32 bigint, sha256 text)
+  where f.export_id = record_export_piece.export_id and f.position = told.position;
+  update public.exports as e
+  set bytes_done = record_export_piece.bytes_done,
+    bytes_total = record_export_piece.bytes_total,
+    files_done = (
+      select count(*) from private.export_files as f where f.export_id = e.id and f.sha256 is not null
+    )
+  where e.id = record_export_piece.export_id;
+  return true;
+end;
+$$;
+
+-- The plan does not hold any more: what was uploaded is abandoned and a new look is taken, at the next turn.
+-- `missing` is an object that Storage has a row of and nothing else; it is listed as missing from then on.
+create function backend.restart_export(export_id uuid, lease uuid, missing text default null)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from private.export_work as w
+    where w.export_id = restart_export.export_id and w.lease = restart_export.lease
+  ) then
+    return;
+  end if;
+  perform private.abandon_export_upload(restart_export.export_id);
+  if missing is null then
+    delete from private.export_files as f where f.export_id = restart_export.export_id;
+    update public.exports as e set files_total = null where e.id = restart_export.export_id;
+  else
+    update private.export_files as f
+    set missing = f.missing or coalesce(f.object = restart_export.missing, false),
+      bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
+      crc32 = null, sha256 = null
+    where f.export_id = restart_export.export_id;
+    update public.exports as e
+    set files_missing = e.files_missing + 1, files_total = e.files_total - 1, files_done = 0, bytes_done = 0
+    where e.id = restart_export.export_id;
+  end if;
+end;
+$$;
+
+create function private.abandon_export_upload(export_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.export_work;
+begin
+  select * into work from private.export_work as w where w.export_id = abandon_export_upload.export_id for update;
+  if work.upload is not null then
+    perform private.order_errand('abandon_upload', work.upload,
+      (select e.person_id from public.exports as e where e.id = work.export_id));
+  end if;
+  update private.export_work as w
+  set upload = null, lease = null, leased_until = null, due_at = now()
+  where w.export_id = abandon_export_upload.export_id;
+end;
+$$;
+
+-- Gives an export back: at once to whoever comes next, or after a failure a little later.
+create function backend.release_export(export_id uuid, lease uuid, failed boolean)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.export_work as w
+  set lease = null, leased_until = null,
+    due_at = case when failed then now() + interval '10 seconds' * least(w.attempts, 30) else now() end
+  where w.export_id = release_export.export_id and w.lease = release_export.lease;
+end;
+
+-- All of it is uploaded. Refuses (409) what Storage does not hold, whole.
+create function backend.finish_export(export_id uuid, lease uuid)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  perform from private.export_work as w
+  where w.export_id = finish_export.export_id and w.lease = finish_export.lease
+  for update;
+  if not found then
+    return;
+  end if;
+  select e.* into export
+  from public.exports as e
+  where e.id = finish_export.export_id and e.state = 'building'
+  for update;
+  if export.id is null then
+    return;
+  end if;
+  if not exists (
+    select from storage.objects as o
+    where o.bucket_id = 'exports' and o.name = export.path and (o.metadata ->> 'size')::bigint = export.bytes_total
+  ) then
+    perform private.refuse(409, 'export_not_stored', 'The export is not in Storage.');
+  end if;
+
+  update public.exports as e
+  set state = 'ready', ready_at = now(), expires_at = now() + private.keep('exports'),
+    bytes_done = e.bytes_total, files_done = e.files_total
+  where e.id = export.id;
+  delete from private.export_work as w where w.export_id = export.id;
+  delete from private.export_files as f where f.export_id = export.id;
+  perform private.answer_requests(export.person_id, array['access', 'export'], 'export', export.id::text);
+end;
+$$;
+
+-- Ends what somebody has of exports: a copy of what was deleted must not stay behind.
+create function private.end_exports(person uuid, is_leaving boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  -- Work first, then exports: every other path locks in this sequence.
+  perform from private.export_work as w
+  join public.exports as e on e.id = w.export_id
+  where e.person_id = person
+  for update of w;
+  for export in
+    select * from public.exports as e where e.person_id = person and e.state in ('building', 'ready') for update
+  loop
+    if export.state = 'ready' then
+      update public.exports as e set state = 'expired', expires_at = now() where e.id = export.id;
+      perform private.order_deletion('exports', export.path, 'export_expired', person, null);
+      continue;
+    end if;
+    perform private.abandon_export_upload(export.id);
+    delete from private.export_files as f where f.export_id = export.id;
+    if is_leaving then
+      update public.exports as e set state = 'canceled' where e.id = export.id;
+      delete from private.export_work as w where w.export_id = export.id;
+    else
+      update public.exports as e set files_total = null where e.id = export.id;
+    end if;
+    -- A worker may have sent the last piece at this moment.
+    perform private.order_deletion('exports', export.path, 'superseded', person, null)
+    where is_leaving or exists (
+      select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path
+    );
+  end loop;
+end;
+$$;
+
+create function private.follow_artwork_deletion()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.end_exports(old.person_id, false);
+  return null;
+end;
+$$;
+
+create trigger generations_end_exports
+after delete on public.generations
+for each row
+when (old.artwork_path is not null)
+execute function private.follow_artwork_deletion();
+
+-- Exports whose time is over; answers how many.
+create function backend.expire_exports()
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  expired integer;
+begin
+  with over as (
+    update public.exports as e set state = 'expired' where e.state = 'ready' and e.expires_at <= now()
+    returning e.path, e.person_id
+  )
+  insert into public.deletions (bucket, path, reason, person_id)
+  select 'exports', o.path, 'export_expired', o.person_id from over as o
+  on conflict (bucket, path) where verified_at is null do nothing;
+  get diagnostics expired = row_count;
+  return expired;
+end;
+$$;
+
+comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
+comment on function backend.export_files is 'What an export is made of.';
+comment on function backend.export_content is 'A part of a content of an export.';
+comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
+comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
+comment on function backend.release_export is 'Gives an export back to whoever comes next.';
+comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
+comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
+
+grant execute on function
+  backend.lease_export, backend.export_files, backend.export_content, backend.record_export_piece,
+  backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+to service_role;
+-- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a
+-- template of the functions; here is only to whom, and about what.
+
+create table private.letters (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  kind text not null,
+  subject text,
+  days integer,
+  address text,
+  ordered_at timestamptz not null default now(),
+  due_at timestamptz not null default now(),
+  attempts integer not null default 0,
+  sent_at timestamptz,
+  constraint letters_pkey primary key (id),
+  constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint letters_kind_known check (kind in ('inactive', 'request_filed', 'erased')),
+  constraint letters_days_of_notices check ((kind = 'inactive') = (days is not null)),
+  -- Auth has the address of whoever is here. Of whoever has left it is kept here until the last letter is sent.
+  constraint letters_address_of_the_gone check ((person_id is null) = (address is not null))
+);
+
+create index letters_person_id_idx on private.letters (person_id, kind);
+create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
+create index letters_ordered_at_idx on private.letters (ordered_at);
+
+alter table private.letters enable row level security;
+
+comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
+comment on column private.letters.subject is 'What it is about: a request, an erasure.';
+comment on column private.letters.days is 'Of a notice: how many days before the erasure it was due.';
+
+create function private.order_letter(person uuid, kind text, subject text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into private.letters (person_id, kind, subject) values (person, kind, subject);
+end;
+
+-- Due letters, [{id, kind, subject, address}]; whoever asks has five minutes, then they are anybody's again, later
+-- each time. After 40 attempts an address is given up; one of somebody who has left is then forgotten.
+create function backend.lease_letters(batch integer default 50)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  leased jsonb;
+begin
+  delete from private.letters as l where l.sent_at is null and l.attempts >= 40;
+
+  with due as (
+    select l.id
+    from private.letters as l
+    where l.sent_at is null and l.due_at <= now()
+    order by l.due_at
+    limit batch
+    for update skip locked
+  ),
+  taken as (
+    update private.letters as l
+    set attempts = l.attempts + 1,
+      due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(l.attempts, 10)))
+    from due
+    where l.id = due.id
+    returning l.*
+  )
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'id', t.id, 'kind', t.kind, 'subject', coalesce(t.subject, t.days::text), 'address', coalesce(t.address, u.email)
+  )), '[]')
+  into leased
+  from taken as t
+  left join auth.users as u on u.id = t.person_id
+  where coalesce(t.address, u.email) is not null;
+  return leased;
+end;
+$$;
+
+-- It was sent; the address of somebody who has left is forgotten with it.
+create function backend.finish_letter(id uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  delete from private.letters as l where l.id = finish_letter.id and l.person_id is null;
+  update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
+end;
+
+comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
+comment on function backend.finish_letter is 'A letter was sent.';
+
+grant execute on function backend.lease_letters, backend.finish_letter to service_role;
+-- Erasure of an account (G3): ordered by its person, or by a year of silence (R10); carried out a step at a time,
+-- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
+-- for is seen to be gone, so a failure of Storage or Auth holds it up and never makes it report too early.
+
+create table private.erasures (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  reason text not null,
+  stage text not null default 'ordered',
+  ordered_at timestamptz not null default now(),
+  begins_at timestamptz not null default now() + private.keep('erasure_grace'),
+  leased_until timestamptz,
+  objects integer not null default 0,
+  erased_at timestamptz,
+  finished_at timestamptz,
+  receipt text,
+  constraint erasures_pkey primary key (id),
+  constraint erasures_reason_known check (reason in ('asked', 'inactive')),
+  constraint erasures_stage_known check (stage in ('ordered', 'deleting', 'verifying', 'leaving', 'done')),
+  constraint erasures_one_a_person unique (person_id),
+  constraint erasures_done_forgets check ((stage = 'done') = (person_id is null)),
+  constraint erasures_done_has_receipt
+    check ((stage = 'done') = (receipt is not null) and (stage = 'done') = (finished_at is not null))
+);
+
+create index erasures_open_idx on private.erasures (begins_at) where stage <> 'done';
+create index erasures_finished_at_idx on private.erasures (finished_at);
+
+alter table private.erasures enable row level security;
+
+comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobody can sign in any more.';
+comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
+
+-- The order: closes the account, so that its tokens reach nothing; stops what runs.
+create function private.order_erasure(person uuid, reason text)
+returns private.erasures
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  erasure private.erasures;
+begin
+  perform private.cancel_open(person);
+  update public.profiles as p set closed_at = now() where p.id = person and p.closed_at is null;
+  if not found then
+    -- Asked twice at the same moment: the first has closed the account.
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  insert into private.erasures (person_id, reason) values (person, reason) returning * into erasure;
+  perform private.end_exports(person, true);
+  perform private.answer_requests(person, array['erasure'], 'erasure', private.timestamp(now()));
+  return erasure;
+end;
+$$;
+
+create function private.describe_erasure(erasure private.erasures)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'id', erasure.id,
+  'stage', erasure.stage,
+  'ordered_at', erasure.ordered_at,
+  'begins_at', erasure.begins_at,
+  'objects_left', (
+    select count(*) from public.deletions as d where d.person_id = erasure.person_id and d.verified_at is null
+  ),
+  'finished_at', erasure.finished_at,
+  'receipt', erasure.receipt
+);
+
+-- When the session of this token was signed in to, however often its token was renewed since: as the token says
+-- (`amr`), or as Auth remembers the session.
+create function private.signed_in_at(person uuid)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return coalesce(
+  (
+    select to_timestamp(max((m.value ->> 'timestamp')::bigint))
+    from jsonb_array_elements(
+      case when jsonb_typeof(auth.jwt() -> 'amr') = 'array' then auth.jwt() -> 'amr' else '[]' end
+    ) as m
+    where jsonb_typeof(m.value) = 'object'
+  ),
+  (
+    select s.created_at
+    from auth.sessions as s
+    where s.user_id = person and s.id::text = auth.jwt() ->> 'session_id'
+  ),
+  '-infinity'
+);
+
+-- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed.
+create function private.erase_account(email text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.person();
+begin
+  if person is null then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  if private.signed_in_at(person) < now() - interval '15 minutes' then
+    perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
+  end if;
+  if not exists (
+    select from auth.users as u where u.id = person and u.email = lower(btrim(erase_account.email))
+  ) then
+    perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
+  end if;
+  return private.describe_erasure(private.order_erasure(person, 'asked'));
+end;
+$$;
+
+create function public.erase_account(email text)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.erase_account(email);
+
+comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
+
+grant execute on function private.erase_account, public.erase_account to authenticated;
+
+create function backend.erasure(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known private.erasures;
+begin
+  select * into known from private.erasures as e where e.id = erasure.id;
+  if not found then
+    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+  end if;
+  return private.describe_erasure(known);
+end;
+$$;
+
+-- Within its grace an erasure can be taken back, and the account is open again.
+create function backend.withdraw_erasure(id uuid)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person uuid;
+begin
+  if not exists (select from private.erasures as e where e.id = withdraw_erasure.id) then
+    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+  end if;
+  delete from private.erasures as e
+  where e.id = withdraw_erasure.id and e.stage = 'ordered' and e.begins_at > now()
+  returning e.person_id into person;
+  if person is null then
+    perform private.refuse(409, 'erasure_begun', 'This erasure has begun and cannot be taken back.');
+  end if;
+  update public.profiles as p set closed_at = null where p.id = person;
+end;
+$$;
+
+-- Erasures to go on with, [{id, person}]; whoever asks has two minutes.
+create function backend.lease_erasures(batch integer default 20)
+returns jsonb
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with due as (
+    select e.id
+    from private.erasures as e
+    where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
+    order by e.begins_at
+    limit batch
+    for update skip locked
+  ),
+  leased as (
+    update private.erasures as e
+    set leased_until = now() + interval '2 minutes'
+    from due
+    where e.id = due.id
+    returning e.id, e.person_id
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('id', id, 'person', person_id)), '[]') from leased;
+end;
+
+create function private.order_folder(person uuid)
+returns integer
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with ordered as (
+    insert into public.deletions (bucket, path, reason, person_id)
+    select o.bucket_id, o.name, 'erasure', (select u.id from auth.users as u where u.id = person)
+    from storage.objects as o
+    join private.personal_buckets as b on b.bucket = o.bucket_id
+    where o.name collate "C" >= person || '/' and o.name collate "C" < person || '0'
+      and not exists (
+        select from public.deletions as d
+        where d.bucket = o.bucket_id and d.path = o.name and d.verified_at is null
+      )
+    limit 1000
+    on conflict (bucket, path) where verified_at is null do nothing
+    returning 1
+  )
+  select count(*)::integer from ordered;
+end;
+
+-- Auth's own log keeps ids and emails of who signed in, or was deleted. Where its owner lets us, it is cleaned; a
+-- project can also keep that log out of the database altogether (docs/runbook.md).
+create function private.forget_audit_log(person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass('auth.audit_log_entries') is not null
+    and has_table_privilege('auth.audit_log_entries', 'select, delete')
+  then
+    execute 'delete from auth.audit_log_entries as l where $1 in (l.payload ->> ''actor_id'', l.payload #>> ''{traits,user_id}'')'
+    using person::text;
+  end if;
+end;
+$$;
+
+-- The next step. Answers {next}:
+--   again   there is more to do: call it again
+--   wait    something is not seen to be gone yet: at a later pass
+--   leave   delete `person` in Auth, then call it again
+--   sign    sign what `statement` says, then finish_erasure
+-- `pseudonym` is who it was, under a keyed hash; `writes` whether mail can be sent.
+create function backend.advance_erasure(id uuid, pseudonym text default null, writes boolean default false)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  erasure private.erasures;
+  declared private.personal_data;
+begin
+  select * into erasure from private.erasures as e where e.id = advance_erasure.id for update;
+  if not found or erasure.stage = 'done' or erasure.begins_at > now() then
+    return jsonb_build_object('next', 'wait');
+  end if;
+
+  if erasure.stage in ('ordered', 'deleting') then
+    update private.erasures as e set stage = 'deleting' where e.id = erasure.id;
+    -- Each orders its own objects deleted.
+    delete from public.generations as g
+    where g.id = any (array(select n.id from public.generations as n where n.person_id = erasure.person_id limit 200));
+    if found or private.order_folder(erasure.person_id) > 0 then
+      return jsonb_build_object('next', 'again');
+    end if;
+    for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
+      execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject)
+      using erasure.person_id;
+    end loop;
+    update private.erasures as e set stage = 'verifying' where e.id = erasure.id;
+    return jsonb_build_object('next', 'again');
+  end if;
+
+  -- Also after the account has gone: an upload that was under way may have come late.
+  if private.order_folder(erasure.person_id) > 0
+    or exists (
+      select from public.deletions as d
+      where (d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null
+    )
+    or exists (
+      select from private.errands as r where r.person_id = erasure.person_id and r.kind = 'abandon_upload'
+    )
+  then
+    return jsonb_build_object('next', 'wait');
+  end if;
+
+  if erasure.stage = 'verifying' then
+    update private.erasures as e
+    set stage = 'leaving',
+      objects = (select count(*) from public.deletions as d where d.person_id = erasure.person_id)
+    where e.id = erasure.id;
+  end if;
+  if exists (select from auth.users as u where u.id = erasure.person_id) then
+    update public.wallets as w
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where w.person_id = erasure.person_id;
+    insert into private.letters (kind, subject, address, due_at)
+    select 'erased', erasure.id::text, u.email, 'infinity'
+    from auth.users as u
+    where writes and u.id = erasure.person_id and u.email is not null
+      and not exists (select from private.letters as l where l.subject = erasure.id::text);
+    return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
+  end if;
+
+  perform private.forget_audit_log(erasure.person_id);
+  update private.erasures as e
+  set erased_at = coalesce(e.erased_at, now())
+  where e.id = erasure.id
+  returning * into erasure;
+  return jsonb_build_object('next', 'sign', 'statement', jsonb_build_object(
+    'jti', erasure.id, 'reason', erasure.reason, 'objects', erasure.objects,
+    'ordered_at', private.timestamp(erasure.ordered_at), 'erased_at', private.timestamp(erasure.erased_at)
+  ));
+end;
+$$;
+
+-- The last step: nothing says any more whose it was.
+create function backend.finish_erasure(id uuid, receipt text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.erasures as e
+  set stage = 'done', person_id = null, finished_at = now(), receipt = finish_erasure.receipt
+  where e.id = finish_erasure.id and e.stage = 'leaving' and e.erased_at is not null;
+  update private.letters as l set due_at = now() where l.subject = finish_erasure.id::text and l.kind = 'erased';
+end;
+$$;
+
+comment on function backend.erasure is 'How an erasure stands, for whoever knows its id.';
+comment on function backend.withdraw_erasure is 'Takes an erasure back, within its grace.';
+comment on function backend.lease_erasures is 'Erasures to go on with.';
+comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
+comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
+
+grant execute on function
+  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.finish_erasure
+to service_role;
+-- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time; only whoever was sent all
+-- of them, and gave no sign since, is erased. Without mail nobody is.
+
+create table private.notice_ladder (
+  days integer not null,
+  constraint notice_ladder_pkey primary key (days),
+  constraint notice_ladder_days_positive check (days > 0)
+);
+
+alter table private.notice_ladder enable row level security;
+
+comment on table private.notice_ladder is 'How many days before the erasure its person is written to.';
+
+insert into private.notice_ladder (days) values (60), (30), (7), (1);
+
+-- The last sign of somebody: signed in, a session renewed, or anything done here.
+create function private.last_active(person uuid)
+returns timestamptz
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (
+  select greatest(u.created_at, u.last_sign_in_at, p.active_at, (
+    select max(greatest(s.created_at, s.updated_at, t.created_at))
+    from auth.sessions as s
+    left join auth.refresh_tokens as t on t.session_id = s.id
+    where s.user_id = person
+  ))
+  from auth.users as u
+  join public.profiles as p on p.id = u.id
+  where u.id = person
+);
+
+-- When an account is erased if nothing happens: not before each letter that was sent has had its days.
+create function private.erased_at(person uuid, active timestamptz)
+returns timestamptz
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (
+  select greatest(active + private.keep('inactive_accounts'), max(l.sent_at + make_interval(days => l.days)))
+  from private.letters as l
+  where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
+);
+
+-- Orders the next letter of whoever is due for one; answers for how many. Who does not want notices gets none, and stays.
+create function backend.order_notices(batch integer default 500)
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  limit_at constant timestamptz := now() - private.keep('inactive_accounts')
+    + make_interval(days => (select max(n.days) from private.notice_ladder as n));
+  ordered integer;
+begin
+  -- Who only signs in is remembered by Auth; written down here, they are not looked at again for long.
+  update public.profiles as p
+  set active_at = private.last_active(p.id)
+  where p.id = any (array(
+    select q.id
+    from public.profiles as q
+    where q.closed_at is null and q.active_at < limit_at and private.last_active(q.id) >= limit_at
+    limit batch
+  ));
+
+  insert into private.letters (person_id, kind, days)
+  select quiet.id, 'inactive', next.days
+  from (
+    select p.id, private.last_active(p.id) as active
+    from public.profiles as p
+    where p.closed_at is null and p.active_at < limit_at
+  ) as quiet
+  cross join lateral (
+    select n.days
+    from private.notice_ladder as n
+    where not exists (
+      select from private.letters as l
+      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
+        and l.days <= n.days
+    )
+    order by n.days desc
+    limit 1
+  ) as next
+  where now() >= private.erased_at(quiet.id, quiet.active) - make_interval(days => next.days)
+    and not exists (
+      select from private.letters as l
+      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active and l.sent_at is null
+    )
+    and private.allows(quiet.id, 'notices')
+  limit batch;
+  get diagnostics ordered = row_count;
+  return ordered;
+end;
+$$;
+
+-- Orders the erasure of whoever has had all letters and their days. Looked at again under a lock that signing in
+-- and doing anything here must wait for: who comes back at the last moment keeps everything.
+create function backend.erase_inactive(batch integer default 50)
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  candidate uuid;
+  active timestamptz;
+  erased integer := 0;
+begin
+  for candidate in
+    select distinct l.person_id
+    from private.letters as l
+    join public.profiles as p on p.id = l.person_id and p.closed_at is null
+    where l.kind = 'inactive' and l.days = (select min(days) from private.notice_ladder)
+      and l.sent_at < now() - make_interval(days => l.days)
+    limit batch
+  loop
+    perform from auth.users as u where u.id = candidate for update;
+    perform from public.profiles as p where p.id = candidate and p.closed_at is null for update;
+    continue when not found;
+    active := private.last_active(candidate);
+    if private.erased_at(candidate, active) <= now()
+      and private.allows(candidate, 'notices')
+      and not exists (
+        select from private.notice_ladder as n
+        where not exists (
+          select from private.letters as l
+          where l.person_id = candidate and l.kind = 'inactive' and l.days = n.days
+            and l.ordered_at >= active and l.sent_at is not null
+        )
+      )
+    then
+      perform private.order_erasure(candidate, 'inactive');
+      erased := erased + 1;
+    end if;
+  end loop;
+  return erased;
+end;
+$$;
+
+comment on function backend.order_notices is 'Orders the letters that are due to people who have not been here (R10).';
+comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
+
+grant execute on function backend.order_notices, backend.erase_inactive to service_role;
 -- What whoever operates this looks at.
 
 -- Recomputes every wallet from what it is made of, and returns the differences: none, unless a rule was
@@ -2582,6 +4632,14 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 return extract(epoch from private.keep(rule))::bigint;
+
+-- Whole seconds until then; negative once it is past.
+create function private.seconds_until(at timestamptz)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return floor(extract(epoch from at - now()))::bigint;
 
 -- A deletion takes seconds; one that is still open after a quarter of an hour is noticed.
 create function private.is_overdue(deletion public.deletions)
@@ -2673,6 +4731,41 @@ return jsonb_build_object(
     from private.heartbeats as h
     where h.id = 'cleanup'
   ),
+  'requests', (
+    select jsonb_build_object(
+      'open', count(*),
+      'overdue', count(*) filter (where r.due_at <= now()),
+      'next_breaches', coalesce((
+        select jsonb_agg(jsonb_build_object(
+          'id', n.id, 'kind', n.kind, 'channel', n.channel, 'seconds_left', private.seconds_until(n.due_at)
+        ) order by n.due_at)
+        from (
+          select * from public.privacy_requests as b where b.closed_at is null order by b.due_at limit 5
+        ) as n
+      ), '[]'))
+    from public.privacy_requests as r
+    where r.closed_at is null
+  ),
+  'exports', (
+    select jsonb_build_object(
+      'building', count(*) filter (where e.state = 'building'),
+      'failed', count(*) filter (where e.state = 'failed' and e.ordered_at > now() - interval '1 day'),
+      'oldest_seconds', private.age(min(e.ordered_at) filter (where e.state = 'building')))
+    from public.exports as e
+  ),
+  'erasures', (
+    select jsonb_build_object(
+      'open', count(*),
+      'stuck', count(*) filter (where r.begins_at < now() - interval '1 hour'),
+      'oldest_seconds', private.age(min(r.begins_at)))
+    from private.erasures as r
+    where r.stage <> 'done'
+  ),
+  'letters', (
+    select jsonb_build_object('waiting', count(*), 'most_attempts', coalesce(max(l.attempts), 0))
+    from private.letters as l
+    where l.sent_at is null and l.due_at < 'infinity'
+  ),
   'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
 );
 
@@ -2704,6 +4797,14 @@ return jsonb_build_object(
       'intake_open', private.is_intake_open())
     from private.heartbeats as h
     where h.id = 'cleanup'
+  ),
+  'requests', (
+    select jsonb_build_object(
+      'open', count(*),
+      'shortest_seconds_left', private.seconds_until(min(r.due_at)),
+      'limit_seconds', private.seconds('requests_answered'))
+    from public.privacy_requests as r
+    where r.closed_at is null
   )
 );
 

@@ -1,6 +1,6 @@
 begin;
 set local search_path = public, tap;
-select plan(12);
+select plan(15);
 
 select is_empty(
   $$select format('%I.%I', n.nspname, c.relname) from pg_class as c
@@ -33,8 +33,32 @@ select set_eq(
     join pg_class as c on c.oid = a.attrelid
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0
       and has_column_privilege('authenticated', c.oid, a.attnum, 'update')$$,
-  array['profiles.username', 'profiles.default_style', 'profiles.default_settings'],
-  'people write to their preferences and to nothing else'
+  array['profiles.username', 'profiles.default_style', 'profiles.default_settings', 'generations.favourite'],
+  'people change their preferences and their favourites, and nothing else'
+);
+
+select set_eq(
+  $$select c.relname || '.' || a.attname from pg_attribute as a
+    join pg_class as c on c.oid = a.attrelid
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v') and a.attnum > 0
+      and has_column_privilege('authenticated', c.oid, a.attnum, 'insert')$$,
+  array[
+    'privacy_choices.person_id', 'privacy_choices.purpose', 'privacy_choices.allowed',
+    'policy_consents.person_id', 'policy_consents.version',
+    'privacy_requests.person_id', 'privacy_requests.kind', 'privacy_requests.message',
+    'usage_events.person_id', 'usage_events.feature', 'usage_events.browser', 'usage_events.browser_version',
+    'usage_events.viewport_width', 'usage_events.viewport_height', 'usage_events.pixel_ratio',
+    'usage_events.image_formats'
+  ],
+  'people add choices, consents, requests and what they used, and never say when'
+);
+
+select is_empty(
+  $$select format('%I.%I: %s', schemaname, tablename, policyname) from pg_policies
+    cross join unnest(array[qual, with_check]) as condition
+    where condition not in ('true', 'available')
+      and (condition !~ 'private\.person\(\)' or condition ~ 'auth\.\w+\(')$$,
+  'every policy asks whose token it is while the account is open (G3)'
 );
 
 select is_empty(
@@ -89,8 +113,16 @@ select is_empty(
 );
 
 select set_eq(
-  'select id from storage.buckets', array['inputs', 'artworks'],
+  'select id from storage.buckets', array['inputs', 'artworks', 'exports'],
   'every bucket is one that the audit walks'
+);
+
+select is_empty(
+  $$select b.id from storage.buckets as b
+    where not exists (select from private.audit_places as p where p.id = b.id)
+      or pg_get_constraintdef((select oid from pg_constraint where conname = 'deletions_bucket_known'))
+        !~ quote_literal(b.id)$$,
+  'of every bucket the audit remembers its place, and objects can be ordered deleted'
 );
 
 select is_empty(

@@ -2,6 +2,9 @@
 begin;
 set local search_path = public, tap;
 
+-- It refuses in words what the constraints below would refuse without it.
+alter table profiles disable trigger profiles_check;
+
 insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, prediction_id)
 select number::text::uuid, person, 'key-' || place, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, person || '/' || place || '.jpg', now(), 'prediction-' || place
 from (values
@@ -12,6 +15,10 @@ insert into private.generation_work (generation_id, request_digest, capability_d
 values ('00000000-0000-4000-8000-00000000000a', sha256('r'), sha256('c'));
 insert into deletions (bucket, path, reason) values ('inputs', 'somewhere', 'limit_reached');
 insert into replicate_removals (prediction_id, due_at) values ('prediction-c', now());
+insert into exports (id, person_id, path)
+values ('00000000-0000-4000-8000-0000000000e1', 'a11ce000-0000-4000-8000-000000000001', 'alice.zip');
+insert into private.export_work (export_id) values ('00000000-0000-4000-8000-0000000000e1');
+insert into privacy_requests (person_id, kind) values ('a11ce000-0000-4000-8000-000000000001', 'other');
 update profiles set username = 'alice' where id::text like 'a11ce%';
 update credit_holds set state = 'captured', settled_at = now()
 where generation_id = '00000000-0000-4000-8000-00000000000b';
@@ -41,6 +48,8 @@ insert into attempts values
   ('wallets_held_not_negative', $$update wallets set held = -1$$),
   ('wallets_held_within_balance', $$update wallets set held = 100$$),
   ('wallets_one_a_person', $$insert into wallets (person_id) select id from profiles where username = 'alice'$$),
+  ('wallets_pseudonym_is_a_digest', $$update wallets set pseudonym = 'alice'$$),
+  ('wallets_pseudonym_without_person', $$update wallets set pseudonym = repeat('0', 64)$$),
   ('wallets_person_exists', $$insert into wallets (person_id) values (gen_random_uuid())$$),
   ('credit_holds_amount_positive', $$insert into credit_holds (wallet_id, generation_id, amount) select id, gen_random_uuid(), 0 from wallets limit 1$$),
   ('credit_holds_one_a_generation', $$insert into credit_holds (wallet_id, generation_id, amount) select wallet_id, generation_id, 1 from credit_holds limit 1$$),
@@ -82,7 +91,7 @@ insert into attempts values
   ('processing_log_person_exists', $$update processing_log set person_id = gen_random_uuid()$$),
   ('webhook_events_generation_exists', $$insert into private.webhook_events (id, generation_id, status) values ('m', gen_random_uuid(), 's')$$),
   ('webhook_events_id_length', $$insert into private.webhook_events (id, generation_id, status) values ('', '00000000-0000-4000-8000-00000000000a', 's')$$),
-  ('retention_rules_keep_positive', $$update private.retention_rules set keep = '0'$$),
+  ('retention_rules_keep_not_negative', $$update private.retention_rules set keep = '-1 second'$$),
   ('retention_rules_rows_have_age', $$update private.retention_rules set rows_of = null where since is not null$$),
   ('wallets_closed_without_person', $$update wallets set closed_at = now()$$),
   ('generations_artwork_unique', $$update generations set state = 'storing' where id::text ~ '^0{8}-0{4}-4000-8000-0{11}[ab]$';
@@ -100,7 +109,53 @@ insert into attempts values
   ('deletions_person_exists', $$update deletions set person_id = gen_random_uuid()$$),
   ('deletions_reason_known', $$update deletions set reason = 'for_fun'$$),
   ('deletions_verified_after_deleted', $$update deletions set verified_at = now(), receipt = 'a.b.c'$$),
-  ('deletion_leases_deletion_exists', $$insert into private.deletion_leases values (gen_random_uuid(), gen_random_uuid())$$);
+  ('deletion_leases_deletion_exists', $$insert into private.deletion_leases values (gen_random_uuid(), gen_random_uuid())$$),
+  ('privacy_choices_person_exists', $$insert into privacy_choices (person_id, purpose, allowed) values (gen_random_uuid(), 'notices', true)$$),
+  ('privacy_choices_purpose_known', $$insert into privacy_choices (person_id, purpose, allowed) select id, 'world_peace', true from profiles$$),
+  ('policy_versions_id_form', $$insert into policy_versions values ('the new one', now())$$),
+  ('policy_consents_person_exists', $$insert into policy_consents (person_id, version) select gen_random_uuid(), id from policy_versions$$),
+  ('policy_consents_version_exists', $$insert into policy_consents (person_id, version) select id, 'none' from profiles$$),
+  ('usage_events_browser_known', $$insert into usage_events (person_id, feature, browser) select id, 'x', 'netscape' from profiles$$),
+  ('usage_events_browser_version_plausible', $$insert into usage_events (person_id, feature, browser_version) select id, 'x', 0 from profiles$$),
+  ('usage_events_feature_form', $$insert into usage_events (person_id, feature) select id, 'wrote to ada' from profiles$$),
+  ('usage_events_image_formats_known', $$insert into usage_events (person_id, feature, image_formats) select id, 'x', array['webp', 'a fingerprint'] from profiles$$),
+  ('usage_events_person_exists', $$insert into usage_events (person_id, feature) values (gen_random_uuid(), 'x')$$),
+  ('usage_events_pixel_ratio_plausible', $$insert into usage_events (person_id, feature, pixel_ratio) select id, 'x', 0 from profiles$$),
+  ('usage_events_viewport_plausible', $$insert into usage_events (person_id, feature, viewport_width, viewport_height) select id, 'x', 100, 20000 from profiles$$),
+  ('privacy_requests_channel_known', $$update privacy_requests set channel = 'pigeon'$$),
+  ('privacy_requests_closed_has_evidence', $$update privacy_requests set closed_at = now()$$),
+  ('privacy_requests_kind_known', $$update privacy_requests set kind = 'world_peace'$$),
+  ('privacy_requests_mail_unique', $$insert into privacy_requests (person_id, kind, mail_digest) select id, 'other', 'the same' from profiles$$),
+  ('privacy_requests_message_length', $$update privacy_requests set message = ''$$),
+  ('privacy_requests_person_exists', $$insert into privacy_requests (person_id, kind) values (gen_random_uuid(), 'other')$$),
+  ('privacy_requests_sender_length', $$insert into privacy_requests (kind, sender) values ('other', '@')$$),
+  ('privacy_requests_sender_unless_known', $$insert into privacy_requests (person_id, kind) values (null, 'other')$$),
+  ('exports_path_unique', $$insert into exports (person_id, path, state) select person_id, path, 'canceled' from exports$$),
+  ('exports_person_exists', $$insert into exports (person_id, path) values (gen_random_uuid(), 'x.zip')$$),
+  ('exports_ready_expires', $$update exports set ready_at = now()$$),
+  ('exports_ready_when_built', $$update exports set state = 'ready'$$),
+  ('exports_state_known', $$update exports set state = 'lost'$$),
+  ('export_work_export_exists', $$insert into private.export_work (export_id) values (gen_random_uuid())$$),
+  ('export_work_lease_has_end', $$update private.export_work set lease = gen_random_uuid()$$),
+  ('export_files_export_exists', $$insert into private.export_files (export_id, position, name, content, bytes) values (gen_random_uuid(), 1, 'x', '', 0)$$),
+  ('export_files_is_object_or_content', $$insert into private.export_files (export_id, position, name, object, content, bytes) select id, 1, 'x', 'x', '', 0 from exports$$),
+  ('letters_address_of_the_gone', $$insert into private.letters (kind) values ('erased')$$),
+  ('letters_kind_known', $$insert into private.letters (person_id, kind) select id, 'advertisement' from profiles$$),
+  ('letters_person_exists', $$insert into private.letters (person_id, kind) values (gen_random_uuid(), 'request_filed')$$),
+  ('letters_days_of_notices', $$insert into private.letters (person_id, kind) select id, 'inactive' from profiles$$),
+  ('notice_ladder_days_positive', $$insert into private.notice_ladder values (0)$$),
+  ('erasures_done_forgets', $$insert into private.erasures (reason) values ('asked')$$),
+  ('erasures_done_has_receipt', $$insert into private.erasures (stage, reason, finished_at) values ('done', 'asked', now())$$),
+  ('erasures_one_a_person', $$insert into private.erasures (person_id, reason) select id, 'asked' from profiles cross join generate_series(1, 2)$$),
+  ('erasures_reason_known', $$insert into private.erasures (person_id, reason) select id, 'for_fun' from profiles$$),
+  ('erasures_stage_known', $$insert into private.erasures (person_id, reason, stage) select id, 'asked', 'dreaming' from profiles$$),
+  ('errands_kind_known', $$insert into private.errands (kind, target) values ('buy_milk', 'x')$$),
+  ('errands_person_exists', $$insert into private.errands (kind, target, person_id) values ('abandon_upload', 'x', gen_random_uuid())$$),
+  ('personal_data_erasure_known', $$update private.personal_data set erasure = 'later'$$),
+  ('personal_data_export_form', $$update private.personal_data set export_as = 'a file' where relation = 'public.exports'$$),
+  ('personal_data_export_unique', $$update private.personal_data set export_as = 'profile' where relation = 'public.exports'$$),
+  ('personal_data_not_exported_has_reason', $$update private.personal_data set export_as = null, why = null$$),
+  ('personal_buckets_not_exported_has_reason', $$update private.personal_buckets set export_as = null, why = null$$);
 
 -- The constraint that refuses a statement, or what happened instead.
 create function pg_temp.refused_by(statement text)

@@ -1,15 +1,76 @@
 -- Alice has things; Bob, signed in, tries to reach them; nobody at all tries, too.
 begin;
 set local search_path = public, tap;
-select plan(38);
+select plan(137);
 
+-- Each place where Alice has something, and what she writes to.
+create temporary table places (kind text, source text, words text);
+insert into places values
+  ('table', 'profiles', 'her profile'),
+  ('table', 'wallets', 'her wallet'),
+  ('table', 'credit_entries', 'her ledger'),
+  ('table', 'credit_holds', 'her holds'),
+  ('table', 'generations', 'her generations'),
+  ('table', 'processing_log', 'her processing log'),
+  ('table', 'deletions', 'her deletions'),
+  ('table', 'replicate_removals', 'what Replicate was asked about'),
+  ('right', 'privacy_choices', 'her choices'),
+  ('right', 'policy_consents', 'her consents'),
+  ('right', 'usage_events', 'what she used'),
+  ('right', 'privacy_requests', 'her requests'),
+  ('right', 'exports', 'her exports'),
+  ('view', 'privacy_request_clock', 'the clock of her requests'),
+  ('bucket', $$storage.objects where bucket_id = 'inputs'$$, 'her photo'),
+  ('bucket', $$storage.objects where bucket_id = 'artworks'$$, 'her artwork'),
+  ('bucket', $$storage.objects where bucket_id = 'exports'$$, 'the file of her export');
+create temporary table writes (target text, columns text, cells text, words text);
+insert into writes values
+  ('usage_events', 'feature, browser', $$'gallery', 'firefox'$$, 'what she used'),
+  ('privacy_choices', 'purpose, allowed', $$'analytics', false$$, 'her choices'),
+  ('policy_consents', 'version', $$'2026-11'$$, 'her consents'),
+  ('privacy_requests', 'kind, message', $$'access', 'Everything, please.'$$, 'her requests');
+grant select on places, writes to anon, authenticated;
+
+-- How many rows a statement changes, or why none. Without a condition the policy of its verb decides alone.
+create function pg_temp.changed_by(statement text)
+returns text
+language plpgsql
+as $$
+declare
+  changed bigint;
+begin
+  execute statement;
+  get diagnostics changed = row_count;
+  return changed;
+exception
+  when others then
+    return sqlerrm;
+end;
+$$;
+grant execute on function pg_temp.changed_by to authenticated;
+
+select set_eq(
+  $$select distinct tablename::text from pg_policies
+    where not coalesce(qual, with_check) = any (array['true', 'available'])$$,
+  $$select regexp_replace(source, '^storage\.(\w+).*', '\1') from places where kind <> 'view'$$,
+  'every table with a policy is one that is tried here'
+);
+
+insert into privacy_requests (person_id, kind)
+select 'a11ce000-0000-4000-8000-000000000001', 'other' from generate_series(1, 9);
+update styles set available = false where id = 'mosaic';
+update models set available = false where id = (select id from models order by position desc limit 1);
 insert into private.heartbeats (id) values ('cleanup') on conflict (id) do update set at = now();
 
 insert into replicate_removals (prediction_id, person_id, due_at)
 values ('prediction', 'a11ce000-0000-4000-8000-000000000001', now());
+insert into storage.buckets (id, name) values ('sketches', 'sketches');
 insert into storage.objects (bucket_id, name) values
+  ('sketches', 'a11ce000-0000-4000-8000-000000000001/88888888-8888-4888-8888-888888888888.jpg'),
+  ('inputs', 'a11ce000-0000-4000-8000-000000000001/66666666-6666-4666-8666-666666666666.jpg'),
   ('inputs', 'a11ce000-0000-4000-8000-000000000001/11111111-1111-4111-8111-111111111111.jpg'),
-  ('artworks', 'a11ce000-0000-4000-8000-000000000001/22222222-2222-4222-8222-222222222222.png');
+  ('artworks', 'a11ce000-0000-4000-8000-000000000001/22222222-2222-4222-8222-222222222222.png'),
+  ('exports', 'a11ce000-0000-4000-8000-000000000001/77777777-7777-4777-8777-777777777777.zip');
 
 set local role authenticated;
 set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "role": "authenticated"}';
@@ -21,16 +82,12 @@ select begin_generation(
 select lives_ok(
   format('select cancel_generation(%L)', (select id from begun)), 'alice cancels her own generation');
 
-select isnt_empty('select from profiles', 'alice sees her profile');
-select isnt_empty('select from wallets', 'alice sees her wallet');
-select isnt_empty('select from credit_entries', 'alice sees her ledger');
-select isnt_empty('select from credit_holds', 'alice sees her holds');
-select isnt_empty('select from generations', 'alice sees her generations');
-select isnt_empty('select from processing_log', 'alice sees her processing log');
-select isnt_empty('select from deletions', 'alice sees her deletions');
-select isnt_empty('select from replicate_removals', 'alice sees what Replicate was asked about');
-select isnt_empty($$select from storage.objects where bucket_id = 'inputs'$$, 'alice sees her photo');
-select isnt_empty($$select from storage.objects where bucket_id = 'artworks'$$, 'alice sees her artwork');
+select lives_ok(
+  format('insert into %s (%s) values (%s)', target, columns, cells), format('alice adds to %s', words)
+) from writes;
+select lives_ok('select request_export()', 'alice asks for an export');
+select isnt_empty('update generations set favourite = true returning id', 'alice marks a favourite');
+select isnt_empty('select from ' || source, format('alice sees %s', words)) from places;
 select lives_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp')$$,
@@ -46,8 +103,25 @@ select throws_ok(
     values ('artworks', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.png')$$,
   '42501', null, 'nobody uploads artworks but the functions'
 );
+select throws_ok(
+  $$insert into storage.objects (bucket_id, name)
+    values ('exports', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.zip')$$,
+  '42501', null, 'nobody uploads exports but the functions'
+);
+select is_empty(
+  $$select from storage.objects where bucket_id = 'sketches'$$,
+  'nobody sees into a bucket that no policy names'
+);
+-- As Storage does.
+set local storage.allow_delete_query = 'true';
+select results_eq(
+  $$with gone as (delete from storage.objects where name ~ '[2678]{8}-' returning bucket_id)
+    select bucket_id from gone$$,
+  $$values ('inputs')$$,
+  'alice takes back her photo, and neither artwork nor export'
+);
 
-set local request.jwt.claims = '{"sub": "b0b00000-0000-4000-8000-000000000002", "role": "authenticated"}';
+set local request.jwt.claims = '{"sub": "b0b00000-0000-4000-8000-000000000002", "role": "authenticated", "amr": [{"method": "password", "timestamp": 9999999999}]}';
 select is_empty($$select from profiles where id::text like 'a11ce%'$$, 'bob does not see her profile');
 select is_empty($$select from wallets where person_id::text like 'a11ce%'$$, 'bob does not see her wallet');
 select results_eq('select count(*)::integer from credit_entries', 'values (1)', 'bob sees his own ledger alone');
@@ -57,6 +131,38 @@ select is_empty('select from processing_log', 'bob does not see her processing l
 select is_empty('select from deletions', 'bob does not see her deletions');
 select is_empty('select from replicate_removals', 'bob does not see what Replicate was asked about');
 select is_empty('select from storage.objects', 'bob does not see her objects');
+select is_empty('select from ' || source, format('bob does not see %s', words))
+from places where kind in ('right', 'view');
+select throws_ok(
+  format($$insert into %s (person_id, %s) values ('a11ce000-0000-4000-8000-000000000001', %s)$$,
+    target, columns, cells),
+  '42501', format('new row violates row-level security policy for table "%s"', target),
+  format('bob does not add to %s, and is told nothing of it', words)
+) from writes;
+select throws_ok(
+  format('update %s set person_id = person_id', source), '42501', 'permission denied for table ' || source,
+  format('nobody changes %s afterwards', words)
+) from places where kind = 'right';
+select throws_ok(
+  format('delete from %s', source), '42501', 'permission denied for table ' || source,
+  format('nobody deletes %s', words)
+) from places where kind = 'right';
+select throws_ok(
+  $$insert into exports (person_id, path) values ('b0b00000-0000-4000-8000-000000000002', 'b.zip')$$, '42501',
+  'permission denied for table exports', 'nobody makes exports but by asking'
+);
+select throws_ok(
+  $$select erase_account('alice@example.com')$$, 'PT422', null, 'bob does not erase her account'
+);
+select is_empty(
+  'update generations set favourite = false returning id', 'bob does not change her favourites'
+);
+select is(pg_temp.changed_by(statement), changed, 'bob ' || words)
+from (values
+  ($$update profiles set default_style = 'watercolor'$$, '1', 'changes no profile but his'),
+  ('update generations set favourite = false', '0', 'marks no artwork but his'),
+  ('delete from storage.objects', '0', 'takes back no photo but his')
+) as given (statement, changed, words);
 select is_empty(
   $$update profiles set username = 'bob_was_here' where id::text like 'a11ce%' returning id$$,
   'bob does not change her profile'
@@ -102,6 +208,24 @@ select throws_ok(
   $$select begin_generation('watercolor', 'x', 'key', gen_random_uuid())$$, '42501', null,
   'nobody who is not signed in begins one'
 );
+select throws_ok(
+  'select from ' || source, '42501', null, format('nobody who is not signed in sees %s', words)
+) from places where kind <> 'bucket' and source <> 'generations';
+select is_empty('select from ' || source, format('nobody who is not signed in sees %s', words))
+from places where kind = 'bucket';
+select throws_ok(
+  format('insert into %s (%s) values (%s)', target, columns, cells), '42501', null,
+  format('nobody who is not signed in adds to %s', words)
+) from writes;
+select throws_ok(statement, '42501', null, 'nobody who is not signed in ' || words)
+from (values
+  ('select request_export()', 'asks for an export'),
+  ($$select erase_account('alice@example.com')$$, 'erases an account')
+) as given (statement, words);
+select isnt_empty('select from purposes', 'anybody reads what the purposes are');
+select isnt_empty('select from policy_versions', 'anybody reads which versions of the policy there are');
+select is_empty($$select from styles where id = 'mosaic'$$, 'nobody sees a style that is not available');
+select is_empty('select from models where not available', 'nobody sees a model that is not available');
 select isnt_empty('select from styles', 'anybody sees the styles');
 select isnt_empty('select from models', 'anybody sees the models');
 select isnt_empty('select from failure_reasons', 'anybody reads what the reasons for failure mean');
@@ -116,6 +240,41 @@ select throws_ok(
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.webp')$$,
   '42501', null, 'nobody uploads while the sweeper is silent (X2)'
 );
+
+-- G3: from the moment on at which it is closed, the tokens of an account reach nothing.
+reset role;
+update private.heartbeats set at = now();
+update profiles set closed_at = now() where id = 'a11ce000-0000-4000-8000-000000000001';
+set local role authenticated;
+select is_empty(
+  'select from ' || source, format('once her account is closed, alice does not see %s', words)
+) from places;
+select throws_ok(
+  format('insert into %s (%s) values (%s)', target, columns, cells),
+  '42501', format('new row violates row-level security policy for table "%s"', target),
+  format('once her account is closed, alice does not add to %s', words)
+) from writes;
+select throws_ok(
+  $$insert into storage.objects (bucket_id, name)
+    values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.webp')$$,
+  '42501', null, 'once her account is closed, alice uploads nothing'
+);
+select is(pg_temp.changed_by(statement), '0', 'once her account is closed, alice ' || words)
+from (values
+  ($$update profiles set default_style = 'watercolor'$$, 'changes no profile'),
+  ('update generations set favourite = false', 'marks no artwork'),
+  ('delete from storage.objects', 'takes back no photo')
+) as given (statement, words);
+select throws_ok(statement, refusal, null, 'once her account is closed, alice ' || words)
+from (values
+  ($$select begin_generation('watercolor',
+    'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp',
+    'another', gen_random_uuid())$$, 'PT401', 'begins no generation'),
+  ('select cancel_generation((select id::uuid from begun))', 'PT404', 'cancels no generation'),
+  ('select delete_generation((select id::uuid from begun))', 'PT404', 'deletes no generation'),
+  ('select request_export()', 'PT401', 'is given no export'),
+  ($$select erase_account('alice@example.com')$$, 'PT401', 'does not order the erasure again')
+) as given (statement, refusal, words);
 
 select * from finish();
 rollback;

@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
+import { record } from "../policy/results.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const cli = join(root, "supabase/local/node_modules/.bin/supabase");
@@ -55,5 +56,6 @@ const findings = advise();
 const standing = findings.filter(({ name, detail }) => !accepted.some(([lint, about]) => lint === name && about.test(detail)));
 await sql.end();
 for (const { level, name, detail } of standing) console.error(`  ${level} ${name}: ${detail}`);
+record("tests/check/advisors.ts", "the advisors warn of nothing", standing.length > 0 ? "failed" : "passed");
 if (standing.length > 0) process.exit(1);
 console.log(`  the advisors warn of nothing (${findings.length} accepted, with reasons in ${import.meta.url.split("/").pop()})`);

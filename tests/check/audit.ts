@@ -3,12 +3,15 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { record } from "../policy/results.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
+const check = "tests/check/audit.ts";
 const deny = join(root, ".local/tools/bin/cargo-deny");
 /** With ADVISORIES=required, a database of advisories that cannot be had is a failure. */
 const required = process.env.ADVISORIES === "required";
 let failed = false;
+let areAdvisoriesKnown = true;
 
 function fail(text: string): void {
   failed = true;
@@ -16,6 +19,7 @@ function fail(text: string): void {
 }
 
 function notChecked(what: string): void {
+  areAdvisoriesKnown = false;
   const text = `  NOT CHECKED: advisories for ${what}; their database cannot be reached from here`;
   if (required) fail(text);
   else console.log(`${text} (ADVISORIES=required makes this a failure)`);
@@ -89,4 +93,7 @@ checkCrates();
 checkThatNothingCrashesOnCommand();
 checkPackages("supabase/local");
 checkPackages("tests");
+const outcome = failed ? "failed" : "passed";
+record(check, "licences and sources of the dependencies are in order", outcome);
+record(check, "no advisory stands against a dependency", areAdvisoriesKnown ? outcome : "skipped");
 process.exit(failed ? 1 : 0);

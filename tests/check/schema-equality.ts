@@ -5,6 +5,7 @@ import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
+import { record } from "../policy/results.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const read = (...path: string[]) => readFileSync(join(root, ...path), "utf8");
@@ -63,6 +64,7 @@ const rowsApart = [
 // These words are equality; an answer of any other form is none.
 const alike = status === 0 && stdout.trim() === "No differences found.";
 const equal = alike && rowsApart.length === 0 && unlisted.length === 0;
+record("tests/check/schema-equality.ts", "sql/ and the migrations give the same schema", equal ? "passed" : "failed");
 if (!equal) {
   console.error(`sql/ and supabase/migrations/ give different schemas:\n${stdout}${stderr}${rowsApart.join("\n")}`);
   if (unlisted.length > 0) console.error(`not in sql/order.txt: ${unlisted.join(", ")}`);

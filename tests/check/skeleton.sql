@@ -6,7 +6,22 @@ create schema storage;
 create table auth.users (
   id uuid primary key,
   email text,
-  last_sign_in_at timestamptz
+  email_confirmed_at timestamptz,
+  raw_user_meta_data jsonb,
+  last_sign_in_at timestamptz,
+  created_at timestamptz
+);
+
+create table auth.sessions (
+  id uuid primary key,
+  user_id uuid,
+  created_at timestamptz,
+  updated_at timestamptz
+);
+
+create table auth.refresh_tokens (
+  session_id uuid,
+  created_at timestamptz
 );
 
 create table storage.buckets (
@@ -27,5 +42,6 @@ create table storage.objects (
 
 alter table storage.objects enable row level security;
 
+create function auth.jwt() returns jsonb language sql stable as 'select null::jsonb';
 create function auth.uid() returns uuid language sql stable as 'select null::uuid';
 create function storage.foldername(name text) returns text[] language sql immutable as 'select null::text[]';

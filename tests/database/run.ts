@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import postgres from "postgres";
+import { record } from "../policy/results.ts";
 
 const folder = join(import.meta.dirname, "..", "..", "supabase", "tests");
 const admin = postgres(process.env.DATABASE_ADMIN_URL!, { onnotice: () => {}, max: 1 });
@@ -41,6 +42,11 @@ function faults(script: string, tap: string[]): string[] {
   return found;
 }
 
+function note(file: string, line: string): void {
+  const [, not, name, directive] = /^(not )?ok \d+ - (.*?)(?: # (SKIP|TODO)\b.*)?$/i.exec(line) ?? [];
+  if (name) record(`supabase/tests/${file}`, name, directive ? "skipped" : not ? "failed" : "passed");
+}
+
 /** TAP comes as the rows of the file's many statements. */
 async function run(file: string): Promise<Tally> {
   const script = readFileSync(join(folder, file), "utf8");
@@ -50,6 +56,7 @@ async function run(file: string): Promise<Tally> {
   const passed = tap.filter((line) => /^ok \d+/.test(line)).length;
   const failures = tap.filter((line) => /^not ok \d+/.test(line)).length;
   for (const line of tap) {
+    note(file, line);
     if (/^(ok|not ok) \d+/.test(line)) console.log(`  ${line.replace(/^(ok|not ok) \d+ - /, "$1 - ")}`);
     else if (line.startsWith("#") && failures > 0) console.log(`  ${line}`);
   }

@@ -11,6 +11,7 @@ import { startLab } from "../lab/lab.ts";
 import { pass } from "../lab/time.ts";
 import { type Flows, asked } from "./canary/asked.ts";
 import { broken } from "./canary/broken.ts";
+import { rights } from "./canary/rights.ts";
 import { canary, people, pixels, secrets } from "./canary/planted.ts";
 import { columnsWith, contentsBelow, filesBelow, find } from "./canary/search.ts";
 import { cleanUp, database, disarm } from "./stack.ts";
@@ -66,7 +67,7 @@ function assertNothingWithheld(lines: string[]): void {
 }
 
 test("whatever happens, the functions log technical metadata alone (R5)", async () => {
-  const lines = await written({ ...asked, ...broken });
+  const lines = await written({ ...asked, ...rights, ...broken });
   assertNothingWithheld(lines);
   assert.ok(lines.length > 150, `${lines.length} lines`);
   const unseen = [...messages()].filter((message) => !lines.some((line) => `${line} `.includes(` ${message} `)));
@@ -100,11 +101,17 @@ test("the database holds a planted text where it belongs, and nowhere else", asy
     "auth.users.raw_user_meta_data",
     "public.generations.idempotency_key",
     "public.generations.prompt",
+    "public.privacy_requests.message",
     "public.profiles.username",
   ]);
 });
 
 test("what is left in Storage holds nothing of a photo, in its name or its bytes", () => {
-  assert.ok(filesBelow(join(state, "storage")).length > 5);
-  assert.deepEqual(find(content, contentsBelow(join(state, "storage"))), []);
+  const stored = contentsBelow(join(state, "storage"));
+  assert.ok(stored.length > 5);
+  // An export is its person's own: it holds what they wrote, and no photo.
+  const isExport = ([path]: [string, Buffer]) => path.startsWith(join(state, "storage", "exports"));
+  assert.ok(stored.some(isExport));
+  assert.deepEqual(find(pixels, stored), []);
+  assert.deepEqual(find(content, stored.filter((each) => !isExport(each))), []);
 });

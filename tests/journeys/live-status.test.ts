@@ -13,6 +13,7 @@ after(() => database.end());
 interface Live {
   originals: { stored: number; oldest_seconds: number | null; limit_seconds: number };
   deletions: { overdue: number };
+  requests: { open: number; shortest_seconds_left: number | null; limit_seconds: number };
   sweeper: { last_pass_seconds: number; allowed_silence_seconds: number; intake_open: boolean };
 }
 
@@ -39,6 +40,19 @@ test("the age of the oldest original, what is overdue and when the sweeper came 
   await database`update public.deletions set due_at = now() where path = 'somewhere'`;
   await cleanUp();
   assert.equal((await live()).deletions.overdue, 0);
+});
+
+test("open privacy requests are counted, with the shortest time that is left to answer one", async () => {
+  await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
+  assert.deepEqual((await live()).requests, { open: 0, shortest_seconds_left: null, limit_seconds: 72 * 3600 });
+  const alice = await Person.signUp("alice");
+  await alice.client.from("privacy_requests").insert({ kind: "other", message: "Who reads this?" });
+  await pass(3600);
+  await alice.client.from("privacy_requests").insert({ kind: "access" });
+  const { open, shortest_seconds_left } = (await live()).requests;
+  assert.equal(open, 2);
+  assert.ok(shortest_seconds_left! <= 71 * 3600 && shortest_seconds_left! > 71 * 3600 - 60);
+  await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
 });
 
 test("nothing of it is personal: numbers and answers of yes and no alone", async () => {

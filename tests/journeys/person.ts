@@ -21,18 +21,19 @@ export class Person {
     readonly id: string,
     readonly client: SupabaseClient,
     readonly token: string,
+    readonly email: string,
   ) {}
 
   /** A new account, with its welcome credits. */
-  static async signUp(name: string): Promise<Person> {
+  static async signUp(name: string, metadata: Record<string, unknown> = {}): Promise<Person> {
     const client = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_PUBLISHABLE_KEY!, {
       auth: { persistSession: false, autoRefreshToken: false },
       realtime: { transport: ws as never },
     });
     const email = `${name}.${randomUUID().slice(0, 8)}@example.com`;
-    const { data, error } = await client.auth.signUp({ email, password: randomUUID() });
+    const { data, error } = await client.auth.signUp({ email, password: randomUUID(), options: { data: metadata } });
     if (error) throw error;
-    return new Person(data.user!.id, client, data.session!.access_token);
+    return new Person(data.user!.id, client, data.session!.access_token, email);
   }
 
   /** Uploads a photo and answers where it is. */

@@ -95,7 +95,63 @@ const carriedOut: Record<string, () => Promise<void>> = {
     await cleanUp();
     assert.equal(await asked(), 1);
   },
+  async exports() {
+    const alice = await Person.signUp("alice");
+    assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
+    await cleanUp();
+    const state = async () => (await alice.client.from("exports").select("state").single()).data!.state as string;
+    for (const [age, expected] of [[-60, "ready"], [60, "expired"]] as const) {
+      await database`update public.exports set expires_at = ready_at + private.keep('exports') - make_interval(secs => ${seconds("exports") + age})
+        where person_id = ${alice.id}`;
+      await cleanUp();
+      assert.equal(await state(), expected);
+    }
+  },
+  async erasure_grace() {
+    await database`update private.retention_rules set keep = '1 hour' where id = 'erasure_grace'`;
+    try {
+      const alice = await Person.signUp("alice");
+      const { id } = (await (await alice.call("POST", "/privacy/erasures", { email: alice.email })).json()) as { id: string };
+      const stage = async () => (await database`select stage from private.erasures where id = ${id}`)[0]!.stage as string;
+      for (const [age, expected] of [[3540, "ordered"], [120, "done"]] as const) {
+        await pass(age);
+        await cleanUp();
+        assert.equal(await stage(), expected);
+      }
+    } finally {
+      await database`update private.retention_rules set keep = '0' where id = 'erasure_grace'`;
+    }
+  },
+  async inactive_accounts() {
+    const alice = await Person.signUp("alice");
+    const letters = async () => (await database`select from private.letters where person_id = ${alice.id} and kind = 'inactive'`).length;
+    for (const [past, expected] of [["-1 minute", 0], ["1 minute", 1]] as const) {
+      const moment = database`now() - (private.keep('inactive_accounts') - interval '60 days') - ${past}::interval`;
+      await database`update auth.users set created_at = ${moment}, last_sign_in_at = ${moment} where id = ${alice.id}`;
+      await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
+      await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
+      await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
+      await database`select backend.order_notices()`;
+      assert.equal(await letters(), expected, past);
+    }
+  },
+  async requests_answered() {
+    const alice = await Person.signUp("alice");
+    await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
+    await alice.client.from("privacy_requests").insert({ kind: "other" });
+    const left = async () => {
+      const status = await fetch(`${process.env.FUNCTIONS_URL}/privacy/status`);
+      return ((await status.json()) as { requests: { shortest_seconds_left: number } }).requests.shortest_seconds_left;
+    };
+    await pass(seconds("requests_answered") - 60);
+    assert.ok((await left()) > 0);
+    await pass(120);
+    assert.ok((await left()) < 0);
+  },
 };
+
+/** By which column a row is known, where that is not its id. */
+const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.errands": "target" };
 
 /** Removes an object's row past whoever guards it. */
 async function behind(name: string): Promise<void> {
@@ -111,6 +167,14 @@ before(async () => {
   await alice.ended((await alice.generate(await small)).id);
   await bob.ended((await bob.generate(await small)).id);
   await alice.forgotten();
+  await alice.client.from("usage_events").insert({ feature: "opened" });
+  await alice.client.from("privacy_requests").insert({ kind: "export" });
+  await alice.call("POST", "/privacy/exports");
+  const carol = await Person.signUp("carol");
+  await carol.call("POST", "/privacy/erasures", { email: carol.email });
+  await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
+  // Nobody answers there, so it stays owed.
+  await database`insert into private.errands (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
   await pass(3700);
   await cleanUp();
   await database`delete from auth.users where id = ${bob.id}`;
@@ -123,7 +187,7 @@ for (const { id, clause, rows_of, since } of rules) {
       assert.ok(carriedOut[id], `${id} is carried out by nothing that this file knows`);
       return carriedOut[id]();
     }
-    const key = rows_of === "public.replicate_removals" ? "prediction_id" : "id";
+    const key = keys[rows_of] ?? "id";
     const left = async (row: string) => (await database.unsafe(`select from ${rows_of} where ${key} = '${row}'`)).length;
     const [{ row }] = await database.unsafe(`select ${key} as row from ${rows_of} where ${since} is not null order by ${since} limit 1`);
     for (const [age, rows] of [["-1 minute", 1], ["1 minute", 0]] as const) {

@@ -20,7 +20,21 @@ export const crashPoints = [
   "end.recorded",
   "cleanup.settling",
 ] as const;
-export type CrashPoint = (typeof crashPoints)[number];
+/** And of the flows by which people exercise their rights. */
+export const crashPointsOfRights = [
+  "errand.made",
+  "erasure.ordered",
+  "erasure.advanced",
+  "erasure.leaving",
+  "erasure.left",
+  "erasure.signed",
+  "letter.sent",
+  "export.leased",
+  "export.begun",
+  "export.recorded",
+  "export.sent",
+] as const;
+export type CrashPoint = (typeof crashPoints)[number] | (typeof crashPointsOfRights)[number];
 
 const root = resolve(import.meta.dirname, "..", "..");
 /** What all of them have written. */
@@ -65,6 +79,11 @@ export class Functions {
   /** Starts it anew so that it freezes itself where it next comes to `point`. */
   freezeAt(point: CrashPoint): Promise<void> {
     return this.again({ FREEZE_AT: point });
+  }
+
+  /** Starts it anew, without a point to end at. */
+  restart(): Promise<void> {
+    return this.again({});
   }
 
   async isFrozen(): Promise<void> {

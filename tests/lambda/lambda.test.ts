@@ -12,7 +12,7 @@ import { type Answer, Emulator } from "./emulator.ts";
 
 let emulator: Emulator;
 before(async () => {
-  emulator = await Emulator.start(["submit", "replicate-webhook", "cleanup", "privacy"]);
+  emulator = await Emulator.start(["submit", "replicate-webhook", "cleanup", "privacy", "privacy-inbox"]);
 });
 after(() => emulator?.stop());
 
@@ -84,7 +84,7 @@ test("cleanup makes a pass on a scheduled event, and reports it", async () => {
   const report = await emulator.invoke<Record<string, unknown>>("cleanup", event);
   const { complete, closed, expired, ...counts } = report;
   assert.equal(complete, true, JSON.stringify(report));
-  assert.deepEqual(Object.keys(counts).sort(), ["remaining", "removed", "settled", "submitted", "verified"]);
+  assert.deepEqual(Object.keys(counts).sort(), ["erased", "exported", "letters", "remaining", "removed", "settled", "submitted", "verified"]);
   assert.deepEqual([closed, expired].map((each) => typeof each), ["object", "object"]);
   assert.ok(Object.values(counts).every(Number.isInteger));
 });
@@ -98,13 +98,30 @@ function got(path: string): Event {
 
 test("privacy answers anyone with the live status, its badge and the keys of receipts", async () => {
   const status = await emulator.invoke("privacy", got("/privacy/status"));
-  assert.deepEqual(Object.keys(JSON.parse(status.body)).sort(), ["deletions", "originals", "sweeper"]);
+  assert.deepEqual(Object.keys(JSON.parse(status.body)).sort(), ["deletions", "originals", "requests", "sweeper"]);
   const badge = await emulator.invoke("privacy", got("/privacy/badge.svg"));
   assert.equal(badge.headers["content-type"], "image/svg+xml");
   assert.match(badge.body, /^<svg /);
   const keys = await emulator.invoke("privacy", got("/.well-known/jwks.json"));
   assert.equal(JSON.parse(keys.body).keys[0].crv, "Ed25519");
   assertProblem(await emulator.invoke("privacy", got("/privacy/elsewhere")), 404, "no_such_route");
+});
+
+test("privacy-inbox verifies the bytes that were sent, and ignores what is no request", async () => {
+  const event = got("/privacy-inbox");
+  const context = event.requestContext as { http: object };
+  const post = { ...event, requestContext: { ...context, http: { ...context.http, method: "POST" } } } as Event;
+  const body = JSON.stringify({ type: "email.received", data: { from: "a@example.com", subject: "Hello" } });
+  const secret = process.env.INBOX_WEBHOOK_SECRET!;
+  for (const [key, status] of [[own, 401], [secret, 200]] as const) {
+    const sent = new Date();
+    const signature = new Webhook(key).sign("msg_1", sent, body);
+    const headers = { ...event.headers, "webhook-id": "msg_1", "webhook-timestamp": String(Math.floor(sent.getTime() / 1000)), "webhook-signature": signature };
+    for (const carried of [{ body, isBase64Encoded: false }, { body: Buffer.from(body).toString("base64"), isBase64Encoded: true }]) {
+      const answer = await emulator.invoke("privacy-inbox", { ...post, ...carried, headers });
+      assert.equal(answer.statusCode, status, answer.body);
+    }
+  }
 });
 
 test("cleanup makes no pass for whoever asks over HTTP without being the operator", async () => {

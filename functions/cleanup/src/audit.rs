@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::budget::Budget;
 
 /// Each walks its own side, from where it last came to.
-const WALKS: [&str; 3] = ["audit_inputs", "audit_artworks", "audit_generations"];
+const WALKS: [&str; 4] = ["audit_inputs", "audit_artworks", "audit_exports", "audit_generations"];
 /// Objects or rows that are looked at in one call.
 const STRETCH: u32 = 2000;
 

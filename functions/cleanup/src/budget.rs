@@ -18,6 +18,11 @@ impl Budget {
         self.0.elapsed() < Duration::from_secs(seconds)
     }
 
+    /// When `seconds` of the pass are over.
+    pub(crate) fn end_of(&self, seconds: u64) -> Instant {
+        self.0 + Duration::from_secs(seconds)
+    }
+
     pub(crate) fn elapsed_ms(&self) -> u128 {
         self.0.elapsed().as_millis()
     }

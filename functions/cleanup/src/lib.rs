@@ -5,6 +5,7 @@ mod budget;
 mod handler;
 mod pass;
 mod removal;
+mod rights;
 mod settle;
 mod status;
 

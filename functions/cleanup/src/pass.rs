@@ -10,14 +10,18 @@ use serde_json::{Value, json};
 use crate::audit::audit;
 use crate::budget::Budget;
 use crate::removal::ask_for_removals;
+use crate::rights;
 use crate::settle::{settle, submit};
 
 /// Until when, in seconds of a pass, each step begins new work.
-const SETTLING: u64 = 15;
-const SUBMITTING: u64 = 25;
-const AUDITING: u64 = 30;
-const DELETING: u64 = 45;
-const ASKING: u64 = 50;
+const SETTLING: u64 = 12;
+const SUBMITTING: u64 = 20;
+const AUDITING: u64 = 25;
+const ERASING: u64 = 30;
+const DELETING: u64 = 40;
+const ASKING: u64 = 43;
+const WRITING: u64 = 47;
+const EXPORTING: u64 = 55;
 /// Orders that are executed together; the bulk deletion takes up to 1000.
 const DELETIONS: u32 = 500;
 
@@ -37,6 +41,12 @@ pub struct Report {
     pub remaining: u64,
     /// Predictions of which Replicate has said that it keeps nothing.
     pub removed: usize,
+    /// Accounts that are erased, and whose receipt is made.
+    pub erased: u64,
+    /// Exports that are ready to be fetched.
+    pub exported: u64,
+    /// Letters that were sent.
+    pub letters: u64,
     /// Rows past their limit that went, by their rule.
     pub expired: BTreeMap<String, u64>,
     /// Whether the budget sufficed for all that was due.
@@ -52,10 +62,18 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     let (settled, all_settled) = settle(app, budget, SETTLING).await?;
     let (submitted, all_submitted) = submit(app, budget, SUBMITTING).await?;
     let (closed, all_audited) = audit(app, budget, AUDITING).await?;
+    let all_run = rights::run_errands(app, budget, ERASING).await?;
+    let erasures = rights::begin_erasures(app, budget, ERASING).await?;
     let (Tally { verified, remaining }, all_deleted) = delete(app, budget).await?;
+    // What they waited for is gone by now.
+    let erased = rights::erase(app, &erasures, budget, DELETING).await;
     let removed = ask_for_removals(app, budget, ASKING).await?;
+    let letters = rights::write_letters(app, budget, WRITING).await?;
+    rights::raise_requests(app).await?;
+    let (exported, all_exported) = rights::build_exports(app, budget, EXPORTING).await?;
     let expired: BTreeMap<String, u64> = app.ask("expire_rows", json!({})).await?;
-    let complete = all_settled && all_submitted && all_audited && all_deleted;
+    let complete =
+        all_settled && all_submitted && all_audited && all_run && all_deleted && all_exported;
 
     app.ask::<Value>("record_heartbeat", json!({ "task": "cleanup" })).await?;
     tracing::info!(
@@ -65,12 +83,27 @@ pub async fn run(app: &App) -> Result<Report, Error> {
         verified,
         remaining,
         removed,
+        erased,
+        exported,
+        letters,
         expired = expired.values().sum::<u64>(),
         complete,
         elapsed_ms = budget.elapsed_ms(),
         "a pass is done"
     );
-    Ok(Report { settled, submitted, closed, verified, remaining, removed, expired, complete })
+    Ok(Report {
+        settled,
+        submitted,
+        closed,
+        verified,
+        remaining,
+        removed,
+        erased,
+        exported,
+        letters,
+        expired,
+        complete,
+    })
 }
 
 async fn delete(app: &App, budget: Budget) -> Result<(Tally, bool), Error> {

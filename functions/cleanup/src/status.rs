@@ -14,6 +14,10 @@ pub(crate) struct Status {
     inputs: Inputs,
     audit: Audit,
     replicate: Removals,
+    requests: Requests,
+    exports: Exports,
+    erasures: Erasures,
+    letters: Letters,
     sweep: Sweep,
     ledger: Ledger,
     ended: Vec<Ended>,
@@ -70,6 +74,44 @@ struct Removals {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
+struct Requests {
+    open: u64,
+    overdue: u64,
+    /// The five that must be answered first.
+    next_breaches: Vec<Waiting>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Waiting {
+    id: String,
+    kind: String,
+    channel: String,
+    seconds_left: i64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Exports {
+    building: u64,
+    /// Given up within a day.
+    failed: u64,
+    oldest_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Erasures {
+    open: u64,
+    /// Begun more than an hour ago, and not done.
+    stuck: u64,
+    oldest_seconds: Option<u64>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Letters {
+    waiting: u64,
+    most_attempts: u64,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
 struct Sweep {
     last_seconds: Option<u64>,
     intake_open: bool,
@@ -119,6 +161,7 @@ impl Status {
         let kept = flag(self.replicate.kept, self.replicate.overdue > 0);
         table.row("kept by Replicate", &[kept]);
 
+        self.rights(&mut table);
         table.head("health", &["", "", ""]);
         let last = self.sweep.last_seconds;
         let late = last.is_none_or(|seconds| seconds > 180);
@@ -146,6 +189,41 @@ impl Status {
         table.0
     }
 }
+
+impl Status {
+    fn rights(&self, table: &mut Table) {
+        let Self { requests, exports, erasures, letters, .. } = self;
+        table.head("rights", &["count", "oldest", ""]);
+        let failed =
+            if exports.failed > 0 { format!("{} failed !", exports.failed) } else { String::new() };
+        table.row("exports", &[exports.building.to_string(), age(exports.oldest_seconds), failed]);
+        table.row(
+            "erasures",
+            &[flag(erasures.open, erasures.stuck > 0), age(erasures.oldest_seconds)],
+        );
+        let attempts = format!("at most {} tries", letters.most_attempts);
+        table.row(
+            "letters",
+            &[flag(letters.waiting, letters.most_attempts > 5), String::new(), attempts],
+        );
+        table.row("privacy requests", &[flag(requests.open, requests.overdue > 0)]);
+        for waiting in &requests.next_breaches {
+            let left = waiting.seconds_left;
+            let verdict = match left {
+                ..0 => "OVERDUE !".to_owned(),
+                0..SOON => format!("{} h left !", left / 3600),
+                _ => format!("{} h left", left / 3600),
+            };
+            table.row(
+                &format!("  {}, by {}", waiting.kind, waiting.channel),
+                &[verdict, String::new(), waiting.id.clone()],
+            );
+        }
+    }
+}
+
+/// A request that must be answered within so many seconds stands out.
+const SOON: i64 = 24 * 3600;
 
 /// Fixed columns: a name, two numbers, a remark.
 #[derive(Default)]
@@ -201,6 +279,10 @@ mod tests {
             "deletions": { "ordered": 0, "due": 0, "overdue": 0, "oldest_seconds": null, "most_attempts": 0 },
             "audit": { "orphaned": 0, "missing": 0 }, "replicate": { "kept": 0, "overdue": 0 },
             "inputs": { "stored": 0, "oldest_seconds": null },
+            "requests": { "open": 0, "overdue": 0, "next_breaches": [] },
+            "exports": { "building": 0, "failed": 0, "oldest_seconds": null },
+            "erasures": { "open": 0, "stuck": 0, "oldest_seconds": null },
+            "letters": { "waiting": 0, "most_attempts": 0 },
             "sweep": { "last_seconds": 12, "intake_open": true }, "ledger": { "differences": 0 },
         });
         for (name, value) in changes {
@@ -227,6 +309,15 @@ mod tests {
         assert!(found.contains("1 !") && found.contains("2 !"), "{found}");
         let wrong = status(&[("ledger", json!({ "differences": 3 }))]).to_table();
         assert!(wrong.contains("3 !"), "{wrong}");
+        for (left, shown) in [(-1, "OVERDUE !"), (7_300, "2 h left !"), (259_199, "71 h left\n")] {
+            let waiting =
+                json!([{ "id": "", "kind": "export", "channel": "mail", "seconds_left": left }]);
+            let requests = json!({ "open": 1, "overdue": 0, "next_breaches": waiting });
+            let table = status(&[("requests", requests)]).to_table();
+            assert!(table.contains("export, by mail") && table.contains(shown), "{table}");
+        }
+        let stuck = json!({ "open": 2, "stuck": 1, "oldest_seconds": 7_300 });
+        assert!(status(&[("erasures", stuck)]).to_table().contains("2 !"));
         let storing =
             json!([{ "state": "storing", "count": 2, "oldest_seconds": 7300, "past_deadline": 1 }]);
         let stuck = status(&[("generations", storing)]).to_table();

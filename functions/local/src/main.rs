@@ -24,6 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         .merge(cleanup::operator_routes(app.clone()))
         .merge(submit::routes(app.clone()))
         .merge(privacy::routes(app.clone()))
+        .merge(privacy_inbox::routes(app.clone()))
         .merge(replicate_webhook::routes(app.clone()));
     let interval = clock::interval()?;
     clock::start(&app, interval).await;

@@ -4,6 +4,7 @@ use crate::caller::Identity;
 use crate::config::Config;
 use crate::database::Database;
 use crate::egress::Egress;
+use crate::letter::Mailer;
 use crate::replicate::Replicate;
 use crate::storage::Storage;
 
@@ -19,6 +20,8 @@ pub struct App {
     pub replicate: Replicate,
     /// For outputs; everything else has its own module.
     pub egress: Egress,
+    /// The mail; none where none is configured.
+    pub mailer: Option<Mailer>,
     pub(crate) identity: Identity,
 }
 
@@ -34,6 +37,7 @@ impl App {
             storage: Storage::new(&config, egress.clone()),
             replicate: Replicate::new(&config, egress.clone()),
             identity: Identity::new(&config),
+            mailer: config.mail.as_ref().and_then(Mailer::new),
             egress,
             config,
         })

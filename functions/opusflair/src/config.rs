@@ -29,10 +29,30 @@ pub struct Config {
     pub webhook_url: Url,
     /// `RECEIPT_SIGNING_KEY`, and in `RECEIPT_PUBLIC_KEYS` those that signed before.
     pub receipt_keys: ReceiptKeys,
+    /// `PSEUDONYM_KEY`: what keyed hashes are made with: pseudonyms in books that stay, and the tokens of letters.
+    pub pseudonym_key: Secret,
+    /// `APP_URL`: the web app that letters lead to.
+    pub app_url: Option<Url>,
+    /// `SMTP_URL` and `MAIL_FROM`: who carries letters, and from whom they are; unset, none are written.
+    pub mail: Option<Mail>,
+    /// `INBOX_WEBHOOK_SECRET`: signs inbound mail, `whsec_…`; unset, none is received.
+    pub inbox_keys: Option<VerifyingKeys>,
+    /// `INBOX_AUTHSERV_ID`: by which name the mail provider says whether a sender is who it says (RFC 8601);
+    /// unset, nobody is believed.
+    pub inbox_authserv_id: Option<String>,
     /// `OPERATOR_SECRET`: who knows it may look at the status and call for a pass; unset, nobody may.
     pub operator_secret: Option<Secret>,
     /// `ALLOW_LOOPBACK=1`: this machine may be spoken to, and in plain HTTP. For the embedded stack.
     pub allow_loopback: bool,
+}
+
+/// Who carries letters.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// `smtps://user:password@host:465`, or `smtp://…?tls=required`.
+    pub smtp_url: Secret,
+    /// The mailbox that letters are from.
+    pub from: lettre::message::Mailbox,
 }
 
 /// What is wrong with the environment, a line a variable.
@@ -72,6 +92,12 @@ impl Config {
                 .collect(),
             webhook_url: reader.url("WEBHOOK_BASE_URL", None),
             receipt_keys: reader.receipt_keys(),
+            pseudonym_key: reader.pseudonym_key(),
+            app_url: reader.app_url(),
+            mail: reader.mail(),
+            inbox_keys: reader.inbox_keys(),
+            inbox_authserv_id: Some(reader.optional("INBOX_AUTHSERV_ID", ""))
+                .filter(|name| !name.is_empty()),
             operator_secret: reader.operator_secret(),
             allow_loopback: reader.allow_loopback,
         };
@@ -109,6 +135,49 @@ impl Reader<'_> {
             self.faults.push("OPERATOR_SECRET must have at least 16 characters".to_owned());
         }
         (!secret.is_empty()).then(|| Secret::new(secret))
+    }
+
+    fn pseudonym_key(&mut self) -> Secret {
+        let key = self.required("PSEUDONYM_KEY");
+        if (1..32).contains(&key.len()) {
+            self.faults.push("PSEUDONYM_KEY must have at least 32 characters".to_owned());
+        }
+        Secret::new(key)
+    }
+
+    fn app_url(&mut self) -> Option<Url> {
+        let is_set = !self.optional("APP_URL", "").is_empty();
+        is_set.then(|| self.url("APP_URL", None))
+    }
+
+    fn mail(&mut self) -> Option<Mail> {
+        let smtp_url = self.optional("SMTP_URL", "");
+        let from = self.optional("MAIL_FROM", "");
+        if smtp_url.is_empty() {
+            return None;
+        }
+        let is_safe = smtp_url.starts_with("smtps://")
+            || (smtp_url.starts_with("smtp://") && smtp_url.ends_with("tls=required"))
+            || (self.allow_loopback && Url::parse(&smtp_url).is_ok_and(|url| is_loopback(&url)));
+        if !is_safe {
+            let fault = "SMTP_URL must be smtps://…, or smtp://…?tls=required";
+            self.faults.push(fault.to_owned());
+        }
+        if self.optional("APP_URL", "").is_empty() {
+            self.faults
+                .push("APP_URL must be set where SMTP_URL is: letters lead there".to_owned());
+        }
+        let Ok(from) = from.parse() else {
+            self.faults
+                .push("MAIL_FROM must be a mailbox, such as OpusFlair <privacy@…>".to_owned());
+            return None;
+        };
+        Some(Mail { smtp_url: Secret::new(smtp_url), from })
+    }
+
+    fn inbox_keys(&mut self) -> Option<VerifyingKeys> {
+        let is_set = !self.optional("INBOX_WEBHOOK_SECRET", "").is_empty();
+        is_set.then(|| self.keys("INBOX_WEBHOOK_SECRET"))
     }
 
     fn url(&mut self, name: &str, default: Option<&str>) -> Url {
@@ -163,6 +232,8 @@ pub fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
+        // Of a scheme that is not the web's an address is but a name.
+        Some(Host::Domain("127.0.0.1")) => true,
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         Some(Host::Domain(name)) => name == "localhost",
@@ -182,6 +253,7 @@ mod tests {
             "REPLICATE_API_TOKEN" => "r8_c",
             "REPLICATE_WEBHOOK_SECRET" => "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             "WEBHOOK_BASE_URL" => "https://project.supabase.co/functions/v1/",
+            "PSEUDONYM_KEY" => "a key of thirty-two characters, or more",
             "RECEIPT_SIGNING_KEY" => "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=",
             _ => return None,
         };
@@ -211,6 +283,7 @@ mod tests {
             "REPLICATE_WEBHOOK_SECRET",
             "WEBHOOK_BASE_URL",
             "RECEIPT_SIGNING_KEY",
+            "PSEUDONYM_KEY",
         ] {
             assert!(fault.contains(&format!("{name} is not set")), "{name} in: {fault}");
         }
@@ -238,6 +311,26 @@ mod tests {
         assert!(with("OPERATOR_SECRET", None).expect("complete").operator_secret.is_none());
         let config = with("OPERATOR_SECRET", Some("sixteen letters!")).expect("complete");
         assert!(config.operator_secret.is_some_and(|secret| secret.matches("sixteen letters!")));
+    }
+
+    #[test]
+    fn letters_are_carried_encrypted_from_a_mailbox_to_an_app_or_not_at_all() {
+        let read = |smtp: &'static str, from: &'static str, app: &'static str| {
+            Config::read(|name| match name {
+                "SMTP_URL" => Some(smtp.to_owned()),
+                "MAIL_FROM" => Some(from.to_owned()),
+                "APP_URL" => Some(app.to_owned()),
+                _ => complete(name),
+            })
+        };
+        let (from, app) = ("OpusFlair <privacy@example.com>", "https://app.example.com");
+        assert!(read("", "", "").expect("complete").mail.is_none());
+        assert!(read("smtps://u:p@mail.example.com", from, app).expect("complete").mail.is_some());
+        assert!(read("smtp://mail.example.com:25", from, app).is_err());
+        assert!(read("smtp://127.0.0.1:25", from, app).is_err());
+        assert!(read("smtps://mail.example.com", "nobody", app).is_err());
+        assert!(read("smtps://mail.example.com", from, "").is_err());
+        assert!(with("PSEUDONYM_KEY", Some("short")).is_err());
     }
 
     #[test]

@@ -116,7 +116,7 @@ impl ReceiptKeys {
         clippy::missing_panics_doc,
         reason = "times of the database have a year of four digits"
     )]
-    pub fn sign(&self, statement: &Statement<'_>) -> String {
+    pub fn sign(&self, statement: &impl Serialize) -> String {
         let header = json!({ "alg": "EdDSA", "kid": self.id, "typ": "JWT" });
         let payload = serde_json::to_vec(statement).expect("a statement is JSON");
         let signed = format!(

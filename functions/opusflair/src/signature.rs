@@ -1,4 +1,4 @@
-//! Replicate's webhook signatures: the Standard Webhooks scheme (HMAC-SHA256 over
+//! Signatures of webhooks, Replicate's and the mail provider's: the Standard Webhooks scheme (HMAC-SHA256 over
 //! `id.timestamp.body`), verified on the raw bytes, in constant time.
 
 use std::fmt;
@@ -6,6 +6,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
 use sha2::Sha256;
 use time::{Duration, OffsetDateTime};
 
@@ -56,6 +57,27 @@ pub struct Headers<'a> {
     pub timestamp: &'a str,
     /// `webhook-signature`: `v1,<base64>`, several separated by spaces.
     pub signature: &'a str,
+}
+
+impl<'a> Headers<'a> {
+    /// Reads `<prefix>-id`, `-timestamp` and `-signature`, of the first of the prefixes that each is there with.
+    ///
+    /// # Errors
+    /// [`InvalidSignature::Incomplete`].
+    pub fn read(headers: &'a HeaderMap, prefixes: &[&str]) -> Result<Self, InvalidSignature> {
+        let header = |name: &str| {
+            prefixes
+                .iter()
+                .find_map(|prefix| headers.get(format!("{prefix}-{name}")))
+                .and_then(|value| value.to_str().ok())
+                .ok_or(InvalidSignature::Incomplete)
+        };
+        Ok(Self {
+            id: header("id")?,
+            timestamp: header("timestamp")?,
+            signature: header("signature")?,
+        })
+    }
 }
 
 impl VerifyingKeys {

@@ -1,6 +1,10 @@
 //! Supabase Storage, as the service. It answers 400 for nearly everything and keeps silent about what
 //! it did not delete, so the body is read and absence is looked for.
 
+mod resumable;
+
+pub(crate) use resumable::PIECE;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,6 +31,8 @@ const UPLOAD_TIME: Duration = Duration::from_secs(100);
 
 /// Where photos wait for their generation.
 pub const INPUTS: &str = "inputs";
+/// Where exports wait to be fetched.
+pub const EXPORTS: &str = "exports";
 /// Where artworks are kept.
 pub const ARTWORKS: &str = "artworks";
 
@@ -76,6 +82,22 @@ impl Storage {
         match read_limited(SERVICE, response, limit).await? {
             Some(body) => Ok(Some(body)),
             None => Err(Error::BodyTooLarge { limit }),
+        }
+    }
+
+    /// The object, to be read as it comes; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn open(&self, bucket: &str, path: &str) -> Result<Option<Response>, Error> {
+        let request = self.object(Method::GET, &[bucket], path)?.timeout(UPLOAD_TIME);
+        let response = send_idempotent(SERVICE, request).await?;
+        if response.status().is_success() {
+            return Ok(Some(response));
+        }
+        match fault(response).await? {
+            StatusCode::NOT_FOUND => Ok(None),
+            status => Err(refused("open", status)),
         }
     }
 

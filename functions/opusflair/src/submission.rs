@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::deletion::Deletion;
+use crate::errand::Errand;
 use crate::error::Refusal;
 use crate::photo::{Photo, Rejection};
 use crate::prediction::{Heard, Outcome, capability_digest};
@@ -290,12 +291,12 @@ impl App {
             .await
             .map_err(|_| Stop::Unsure("a prediction could not be attached"))?;
         if attached.outcome == "ended"
-            && let Err(error) = self.replicate.cancel(prediction).await
+            && let Err(error) = self.run_errand(&Errand::cancel(prediction.to_owned())).await
         {
             tracing::warn!(
                 %generation,
                 error = error.for_log(),
-                "a prediction was left to its deadline"
+                "a prediction was left to the schedule"
             );
         }
         attached.generation.ok_or(Stop::Ended)

@@ -43,10 +43,15 @@ mod tests {
     use super::*;
 
     fn status(oldest: Option<u64>, is_open: bool) -> Status {
+        waiting(oldest, is_open, None)
+    }
+
+    fn waiting(oldest: Option<u64>, is_open: bool, left: Option<i64>) -> Status {
         serde_json::from_value(json!({
             "originals": { "stored": 1, "oldest_seconds": oldest, "limit_seconds": 172_800 },
             "deletions": { "overdue": 0 },
             "sweeper": { "last_pass_seconds": 3, "allowed_silence_seconds": 600, "intake_open": is_open },
+            "requests": { "open": 1, "shortest_seconds_left": left, "limit_seconds": 259_200 },
         }))
         .expect("a status")
     }
@@ -63,5 +68,11 @@ mod tests {
         for (oldest, is_open) in [(Some(172_800), true), (Some(5), false), (None, false)] {
             assert!(svg(&status(oldest, is_open)).contains("#b3261e"), "{oldest:?} {is_open}");
         }
+    }
+
+    #[test]
+    fn it_is_red_while_a_request_waits_for_too_long() {
+        assert!(svg(&waiting(None, true, Some(0))).contains("#2a7f3f"));
+        assert!(svg(&waiting(None, true, Some(-1))).contains("#b3261e"));
     }
 }

@@ -1,16 +1,18 @@
-//! Public reads: no token, nothing personal, and a few seconds old where somebody keeps a copy.
+//! The routes. Public reads have no token, hold nothing personal, and are a few seconds old where somebody
+//! keeps a copy.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
 use opusflair::{App, Error};
 use serde_json::json;
 
 use crate::badge::svg;
+use crate::rights::{confirm, erase, erasure, export, withdraw};
 use crate::status::Status;
 
 /// Anyone may look, from any page.
@@ -19,12 +21,16 @@ const FRESH: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=10");
 /// A new key is published before it signs.
 const KEYS: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=300");
 
-/// The live status, as JSON and as a badge, and the keys of receipts.
+/// The live status, as JSON and as a badge; the keys of receipts; the rights of people.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/privacy/status", get(status))
         .route("/privacy/badge.svg", get(badge))
         .route("/.well-known/jwks.json", get(keys))
+        .route("/privacy/exports", post(export))
+        .route("/privacy/erasures", post(erase))
+        .route("/privacy/erasures/{id}", get(erasure).delete(withdraw))
+        .route("/privacy/requests/{id}/confirm", post(confirm))
         .with_state(app)
 }
 

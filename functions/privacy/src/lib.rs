@@ -1,7 +1,8 @@
-//! What anyone may check: how the promises are kept at this moment, and the keys of deletion receipts.
+//! The rights of people, and what anyone may check: how the promises are kept, and the keys of receipts.
 
 mod badge;
 mod handler;
+mod rights;
 mod status;
 
 pub use handler::routes;

@@ -8,6 +8,7 @@ pub(crate) struct Status {
     pub(crate) originals: Originals,
     pub(crate) deletions: Deletions,
     pub(crate) sweeper: Sweeper,
+    pub(crate) requests: Requests,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -30,10 +31,20 @@ pub(crate) struct Sweeper {
     pub(crate) intake_open: bool,
 }
 
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Requests {
+    pub(crate) open: u64,
+    /// Until the first of them must be answered; negative where it should have been.
+    pub(crate) shortest_seconds_left: Option<i64>,
+    pub(crate) limit_seconds: u64,
+}
+
 impl Status {
-    /// Whether every promise is kept: no photo past its limit, and a sweeper that is at work.
+    /// Whether every promise is kept: no photo past its limit, a sweeper that is at work, no request that
+    /// waits for too long.
     pub(crate) fn is_kept(&self) -> bool {
         let oldest = self.originals.oldest_seconds.unwrap_or_default();
-        oldest < self.originals.limit_seconds && self.sweeper.intake_open
+        let answered = self.requests.shortest_seconds_left.is_none_or(|seconds| seconds >= 0);
+        oldest < self.originals.limit_seconds && self.sweeper.intake_open && answered
     }
 }

@@ -7,11 +7,10 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
-use http::HeaderMap;
 use opusflair::prediction::{Heard, Outcome};
 use opusflair::replicate::Prediction;
 use opusflair::request::read_body;
-use opusflair::signature::{self, InvalidSignature};
+use opusflair::signature::Headers;
 use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,7 +39,7 @@ async fn receive(
 ) -> Result<Json<Value>, Error> {
     let headers = request.headers().clone();
     let body = read_body(request, LARGEST_EVENT).await?;
-    let signed = signed_headers(&headers)?;
+    let signed = Headers::read(&headers, &["webhook"])?;
     app.config.webhook_keys.verify(signed, &body, OffsetDateTime::now_utc())?;
 
     let prediction: Prediction = serde_json::from_slice(&body)
@@ -64,15 +63,4 @@ async fn receive(
 fn ignored() -> Json<Value> {
     tracing::warn!("an event of no known generation was ignored");
     Json(json!({ "received": true, "ignored": true }))
-}
-
-fn signed_headers(headers: &HeaderMap) -> Result<signature::Headers<'_>, InvalidSignature> {
-    let header = |name: &str| {
-        headers.get(name).and_then(|value| value.to_str().ok()).ok_or(InvalidSignature::Incomplete)
-    };
-    Ok(signature::Headers {
-        id: header("webhook-id")?,
-        timestamp: header("webhook-timestamp")?,
-        signature: header("webhook-signature")?,
-    })
 }

@@ -4,6 +4,7 @@
 use opusflair::caller::Caller;
 use opusflair::database::Again;
 use opusflair::deletion::Deletion;
+use opusflair::errand::Errand;
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -40,13 +41,13 @@ pub(crate) async fn end(app: &App, caller: &Caller, end: End, id: Uuid) -> Resul
 
     // First the model, then the photo that it may still be reading.
     if let Some(prediction) = ended.cancel_prediction
-        && let Err(error) = app.replicate.cancel(&prediction).await
+        && let Err(error) = app.run_errand(&Errand::cancel(prediction)).await
     {
-        // It meets its deadline by itself, and whatever it makes is discarded.
+        // The schedule asks again, and whatever it makes meanwhile is discarded.
         tracing::warn!(
             generation = %id,
             error = error.for_log(),
-            "a prediction was left to its deadline"
+            "a prediction was left to the schedule"
         );
     }
     app.execute_deletions_now(ended.deletions).await;

@@ -9,7 +9,7 @@ use axum::{Json, Router};
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use opusflair::caller::Caller;
-use opusflair::request::{self, GenerationId};
+use opusflair::request::{self, PathId};
 use opusflair::{App, Error};
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ async fn create(
 async fn cancel(
     State(app): State<Arc<App>>,
     caller: Caller,
-    GenerationId(id): GenerationId,
+    PathId(id): PathId,
 ) -> Result<Json<Value>, Error> {
     end(&app, &caller, End::Cancel, id).await.map(Json)
 }
@@ -49,7 +49,7 @@ async fn cancel(
 async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
-    GenerationId(id): GenerationId,
+    PathId(id): PathId,
 ) -> Result<StatusCode, Error> {
     end(&app, &caller, End::Delete, id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -28,7 +28,7 @@ for (const [format, photo] of Object.entries(photos)) {
 
 /** What nobody planted and nobody may find either, by what it is. */
 export const secrets = new Map<string, Buffer>();
-for (const name of ["SUPABASE_SECRET_KEY", "REPLICATE_API_TOKEN", "REPLICATE_WEBHOOK_SECRET", "RECEIPT_SIGNING_KEY", "OPERATOR_SECRET"]) {
+for (const name of ["SUPABASE_SECRET_KEY", "REPLICATE_API_TOKEN", "REPLICATE_WEBHOOK_SECRET", "RECEIPT_SIGNING_KEY", "PSEUDONYM_KEY", "INBOX_WEBHOOK_SECRET", "OPERATOR_SECRET"]) {
   secrets.set(name, Buffer.from(process.env[name]!));
 }
 

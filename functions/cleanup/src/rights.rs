@@ -1,0 +1,145 @@
+//! What people have asked for: calls that are owed, accounts to erase, letters to write, exports to build.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use opusflair::erasure::Erasure;
+use opusflair::errand::Errand;
+use opusflair::export::Turn;
+use opusflair::letter::Letter;
+use opusflair::{App, Error};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::budget::Budget;
+
+/// Calls that are made, and letters that are sent, at once.
+const AT_ONCE: usize = 4;
+/// Rows under one lease.
+const BATCH: u32 = 50;
+/// A request that must be answered within so many seconds is raised.
+const SOON: i64 = 24 * 3600;
+
+#[derive(Deserialize)]
+struct Status {
+    requests: Requests,
+}
+
+#[derive(Deserialize)]
+struct Requests {
+    shortest_seconds_left: Option<i64>,
+}
+
+/// Makes the calls that are owed; answers whether those were all.
+pub(crate) async fn run_errands(app: &App, budget: Budget, seconds: u64) -> Result<bool, Error> {
+    while budget.is_within(seconds) {
+        let due: Vec<Errand> = app.ask("lease_errands", json!({ "batch": BATCH })).await?;
+        if due.is_empty() {
+            return Ok(true);
+        }
+        stream::iter(due)
+            .for_each_concurrent(AT_ONCE, |errand| async move {
+                if let Err(error) = app.run_errand(&errand).await {
+                    tracing::warn!(error = error.for_log(), "a call is owed still");
+                }
+            })
+            .await;
+    }
+    Ok(false)
+}
+
+/// Orders what has come to its time (exports, accounts that nobody uses), and begins with erasures; answers
+/// which were begun.
+pub(crate) async fn begin_erasures(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<Vec<Erasure>, Error> {
+    app.ask::<Value>("expire_exports", json!({})).await?;
+    // Nobody is erased unwarned, so without mail this rule stands still (R10).
+    if app.mailer.is_some() {
+        app.ask::<Value>("order_notices", json!({})).await?;
+        app.ask::<Value>("erase_inactive", json!({})).await?;
+    }
+    let mut begun: Vec<Erasure> = Vec::new();
+    while budget.is_within(seconds) {
+        let due: Vec<Erasure> = app.ask("lease_erasures", json!({})).await?;
+        if due.is_empty() {
+            break;
+        }
+        erase(app, &due, budget, seconds).await;
+        begun.extend(due);
+    }
+    Ok(begun)
+}
+
+/// Goes on with erasures as far as they go; answers how many are done.
+pub(crate) async fn erase(app: &App, erasures: &[Erasure], budget: Budget, seconds: u64) -> u64 {
+    let mut erased = 0;
+    for erasure in erasures {
+        if !budget.is_within(seconds) {
+            break;
+        }
+        match app.erase(*erasure).await {
+            Ok(is_done) => erased += u64::from(is_done),
+            Err(error) => {
+                tracing::warn!(error = error.for_log(), "an erasure has to wait");
+            }
+        }
+    }
+    erased
+}
+
+/// Sends letters that are due; answers how many.
+pub(crate) async fn write_letters(app: &App, budget: Budget, seconds: u64) -> Result<u64, Error> {
+    let mut sent = 0;
+    while app.mailer.is_some() && budget.is_within(seconds) {
+        let due: Vec<Letter> = app.ask("lease_letters", json!({ "batch": BATCH })).await?;
+        if due.is_empty() {
+            break;
+        }
+        sent += stream::iter(due)
+            .map(|letter| async move {
+                let sent = app.send_letter(&letter).await;
+                if let Err(error) = &sent {
+                    tracing::warn!(error = error.for_log(), "a letter is owed still");
+                }
+                u64::from(sent.is_ok())
+            })
+            .buffer_unordered(AT_ONCE)
+            .fold(0, |sum, one| async move { sum + one })
+            .await;
+    }
+    Ok(sent)
+}
+
+/// Says when a request is about to be answered too late (Q2).
+pub(crate) async fn raise_requests(app: &App) -> Result<(), Error> {
+    let status: Status = app.ask("privacy_status", json!({})).await?;
+    if status.requests.shortest_seconds_left.is_some_and(|left| left < SOON) {
+        tracing::warn!("a privacy request must be answered within a day");
+    }
+    Ok(())
+}
+
+/// Builds exports; answers how many are ready, and whether none waits any more.
+pub(crate) async fn build_exports(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<(u64, bool), Error> {
+    let mut exported = 0;
+    let deadline = budget.end_of(seconds);
+    while Instant::now() + Duration::from_secs(1) < deadline {
+        match app.build_export(deadline).await {
+            Ok(Turn::Idle) => return Ok((exported, true)),
+            Ok(Turn::Ready) => exported += 1,
+            Ok(Turn::Further) => {}
+            Err(error) => {
+                tracing::warn!(error = error.for_log(), "an export has to wait");
+                break;
+            }
+        }
+    }
+    Ok((exported, false))
+}

@@ -1,0 +1,97 @@
+//! Erasing an account (G3, R10): the database decides what the next step is, and this takes it.
+
+use reqwest::Method;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::cause::Cause;
+use crate::database::with_key;
+use crate::egress::send_idempotent;
+use crate::pseudonym::Use;
+use crate::{App, Error, crash};
+
+/// Steps of one erasure in a pass; the next pass goes on.
+const STEPS: usize = 500;
+
+/// An erasure under way.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Erasure {
+    /// Who knows it may see how it stands, so it goes into no log.
+    id: Uuid,
+    person: Uuid,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "next", rename_all = "snake_case")]
+enum Next {
+    Again,
+    Wait,
+    Leave { person: Uuid },
+    Sign { statement: Map<String, Value> },
+}
+
+/// The receipt of an erasure: what the database says of it, and who says so.
+#[derive(Serialize)]
+struct Statement<'a> {
+    iss: &'a str,
+    iat: i64,
+    rule: &'static str,
+    #[serde(flatten)]
+    erased: Map<String, Value>,
+}
+
+impl App {
+    /// Goes on with an erasure as far as it goes now; answers whether it is done.
+    ///
+    /// # Errors
+    /// Where Auth or the database does not do its part: a later pass goes on.
+    pub async fn erase(&self, erasure: Erasure) -> Result<bool, Error> {
+        let Erasure { id, person } = erasure;
+        let arguments = json!({
+            "id": id,
+            "pseudonym": self.keyed_hash(Use::Pseudonym, person),
+            "writes": self.mailer.is_some(),
+        });
+        for _ in 0..STEPS {
+            match self.ask("advance_erasure", arguments.clone()).await? {
+                Next::Again => crash::reached("erasure.advanced"),
+                Next::Wait => return Ok(false),
+                Next::Leave { person } => {
+                    crash::reached("erasure.leaving");
+                    self.delete_from_auth(person).await?;
+                    crash::reached("erasure.left");
+                }
+                Next::Sign { statement } => {
+                    let statement = Statement {
+                        iss: self.config.webhook_url.as_str(),
+                        iat: time::OffsetDateTime::now_utc().unix_timestamp(),
+                        rule: "G3",
+                        erased: statement,
+                    };
+                    let receipt = self.config.receipt_keys.sign(&statement);
+                    let finished = json!({ "id": id, "receipt": receipt });
+                    self.ask::<Value>("finish_erasure", finished).await?;
+                    crash::reached("erasure.signed");
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Auth forgets a person; fine where it has.
+    async fn delete_from_auth(&self, person: Uuid) -> Result<(), Error> {
+        let mut url = self.config.supabase_url.clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::fault("the address of Auth"))?
+            .pop_if_empty()
+            .extend(["auth", "v1", "admin", "users", &person.to_string()]);
+        let request = self.egress.request(Method::DELETE, url)?;
+        let response = send_idempotent("Auth", with_key(request, &self.config.secret_key)).await?;
+        match response.status().as_u16() {
+            200..300 | 404 => Ok(()),
+            status => Err(Error::unavailable("Auth", Cause::status("delete", status))),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Where everything lies in an export, known before any of it is written.
+
+use std::fmt::Write;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, zip};
+
+/// What the person reads first.
+const README: &str = include_str!("README.txt");
+
+/// A file of the plan, as the database has it.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct File {
+    pub(super) position: i64,
+    pub(super) name: String,
+    pub(super) bucket: Option<String>,
+    pub(super) object: Option<String>,
+    pub(super) content: Option<String>,
+    pub(super) bytes: u64,
+    #[serde(default)]
+    missing: bool,
+    pub(super) crc32: Option<u32>,
+    pub(super) sha256: Option<String>,
+}
+
+impl File {
+    pub(super) fn length(&self) -> Result<u32, Error> {
+        u32::try_from(self.bytes).map_err(|_| Error::fault("a file of an export is too long"))
+    }
+
+    fn span(&self) -> u64 {
+        span(&self.name, self.bytes)
+    }
+}
+
+fn span(name: &str, bytes: u64) -> u64 {
+    zip::header_length(name) + bytes + zip::DESCRIPTOR
+}
+
+/// The files, then what we say of them, then the directory.
+pub(super) struct Layout {
+    /// Those that are there.
+    pub(super) files: Vec<File>,
+    missing: Vec<String>,
+    /// Of the whole archive, in bytes.
+    pub(super) length: u64,
+    ends: Vec<u64>,
+}
+
+const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+impl Layout {
+    pub(super) fn new(all: Vec<File>) -> Result<Self, Error> {
+        let (missing, files): (Vec<File>, Vec<File>) =
+            all.into_iter().partition(|file| file.missing);
+        let mut end = 0;
+        let mut ends = Vec::with_capacity(files.len());
+        for file in &files {
+            file.length()?;
+            end += file.span();
+            ends.push(end);
+        }
+        let missing = missing.into_iter().map(|file| file.name).collect();
+        let mut layout = Self { files, missing, length: 0, ends };
+        layout.length = layout.measure();
+        Ok(layout)
+    }
+
+    /// Where a file with all that belongs to it ends.
+    pub(super) fn end_of(&self, index: usize) -> u64 {
+        self.ends[index]
+    }
+
+    /// What we say of the files. Its length is the same whatever the digests are.
+    pub(super) fn own_files(&self) -> Vec<(&'static str, String)> {
+        let missing = serde_json::to_string_pretty(&self.missing).unwrap_or_default() + "\n";
+        let mut own = vec![("README.txt", README.to_owned()), ("missing.json", missing)];
+        let mut manifest = String::new();
+        for file in &self.files {
+            let sha256 = file.sha256.as_deref().unwrap_or(NO_DIGEST);
+            let _ = writeln!(manifest, "{sha256}  {}", file.name);
+        }
+        for (name, content) in &own {
+            let _ = writeln!(manifest, "{}  {name}", hex::encode(Sha256::digest(content)));
+        }
+        own.push(("manifest.sha256", manifest));
+        own
+    }
+
+    /// The directory and what follows it.
+    pub(super) fn directory(&self) -> Result<Vec<u8>, Error> {
+        let mut out = Vec::new();
+        let mut offset = 0;
+        for file in &self.files {
+            let crc32 = file.crc32.ok_or_else(|| Error::fault("a file without a checksum"))?;
+            let bytes = file.length()?;
+            out.extend(zip::entry(&zip::Member { name: &file.name, bytes, crc32, offset }));
+            offset += file.span();
+        }
+        for (name, content) in self.own_files() {
+            let bytes =
+                u32::try_from(content.len()).map_err(|_| Error::fault("a long manifest"))?;
+            let crc32 = crc32fast::hash(content.as_bytes());
+            out.extend(zip::entry(&zip::Member { name, bytes, crc32, offset }));
+            offset += span(name, content.len() as u64);
+        }
+        let end = zip::end(self.files.len() as u64 + 3, offset, out.len() as u64);
+        out.extend(end);
+        Ok(out)
+    }
+
+    fn measure(&self) -> u64 {
+        let own = self.own_files();
+        let own = own.iter().map(|(name, content)| (*name, content.len() as u64));
+        let all = self.files.iter().map(|file| (file.name.as_str(), file.bytes)).chain(own);
+        let (mut offset, mut directory, mut files) = (0, 0, 0);
+        for (name, bytes) in all {
+            directory += zip::entry_length(name, offset);
+            offset += span(name, bytes);
+            files += 1;
+        }
+        offset + directory + zip::end_length(files, offset, directory)
+    }
+}
+
+/// What follows the data of a file of ours.
+pub(super) fn descriptor(content: &str) -> Vec<u8> {
+    let bytes = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    zip::descriptor(crc32fast::hash(content.as_bytes()), bytes)
+}
+
+/// Counts and digests what passes by.
+#[derive(Default)]
+pub(super) struct Meter {
+    pub(super) bytes: u64,
+    crc32: crc32fast::Hasher,
+    sha256: Sha256,
+}
+
+impl Meter {
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        self.crc32.update(bytes);
+        self.sha256.update(bytes);
+    }
+
+    pub(super) fn finish(self) -> (u32, String) {
+        (self.crc32.finalize(), hex::encode(self.sha256.finalize()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    fn file(position: i64, name: &str, bytes: u64, is_missing: bool) -> File {
+        from_value(json!({
+            "position": position, "name": name, "bucket": null, "object": null, "content": null,
+            "bytes": bytes, "missing": is_missing, "crc32": 7, "sha256": NO_DIGEST,
+        }))
+        .expect("a file")
+    }
+
+    #[test]
+    fn the_length_is_known_before_anything_is_written() {
+        let files =
+            vec![file(1, "data/a.json", 10, false), file(2, "artworks/b.png", 1 << 31, false)];
+        let mut layout = Layout::new([files, vec![file(3, "artworks/c.png", 0, true)]].concat())
+            .expect("a layout");
+        let own: u64 =
+            layout.own_files().iter().map(|(name, text)| span(name, text.len() as u64)).sum();
+        let directory = layout.directory().expect("digests").len() as u64;
+        assert_eq!(layout.end_of(1) + own + directory, layout.length);
+        // Whatever the digests are.
+        layout.files[0].sha256 = None;
+        assert_eq!(layout.measure(), layout.length);
+    }
+
+    #[test]
+    fn what_is_missing_is_listed_and_takes_no_place() {
+        let layout = Layout::new(vec![file(1, "artworks/c.png", 0, true)]).expect("a layout");
+        let own = layout.own_files();
+        assert!(own[1].1.contains("artworks/c.png") && !own[2].1.contains("artworks/c.png"));
+        assert!(layout.files.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_an_archive_cannot_hold_is_a_fault() {
+        assert!(Layout::new(vec![file(1, "a", 1 << 32, false)]).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! Writing an export from its beginning, and sending it from where it has come to.
+
+use std::mem;
+use std::time::Instant;
+
+use serde::Serialize;
+use serde_json::json;
+use url::Url;
+use uuid::Uuid;
+
+use super::layout::File;
+use crate::storage::PIECE;
+use crate::{App, Error, crash};
+
+/// Why a turn ends before the export does.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Its time is over, or somebody else is at it.
+    Later,
+    /// The plan does not hold any more; what is named is missing.
+    Anew(Option<String>),
+    /// A service did not do its part.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+#[derive(Serialize)]
+struct Digests {
+    position: i64,
+    crc32: Option<u32>,
+    sha256: Option<String>,
+}
+
+pub(super) struct Pieces<'a> {
+    app: &'a App,
+    export: Uuid,
+    lease: Uuid,
+    upload: Url,
+    deadline: Instant,
+    /// Bytes of the whole archive, of those that have arrived, and of those that were written.
+    length: u64,
+    arrived: u64,
+    written: u64,
+    piece: Vec<u8>,
+    /// Of files that end in this piece: recorded before it is sent, for who goes on after it.
+    noted: Vec<Digests>,
+}
+
+impl<'a> Pieces<'a> {
+    pub(super) fn new(
+        app: &'a App,
+        export: Uuid,
+        lease: Uuid,
+        upload: Url,
+        arrived: u64,
+        length: u64,
+        deadline: Instant,
+    ) -> Self {
+        let (piece, noted) = (Vec::with_capacity(PIECE), Vec::new());
+        Self { app, export, lease, upload, deadline, length, arrived, written: 0, piece, noted }
+    }
+
+    /// What was not read again because it has arrived.
+    pub(super) fn skip_to(&mut self, at: u64) {
+        self.written = at;
+    }
+
+    pub(super) fn note(&mut self, file: &File) {
+        let File { position, crc32, sha256, .. } = file;
+        self.noted.push(Digests { position: *position, crc32: *crc32, sha256: sha256.clone() });
+    }
+
+    /// Writes the next bytes; what has arrived is not sent again.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
+        let known = self.arrived.saturating_sub(self.written).min(bytes.len() as u64);
+        self.written += bytes.len() as u64;
+        let mut rest = &bytes[usize::try_from(known).unwrap_or(bytes.len())..];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(PIECE - self.piece.len()));
+            self.piece.extend_from_slice(now);
+            rest = later;
+            if self.piece.len() == PIECE {
+                self.send().await?;
+                if Instant::now() >= self.deadline && self.arrived < self.length {
+                    return Err(Stop::Later);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the last piece.
+    pub(super) async fn finish(mut self) -> Result<(), Stop> {
+        if !self.piece.is_empty() {
+            self.send().await?;
+        }
+        if self.arrived == self.length { Ok(()) } else { Err(Stop::Anew(None)) }
+    }
+
+    async fn send(&mut self) -> Result<(), Stop> {
+        let after = self.arrived + self.piece.len() as u64;
+        let is_ours: bool = self
+            .app
+            .ask(
+                "record_export_piece",
+                json!({
+                    "export_id": self.export,
+                    "lease": self.lease,
+                    "upload": self.upload,
+                    "bytes_done": self.arrived,
+                    "bytes_total": self.length,
+                    "files": self.noted,
+                }),
+            )
+            .await?;
+        if !is_ours {
+            return Err(Stop::Later);
+        }
+        self.noted.clear();
+        crash::reached("export.recorded");
+        let piece = mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        let arrived = self.app.storage.send_piece(&self.upload, self.arrived, piece).await?;
+        if arrived != after {
+            return Err(Stop::Failed(Error::unavailable("Storage", "a piece arrived in part")));
+        }
+        self.arrived = arrived;
+        crash::reached("export.sent");
+        Ok(())
+    }
+}

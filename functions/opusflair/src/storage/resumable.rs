@@ -1,0 +1,127 @@
+//! Uploads in pieces (TUS 1.0.0), for objects that are longer than a process lives. Storage knows how far one
+//! has come; its address says the rest.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
+use http::header::LOCATION;
+use reqwest::{Method, RequestBuilder, Response};
+use url::Url;
+
+use super::{SERVICE, Storage, UPLOAD_TIME, expect_success, fault, refused};
+use crate::Error;
+use crate::database::with_key;
+use crate::egress::{send_idempotent, unreachable};
+
+/// Bytes of each piece but the last; hosted Storage takes no other.
+pub(crate) const PIECE: usize = 6 * 1024 * 1024;
+
+impl Storage {
+    /// Begins the upload of an object of `bytes`, in place of whatever has its name; answers its address.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(crate) async fn begin_upload(
+        &self,
+        bucket: &str,
+        path: &str,
+        content_type: &str,
+        bytes: u64,
+    ) -> Result<Url, Error> {
+        let mut url = self.address.clone();
+        url.path_segments_mut()
+            .map_err(|()| Error::fault("the address of Storage"))?
+            .extend(["upload", "resumable"]);
+        let metadata = [
+            ("bucketName", bucket),
+            ("objectName", path),
+            ("contentType", content_type),
+            ("cacheControl", "private, max-age=0"),
+        ]
+        .map(|(name, value)| format!("{name} {}", STANDARD.encode(value)));
+        let response = self
+            .upload(Method::POST, url.clone())?
+            .header("upload-length", bytes)
+            .header("upload-metadata", metadata.join(","))
+            .send()
+            .await
+            .map_err(|fault| unreachable(SERVICE, &fault))?;
+        let response = expect_success("begin an upload", response).await?;
+        let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+        location
+            .and_then(|location| url.join(location).ok())
+            .ok_or_else(|| Error::unavailable(SERVICE, "an upload without an address"))
+    }
+
+    /// How many bytes have arrived; `None` where there is no such upload any more.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(crate) async fn uploaded(&self, upload: &Url) -> Result<Option<u64>, Error> {
+        let request = self.upload(Method::HEAD, upload.clone())?;
+        let response = send_idempotent(SERVICE, request).await?;
+        match response.status().as_u16() {
+            200..300 => offset(&response).map(Some),
+            // Without a body nobody says what a 400 means: it is begun anew.
+            400 | 404 | 410 => Ok(None),
+            status => {
+                Err(refused("look at an upload", StatusCode::from_u16(status).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Sends the bytes from `at` on; answers how many have arrived.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: whether they have arrived is then to be asked.
+    pub(crate) async fn send_piece(
+        &self,
+        upload: &Url,
+        at: u64,
+        piece: Vec<u8>,
+    ) -> Result<u64, Error> {
+        let response = self
+            .upload(Method::PATCH, upload.clone())?
+            .header("upload-offset", at)
+            .header("content-type", "application/offset+octet-stream")
+            .timeout(UPLOAD_TIME)
+            .body(piece)
+            .send()
+            .await
+            .map_err(|fault| unreachable(SERVICE, &fault))?;
+        offset(&expect_success("send a piece", response).await?)
+    }
+
+    /// Lets Storage forget what has arrived; fine where there is nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub(crate) async fn abandon_upload(&self, upload: &Url) -> Result<(), Error> {
+        let request = self.upload(Method::DELETE, upload.clone())?;
+        let response = send_idempotent(SERVICE, request).await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        match fault(response).await?.as_u16() {
+            404 | 410 => Ok(()),
+            status => {
+                Err(refused("abandon an upload", StatusCode::from_u16(status).unwrap_or_default()))
+            }
+        }
+    }
+
+    fn upload(&self, method: Method, address: Url) -> Result<RequestBuilder, Error> {
+        // Whether it may take the place of another is asked with each request.
+        let request = self.egress.request(method, address)?;
+        let request = request.header("tus-resumable", "1.0.0").header("x-upsert", "true");
+        Ok(with_key(request, &self.key))
+    }
+}
+
+fn offset(response: &Response) -> Result<u64, Error> {
+    response
+        .headers()
+        .get("upload-offset")
+        .and_then(|offset| offset.to_str().ok()?.parse().ok())
+        .ok_or_else(|| Error::unavailable(SERVICE, "an upload without an offset"))
+}

@@ -1,0 +1,61 @@
+//! One route: verify the provider's signature on the raw bytes, see whether it is a request, file it.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use opusflair::request::read_body;
+use opusflair::signature::Headers;
+use opusflair::{App, Error};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use crate::mail::{Event, Mail};
+
+/// A mail as the provider tells of it, in bytes: as much as a Lambda takes.
+const LARGEST_MAIL: usize = 6 * 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Filed {
+    outcome: String,
+}
+
+/// The route of this function.
+pub fn routes(app: Arc<App>) -> Router {
+    Router::new().route("/privacy-inbox", post(receive)).with_state(app)
+}
+
+async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Error> {
+    let keys = app.config.inbox_keys.as_ref().ok_or(Error::NoSuchRoute)?;
+    let headers = request.headers().clone();
+    let body = read_body(request, LARGEST_MAIL).await?;
+    // Standard Webhooks' headers, or those that they were before.
+    let signed = Headers::read(&headers, &["webhook", "svix"])?;
+    keys.verify(signed, &body, OffsetDateTime::now_utc())?;
+
+    let event: Event = serde_json::from_slice(&body)
+        .map_err(|_| Error::invalid("body", "must be an event of the mail provider's."))?;
+    let Some(mail) = Mail::requesting(event, app.config.inbox_authserv_id.as_deref()) else {
+        return Ok(Json(json!({ "received": true, "ignored": true })));
+    };
+    // A mail without a name of its own has that of its delivery, which is the same each time.
+    let name = mail.name.as_deref().unwrap_or(signed.id);
+    let filed: Filed = app
+        .ask(
+            "file_mail",
+            json!({
+                "digest": hex::encode(Sha256::digest(name)),
+                "sender": mail.sender,
+                "verified": mail.is_verified,
+                "message": mail.message,
+            }),
+        )
+        .await?;
+    if filed.outcome == "filed" {
+        tracing::info!("a privacy request was filed");
+    }
+    Ok(Json(json!({ "received": true })))
+}

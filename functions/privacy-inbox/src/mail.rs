@@ -1,0 +1,290 @@
+//! What a mail says, read without trusting it: who it is from, whether the provider has verified that, and whether
+//! it asks for anything.
+
+use std::collections::BTreeMap;
+
+use mail_parser::MessageParser;
+use serde::Deserialize;
+
+/// What the policy tells people to write (Q1).
+const SUBJECT: &str = "privacy request - ai data";
+/// Characters of a message that are kept.
+const MESSAGE_LIMIT: usize = 4000;
+
+/// As the provider tells of a mail. Attachments and whatever else is there are not read.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Event {
+    #[serde(rename = "type")]
+    kind: String,
+    data: Data,
+}
+
+#[derive(Debug, Deserialize)]
+struct Data {
+    #[serde(default)]
+    from: String,
+    #[serde(default)]
+    subject: Option<String>,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    message_id: Option<String>,
+    #[serde(default)]
+    headers: Headers,
+}
+
+/// A list of names and values, or an object.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Headers {
+    List(Vec<Header>),
+    Object(BTreeMap<String, Values>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Header {
+    name: String,
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Values {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Headers {
+    /// All of one name, the topmost first.
+    fn all(&self, name: &str) -> Vec<&str> {
+        match self {
+            Self::List(list) => list
+                .iter()
+                .filter(|header| header.name.eq_ignore_ascii_case(name))
+                .map(|header| header.value.as_str())
+                .collect(),
+            Self::Object(object) => object
+                .iter()
+                .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+                .flat_map(|(_, values)| match values {
+                    Values::One(value) => std::slice::from_ref(value),
+                    Values::Many(values) => values,
+                })
+                .map(String::as_str)
+                .collect(),
+        }
+    }
+}
+
+/// A mail that asks for something.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    /// Its Message-ID.
+    pub(crate) name: Option<String>,
+    /// The address, in lower case.
+    pub(crate) sender: String,
+    /// Whether the provider says that the sender is who it says.
+    pub(crate) is_verified: bool,
+    pub(crate) message: String,
+}
+
+impl Mail {
+    /// The mail of an event, if it is one with the right subject and a sender. `authserv_id` is by which name the
+    /// provider speaks of what it has verified.
+    pub(crate) fn requesting(event: Event, authserv_id: Option<&str>) -> Option<Self> {
+        let Event { kind, data } = event;
+        if kind != "email.received" || !is_request(data.subject.as_deref()?) {
+            return None;
+        }
+        let sender = address(&data.from)?;
+        let results = data.headers.all("authentication-results");
+        let is_verified = authserv_id.is_some_and(|id| is_verified(&results, id, &sender));
+        let text = data.text.unwrap_or_default();
+        let message =
+            text.trim().chars().filter(|letter| *letter != '\0').take(MESSAGE_LIMIT).collect();
+        let name =
+            data.message_id.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        Some(Self { name, sender, is_verified, message })
+    }
+}
+
+/// However it is cased, spaced, encoded or prefixed.
+fn is_request(subject: &str) -> bool {
+    let decoded = header("Subject", subject, |message| message.subject().map(str::to_owned));
+    let plain: String = decoded
+        .unwrap_or_else(|| subject.to_owned())
+        .to_lowercase()
+        .chars()
+        .map(|letter| match letter {
+            '\u{2010}'..='\u{2015}' | '\u{2212}' => '-',
+            letter if letter.is_whitespace() => ' ',
+            letter => letter,
+        })
+        .collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    words.join(" ").trim_end_matches(['.', '!']).ends_with(SUBJECT)
+}
+
+/// The one address of a From, in lower case.
+fn address(from: &str) -> Option<String> {
+    let found = header("From", from, |message| {
+        let from = message.from()?;
+        let address = from.first()?.address.as_deref()?.to_lowercase();
+        (from.iter().count() == 1).then_some(address)
+    })?;
+    let (name, domain) = found.rsplit_once('@')?;
+    let is_plain =
+        found.len() <= 320 && found.chars().all(|letter| !letter.is_control() && letter != ' ');
+    (is_plain && !name.is_empty() && domain.contains('.')).then_some(found)
+}
+
+/// One header, read as mail programs do.
+fn header<T>(
+    name: &str,
+    value: &str,
+    read: impl Fn(&mail_parser::Message<'_>) -> Option<T>,
+) -> Option<T> {
+    let value = value.replace(['\r', '\n'], " ");
+    let raw = format!("{name}: {value}\r\n\r\n");
+    read(&MessageParser::new().parse(raw.as_bytes())?)
+}
+
+/// Whether DMARC has passed for the sender's own domain, by the word of the provider (RFC 8601): its header is the
+/// topmost, and only one that has its name counts, for a sender may write others below.
+fn is_verified(results: &[&str], authserv_id: &str, sender: &str) -> bool {
+    let Some((_, domain)) = sender.rsplit_once('@') else { return false };
+    let Some(topmost) = results.first() else { return false };
+    let mut parts = topmost.split(';').map(str::trim);
+    let names_provider = parts
+        .next()
+        .and_then(|id| id.split_whitespace().next())
+        .is_some_and(|id| id.eq_ignore_ascii_case(authserv_id));
+    names_provider
+        && parts.any(|part| {
+            let part = part.to_lowercase();
+            let mut words = part.split_whitespace();
+            words.next() == Some("dmarc=pass")
+                && words.any(|word| word.strip_prefix("header.from=") == Some(domain))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const PROVIDER: Option<&str> = Some("mx.example.net");
+
+    fn event(changes: &Value) -> Event {
+        let mut data = json!({
+            "from": "Alice <alice@example.com>",
+            "subject": "Privacy Request - AI Data",
+            "text": "Please send me everything.",
+            "message_id": "<1@example.com>",
+            "attachments": [{ "content": "never read" }],
+            "headers": [{ "name": "Authentication-Results", "value": "mx.example.net; spf=pass; dmarc=pass (p=reject) header.from=example.com" }],
+        });
+        for (name, value) in changes.as_object().expect("an object") {
+            data[name] = value.clone();
+        }
+        serde_json::from_value(json!({ "type": "email.received", "data": data })).expect("an event")
+    }
+
+    #[test]
+    fn a_mail_with_the_subject_is_a_request_of_a_verified_sender() {
+        let mail = Mail::requesting(event(&json!({})), PROVIDER).expect("a request");
+        assert_eq!((mail.sender.as_str(), mail.is_verified), ("alice@example.com", true));
+        assert_eq!(mail.message, "Please send me everything.");
+        assert_eq!(mail.name.as_deref(), Some("<1@example.com>"));
+    }
+
+    #[test]
+    fn the_subject_may_be_cased_spaced_encoded_and_prefixed() {
+        for subject in [
+            "PRIVACY REQUEST - AI DATA",
+            "Re: AW: [External] privacy  request\t- ai data ",
+            "Fwd: Privacy Request \u{2013} AI Data",
+            "Privacy Request - AI Data.",
+            "=?utf-8?B?UHJpdmFjeSBSZXF1ZXN0IC0gQUkgRGF0YQ==?=",
+            "=?iso-8859-1?Q?Privacy_Request_-_AI?= =?utf-8?Q?_Data?=",
+        ] {
+            assert!(is_request(subject), "{subject}");
+        }
+        for subject in [
+            "",
+            "Privacy Request",
+            "AI Data",
+            "Privacy Request - AI Database",
+            "Privacy Request AI Data",
+            "=?utf-8?B?!!!?=",
+        ] {
+            assert!(!is_request(subject), "{subject}");
+        }
+    }
+
+    #[test]
+    fn only_the_provider_says_who_somebody_is() {
+        let verified = |value: Value| {
+            let mail = Mail::requesting(event(&json!({ "headers": value })), PROVIDER);
+            mail.expect("a request").is_verified
+        };
+        let header = |value: &str| json!([{ "name": "authentication-results", "value": value }]);
+        assert!(verified(header("mx.example.net 1; dmarc=pass header.from=example.com")));
+        assert!(verified(
+            json!({ "Authentication-Results": "mx.example.net; dmarc=pass header.from=example.com" })
+        ));
+        for value in [
+            "",
+            "mx.example.net",
+            "mx.evil.test; dmarc=pass header.from=example.com",
+            "mx.example.net; dmarc=fail header.from=example.com",
+            "mx.example.net; dmarc=pass header.from=evil.test",
+            "mx.example.net; dmarc=passed header.from=example.com",
+            "mx.example.net; spf=pass smtp.mailfrom=example.com",
+        ] {
+            assert!(!verified(header(value)), "{value}");
+        }
+        // A sender may bring headers of its own; the provider's is on top.
+        assert!(!verified(json!([
+            { "name": "Authentication-Results", "value": "mx.example.net; dmarc=fail header.from=example.com" },
+            { "name": "Authentication-Results", "value": "mx.example.net; dmarc=pass header.from=example.com" },
+        ])));
+        assert!(!verified(json!([])));
+        let unnamed = Mail::requesting(event(&json!({})), None);
+        assert!(!unnamed.expect("a request").is_verified);
+    }
+
+    #[test]
+    fn a_sender_is_one_address() {
+        for from in
+            ["", "nobody", "a@b", "<>", "alice@example.com, bob@example.com", "\u{0}@example.com"]
+        {
+            assert!(
+                Mail::requesting(event(&json!({ "from": from })), PROVIDER).is_none(),
+                "{from}"
+            );
+        }
+        let mail = Mail::requesting(
+            event(&json!({ "from": "\"Bob, of X\" <BOB@Example.COM>" })),
+            PROVIDER,
+        );
+        assert_eq!(mail.expect("a request").sender, "bob@example.com");
+    }
+
+    #[test]
+    fn other_events_and_endless_messages_do_no_harm() {
+        let other: Event =
+            serde_json::from_value(json!({ "type": "email.sent", "data": {} })).expect("an event");
+        assert!(Mail::requesting(other, PROVIDER).is_none());
+        let long = "\u{0}a".repeat(10_000);
+        let mail = Mail::requesting(event(&json!({ "text": long })), PROVIDER).expect("a request");
+        assert_eq!(mail.message, "a".repeat(MESSAGE_LIMIT));
+    }
+}

@@ -1,0 +1,82 @@
+//! Rights that take more than a row: export, erasure, and the confirmation of a mailed request.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::LOCATION;
+use opusflair::caller::Caller;
+use opusflair::database::Again;
+use opusflair::pseudonym::Use;
+use opusflair::request::{self, PathId};
+use opusflair::secret::Secret;
+use opusflair::{App, Error, crash};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Erase {
+    /// Of the account, typed.
+    email: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Confirm {
+    /// From the letter.
+    token: String,
+}
+
+/// Orders an export (G5); the schedule builds it.
+pub(crate) async fn export(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Error> {
+    let ordered: Value =
+        app.database.call_as(&caller, "request_export", json!({}), Again::Unsafe).await?;
+    Ok((StatusCode::ACCEPTED, Json(ordered)).into_response())
+}
+
+/// Orders the erasure of the account (G3); the schedule carries it out.
+pub(crate) async fn erase(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    request::Json(Erase { email }): request::Json<Erase>,
+) -> Result<Response, Error> {
+    let arguments = json!({ "email": email });
+    let ordered: Value =
+        app.database.call_as(&caller, "erase_account", arguments, Again::Unsafe).await?;
+    crash::reached("erasure.ordered");
+    let location = format!("privacy/erasures/{}", ordered["id"].as_str().unwrap_or_default());
+    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(ordered)).into_response())
+}
+
+/// How an erasure stands, for whoever has its id: nobody can sign in any more.
+pub(crate) async fn erasure(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+) -> Result<Json<Value>, Error> {
+    app.ask("erasure", json!({ "id": id })).await.map(Json)
+}
+
+/// Takes an erasure back, within its grace.
+pub(crate) async fn withdraw(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+) -> Result<StatusCode, Error> {
+    let arguments = json!({ "id": id });
+    app.database.call::<Value>("withdraw_erasure", arguments, Again::Unsafe).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says that a mailed request was one's own, by the token of our letter about it (Q1).
+pub(crate) async fn confirm(
+    State(app): State<Arc<App>>,
+    PathId(id): PathId,
+    request::Json(Confirm { token }): request::Json<Confirm>,
+) -> Result<Json<Value>, Error> {
+    if !Secret::new(app.keyed_hash(Use::Confirmation, id)).matches(&token) {
+        return Err(Error::invalid("token", "is not the one of our letter about this request."));
+    }
+    app.ask("confirm_request", json!({ "id": id })).await.map(Json)
+}

@@ -1,0 +1,229 @@
+-- What people allow: purposes are rows, choices are kept with their history, and the database obeys the
+-- last one (G6, G7). And which version of the policy somebody has agreed to.
+
+create table public.purposes (
+  id text not null,
+  clause text not null,
+  words text not null,
+  position smallint not null,
+  constraint purposes_pkey primary key (id)
+);
+
+alter table public.purposes enable row level security;
+
+create policy "Anyone reads what the purposes are"
+on public.purposes
+for select
+to anon, authenticated
+using (true);
+
+grant select on public.purposes to anon, authenticated, service_role;
+
+comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
+
+insert into public.purposes (id, clause, words, position) values
+  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing is charged or submitted, and what runs is stopped.', 1),
+  ('analytics', 'G7', 'Counting which features are used, and on what kind of device. Refused, nothing is recorded.', 2),
+  ('improvement', 'G7', 'Reports that help to improve models and styles. Refused, you are left out of all of them, your past included.', 3),
+  ('notices', 'R10', 'Reminders by email before an account that is not used is deleted. Refused, none are sent, and the account stays.', 4);
+
+create table public.privacy_choices (
+  id bigint generated always as identity,
+  person_id uuid not null default auth.uid(),
+  purpose text not null,
+  allowed boolean not null,
+  at timestamptz not null default now(),
+  constraint privacy_choices_pkey primary key (id),
+  constraint privacy_choices_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint privacy_choices_purpose_known foreign key (purpose) references public.purposes (id)
+);
+
+create index privacy_choices_latest_idx on public.privacy_choices (person_id, purpose, id desc);
+create index privacy_choices_purpose_idx on public.privacy_choices (purpose);
+
+alter table public.privacy_choices enable row level security;
+
+create policy "People see their own choices"
+on public.privacy_choices
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People choose for themselves"
+on public.privacy_choices
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.privacy_choices to authenticated, service_role;
+grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
+
+comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one it is allowed.';
+
+create function private.allows(person uuid, purpose text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return coalesce((
+  select c.allowed
+  from public.privacy_choices as c
+  where c.person_id = person and c.purpose = allows.purpose
+  order by c.id desc
+  limit 1
+), true);
+
+grant execute on function private.allows to service_role;
+
+-- Ends all that somebody has under way. Generations are locked before the wallet, as by what settles them; then the
+-- wallet, as by whoever begins one, so that none slips in between.
+create function private.cancel_open(person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from public.generations as g
+  where g.person_id = person and not private.is_terminal(g.state)
+  order by g.id
+  for update;
+  perform from public.wallets as w where w.person_id = person for update;
+  update public.generations as g
+  set state = 'canceled'
+  where g.person_id = person and not private.is_terminal(g.state);
+end;
+$$;
+
+-- A restriction counts from its own statement on: what is under way ends with it.
+create function private.follow_choice()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.purpose = 'generation' and not new.allowed then
+    perform private.cancel_open(new.person_id);
+  end if;
+  perform private.note_activity(new.person_id);
+  perform private.answer_requests(new.person_id,
+    case when new.purpose = 'generation' then array['restriction'] else array['objection'] end,
+    'choice', new.id::text);
+  return null;
+end;
+$$;
+
+create trigger privacy_choices_follow
+after insert on public.privacy_choices
+for each row
+execute function private.follow_choice();
+
+-- R10: that its person was here. At most once an hour, so that a busy one writes no more than that.
+create function private.note_activity(person uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update public.profiles as p
+  set active_at = now()
+  where p.id = person and p.active_at < now() - interval '1 hour';
+end;
+
+create function private.follow_activity()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.note_activity(new.person_id);
+  return null;
+end;
+$$;
+
+create trigger generations_follow_activity
+after insert on public.generations
+for each row
+execute function private.follow_activity();
+
+create table public.policy_versions (
+  id text not null,
+  published_at timestamptz not null,
+  constraint policy_versions_pkey primary key (id),
+  constraint policy_versions_id_form check (id ~ '^[0-9A-Za-z.-]{1,20}$')
+);
+
+create index policy_versions_published_at_idx on public.policy_versions (published_at);
+
+alter table public.policy_versions enable row level security;
+
+create policy "Anyone reads which versions of the policy there are"
+on public.policy_versions
+for select
+to anon, authenticated
+using (true);
+
+grant select on public.policy_versions to anon, authenticated, service_role;
+
+comment on table public.policy_versions is 'Versions of the privacy policy; a new row makes everybody be asked again.';
+
+insert into public.policy_versions (id, published_at) values ('2026-11', '2026-11-01');
+
+create table public.policy_consents (
+  person_id uuid not null default auth.uid(),
+  version text not null,
+  at timestamptz not null default now(),
+  constraint policy_consents_pkey primary key (person_id, version),
+  constraint policy_consents_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint policy_consents_version_exists foreign key (version) references public.policy_versions (id)
+);
+
+create index policy_consents_version_idx on public.policy_consents (version);
+
+alter table public.policy_consents enable row level security;
+
+create policy "People see what they have agreed to"
+on public.policy_consents
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People agree for themselves"
+on public.policy_consents
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.policy_consents to authenticated, service_role;
+grant insert (person_id, version) on public.policy_consents to authenticated;
+
+comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when.';
+
+-- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
+create function private.consent_at_sign_up(person uuid, version text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into public.policy_consents (person_id, version)
+  select person, v.id from public.policy_versions as v where v.id = consent_at_sign_up.version;
+end;
+
+-- The version that the caller has still to agree to; null where there is none.
+create function public.policy_to_agree_to()
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (
+  select v.id
+  from (select n.id from public.policy_versions as n where n.published_at <= now() order by n.published_at desc limit 1) as v
+  where not exists (
+    select from public.policy_consents as c where c.person_id = private.person() and c.version = v.id
+  )
+);
+
+comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet; null where there is none.';
+
+grant execute on function public.policy_to_agree_to to authenticated;

@@ -1,0 +1,338 @@
+-- Erasure of an account (G3): ordered by its person, or by a year of silence (R10); carried out a step at a time,
+-- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
+-- for is seen to be gone, so a failure of Storage or Auth holds it up and never makes it report too early.
+
+create table private.erasures (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  reason text not null,
+  stage text not null default 'ordered',
+  ordered_at timestamptz not null default now(),
+  begins_at timestamptz not null default now() + private.keep('erasure_grace'),
+  leased_until timestamptz,
+  objects integer not null default 0,
+  erased_at timestamptz,
+  finished_at timestamptz,
+  receipt text,
+  constraint erasures_pkey primary key (id),
+  constraint erasures_reason_known check (reason in ('asked', 'inactive')),
+  constraint erasures_stage_known check (stage in ('ordered', 'deleting', 'verifying', 'leaving', 'done')),
+  constraint erasures_one_a_person unique (person_id),
+  constraint erasures_done_forgets check ((stage = 'done') = (person_id is null)),
+  constraint erasures_done_has_receipt
+    check ((stage = 'done') = (receipt is not null) and (stage = 'done') = (finished_at is not null))
+);
+
+create index erasures_open_idx on private.erasures (begins_at) where stage <> 'done';
+create index erasures_finished_at_idx on private.erasures (finished_at);
+
+alter table private.erasures enable row level security;
+
+comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobody can sign in any more.';
+comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
+
+-- The order: closes the account, so that its tokens reach nothing; stops what runs.
+create function private.order_erasure(person uuid, reason text)
+returns private.erasures
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  erasure private.erasures;
+begin
+  perform private.cancel_open(person);
+  update public.profiles as p set closed_at = now() where p.id = person and p.closed_at is null;
+  if not found then
+    -- Asked twice at the same moment: the first has closed the account.
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  insert into private.erasures (person_id, reason) values (person, reason) returning * into erasure;
+  perform private.end_exports(person, true);
+  perform private.answer_requests(person, array['erasure'], 'erasure', private.timestamp(now()));
+  return erasure;
+end;
+$$;
+
+create function private.describe_erasure(erasure private.erasures)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'id', erasure.id,
+  'stage', erasure.stage,
+  'ordered_at', erasure.ordered_at,
+  'begins_at', erasure.begins_at,
+  'objects_left', (
+    select count(*) from public.deletions as d where d.person_id = erasure.person_id and d.verified_at is null
+  ),
+  'finished_at', erasure.finished_at,
+  'receipt', erasure.receipt
+);
+
+-- When the session of this token was signed in to, however often its token was renewed since: as the token says
+-- (`amr`), or as Auth remembers the session.
+create function private.signed_in_at(person uuid)
+returns timestamptz
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return coalesce(
+  (
+    select to_timestamp(max((m.value ->> 'timestamp')::bigint))
+    from jsonb_array_elements(
+      case when jsonb_typeof(auth.jwt() -> 'amr') = 'array' then auth.jwt() -> 'amr' else '[]' end
+    ) as m
+    where jsonb_typeof(m.value) = 'object'
+  ),
+  (
+    select s.created_at
+    from auth.sessions as s
+    where s.user_id = person and s.id::text = auth.jwt() ->> 'session_id'
+  ),
+  '-infinity'
+);
+
+-- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed.
+create function private.erase_account(email text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.person();
+begin
+  if person is null then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  if private.signed_in_at(person) < now() - interval '15 minutes' then
+    perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
+  end if;
+  if not exists (
+    select from auth.users as u where u.id = person and u.email = lower(btrim(erase_account.email))
+  ) then
+    perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
+  end if;
+  return private.describe_erasure(private.order_erasure(person, 'asked'));
+end;
+$$;
+
+create function public.erase_account(email text)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.erase_account(email);
+
+comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
+
+grant execute on function private.erase_account, public.erase_account to authenticated;
+
+create function backend.erasure(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  known private.erasures;
+begin
+  select * into known from private.erasures as e where e.id = erasure.id;
+  if not found then
+    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+  end if;
+  return private.describe_erasure(known);
+end;
+$$;
+
+-- Within its grace an erasure can be taken back, and the account is open again.
+create function backend.withdraw_erasure(id uuid)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person uuid;
+begin
+  if not exists (select from private.erasures as e where e.id = withdraw_erasure.id) then
+    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+  end if;
+  delete from private.erasures as e
+  where e.id = withdraw_erasure.id and e.stage = 'ordered' and e.begins_at > now()
+  returning e.person_id into person;
+  if person is null then
+    perform private.refuse(409, 'erasure_begun', 'This erasure has begun and cannot be taken back.');
+  end if;
+  update public.profiles as p set closed_at = null where p.id = person;
+end;
+$$;
+
+-- Erasures to go on with, [{id, person}]; whoever asks has two minutes.
+create function backend.lease_erasures(batch integer default 20)
+returns jsonb
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with due as (
+    select e.id
+    from private.erasures as e
+    where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
+    order by e.begins_at
+    limit batch
+    for update skip locked
+  ),
+  leased as (
+    update private.erasures as e
+    set leased_until = now() + interval '2 minutes'
+    from due
+    where e.id = due.id
+    returning e.id, e.person_id
+  )
+  select coalesce(jsonb_agg(jsonb_build_object('id', id, 'person', person_id)), '[]') from leased;
+end;
+
+create function private.order_folder(person uuid)
+returns integer
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with ordered as (
+    insert into public.deletions (bucket, path, reason, person_id)
+    select o.bucket_id, o.name, 'erasure', (select u.id from auth.users as u where u.id = person)
+    from storage.objects as o
+    join private.personal_buckets as b on b.bucket = o.bucket_id
+    where o.name collate "C" >= person || '/' and o.name collate "C" < person || '0'
+      and not exists (
+        select from public.deletions as d
+        where d.bucket = o.bucket_id and d.path = o.name and d.verified_at is null
+      )
+    limit 1000
+    on conflict (bucket, path) where verified_at is null do nothing
+    returning 1
+  )
+  select count(*)::integer from ordered;
+end;
+
+-- Auth's own log keeps ids and emails of who signed in, or was deleted. Where its owner lets us, it is cleaned; a
+-- project can also keep that log out of the database altogether (docs/runbook.md).
+create function private.forget_audit_log(person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if to_regclass('auth.audit_log_entries') is not null
+    and has_table_privilege('auth.audit_log_entries', 'select, delete')
+  then
+    execute 'delete from auth.audit_log_entries as l where $1 in (l.payload ->> ''actor_id'', l.payload #>> ''{traits,user_id}'')'
+    using person::text;
+  end if;
+end;
+$$;
+
+-- The next step. Answers {next}:
+--   again   there is more to do: call it again
+--   wait    something is not seen to be gone yet: at a later pass
+--   leave   delete `person` in Auth, then call it again
+--   sign    sign what `statement` says, then finish_erasure
+-- `pseudonym` is who it was, under a keyed hash; `writes` whether mail can be sent.
+create function backend.advance_erasure(id uuid, pseudonym text default null, writes boolean default false)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  erasure private.erasures;
+  declared private.personal_data;
+begin
+  select * into erasure from private.erasures as e where e.id = advance_erasure.id for update;
+  if not found or erasure.stage = 'done' or erasure.begins_at > now() then
+    return jsonb_build_object('next', 'wait');
+  end if;
+
+  if erasure.stage in ('ordered', 'deleting') then
+    update private.erasures as e set stage = 'deleting' where e.id = erasure.id;
+    -- Each orders its own objects deleted.
+    delete from public.generations as g
+    where g.id = any (array(select n.id from public.generations as n where n.person_id = erasure.person_id limit 200));
+    if found or private.order_folder(erasure.person_id) > 0 then
+      return jsonb_build_object('next', 'again');
+    end if;
+    for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
+      execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject)
+      using erasure.person_id;
+    end loop;
+    update private.erasures as e set stage = 'verifying' where e.id = erasure.id;
+    return jsonb_build_object('next', 'again');
+  end if;
+
+  -- Also after the account has gone: an upload that was under way may have come late.
+  if private.order_folder(erasure.person_id) > 0
+    or exists (
+      select from public.deletions as d
+      where (d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null
+    )
+    or exists (
+      select from private.errands as r where r.person_id = erasure.person_id and r.kind = 'abandon_upload'
+    )
+  then
+    return jsonb_build_object('next', 'wait');
+  end if;
+
+  if erasure.stage = 'verifying' then
+    update private.erasures as e
+    set stage = 'leaving',
+      objects = (select count(*) from public.deletions as d where d.person_id = erasure.person_id)
+    where e.id = erasure.id;
+  end if;
+  if exists (select from auth.users as u where u.id = erasure.person_id) then
+    update public.wallets as w
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where w.person_id = erasure.person_id;
+    insert into private.letters (kind, subject, address, due_at)
+    select 'erased', erasure.id::text, u.email, 'infinity'
+    from auth.users as u
+    where writes and u.id = erasure.person_id and u.email is not null
+      and not exists (select from private.letters as l where l.subject = erasure.id::text);
+    return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
+  end if;
+
+  perform private.forget_audit_log(erasure.person_id);
+  update private.erasures as e
+  set erased_at = coalesce(e.erased_at, now())
+  where e.id = erasure.id
+  returning * into erasure;
+  return jsonb_build_object('next', 'sign', 'statement', jsonb_build_object(
+    'jti', erasure.id, 'reason', erasure.reason, 'objects', erasure.objects,
+    'ordered_at', private.timestamp(erasure.ordered_at), 'erased_at', private.timestamp(erasure.erased_at)
+  ));
+end;
+$$;
+
+-- The last step: nothing says any more whose it was.
+create function backend.finish_erasure(id uuid, receipt text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.erasures as e
+  set stage = 'done', person_id = null, finished_at = now(), receipt = finish_erasure.receipt
+  where e.id = finish_erasure.id and e.stage = 'leaving' and e.erased_at is not null;
+  update private.letters as l set due_at = now() where l.subject = finish_erasure.id::text and l.kind = 'erased';
+end;
+$$;
+
+comment on function backend.erasure is 'How an erasure stands, for whoever knows its id.';
+comment on function backend.withdraw_erasure is 'Takes an erasure back, within its grace.';
+comment on function backend.lease_erasures is 'Erasures to go on with.';
+comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
+comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
+
+grant execute on function
+  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.finish_erasure
+to service_role;

@@ -1,0 +1,562 @@
+-- Exports: everything that is somebody's, in one ZIP (G2, G5). A row is an order; the schedule builds it a piece at
+-- a time, whoever has the lease, and goes on where the last worker came to.
+
+create table public.exports (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid not null,
+  state text not null default 'building',
+  path text not null,
+  files_total integer,
+  files_done integer not null default 0,
+  files_missing integer not null default 0,
+  bytes_total bigint,
+  bytes_done bigint not null default 0,
+  ordered_at timestamptz not null default now(),
+  ready_at timestamptz,
+  expires_at timestamptz,
+  constraint exports_pkey primary key (id),
+  constraint exports_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint exports_path_unique unique (path),
+  constraint exports_state_known check (state in ('building', 'ready', 'failed', 'canceled', 'expired')),
+  constraint exports_ready_expires check ((ready_at is null) = (expires_at is null)),
+  constraint exports_ready_when_built check ((state in ('ready', 'expired')) <= (ready_at is not null))
+);
+
+create unique index exports_one_at_a_time on public.exports (person_id) where state = 'building';
+create index exports_person_id_idx on public.exports (person_id, ordered_at desc);
+create index exports_ordered_at_idx on public.exports (ordered_at);
+create index exports_expires_at_idx on public.exports (expires_at) where state = 'ready';
+
+alter table public.exports enable row level security;
+
+create policy "People see their own exports"
+on public.exports
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+grant select on public.exports to authenticated, service_role;
+
+comment on table public.exports is 'Exports and how far they have come (G5). Fetched from the bucket exports, at `path`, until `expires_at`.';
+
+create table private.export_work (
+  export_id uuid not null,
+  upload text,
+  attempts integer not null default 0,
+  due_at timestamptz not null default now(),
+  lease uuid,
+  leased_until timestamptz,
+  constraint export_work_pkey primary key (export_id),
+  constraint export_work_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
+  constraint export_work_lease_has_end check ((lease is null) = (leased_until is null))
+);
+
+alter table private.export_work enable row level security;
+
+comment on table private.export_work is 'Who builds an export, and where it is uploaded to.';
+comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
+
+create table private.export_files (
+  export_id uuid not null,
+  position integer not null,
+  name text not null,
+  bucket text,
+  object text,
+  content text,
+  bytes bigint not null,
+  missing boolean not null default false,
+  crc32 bigint,
+  sha256 text,
+  constraint export_files_pkey primary key (export_id, position),
+  constraint export_files_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
+  constraint export_files_is_object_or_content check ((object is null) = (content is not null))
+);
+
+alter table private.export_files enable row level security;
+
+comment on table private.export_files is 'What an export is made of, in its order, as it was found in one look. Goes when the export is done.';
+
+create function private.request_export()
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.person();
+  ordered public.exports;
+begin
+  perform from public.profiles as p where p.id = person for update;
+  if not found then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  if exists (select from public.exports as e where e.person_id = person and e.state = 'building') then
+    perform private.refuse(409, 'export_running', 'An export is being built. Please wait until it is ready.');
+  end if;
+  if (
+    select count(*) from public.exports as e
+    where e.person_id = person and e.ordered_at > now() - interval '1 day' and e.state <> 'failed'
+  ) >= 3 then
+    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', '{"retry_after": 86400}');
+  end if;
+
+  ordered.id := gen_random_uuid();
+  insert into public.exports (id, person_id, path)
+  values (ordered.id, person, format('%s/%s.zip', person, ordered.id))
+  returning * into ordered;
+  insert into private.export_work (export_id) values (ordered.id);
+  perform private.note_activity(person);
+  return to_jsonb(ordered);
+end;
+$$;
+
+create function public.request_export()
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.request_export();
+
+comment on function public.request_export is 'Orders an export of everything that is the caller''s (G5). Answers its row; see the table exports for its progress.';
+
+grant execute on function private.request_export, public.request_export to authenticated;
+
+create function private.csv_cell(value text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return case
+  when value ~ '[",\r\n]' or value = '' then '"' || replace(value, '"', '""') || '"'
+  else coalesce(value, '')
+end;
+
+-- RFC 4180, the columns in the order given. Nothing for null; "" for an empty text.
+create function private.csv(rows jsonb, columns text[])
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return array_to_string(columns, ',') || E'\r\n' || coalesce((
+  select string_agg(
+    (select string_agg(private.csv_cell(r.value ->> c.name), ',' order by c.place)
+      from unnest(columns) with ordinality as c (name, place)) || E'\r\n', '' order by r.place)
+  from jsonb_array_elements(rows) with ordinality as r (value, place)
+), '');
+
+-- The columns of a declared table that its export has.
+create function private.exported_columns(declared private.personal_data)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return array(
+  select a.attname::text
+  from pg_attribute as a
+  where a.attrelid = declared.relation::regclass and a.attnum > 0 and not a.attisdropped
+    and (declared.columns is null or a.attname = any (declared.columns))
+    and a.attname <> all (declared.hidden)
+  order by a.attnum
+);
+
+-- The schema of an export's files, made from the same declaration; published as docs/export.schema.json.
+create function private.export_columns()
+returns table (export_as text, "position" integer, name text, type text, nullable boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select d.export_as, a.attnum::integer, a.attname::text, format_type(a.atttypid, a.atttypmod),
+    not a.attnotnull or d.relation = 'auth.users'
+  from private.personal_data as d
+  join pg_attribute as a on a.attrelid = d.relation::regclass
+  where d.export_as is not null and a.attname = any (private.exported_columns(d))
+  order by d.export_as, a.attnum;
+end;
+
+-- What is somebody's in one declared table, as an array of objects.
+create function private.rows_of(declared private.personal_data, person uuid)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_rows jsonb;
+  columns constant text := (
+    select string_agg(format('t.%I', name), ', ') from unnest(private.exported_columns(declared)) as name
+  );
+begin
+  execute format(
+    'select coalesce(jsonb_agg(to_jsonb(r)), ''[]'') from (select %s from %s as t where %s order by 1) as r',
+    columns, declared.relation::regclass, declared.subject)
+  into found_rows using person;
+  return found_rows;
+end;
+$$;
+
+-- Everything at one moment: data by the declaration, then receipts, then objects.
+create function private.plan_export(export public.exports)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with declared as (
+    select d, d.export_as as name, private.rows_of(d, export.person_id) as found_rows
+    from private.personal_data as d
+    where d.export_as is not null
+  ),
+  documents as (
+    select 1 as place, format('data/%s.json', name) as name, null as bucket, null as object, null::bigint as bytes,
+      jsonb_pretty(jsonb_build_object('format', 'opusflair-export-1', 'table', name, 'rows', found_rows)) || E'\n' as content
+    from declared
+    union all
+    select 2, format('data/%s.csv', name), null, null, null, private.csv(found_rows, private.exported_columns(d))
+    from declared
+    union all
+    select 3, format('receipts/%s.jws', r.id), null, null, null, r.receipt
+    from public.deletions as r
+    where r.person_id = export.person_id and r.receipt is not null
+    union all
+    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, (o.metadata ->> 'size')::bigint, null
+    from storage.objects as o
+    join private.personal_buckets as b on b.bucket = o.bucket_id and b.export_as is not null
+    where o.name collate "C" >= export.person_id || '/' and o.name collate "C" < export.person_id || '0'
+    union all
+    -- What a row speaks of, and Storage does not have.
+    select 5, 'artworks/' || substr(g.artwork_path, 38), 'artworks', g.artwork_path, null, null
+    from public.generations as g
+    where g.person_id = export.person_id and g.artwork_path is not null
+      and not exists (select from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path)
+  )
+  insert into private.export_files (export_id, position, name, bucket, object, content, bytes, missing)
+  select export.id, row_number() over (order by d.place, d.name), d.name, d.bucket, d.object, d.content,
+    coalesce(d.bytes, octet_length(d.content), 0), d.place = 5
+  from documents as d;
+
+  update public.exports as e
+  set files_total = f.total, files_missing = f.missing, files_done = 0, bytes_done = 0, bytes_total = null
+  from (
+    select count(*) filter (where not n.missing) as total, count(*) filter (where n.missing) as missing
+    from private.export_files as n
+    where n.export_id = export.id
+  ) as f
+  where e.id = export.id;
+end;
+$$;
+
+-- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
+-- {id, path, upload}. One that has failed too often is given up.
+create function backend.lease_export(lease uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+  work private.export_work;
+begin
+  with given_up as (
+    delete from private.export_work as w where w.attempts >= 40 and (w.lease is null or w.leased_until <= now())
+    returning w.export_id, w.upload
+  ),
+  abandoned as (
+    insert into private.errands (kind, target) select 'abandon_upload', g.upload from given_up as g where g.upload is not null
+    on conflict do nothing
+  )
+  update public.exports as e set state = 'failed' from given_up as g where e.id = g.export_id;
+
+  select w.* into work
+  from private.export_work as w
+  join public.exports as e on e.id = w.export_id
+  where e.state = 'building' and w.due_at <= now()
+    and (w.lease is null or w.lease = lease_export.lease or w.leased_until <= now())
+  order by w.due_at
+  limit 1
+  for update of w skip locked;
+  if not found then
+    return null;
+  end if;
+
+  update private.export_work as w
+  set lease = lease_export.lease, leased_until = now() + interval '2 minutes', attempts = w.attempts + 1
+  where w.export_id = work.export_id;
+  select * into export from public.exports as e where e.id = work.export_id;
+  if export.files_total is null then
+    perform private.plan_export(export);
+  end if;
+  return jsonb_build_object('id', export.id, 'path', export.path, 'upload', work.upload);
+end;
+$$;
+
+-- The next `batch` files of a plan; small contents are in it, others are asked for by their position.
+create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'position', f.position, 'name', f.name, 'bucket', f.bucket, 'object', f.object, 'bytes', f.bytes,
+    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256,
+    'content', case when octet_length(f.content) <= 2048 then f.content end
+  ) order by f.position), '[]')
+  from (
+    select * from private.export_files as n
+    where n.export_id = export_files.export_id and n.position > after
+    order by n.position
+    limit batch
+  ) as f;
+end;
+
+-- Characters of a content, from the first (1) on; fewer than asked for at its end.
+create function backend.export_content(export_id uuid, place integer, start integer, length integer)
+returns text
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select substr(f.content, start, length)
+  from private.export_files as f
+  where f.export_id = export_content.export_id and f.position = export_content.place;
+end;
+
+-- What a worker says before it sends a piece: the digests of the files that end in it. Answers whether its lease
+-- still holds; where it does not, it stops.
+create function backend.record_export_piece(
+  export_id uuid,
+  lease uuid,
+  upload text,
+  bytes_done bigint,
+  bytes_total bigint,
+  files jsonb
+)
+returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.export_work as w
+  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
+  from public.exports as e
+  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease
+    and e.id = w.export_id and e.state = 'building' and e.files_total is not null;
+  if not found then
+    return false;
+  end if;
+
+  update private.export_files as f
+  set crc32 = told.crc32, sha256 = told.sha256
+  from jsonb_to_recordset(files) as told ("position" integer, crc32 bigint, sha256 text)
+  where f.export_id = record_export_piece.export_id and f.position = told.position;
+  update public.exports as e
+  set bytes_done = record_export_piece.bytes_done,
+    bytes_total = record_export_piece.bytes_total,
+    files_done = (
+      select count(*) from private.export_files as f where f.export_id = e.id and f.sha256 is not null
+    )
+  where e.id = record_export_piece.export_id;
+  return true;
+end;
+$$;
+
+-- The plan does not hold any more: what was uploaded is abandoned and a new look is taken, at the next turn.
+-- `missing` is an object that Storage has a row of and nothing else; it is listed as missing from then on.
+create function backend.restart_export(export_id uuid, lease uuid, missing text default null)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not exists (
+    select from private.export_work as w
+    where w.export_id = restart_export.export_id and w.lease = restart_export.lease
+  ) then
+    return;
+  end if;
+  perform private.abandon_export_upload(restart_export.export_id);
+  if missing is null then
+    delete from private.export_files as f where f.export_id = restart_export.export_id;
+    update public.exports as e set files_total = null where e.id = restart_export.export_id;
+  else
+    update private.export_files as f
+    set missing = f.missing or coalesce(f.object = restart_export.missing, false),
+      bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
+      crc32 = null, sha256 = null
+    where f.export_id = restart_export.export_id;
+    update public.exports as e
+    set files_missing = e.files_missing + 1, files_total = e.files_total - 1, files_done = 0, bytes_done = 0
+    where e.id = restart_export.export_id;
+  end if;
+end;
+$$;
+
+create function private.abandon_export_upload(export_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.export_work;
+begin
+  select * into work from private.export_work as w where w.export_id = abandon_export_upload.export_id for update;
+  if work.upload is not null then
+    perform private.order_errand('abandon_upload', work.upload,
+      (select e.person_id from public.exports as e where e.id = work.export_id));
+  end if;
+  update private.export_work as w
+  set upload = null, lease = null, leased_until = null, due_at = now()
+  where w.export_id = abandon_export_upload.export_id;
+end;
+$$;
+
+-- Gives an export back: at once to whoever comes next, or after a failure a little later.
+create function backend.release_export(export_id uuid, lease uuid, failed boolean)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.export_work as w
+  set lease = null, leased_until = null,
+    due_at = case when failed then now() + interval '10 seconds' * least(w.attempts, 30) else now() end
+  where w.export_id = release_export.export_id and w.lease = release_export.lease;
+end;
+
+-- All of it is uploaded. Refuses (409) what Storage does not hold, whole.
+create function backend.finish_export(export_id uuid, lease uuid)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  perform from private.export_work as w
+  where w.export_id = finish_export.export_id and w.lease = finish_export.lease
+  for update;
+  if not found then
+    return;
+  end if;
+  select e.* into export
+  from public.exports as e
+  where e.id = finish_export.export_id and e.state = 'building'
+  for update;
+  if export.id is null then
+    return;
+  end if;
+  if not exists (
+    select from storage.objects as o
+    where o.bucket_id = 'exports' and o.name = export.path and (o.metadata ->> 'size')::bigint = export.bytes_total
+  ) then
+    perform private.refuse(409, 'export_not_stored', 'The export is not in Storage.');
+  end if;
+
+  update public.exports as e
+  set state = 'ready', ready_at = now(), expires_at = now() + private.keep('exports'),
+    bytes_done = e.bytes_total, files_done = e.files_total
+  where e.id = export.id;
+  delete from private.export_work as w where w.export_id = export.id;
+  delete from private.export_files as f where f.export_id = export.id;
+  perform private.answer_requests(export.person_id, array['access', 'export'], 'export', export.id::text);
+end;
+$$;
+
+-- Ends what somebody has of exports: a copy of what was deleted must not stay behind.
+create function private.end_exports(person uuid, is_leaving boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  -- Work first, then exports: every other path locks in this sequence.
+  perform from private.export_work as w
+  join public.exports as e on e.id = w.export_id
+  where e.person_id = person
+  for update of w;
+  for export in
+    select * from public.exports as e where e.person_id = person and e.state in ('building', 'ready') for update
+  loop
+    if export.state = 'ready' then
+      update public.exports as e set state = 'expired', expires_at = now() where e.id = export.id;
+      perform private.order_deletion('exports', export.path, 'export_expired', person, null);
+      continue;
+    end if;
+    perform private.abandon_export_upload(export.id);
+    delete from private.export_files as f where f.export_id = export.id;
+    if is_leaving then
+      update public.exports as e set state = 'canceled' where e.id = export.id;
+      delete from private.export_work as w where w.export_id = export.id;
+    else
+      update public.exports as e set files_total = null where e.id = export.id;
+    end if;
+    -- A worker may have sent the last piece at this moment.
+    perform private.order_deletion('exports', export.path, 'superseded', person, null)
+    where is_leaving or exists (
+      select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path
+    );
+  end loop;
+end;
+$$;
+
+create function private.follow_artwork_deletion()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.end_exports(old.person_id, false);
+  return null;
+end;
+$$;
+
+create trigger generations_end_exports
+after delete on public.generations
+for each row
+when (old.artwork_path is not null)
+execute function private.follow_artwork_deletion();
+
+-- Exports whose time is over; answers how many.
+create function backend.expire_exports()
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  expired integer;
+begin
+  with over as (
+    update public.exports as e set state = 'expired' where e.state = 'ready' and e.expires_at <= now()
+    returning e.path, e.person_id
+  )
+  insert into public.deletions (bucket, path, reason, person_id)
+  select 'exports', o.path, 'export_expired', o.person_id from over as o
+  on conflict (bucket, path) where verified_at is null do nothing;
+  get diagnostics expired = row_count;
+  return expired;
+end;
+$$;
+
+comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
+comment on function backend.export_files is 'What an export is made of.';
+comment on function backend.export_content is 'A part of a content of an export.';
+comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
+comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
+comment on function backend.release_export is 'Gives an export back to whoever comes next.';
+comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
+comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
+
+grant execute on function
+  backend.lease_export, backend.export_files, backend.export_content, backend.record_export_piece,
+  backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+to service_role;

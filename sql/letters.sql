@@ -1,0 +1,95 @@
+-- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a
+-- template of the functions; here is only to whom, and about what.
+
+create table private.letters (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid,
+  kind text not null,
+  subject text,
+  days integer,
+  address text,
+  ordered_at timestamptz not null default now(),
+  due_at timestamptz not null default now(),
+  attempts integer not null default 0,
+  sent_at timestamptz,
+  constraint letters_pkey primary key (id),
+  constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint letters_kind_known check (kind in ('inactive', 'request_filed', 'erased')),
+  constraint letters_days_of_notices check ((kind = 'inactive') = (days is not null)),
+  -- Auth has the address of whoever is here. Of whoever has left it is kept here until the last letter is sent.
+  constraint letters_address_of_the_gone check ((person_id is null) = (address is not null))
+);
+
+create index letters_person_id_idx on private.letters (person_id, kind);
+create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
+create index letters_ordered_at_idx on private.letters (ordered_at);
+
+alter table private.letters enable row level security;
+
+comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
+comment on column private.letters.subject is 'What it is about: a request, an erasure.';
+comment on column private.letters.days is 'Of a notice: how many days before the erasure it was due.';
+
+create function private.order_letter(person uuid, kind text, subject text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  insert into private.letters (person_id, kind, subject) values (person, kind, subject);
+end;
+
+-- Due letters, [{id, kind, subject, address}]; whoever asks has five minutes, then they are anybody's again, later
+-- each time. After 40 attempts an address is given up; one of somebody who has left is then forgotten.
+create function backend.lease_letters(batch integer default 50)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  leased jsonb;
+begin
+  delete from private.letters as l where l.sent_at is null and l.attempts >= 40;
+
+  with due as (
+    select l.id
+    from private.letters as l
+    where l.sent_at is null and l.due_at <= now()
+    order by l.due_at
+    limit batch
+    for update skip locked
+  ),
+  taken as (
+    update private.letters as l
+    set attempts = l.attempts + 1,
+      due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(l.attempts, 10)))
+    from due
+    where l.id = due.id
+    returning l.*
+  )
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'id', t.id, 'kind', t.kind, 'subject', coalesce(t.subject, t.days::text), 'address', coalesce(t.address, u.email)
+  )), '[]')
+  into leased
+  from taken as t
+  left join auth.users as u on u.id = t.person_id
+  where coalesce(t.address, u.email) is not null;
+  return leased;
+end;
+$$;
+
+-- It was sent; the address of somebody who has left is forgotten with it.
+create function backend.finish_letter(id uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  delete from private.letters as l where l.id = finish_letter.id and l.person_id is null;
+  update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
+end;
+
+comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
+comment on function backend.finish_letter is 'A letter was sent.';
+
+grant execute on function backend.lease_letters, backend.finish_letter to service_role;

@@ -1,0 +1,81 @@
+-- What is personal, in one place (X4): each table that refers to people, and each bucket, with how export, erasure
+-- and retention treat it. Export and erasure read this, and `supabase/tests/personal-data.sql` fails for what is
+-- not declared here.
+
+create table private.personal_data (
+  relation text not null,
+  subject text not null,
+  export_as text,
+  columns text[],
+  hidden text[] not null default '{}',
+  erasure text not null,
+  retention text not null,
+  why text,
+  constraint personal_data_pkey primary key (relation),
+  constraint personal_data_export_unique unique (export_as),
+  constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
+  constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'forget')),
+  -- What is left out of an export has a reason that a person can be told.
+  constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
+);
+
+alter table private.personal_data enable row level security;
+
+comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
+comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
+comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
+comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; forget: they stay, and nothing says whose they were.';
+comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
+
+create table private.personal_buckets (
+  bucket text not null,
+  export_as text,
+  retention text not null,
+  why text,
+  constraint personal_buckets_pkey primary key (bucket),
+  constraint personal_buckets_not_exported_has_reason check (export_as is not null or why is not null)
+);
+
+alter table private.personal_buckets enable row level security;
+
+comment on table private.personal_buckets is 'Each bucket: objects lie below the id of their person, and erasure deletes them all (X4).';
+
+insert into private.personal_buckets (bucket, export_as, retention, why) values
+  ('artworks', 'artworks', 'account', null),
+  ('inputs', null, 'inputs_hard_limit', 'Originals last for hours and are never copied (R4).'),
+  ('exports', null, 'exports', 'An export does not hold other exports.');
+
+insert into private.personal_data (relation, subject, export_as, columns, hidden, erasure, retention, why) values
+  ('auth.users', 't.id = $1', 'account',
+    array['id', 'email', 'email_confirmed_at', 'last_sign_in_at', 'created_at', 'raw_user_meta_data'], '{}',
+    'with_account', 'inactive_accounts', null),
+  ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
+  ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
+  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
+  ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', null, '{mail_digest}', 'delete', 'requests', null),
+  ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
+  ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
+    'delete', 'account', 'Who builds an export at this moment.'),
+  ('private.export_files', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
+    'delete', 'account', 'The plan of the export itself, until it is built.'),
+  ('private.letters', 't.person_id = $1', 'letters', null, '{address}', 'delete', 'letters', null),
+  ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
+    'There is none while the account is open.'),
+  ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),
+  ('private.generation_work', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
+    null, null, '{}', 'delete', 'account', 'Leases and digests of work under way; generations says the rest.'),
+  ('public.processing_log', 't.person_id = $1', 'processing_log', null, '{}', 'delete', 'processing_log', null),
+  ('private.webhook_events', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
+    'webhook_events', null, '{}', 'delete', 'webhook_events', null),
+  ('private.errands', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
+    'A call that is owed to another service, for a moment.'),
+  ('public.deletions', 't.person_id = $1', 'deletions', null, '{}', 'forget', 'deletion_receipts', null),
+  ('private.deletion_leases', 't.deletion_id in (select d.id from public.deletions as d where d.person_id = $1)', null,
+    null, '{}', 'forget', 'deletion_receipts', 'Who executes a deletion at this moment.'),
+  ('public.replicate_removals', 't.person_id = $1', 'replicate_removals', null, '{}', 'forget', 'replicate_removals', null),
+  ('public.wallets', 't.person_id = $1', 'wallet', null, '{pseudonym}', 'forget', 'closed_books', null),
+  ('public.credit_holds', 't.wallet_id in (select w.id from public.wallets as w where w.person_id = $1)',
+    'credit_holds', null, '{}', 'forget', 'closed_books', null),
+  ('public.credit_entries', 't.wallet_id in (select w.id from public.wallets as w where w.person_id = $1)',
+    'credit_entries', null, '{}', 'forget', 'closed_books', null);

@@ -1,0 +1,205 @@
+-- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
+-- is answered by that; the rest is the operator's, and nobody forgets it.
+
+create table public.privacy_requests (
+  id uuid not null default gen_random_uuid(),
+  person_id uuid default auth.uid(),
+  channel text not null default 'app',
+  kind text not null,
+  message text,
+  sender text,
+  mail_digest text,
+  filed_at timestamptz not null default now(),
+  due_at timestamptz not null,
+  confirmed_at timestamptz,
+  closed_at timestamptz,
+  evidence jsonb,
+  answer text,
+  constraint privacy_requests_pkey primary key (id),
+  constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
+  constraint privacy_requests_kind_known check (
+    kind in ('access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other')
+  ),
+  constraint privacy_requests_message_length check (char_length(message) between 1 and 4000),
+  constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
+  constraint privacy_requests_mail_unique unique (mail_digest),
+  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
+  constraint privacy_requests_sender_unless_known check ((person_id is null) = (sender is not null)),
+  constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null))
+);
+
+create index privacy_requests_person_id_idx on public.privacy_requests (person_id, filed_at desc);
+create index privacy_requests_open_idx on public.privacy_requests (due_at) where closed_at is null;
+create index privacy_requests_closed_at_idx on public.privacy_requests (closed_at);
+
+alter table public.privacy_requests enable row level security;
+
+create policy "People see their own requests"
+on public.privacy_requests
+for select
+to authenticated
+using (person_id = (select private.person()));
+
+create policy "People file requests for themselves"
+on public.privacy_requests
+for insert
+to authenticated
+with check (person_id = (select private.person()));
+
+grant select on public.privacy_requests to authenticated, service_role;
+grant insert (person_id, kind, message) on public.privacy_requests to authenticated;
+
+comment on table public.privacy_requests is 'What people ask of us about their data, by when it is answered, and how it was.';
+comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
+comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
+comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
+
+-- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
+create view public.privacy_request_clock
+with (security_invoker = true)
+as
+select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_at, r.evidence, r.answer,
+  case when r.closed_at is null then
+    greatest(0, ceil(extract(epoch from r.due_at - now()) / 3600))::integer
+  end as hours_left
+from public.privacy_requests as r;
+
+grant select on public.privacy_request_clock to authenticated, service_role;
+
+comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
+
+-- Q2: the clock starts with the filing. And the app files a handful, not a flood; a mail is never turned away.
+create function private.check_request()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.due_at := new.filed_at + private.keep('requests_answered');
+  -- Row-level security refuses this next; a reason given here would say something of somebody else.
+  if auth.uid() is not null and new.person_id is distinct from private.person() then
+    return new;
+  end if;
+  if new.channel = 'app' and (
+    select count(*) from public.privacy_requests as r
+    where r.person_id = new.person_id and r.closed_at is null
+  ) >= 10 then
+    perform private.refuse(429, 'too_many_requests', 'You have ten open requests. They are answered first.');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger privacy_requests_check
+before insert on public.privacy_requests
+for each row
+execute function private.check_request();
+
+-- What a button has done answers what was asked for; the button is the evidence.
+create function private.answer_requests(person uuid, kinds text[], by text, evidence text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = jsonb_build_object(by, answer_requests.evidence)
+  where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;
+end;
+
+create function private.follow_correction()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.answer_requests(new.id, array['correction'], 'profile', private.timestamp(now()));
+  return null;
+end;
+$$;
+
+create trigger profiles_follow_correction
+after update of username, default_style, default_settings on public.profiles
+for each row
+execute function private.follow_correction();
+
+-- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
+-- account only if the provider has verified it. Answers {outcome, id, matched}: filed, or known.
+create function backend.file_mail(digest text, sender text, verified boolean, message text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := (
+    select u.id
+    from auth.users as u
+    join public.profiles as p on p.id = u.id and p.closed_at is null
+    where verified and u.email = lower(sender)
+  );
+  filed public.privacy_requests;
+begin
+  insert into public.privacy_requests (person_id, channel, kind, message, sender, mail_digest)
+  values (person, 'mail', 'other', nullif(left(message, 4000), ''),
+    case when person is null then left(sender, 320) end, digest)
+  on conflict (mail_digest) do nothing
+  returning * into filed;
+  if filed.id is null then
+    return jsonb_build_object('outcome', 'known');
+  end if;
+  if person is not null then
+    perform private.order_letter(person, 'request_filed', filed.id::text);
+  end if;
+  return jsonb_build_object('outcome', 'filed', 'id', filed.id, 'matched', person is not null);
+end;
+$$;
+
+-- Whoever has the link of the letter says that the mail was theirs. The function has checked the link's token.
+create function backend.confirm_request(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_request public.privacy_requests;
+begin
+  update public.privacy_requests as r
+  set confirmed_at = coalesce(r.confirmed_at, now())
+  where r.id = confirm_request.id and r.person_id is not null
+  returning * into found_request;
+  if found_request.id is null then
+    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+  end if;
+  return jsonb_build_object('id', found_request.id, 'confirmed_at', found_request.confirmed_at, 'due_at', found_request.due_at);
+end;
+$$;
+
+-- The operator's answer.
+create function backend.close_request(id uuid, answer text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(char_length(answer), 0) not between 1 and 2000 then
+    perform private.refuse(422, 'invalid_answer', 'answer must have 1 to 2000 characters.', '{"field": "answer"}');
+  end if;
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = '{"operator": "answered"}', answer = close_request.answer
+  where r.id = close_request.id and r.closed_at is null;
+  if not found then
+    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
+  end if;
+end;
+$$;
+
+comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
+comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
+comment on function backend.close_request is 'The operator has answered a request, in these words.';
+
+grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;

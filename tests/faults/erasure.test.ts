@@ -1,0 +1,145 @@
+// An erasure and an export, killed after each of their steps: they converge (X6).
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { columnsWith } from "../journeys/canary/search.ts";
+import { fillGallery } from "../journeys/gallery.ts";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
+import type { CrashPoint } from "../lab/functions.ts";
+import { MailServer } from "../lab/mail.ts";
+import { pass } from "../lab/time.ts";
+import { predictionThatIs } from "./replicate.ts";
+import { lab } from "./lab.ts";
+
+/** Sweeps, each a while after the other, until `isDone`. */
+async function sweepUntil(what: string, isDone: () => Promise<boolean>): Promise<void> {
+  for (let sweeps = 0; !(await isDone()); sweeps += 1) {
+    assert.ok(sweeps < 12, `${what} after ${sweeps} sweeps`);
+    await pass(125);
+    await cleanUp();
+  }
+}
+
+const erasurePoints: CrashPoint[] = [
+  ...(["erasure.ordered", "erasure.advanced", "erasure.leaving", "erasure.left", "erasure.signed"] as const),
+  ...(["errand.made", "deletion.executed", "deletion.looked"] as const),
+];
+
+for (const point of erasurePoints) {
+  test(`an erasure that is killed at ${point} converges, and nothing of the person is left`, async () => {
+    await arm({ fault: "stuck_processing" });
+    const alice = await Person.signUp("alice");
+    await fillGallery(alice, 3, 20);
+    const { input_path } = await alice.generate(await small);
+    await predictionThatIs("processing", input_path);
+    await lab.functions.crashAt(point);
+    await alice.call("POST", "/privacy/erasures", { email: alice.email }).catch(() => undefined);
+    await cleanUp().catch(() => undefined);
+    assert.ok(lab.functions.restarts > 0);
+    await lab.functions.restart();
+    const [open] = await database`select id, stage from private.erasures order by ordered_at desc limit 1`;
+    await sweepUntil("not erased", async () => {
+      const [{ stage }] = await database`select stage from private.erasures where id = ${open!.id}`;
+      return stage === "done";
+    });
+    assert.deepEqual([...(await columnsWith(alice.id)), ...(await columnsWith(alice.email))], []);
+    assert.equal((await database`select from storage.objects where name like ${`${alice.id}/%`}`).length, 0);
+    assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
+  });
+}
+
+test("a letter that was sent by a worker that then died is sent once more at most, and its address forgotten", async () => {
+  const mails = await MailServer.start();
+  try {
+    const other = await lab.another(mails.env);
+    const sweep = () => fetch(`${other.url}/cleanup`, { method: "POST", headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } });
+    const alice = await Person.signUp("alice");
+    await alice.call("POST", "/privacy/erasures", { email: alice.email });
+    await other.crashAt("letter.sent");
+    await sweep().catch(() => undefined);
+    await other.restart();
+    await pass(601);
+    await sweep();
+    assert.equal(mails.to(alice.email).length, 2);
+    assert.deepEqual(await columnsWith(alice.email), []);
+  } finally {
+    await mails.stop();
+  }
+});
+
+const exportPoints: CrashPoint[] = ["export.leased", "export.begun", "export.recorded", "export.sent"];
+
+for (const point of exportPoints) {
+  test(`an export that is killed at ${point} goes on where it had come to, and is whole`, async () => {
+    const alice = await Person.signUp("alice");
+    await fillGallery(alice, 12, 2000);
+    await alice.call("POST", "/privacy/exports");
+    await lab.functions.crashAt(point);
+    for (const _ of ["once", "twice"]) {
+      await cleanUp().catch(() => undefined);
+      await lab.functions.isUp();
+      await lab.functions.crashAt(point);
+      await pass(125);
+    }
+    await lab.functions.restart();
+    const state = async () => (await alice.client.from("exports").select("state, path, bytes_total, bytes_done").single()).data!;
+    await sweepUntil("not exported", async () => (await state()).state === "ready");
+    const { path, bytes_total } = await state();
+    assert.ok(bytes_total > 12 * 1024 * 1024);
+    const { data } = await alice.client.storage.from("exports").download(path);
+    const folder = mkdtempSync(join(tmpdir(), "export-"));
+    try {
+      writeFileSync(join(folder, "export.zip"), Buffer.from(await data!.arrayBuffer()));
+      execFileSync("python3", ["-m", "zipfile", "-e", "export.zip", "."], { cwd: folder });
+      execFileSync("sha256sum", ["--check", "--strict", "--quiet", "manifest.sha256"], { cwd: folder });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+}
+
+test("two workers build one export: the second finds it taken, and one file comes of it", async () => {
+  const alice = await Person.signUp("alice");
+  await fillGallery(alice, 6, 2000);
+  await alice.call("POST", "/privacy/exports");
+  const other = await lab.another();
+  const sweep = (url: string) =>
+    fetch(`${url}/cleanup`, { method: "POST", headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } });
+  const reports = await Promise.all([sweep(other.url), sweep(lab.functions.url)].map(async (answer) => (await (await answer).json()) as { exported: number }));
+  assert.equal(reports.reduce((sum, { exported }) => sum + exported, 0), 1);
+  assert.equal((await database`select from storage.objects where bucket_id = 'exports' and name like ${`${alice.id}/%`}`).length, 1);
+});
+
+test("an artwork that is deleted while it is exported is in no export", async () => {
+  const alice = await Person.signUp("alice");
+  const [deleted] = await fillGallery(alice, 8, 2000);
+  await alice.call("POST", "/privacy/exports");
+  await lab.functions.crashAt("export.sent");
+  await cleanUp().catch(() => undefined);
+  await lab.functions.restart();
+  assert.equal((await alice.call("DELETE", `/generations/${deleted!.id}`)).status, 204);
+  await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").single()).data!.state === "ready");
+  const { path } = (await alice.client.from("exports").select("path").single()).data!;
+  const { data } = await alice.client.storage.from("exports").download(path);
+  assert.ok(!Buffer.from(await data!.arrayBuffer()).includes(`artworks/${deleted!.id}`));
+});
+
+test("an export that Storage refuses is tried later each time, then given up and said to be", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.call("POST", "/privacy/exports");
+  lab.supabase.misbehave({ fault: "status", status: 413, when: /^POST \/storage\/v1\/upload/, count: 1000 });
+  await cleanUp();
+  assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "building");
+  await database`update private.export_work set attempts = 40, due_at = now()`;
+  await cleanUp();
+  assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "failed");
+  lab.heal();
+  assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
+  await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").eq("state", "ready")).data!.length === 1);
+});

@@ -1,0 +1,96 @@
+// Rights, as people use them and as strangers try: with the planted texts in all that is sent.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { Webhook } from "standardwebhooks";
+import { predictionThatIs } from "../../faults/replicate.ts";
+import { pass } from "../../lab/time.ts";
+import { fillGallery } from "../gallery.ts";
+import type { Person } from "../person.ts";
+import { arm, cleanUp, database } from "../stack.ts";
+import type { Flows } from "./asked.ts";
+import { planted, somebody, submitted } from "./planted.ts";
+
+const functions = (path: string, init: RequestInit = {}) => fetch(`${process.env.FUNCTIONS_URL}${path}`, init);
+
+async function answers(status: number, asked: Promise<Response>): Promise<void> {
+  const response = await asked;
+  assert.equal(response.status, status, await response.text());
+}
+
+/** A signed event of the mail provider's. */
+function mail(person: Person, changes: Record<string, unknown> = {}): Promise<Response> {
+  const id = `msg_${randomUUID()}`;
+  const sentAt = new Date();
+  const data = {
+    ...{ from: `${planted("sender")} <${person.email}>`, subject: "Privacy Request - AI Data", text: planted("mail") },
+    headers: [{ name: "Authentication-Results", value: "mx.example.net; dmarc=pass header.from=example.com" }],
+    ...changes,
+  };
+  const body = JSON.stringify({ type: "email.received", data });
+  const headers = {
+    "webhook-id": id,
+    "webhook-timestamp": String(Math.floor(sentAt.getTime() / 1000)),
+    "webhook-signature": new Webhook(process.env.INBOX_WEBHOOK_SECRET!).sign(id, sentAt, body),
+  };
+  return functions("/privacy-inbox", { method: "POST", headers, body });
+}
+
+const json = (body: unknown): RequestInit => ({ method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+
+export const rights: Flows = {
+  "mail with requests, some of which say too much": async () => {
+    const person = await somebody();
+    await answers(200, mail(person));
+    await answers(200, mail(person, { subject: planted("subject") }));
+    await answers(401, functions("/privacy-inbox", { ...json({}), headers: { "webhook-id": planted("id"), "webhook-timestamp": planted("time"), "webhook-signature": planted("signature") } }));
+    await answers(422, functions(`/privacy/requests/${randomUUID()}/confirm`, json({ token: planted("token") })));
+    await answers(404, functions(`/privacy/requests/${planted("request")}/confirm`, json({ token: "" })));
+    await person.client.from("privacy_requests").insert({ kind: "other", message: planted("message") });
+    assert.ok((await person.client.from("privacy_requests").insert({ kind: planted("kind") })).error);
+    assert.ok((await person.client.from("usage_events").insert({ feature: planted("feature"), browser: planted("browser") })).error);
+    await pass(70 * 3600);
+    await cleanUp();
+    await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
+  },
+  "an export, with an object that is not there, and a Storage that takes none": async (lab) => {
+    const person = await somebody();
+    const [gone] = await fillGallery(person, 2, 20);
+    await database`update storage.objects set metadata = metadata || '{"size": 9999999}' where name = ${gone!.artwork_path}`;
+    await answers(202, person.call("POST", "/privacy/exports"));
+    lab.supabase.misbehave({ fault: "status", status: 500, when: /^POST \/storage\/v1\/upload/ });
+    await cleanUp();
+    lab.heal();
+    await pass(60);
+    await cleanUp();
+    assert.equal((await person.client.from("exports").select("state").single()).data!.state, "ready");
+  },
+  "somebody who leaves, past an Auth and a Replicate that are down": async (lab) => {
+    await arm({ fault: "stuck_processing" });
+    const person = await somebody();
+    const { input_path } = await submitted(person);
+    await predictionThatIs("processing", input_path);
+    await answers(422, person.call("POST", "/privacy/erasures", { email: planted("typed") }));
+    await answers(422, person.call("POST", "/privacy/erasures", { [planted("member")]: "x" }));
+    await answers(202, person.call("POST", "/privacy/erasures", { email: person.email }));
+    lab.replicate.misbehave({ fault: "status", status: 500, when: /cancel$/, count: 3 });
+    lab.supabase.misbehave({ fault: "status", status: 500, when: /^DELETE \/auth/, count: 3 });
+    await cleanUp();
+    const [{ stage }] = await database`select stage from private.erasures where person_id = ${person.id}`;
+    assert.equal(stage, "leaving");
+    lab.heal();
+    await pass(125);
+    await cleanUp();
+    assert.equal((await database`select from auth.users where id = ${person.id}`).length, 0);
+    await answers(404, functions(`/privacy/erasures/${planted("erasure")}`));
+    await answers(404, functions(`/privacy/erasures/${randomUUID()}`));
+  },
+  "letters that nobody takes": async (lab) => {
+    const person = await somebody();
+    const other = await lab.another({ RUST_LOG: "trace", SMTP_URL: "smtp://127.0.0.1:9", MAIL_FROM: "a@example.com", APP_URL: "http://127.0.0.1/" });
+    await answers(200, mail(person));
+    await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
+    await answers(200, fetch(`${other.url}/cleanup`, { method: "POST", headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } }));
+    await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
+  },
+};

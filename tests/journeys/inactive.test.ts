@@ -1,0 +1,156 @@
+// Accounts that nobody uses: a ladder of letters, then the end; and who comes back keeps everything (R10).
+
+import assert from "node:assert/strict";
+import { after, afterEach, test } from "node:test";
+import { startLab } from "../lab/lab.ts";
+import { MailServer } from "../lab/mail.ts";
+import { pass } from "../lab/time.ts";
+import { until } from "../waiting.ts";
+import { fillGallery } from "./gallery.ts";
+import { Person } from "./person.ts";
+import { cleanUp, database } from "./stack.ts";
+
+const mails = await MailServer.start();
+const lab = await startLab(mails.env);
+
+afterEach(() => {
+  mails.isDown = false;
+});
+after(async () => {
+  await lab.stop();
+  await mails.stop();
+  await database.end();
+});
+
+const day = 86_400;
+
+/** Lets days pass, for Auth too, and sweeps once. */
+async function days(number: number): Promise<void> {
+  await pass(number * day);
+  await database`update auth.users set created_at = created_at - make_interval(days => ${number}),
+    last_sign_in_at = last_sign_in_at - make_interval(days => ${number})`;
+  await database`update auth.sessions set created_at = created_at - make_interval(days => ${number}),
+    updated_at = updated_at - make_interval(days => ${number})`;
+  await database`update auth.refresh_tokens set created_at = created_at - make_interval(days => ${number})`;
+  await cleanUp();
+}
+
+const subjects = (person: Person) => mails.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
+const exists = async (person: Person) => (await database`select from auth.users where id = ${person.id}`).length === 1;
+
+/** Accounts that have had their last letter, and erasures under way. */
+async function open(): Promise<number> {
+  const [{ count }] = await database`
+    select (select count(*) from private.letters as l where l.kind = 'inactive' and l.days = 1 and l.sent_at < now() - interval '1 day'
+        and private.erased_at(l.person_id, private.last_active(l.person_id)) <= now())::int
+      + (select count(*) from private.erasures where stage <> 'done')::int as count`;
+  return count;
+}
+
+async function comeBack(person: Person): Promise<void> {
+  await database`update auth.users set last_sign_in_at = now() where id = ${person.id}`;
+}
+
+test("a hundred accounts over a year: letters on their days, none to the active, erased on time, and who returns stays (R10)", async () => {
+  const people = await Promise.all(Array.from({ length: 100 }, (_, number) => Person.signUp(`p${number}`)));
+  const [active, returning, late, refusing] = people as [Person, Person, Person, Person];
+  const quiet = people.slice(4);
+  await fillGallery(returning, 1, 20);
+  await refusing.client.from("privacy_choices").insert({ purpose: "notices", allowed: false });
+
+  for (const [passed, rungs] of [[304, []], [1, ["60 days"]], [29, ["60 days"]], [1, ["60 days", "30 days"]], [22, ["60 days", "30 days"]], [1, ["60 days", "30 days", "7 days"]], [5, ["60 days", "30 days", "7 days"]], [1, ["60 days", "30 days", "7 days", "1 day"]]] as [number, string[]][]) {
+    await comeBack(active);
+    await days(passed);
+    for (const person of [returning, late, ...quiet]) assert.deepEqual(subjects(person), rungs, `${passed} days later`);
+    for (const person of [active, refusing]) assert.deepEqual(subjects(person), []);
+  }
+  // On the last day one signs in, another does something here.
+  await comeBack(returning);
+  await database`update public.profiles set active_at = now() where id = ${late.id}`;
+  await days(1);
+  // Accounts of other tests are as old by now; each sweep takes some.
+  for (let sweeps = 0; sweeps < 60 && (await open()) > 0; sweeps += 1) await cleanUp();
+  const left = (await Promise.all(people.map(exists))).map((is, place) => (is ? place : -1)).filter((place) => place >= 0);
+  assert.deepEqual(left, [0, 1, 2, 3]);
+  for (const person of quiet) assert.deepEqual(subjects(person).slice(4), ["Your OpusFlair account is erased"]);
+  assert.equal((await database`select from public.generations where person_id = ${returning.id}`).length, 1);
+  assert.equal((await database`select from storage.objects where name like ${`${returning.id}/%`}`).length, 1);
+
+  // Another year, and it begins with the first rung.
+  await comeBack(active);
+  await days(305);
+  assert.deepEqual(subjects(returning).slice(4), ["60 days"]);
+});
+
+test("letters that come late push the end back: nobody is erased unwarned", async () => {
+  const alice = await Person.signUp("alice");
+  mails.isDown = true;
+  await days(400);
+  assert.ok(await exists(alice));
+  mails.isDown = false;
+  await days(1);
+  assert.deepEqual(subjects(alice), ["60 days"]);
+  await days(29);
+  assert.deepEqual(subjects(alice), ["60 days"]);
+  await days(1);
+  assert.deepEqual(subjects(alice), ["60 days", "30 days"]);
+  await days(23);
+  await days(6);
+  assert.deepEqual(subjects(alice).length, 4);
+  assert.ok(await exists(alice));
+  await days(1);
+  await days(0);
+  assert.ok(!(await exists(alice)));
+});
+
+test("a session that is renewed is a sign of its person, though nobody signs in", async () => {
+  const alice = await Person.signUp("alice");
+  await days(300);
+  assert.equal((await alice.client.auth.refreshSession()).error, null);
+  await days(60);
+  assert.deepEqual(subjects(alice), []);
+  assert.ok(await exists(alice));
+  await comeBack(alice);
+});
+
+test("without mail nobody is erased, however long it takes", async () => {
+  const other = await lab.another({ SMTP_URL: "" });
+  const alice = await Person.signUp("alice");
+  const url = process.env.FUNCTIONS_URL!;
+  process.env.FUNCTIONS_URL = other.url;
+  try {
+    await days(2000);
+    assert.ok(await exists(alice));
+  } finally {
+    process.env.FUNCTIONS_URL = url;
+    await comeBack(alice);
+  }
+});
+
+test("who comes back between the look and the erasure keeps everything: both wait for one lock", async () => {
+  const alice = await Person.signUp("alice");
+  for (const passed of [305, 30, 23, 6]) await days(passed);
+  assert.equal(subjects(alice).length, 4);
+  await pass(day + 60);
+  await database`update auth.users set created_at = created_at - interval '1 day', last_sign_in_at = last_sign_in_at - interval '1 day' where id = ${alice.id}`;
+  await database`update auth.sessions set created_at = created_at - interval '1 day', updated_at = updated_at - interval '1 day'`;
+  await database`update auth.refresh_tokens set created_at = created_at - interval '1 day'`;
+  // She is signing in: her row is locked, and the sweep comes by.
+  let sweep: Promise<unknown> | undefined;
+  await database.begin(async (sql) => {
+    await sql`update auth.users set last_sign_in_at = now() where id = ${alice.id}`;
+    sweep = cleanUp();
+    await untilWaiting();
+  });
+  await sweep;
+  assert.ok(await exists(alice));
+  assert.equal((await alice.client.from("profiles").select()).data!.length, 1);
+});
+
+/** Until somebody waits for a lock that somebody else has. */
+function untilWaiting(): Promise<true> {
+  return until("the sweep to wait", async () => {
+    const [{ waiting }] = await database`select count(*)::int as waiting from pg_stat_activity where wait_event_type = 'Lock'`;
+    return waiting > 0 || undefined;
+  });
+}

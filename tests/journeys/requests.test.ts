@@ -1,0 +1,216 @@
+// Privacy requests, in the app and by mail, and their clock (Q1, Q2).
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, test } from "node:test";
+import { createClient } from "@supabase/supabase-js";
+import { Webhook } from "standardwebhooks";
+import ws from "ws";
+import { startLab } from "../lab/lab.ts";
+import { MailServer } from "../lab/mail.ts";
+import { pass } from "../lab/time.ts";
+import { Person } from "./person.ts";
+import { cleanUp, database } from "./stack.ts";
+
+const mails = await MailServer.start();
+const lab = await startLab(mails.env);
+
+after(async () => {
+  await lab.stop();
+  await mails.stop();
+  await database.end();
+});
+
+const inbox = new Webhook(process.env.INBOX_WEBHOOK_SECRET!);
+const subject = "Privacy Request - AI Data";
+
+interface Sending {
+  id?: string;
+  prefix?: string;
+  signature?: string;
+  sentAt?: Date;
+}
+
+/** An event of the mail provider's, as it would be delivered. */
+function deliver(body: string, { id = `msg_${randomUUID()}`, prefix = "webhook", signature, sentAt = new Date() }: Sending = {}): Promise<Response> {
+  const headers = {
+    "content-type": "application/json",
+    [`${prefix}-id`]: id,
+    [`${prefix}-timestamp`]: String(Math.floor(sentAt.getTime() / 1000)),
+    [`${prefix}-signature`]: signature ?? inbox.sign(id, sentAt, body),
+  };
+  return fetch(`${process.env.FUNCTIONS_URL}/privacy-inbox`, { method: "POST", headers, body });
+}
+
+function mail(from: string, changes: Record<string, unknown> = {}): string {
+  const domain = from.split("@")[1]!.replace(">", "");
+  const data = {
+    ...{ from, subject, text: "Please send me all of it.", message_id: `<${randomUUID()}@${domain}>` },
+    headers: [{ name: "Authentication-Results", value: `mx.example.net; dmarc=pass header.from=${domain}` }],
+    attachments: [{ filename: "passport.pdf", content: "bm90IHJlYWQ=" }],
+    ...changes,
+  };
+  return JSON.stringify({ type: "email.received", created_at: new Date().toISOString(), data });
+}
+
+const clock = async (person: Person) => (await person.client.from("privacy_request_clock").select().order("filed_at")).data!;
+const count = async () => (await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number;
+
+test("a request is filed in the app, and its subject sees the hours that are left (Q2)", async () => {
+  const alice = await Person.signUp("alice");
+  assert.equal((await alice.client.from("privacy_requests").insert({ kind: "access", message: "Everything, please." })).error, null);
+  assert.deepEqual((await clock(alice)).map(({ kind, channel, hours_left }) => [kind, channel, hours_left]), [["access", "app", 72]]);
+  await pass(3600);
+  assert.equal((await clock(alice))[0]!.hours_left, 71);
+  assert.ok((await alice.client.from("privacy_requests").insert({ kind: "access", due_at: "2099-01-01" })).error);
+  assert.ok((await alice.client.from("privacy_requests").update({ closed_at: new Date() }).eq("kind", "access")).error);
+  const bob = await Person.signUp("bob");
+  assert.deepEqual(await clock(bob), []);
+});
+
+test("a mail that is delivered three times files one request, of the account with that address (Q1)", async () => {
+  const alice = await Person.signUp("alice");
+  const body = mail(`Alice <${alice.email.toUpperCase()}>`.replace("ALICE", "alice"));
+  const id = `msg_${randomUUID()}`;
+  for (const _ of [1, 2, 3]) assert.equal((await deliver(body, { id })).status, 200);
+  // Another delivery of the same mail, by its own name.
+  assert.equal((await deliver(body)).status, 200);
+  const requests = await clock(alice);
+  assert.deepEqual(requests.map(({ channel, kind, hours_left, confirmed_at }) => [channel, kind, hours_left, confirmed_at]), [["mail", "other", 72, null]]);
+  await pass(3600);
+  assert.equal((await clock(alice))[0]!.hours_left, 71);
+});
+
+test("the older names of the headers are accepted, too", async () => {
+  const alice = await Person.signUp("alice");
+  assert.equal((await deliver(mail(alice.email), { prefix: "svix" })).status, 200);
+  assert.equal((await clock(alice)).length, 1);
+});
+
+test("the subject counts however it is cased, prefixed and encoded", async () => {
+  const alice = await Person.signUp("alice");
+  const subjects = ["RE: privacy request - ai data", "[Ticket 7] Fwd: Privacy Request – AI Data", `=?utf-8?B?${Buffer.from(subject).toString("base64")}?=`];
+  for (const each of subjects) assert.equal((await deliver(mail(alice.email, { subject: each }))).status, 200);
+  assert.equal((await clock(alice)).length, subjects.length);
+});
+
+test("a forged, stale or unsigned event is refused and files nothing", async () => {
+  const before = await count();
+  const body = mail("alice@example.com");
+  const other = new Webhook(`whsec_${Buffer.alloc(32, 7).toString("base64")}`);
+  for (const sending of [
+    { signature: other.sign("msg_1", new Date(), body), id: "msg_1" },
+    { signature: "v1,AAAA" },
+    { sentAt: new Date(Date.now() - 600_000) },
+    { prefix: "other" },
+  ]) {
+    assert.equal((await deliver(body, sending)).status, 401, JSON.stringify(sending));
+  }
+  const id = "msg_2";
+  assert.equal((await deliver(body.replace("all of it", "all of hers"), { id, signature: inbox.sign(id, new Date(), body) })).status, 401);
+  assert.equal(await count(), before);
+});
+
+test("what is no request is ignored cleanly, and what is huge or unreadable is refused", async () => {
+  const before = await count();
+  const alice = await Person.signUp("alice");
+  for (const body of [
+    mail(alice.email, { subject: "Hello" }),
+    mail(alice.email, { subject: null }),
+    mail("nobody@nowhere", { from: "not an address" }),
+    JSON.stringify({ type: "email.bounced", data: { subject } }),
+  ]) {
+    const answer = await deliver(body);
+    assert.deepEqual([answer.status, ((await answer.json()) as { ignored: boolean }).ignored], [200, true], body);
+  }
+  assert.equal((await deliver("{")).status, 422);
+  assert.equal((await deliver(mail(alice.email, { text: "x".repeat(7 * 1024 * 1024) }))).status, 413);
+  assert.equal(await count(), before);
+});
+
+test("odd bytes in a mail are kept as text or left out, and attachments are not read", async () => {
+  const alice = await Person.signUp("alice");
+  const text = `emoji 🖼️, nul \u0000, right-to-left \u202e, ${"long ".repeat(2000)}`;
+  assert.equal((await deliver(mail(alice.email, { text }))).status, 200);
+  const [{ message }] = await database`select message from public.privacy_requests where person_id = ${alice.id}`;
+  assert.ok(message.startsWith("emoji 🖼️, nul , right") && [...message].length <= 4000);
+  const [{ found }] = await database`select count(*)::int as found from public.privacy_requests as r where r::text ~ 'passport|bm90IHJlYWQ'`;
+  assert.equal(found, 0);
+});
+
+test("a sender whom the provider has not verified is matched with nobody", async () => {
+  const alice = await Person.signUp("alice");
+  const spoofed = [
+    [{ name: "Authentication-Results", value: "mx.example.net; dmarc=fail header.from=example.com" }],
+    [{ name: "Authentication-Results", value: "mx.attacker.test; dmarc=pass header.from=example.com" }],
+    [],
+  ];
+  for (const headers of spoofed) assert.equal((await deliver(mail(alice.email, { headers }))).status, 200);
+  assert.deepEqual(await clock(alice), []);
+  const rows = await database`select person_id, sender from public.privacy_requests where sender = ${alice.email}`;
+  assert.equal(rows.length, spoofed.length);
+  await cleanUp();
+  assert.deepEqual(mails.to(alice.email), []);
+});
+
+test("a mail moves nothing: its person confirms it by the link of our letter, and only by that", async () => {
+  const alice = await Person.signUp("alice");
+  await deliver(mail(alice.email, { text: "Erase my account." }));
+  await cleanUp();
+  const [letter] = mails.to(alice.email);
+  const link = new URL(/http\S+privacy_request=\S+/.exec(letter!.text)![0]);
+  const id = link.searchParams.get("privacy_request")!;
+  const confirm = (token: string) =>
+    fetch(`${process.env.FUNCTIONS_URL}/privacy/requests/${id}/confirm`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ token }),
+    });
+  assert.equal((await confirm("0".repeat(64))).status, 422);
+  assert.equal((await clock(alice))[0]!.confirmed_at, null);
+  assert.equal((await confirm(link.searchParams.get("token")!)).status, 200);
+  const [request] = await clock(alice);
+  assert.ok(request.confirmed_at && request.closed_at === null);
+  assert.ok(letter!.html.includes("privacy_request="));
+  assert.deepEqual((await alice.wallet()).balance, 5);
+});
+
+test("a button answers the request that it is about, with evidence", async () => {
+  const alice = await Person.signUp("alice");
+  for (const kind of ["objection", "correction", "restriction", "export"]) await alice.client.from("privacy_requests").insert({ kind });
+  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
+  await alice.client.from("privacy_choices").insert({ purpose: "generation", allowed: false });
+  await alice.client.from("profiles").update({ default_style: "mosaic" }).eq("id", alice.id);
+  const closed = (await clock(alice)).filter(({ closed_at }) => closed_at);
+  assert.deepEqual(closed.map(({ kind }) => kind).sort(), ["correction", "objection", "restriction"]);
+  assert.ok(closed.every(({ evidence, hours_left }) => Object.keys(evidence).length === 1 && hours_left === null));
+});
+
+test("the operator answers the rest, and sees what will breach next before it does", async () => {
+  await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
+  const alice = await Person.signUp("alice");
+  await alice.client.from("privacy_requests").insert({ kind: "other", message: "Who reads my prompts?" });
+  await pass(71 * 3600);
+  const operator = async (accept: string) =>
+    fetch(`${process.env.FUNCTIONS_URL}/status`, { headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}`, accept } });
+  assert.match(await (await operator("text/plain")).text(), /other, by app\s+(1|0) h left !/);
+  const status = (await (await operator("application/json")).json()) as { requests: { open: number; overdue: number; next_breaches: { id: string }[] } };
+  assert.deepEqual([status.requests.open, status.requests.overdue], [1, 0]);
+
+  const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
+    auth: { persistSession: false },
+    realtime: { transport: ws as never },
+    db: { schema: "backend" },
+  });
+  const [{ id }] = status.requests.next_breaches as [{ id: string }];
+  assert.equal((await service.rpc("close_request", { id, answer: "Nobody: they are in no log." })).error, null);
+  assert.equal((await clock(alice))[0]!.answer, "Nobody: they are in no log.");
+  assert.ok((await service.rpc("close_request", { id, answer: "again" })).error);
+});
+
+test("nobody files without end", async () => {
+  const alice = await Person.signUp("alice");
+  const file = async () => (await alice.client.from("privacy_requests").insert({ kind: "other" })).error;
+  for (let number = 0; number < 10; number += 1) assert.equal(await file(), null);
+  assert.match((await file())!.message, /ten open requests/);
+});

@@ -1,0 +1,126 @@
+// What is recorded of how people use this, and the reports that are made of it (C9, C10, U3, U6, G7).
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { type SupabaseClient, createClient } from "@supabase/supabase-js";
+import ws from "ws";
+import { Person } from "./person.ts";
+import { small } from "./photos.ts";
+import { database } from "./stack.ts";
+
+after(() => database.end());
+
+const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
+  auth: { persistSession: false },
+  realtime: { transport: ws as never },
+  db: { schema: "backend" },
+}) as unknown as SupabaseClient;
+
+const device = { browser: "firefox", browser_version: 142, viewport_width: 1280, viewport_height: 720, pixel_ratio: 2, image_formats: ["avif", "webp"] };
+
+async function record(person: Person, event: Record<string, unknown>) {
+  return (await person.client.from("usage_events").insert(event)).error;
+}
+
+test("an event has a feature and what the device can do, and its person sees it (C9, C10)", async () => {
+  const alice = await Person.signUp("alice");
+  assert.equal(await record(alice, { feature: "style_picked", ...device }), null);
+  const { data } = await alice.client.from("usage_events").select("feature, browser, browser_version, viewport_width, viewport_height, pixel_ratio, image_formats");
+  assert.deepEqual(data, [{ feature: "style_picked", ...device }]);
+});
+
+test("the columns are those of the policy, and none can hold an address or a user agent (C10)", async () => {
+  const columns = await database`
+    select column_name as name, data_type as type from information_schema.columns
+    where table_schema = 'public' and table_name = 'usage_events' order by 1`;
+  assert.deepEqual(columns.map(({ name }) => name), [
+    "at", "browser", "browser_version", "feature", "id", "image_formats", "person_id", "pixel_ratio", "viewport_height", "viewport_width",
+  ]);
+  const alice = await Person.signUp("alice");
+  for (const wrong of [
+    { feature: "Mozilla/5.0 (X11; Linux)" },
+    { feature: "opened", browser: "Mozilla/5.0" },
+    { feature: "opened", browser: "firefox", browser_version: 0 },
+    { feature: "opened", viewport_width: 99999 },
+    { feature: "opened", pixel_ratio: 1000 },
+    { feature: "opened", image_formats: ["192.168.0.1"] },
+    { feature: "opened", ip: "192.168.0.1" },
+    { feature: "opened", person_id: (await Person.signUp("bob")).id },
+  ]) {
+    assert.ok(await record(alice, wrong), JSON.stringify(wrong));
+  }
+});
+
+test("the README's helper records exactly these columns", async () => {
+  const readme = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
+  const block = [...readme.matchAll(/^```js\n([^]*?)^```/gm)].map(([, code]) => code!).find((code) => code.includes("usage_events"))!;
+  const browser = {
+    navigator: { userAgent: "Mozilla/5.0 (Macintosh) AppleWebKit/605 (KHTML, like Gecko) Version/18.2 Safari/605" },
+    innerWidth: 1200, innerHeight: 800, devicePixelRatio: 1.5,
+    document: { createElement: () => ({ toDataURL: (type: string) => `data:${type}` }) },
+  };
+  const alice = await Person.signUp("alice");
+  const names = Object.keys(browser);
+  const recordUsage = new Function(...names, `${block.replaceAll("export ", "")}; return recordUsage;`)(...Object.values(browser));
+  const { error } = await recordUsage(alice.client, "gallery_opened");
+  assert.equal(error, null);
+  const { data } = await alice.client.from("usage_events").select("feature, browser, browser_version, viewport_width, pixel_ratio").single();
+  assert.deepEqual(data, { feature: "gallery_opened", browser: "safari", browser_version: 18, viewport_width: 1200, pixel_ratio: 1.5 });
+});
+
+test("who objects to analytics is refused at the insert, whoever inserts (G7)", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
+  assert.match((await record(alice, { feature: "opened" }))!.message, /objected to analytics/);
+  await assert.rejects(database`insert into public.usage_events (person_id, feature) values (${alice.id}, 'opened')`, /objected/);
+  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: true });
+  assert.equal(await record(alice, { feature: "opened" }), null);
+});
+
+test("nobody floods the table", async () => {
+  const alice = await Person.signUp("alice");
+  await database`insert into public.usage_events (person_id, feature) select ${alice.id}, 'opened' from generate_series(1, 1000)`;
+  assert.match((await record(alice, { feature: "opened" }))!.message, /1000 events/);
+});
+
+test("reports show groups of five and leave out whoever objects, from that moment on, past included (U3, U6, G7)", async () => {
+  const people = await Promise.all(Array.from({ length: 5 }, (_, place) => Person.signUp(`p${place}`)));
+  const feature = `only_${"abcdefgh".slice(0, 4)}_${[...people[0]!.id.replaceAll(/[^a-f]/g, "")].slice(0, 8).join("")}`;
+  const find = async (report: string, column: string, value: string) => {
+    const { data, error } = await service.from(report).select().eq(column, value);
+    assert.equal(error, null);
+    return data!;
+  };
+  await Promise.all(people.slice(0, 4).map((person) => record(person, { feature, browser: "samsung" })));
+  assert.deepEqual(await find("usage_report", "feature", feature), []);
+  assert.deepEqual(await find("device_report", "browser", "samsung"), []);
+  await record(people[4]!, { feature, browser: "samsung" });
+  await record(people[4]!, { feature, browser: "samsung" });
+  assert.deepEqual(await find("usage_report", "feature", feature), [{ feature, events: 6, people: 5 }]);
+  assert.equal((await find("device_report", "browser", "samsung"))[0]!.people, 5);
+
+  // A style of their own, for others make artworks, too.
+  const style = `only-${people[0]!.id.slice(0, 8)}`;
+  await database`insert into private.style_versions (style_id, version, prompt) values (${style}, 1, 'a style of their own')`;
+  await database`insert into public.styles (id, name, description, model_id, position)
+    select ${style}, 'Own', 'Own', 'kontext-pro', max(position) + 1 from public.styles`;
+  await Promise.all(people.map(async (person) => person.ended((await person.generate(await small, { style })).id)));
+  const [processing] = await find("processing_report", "style", style);
+  assert.deepEqual([processing!.generations, processing!.people, processing!.failed_share], [5, 5, 0]);
+  assert.ok(processing!.median_seconds > 0 && processing!.p95_seconds >= processing!.median_seconds);
+
+  await people[0]!.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
+  assert.deepEqual(await find("usage_report", "feature", feature), []);
+  assert.deepEqual(await find("device_report", "browser", "samsung"), []);
+  assert.deepEqual(await find("processing_report", "style", style), []);
+  await database`update public.styles set available = false where id = ${style}`;
+});
+
+test("reports are the operator's alone", async () => {
+  const alice = await Person.signUp("alice");
+  for (const report of ["usage_report", "device_report", "processing_report"]) {
+    assert.ok((await alice.client.schema("backend").from(report).select()).error);
+  }
+});

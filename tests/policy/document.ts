@@ -1,0 +1,58 @@
+// Reads POLICY.md: a table a section, a row a clause.
+
+export interface NamedTest {
+  file: string;
+  name: string;
+}
+
+export interface Row {
+  id: string;
+  section: string;
+  promise: string;
+  /** The files that the mechanism names. */
+  files: string[];
+  tests: NamedTest[];
+  /** What of the row cannot be read. */
+  faults: string[];
+}
+
+const placeholder = "…";
+const header = ["id", "promise", "mechanism", "tests"];
+/** What else is in backticks, such as the name of a table, has no slash. */
+const path = /^[\w.-]+(?:\/[\w.-]+)+$/;
+
+function cells(line: string): string[] {
+  const inner = line.trim().replace(/^\|/, "").replace(/\|$/, "");
+  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
+}
+
+function test(entry: string): NamedTest | string {
+  const [, file, name] = /^`([^`]+)` › "(.+)"$/.exec(entry) ?? [];
+  return file && name ? { file, name } : `cannot be read as a file and a test: ${entry}`;
+}
+
+function row(section: string, line: string): Row {
+  const [id = "", promise = "", mechanism = "", last = "", ...more] = cells(line);
+  const codes = [...mechanism.matchAll(/`([^`]+)`/g)].map(([, code]) => code!);
+  const files = codes.filter((code) => path.test(code));
+  const written = last.split("<br>").map((entry) => entry.trim());
+  const entries = written.filter((entry) => entry && entry !== placeholder).map(test);
+  const faults = entries.filter((entry) => typeof entry === "string");
+  if (more.length > 0) faults.push(`has ${more.length + header.length} cells, not ${header.length}`);
+  if (!promise || promise === placeholder) faults.push("promises nothing");
+  return { id, section, promise, files, tests: entries.filter((entry) => typeof entry !== "string"), faults };
+}
+
+/** Every line of every table whose header is that of a table of clauses. */
+export function parse(text: string): Row[] {
+  const rows: Row[] = [];
+  let section = "";
+  let isTable = false;
+  for (const line of text.split("\n")) {
+    section = /^## (.+)$/.exec(line)?.[1] ?? section;
+    if (!line.startsWith("|")) isTable = false;
+    else if (cells(line).join() === header.join()) isTable = true;
+    else if (isTable && !/^[|\s:-]+$/.test(line)) rows.push(row(section, line));
+  }
+  return rows;
+}

@@ -1,0 +1,48 @@
+// Runs the tests that POLICY.md names, and the whole database suite, on one fresh stack: `make policy`.
+
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { parse } from "./document.ts";
+
+const root = resolve(import.meta.dirname, "..", "..");
+const tests = parse(readFileSync(join(root, "POLICY.md"), "utf8")).flatMap((row) => row.tests);
+const files = [...new Set(tests.map(({ file }) => file))];
+
+function bash(title: string, command: string, env: NodeJS.ProcessEnv = {}): void {
+  console.log(`\n${title}`);
+  const options = { cwd: root, stdio: "inherit", env: { ...process.env, ...env } } as const;
+  const { status } = spawnSync("bash", ["-c", `set -o pipefail; ${command}`], options);
+  // What failed is in the table, unless no promise names it; so the run goes on, and is red.
+  if (status !== 0) process.exitCode = 1;
+}
+
+function quoted(...words: string[]): string {
+  return words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
+}
+
+/** The files that are named, from the folder `tests`. */
+function named(folder: string, end: string): string[] {
+  const found = files.filter((file) => file.startsWith(folder) && file.endsWith(end));
+  return found.map((file) => file.slice("tests/".length));
+}
+
+const units = tests.filter(({ file }) => file.endsWith(".rs")).map(({ name }) => name);
+const cargo = "cargo test --workspace --locked --features local/crash-points --lib --bins -- --exact";
+bash("Unit tests", `${cargo} ${quoted(...units)} 2>&1 | tee "$RESULTS/cargo.txt"`);
+
+const node = "node --import tsx";
+const report = ["spec", "./policy/reporter.mjs"].map((reporter) =>
+  `--test-reporter=${reporter} --test-reporter-destination=stdout`);
+const suite = `${node} --test --test-concurrency=1 --test-timeout=300000 ${report.join(" ")}`;
+// Journeys come before faults, as in all.sh.
+const journeys = named("tests/", ".test.ts").sort().reverse();
+const checks = named("tests/check/", ".ts").map((check) => `${node} ${check}`);
+const steps = [...checks, `${suite} ${quoted(...journeys)}`, `${node} database/run.ts`];
+const all = `cd tests; red=0; ${steps.map((step) => `${step} || red=1`).join("; ")}; exit $red`;
+const stack = "supabase/local/node_modules/.bin/bun supabase/local/stack.ts";
+const environment = { SANDBOX_RUN_MS: "300", CLEANUP_INTERVAL_SECONDS: "0" };
+const state = "--state .local/policy-stack --fresh";
+bash("Tests on the stack", `${stack} ${state} -- bash -c ${quoted(all)}`, environment);
+
+await import("./policy.ts");
