@@ -13,7 +13,7 @@ return now() + interval '90 seconds';
 create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
-stable
+volatile
 set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'generation', generation.id,
@@ -22,7 +22,7 @@ return jsonb_build_object(
   'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
   'prompt', generation.prompt,
   'settings', generation.settings,
-  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - now())))::integer,
+  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - clock_timestamp())))::integer,
   'create_called_at', (
     select extract(epoch from w.create_called_at)
     from private.generation_work as w

@@ -102,6 +102,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   person constant uuid := private.person();
+  erasure private.erasures;
 begin
   if person is null then
     perform private.refuse(401, 'not_signed_in', 'Please sign in.');
@@ -114,7 +115,9 @@ begin
   ) then
     perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
   end if;
-  return private.describe_erasure(private.order_erasure(person, 'asked'));
+  erasure := private.order_erasure(person, 'asked');
+  -- In a statement of its own, which sees what was ordered deleted.
+  return private.describe_erasure(erasure);
 end;
 $$;
 

@@ -103,7 +103,7 @@ $$;
 create function private.created(generation public.generations)
 returns jsonb
 language sql
-stable
+volatile
 set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'outcome', 'created',

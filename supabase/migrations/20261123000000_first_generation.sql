@@ -2066,7 +2066,7 @@ return now() + interval '90 seconds';
 create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
-stable
+volatile
 set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'generation', generation.id,
@@ -2075,7 +2075,7 @@ return jsonb_build_object(
   'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
   'prompt', generation.prompt,
   'settings', generation.settings,
-  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - now())))::integer,
+  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - clock_timestamp())))::integer,
   'create_called_at', (
     select extract(epoch from w.create_called_at)
     from private.generation_work as w
@@ -2374,7 +2374,7 @@ $$;
 create function private.created(generation public.generations)
 returns jsonb
 language sql
-stable
+volatile
 set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'outcome', 'created',
@@ -4176,6 +4176,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   person constant uuid := private.person();
+  erasure private.erasures;
 begin
   if person is null then
     perform private.refuse(401, 'not_signed_in', 'Please sign in.');
@@ -4188,7 +4189,9 @@ begin
   ) then
     perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
   end if;
-  return private.describe_erasure(private.order_erasure(person, 'asked'));
+  erasure := private.order_erasure(person, 'asked');
+  -- In a statement of its own, which sees what was ordered deleted.
+  return private.describe_erasure(erasure);
 end;
 $$;
 

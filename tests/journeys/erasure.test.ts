@@ -114,6 +114,15 @@ test("with three jobs running and an export being built, nothing of a person is 
   assert.ok(letter.text.replaceAll(/\s/g, "").includes(done.receipt!.slice(0, 60)));
 });
 
+test("its answer says at once how many objects are left", async () => {
+  await arm({ fault: "stuck_processing" });
+  const alice = await Person.signUp("alice");
+  const { input_path } = await alice.generate(await small);
+  await predictionThatIs("processing", input_path);
+  const { objects_left } = (await ordered(alice)) as unknown as { objects_left: number };
+  assert.equal(objects_left, 1);
+});
+
 test("the receipt verifies under the published key, and names nobody", async () => {
   const alice = await Person.signUp("alice");
   // Two artworks, and the photos that they came of.

@@ -124,7 +124,9 @@ test("what is no request is ignored cleanly, and what is huge or unreadable is r
     assert.deepEqual([answer.status, ((await answer.json()) as { ignored: boolean }).ignored], [200, true], body);
   }
   assert.equal((await deliver("{")).status, 422);
-  assert.equal((await deliver(mail(alice.email, { text: "x".repeat(7 * 1024 * 1024) }))).status, 413);
+  // It is refused by its announced length: the connection may close before all of it is sent.
+  const huge = await deliver(mail(alice.email, { text: "x".repeat(7 * 1024 * 1024) })).then(({ status }) => status, () => "closed");
+  assert.ok(huge === 413 || huge === "closed", String(huge));
   assert.equal(await count(), before);
 });
 

@@ -1,6 +1,8 @@
 //! Carrying a submission out: check the photo, create the prediction, attach it. Done at once for whoever
 //! asks, and again by the schedule where that came to nothing.
 
+use std::time::Instant;
+
 use http::StatusCode;
 use rand::Rng;
 use serde::Deserialize;
@@ -31,8 +33,27 @@ pub struct Submission {
     prompt: String,
     settings: Map<String, Value>,
     deadline_seconds: u32,
+    /// When we were told of that.
+    #[serde(skip, default = "Instant::now")]
+    told: Instant,
     /// Since when an earlier create call may have been accepted, in Unix seconds.
     create_called_at: Option<f64>,
+}
+
+/// Replicate takes no shorter deadline, in seconds.
+const SHORTEST: u32 = 5;
+
+impl Submission {
+    /// Until the deadline, whatever has passed since we were told of it: what is signed or asked for ends by then
+    /// (T4).
+    fn seconds_left(&self) -> Result<u32, Error> {
+        let passed = u32::try_from(self.told.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let left = self.deadline_seconds.saturating_sub(passed.saturating_add(1));
+        if left < SHORTEST {
+            return Err(Error::unavailable("Replicate", "no time was left"));
+        }
+        Ok(left)
+    }
 }
 
 /// What came of it.
@@ -153,7 +174,7 @@ impl App {
         crash::reached("submit.checked");
         let signed = self
             .storage
-            .sign(INPUTS, &submission.input_path, submission.deadline_seconds)
+            .sign(INPUTS, &submission.input_path, submission.seconds_left()?)
             .await?
             .ok_or_else(no_photo)?;
         let token = hex::encode(rand::rng().random::<[u8; 32]>());
@@ -245,7 +266,7 @@ impl App {
             model: &submission.replicate_model,
             input: Value::Object(input),
             webhook: &webhook,
-            deadline_seconds: submission.deadline_seconds,
+            deadline_seconds: submission.seconds_left()?,
         };
         match self.replicate.create(&new).await? {
             Creation::Created(prediction) => Ok(prediction.id),
