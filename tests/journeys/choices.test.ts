@@ -76,6 +76,11 @@ test("every way to spend or submit is refused for a restricted person, also as s
     const hold = { wallet_id: wallet, generation_id: randomUUID(), amount: 1 };
     await assert.rejects(as((sql) => sql`insert into public.credit_holds ${sql(hold)}`), /restricted generation/, role);
   }
+  // Each of the two triggers refuses by itself.
+  await assert.rejects(database.begin(async (sql) => {
+    await sql`alter table public.credit_holds disable trigger credit_holds_unrestricted`;
+    await sql`insert into public.generations ${sql(generation as never)}`;
+  }), /restricted generation/);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
 });
 
