@@ -58,14 +58,13 @@ test("a letter that was sent by a worker that then died is sent once more at mos
   const mails = await MailServer.start();
   try {
     const other = await lab.another(mails.env);
-    const sweep = () => fetch(`${other.url}/cleanup`, { method: "POST", headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } });
     const alice = await Person.signUp("alice");
     await alice.call("POST", "/privacy/erasures", { email: alice.email });
     await other.crashAt("letter.sent");
-    await sweep().catch(() => undefined);
+    await cleanUp(other.url).catch(() => undefined);
     await other.restart();
     await pass(601);
-    await sweep();
+    await cleanUp(other.url);
     assert.equal(mails.to(alice.email).length, 2);
     assert.deepEqual(await columnsWith(alice.email), []);
   } finally {
@@ -109,10 +108,8 @@ test("two workers build one export: the second finds it taken, and one file come
   await fillGallery(alice, 6, 2000);
   await alice.call("POST", "/privacy/exports");
   const other = await lab.another();
-  const sweep = (url: string) =>
-    fetch(`${url}/cleanup`, { method: "POST", headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } });
-  const reports = await Promise.all([sweep(other.url), sweep(lab.functions.url)].map(async (answer) => (await (await answer).json()) as { exported: number }));
-  assert.equal(reports.reduce((sum, { exported }) => sum + exported, 0), 1);
+  const reports = await Promise.all([cleanUp(other.url), cleanUp(lab.functions.url)]);
+  assert.equal(reports.reduce((sum, { exported }) => sum + Number(exported), 0), 1);
   assert.equal((await database`select from storage.objects where bucket_id = 'exports' and name like ${`${alice.id}/%`}`).length, 1);
 });
 

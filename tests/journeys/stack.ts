@@ -5,9 +5,9 @@ import postgres from "postgres";
 /** As superuser, to look at what no API shows. */
 export const database = postgres(process.env.DATABASE_ADMIN_URL!, { onnotice: () => {}, max: 2 });
 
-/** A pass of cleanup, now. */
-export async function cleanUp(): Promise<Record<string, number | boolean>> {
-  const response = await fetch(`${process.env.FUNCTIONS_URL}/cleanup`, {
+/** A pass of cleanup, now; of other functions than the stack's by their address. */
+export async function cleanUp(functions = process.env.FUNCTIONS_URL): Promise<Record<string, number | boolean>> {
+  const response = await fetch(`${functions}/cleanup`, {
     method: "POST",
     headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` },
   });

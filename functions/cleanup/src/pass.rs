@@ -63,10 +63,11 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     let (submitted, all_submitted) = submit(app, budget, SUBMITTING).await?;
     let (closed, all_audited) = audit(app, budget, AUDITING).await?;
     let all_run = rights::run_errands(app, budget, ERASING).await?;
-    let erasures = rights::begin_erasures(app, budget, ERASING).await?;
+    let begun = rights::begin_erasures(app, budget, ERASING).await?;
     let (Tally { verified, remaining }, all_deleted) = delete(app, budget).await?;
     // What they waited for is gone by now.
-    let erased = rights::erase(app, &erasures, budget, DELETING).await;
+    let ended = rights::erase(app, begun.waiting, budget, DELETING).await;
+    let erased = begun.done + ended.done;
     let removed = ask_for_removals(app, budget, ASKING).await?;
     let letters = rights::write_letters(app, budget, WRITING).await?;
     rights::raise_requests(app).await?;

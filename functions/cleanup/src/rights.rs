@@ -12,13 +12,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::budget::Budget;
+use crate::status::SOON;
 
 /// Calls that are made, and letters that are sent, at once.
 const AT_ONCE: usize = 4;
 /// Rows under one lease.
 const BATCH: u32 = 50;
-/// A request that must be answered within so many seconds is raised.
-const SOON: i64 = 24 * 3600;
 
 #[derive(Deserialize)]
 struct Status {
@@ -28,6 +27,14 @@ struct Status {
 #[derive(Deserialize)]
 struct Requests {
     shortest_seconds_left: Option<i64>,
+}
+
+/// What came of erasures.
+#[derive(Default)]
+pub(crate) struct Erasures {
+    pub(crate) done: u64,
+    /// For something that is not seen to be gone yet.
+    pub(crate) waiting: Vec<Erasure>,
 }
 
 /// Makes the calls that are owed; answers whether those were all.
@@ -49,45 +56,50 @@ pub(crate) async fn run_errands(app: &App, budget: Budget, seconds: u64) -> Resu
 }
 
 /// Orders what has come to its time (exports, accounts that nobody uses), and begins with erasures; answers
-/// which were begun.
+/// what came of them.
 pub(crate) async fn begin_erasures(
     app: &App,
     budget: Budget,
     seconds: u64,
-) -> Result<Vec<Erasure>, Error> {
+) -> Result<Erasures, Error> {
     app.ask::<Value>("expire_exports", json!({})).await?;
     // Nobody is erased unwarned, so without mail this rule stands still (R10).
     if app.mailer.is_some() {
         app.ask::<Value>("order_notices", json!({})).await?;
         app.ask::<Value>("erase_inactive", json!({})).await?;
     }
-    let mut begun: Vec<Erasure> = Vec::new();
+    let mut begun = Erasures::default();
     while budget.is_within(seconds) {
         let due: Vec<Erasure> = app.ask("lease_erasures", json!({})).await?;
         if due.is_empty() {
             break;
         }
-        erase(app, &due, budget, seconds).await;
-        begun.extend(due);
+        let Erasures { done, waiting } = erase(app, due, budget, seconds).await;
+        begun.done += done;
+        begun.waiting.extend(waiting);
     }
     Ok(begun)
 }
 
-/// Goes on with erasures as far as they go; answers how many are done.
-pub(crate) async fn erase(app: &App, erasures: &[Erasure], budget: Budget, seconds: u64) -> u64 {
-    let mut erased = 0;
+/// Goes on with erasures as far as they go.
+pub(crate) async fn erase(
+    app: &App,
+    erasures: Vec<Erasure>,
+    budget: Budget,
+    seconds: u64,
+) -> Erasures {
+    let mut all = Erasures::default();
     for erasure in erasures {
-        if !budget.is_within(seconds) {
-            break;
+        let erased = if budget.is_within(seconds) { app.erase(erasure).await } else { Ok(false) };
+        if let Err(error) = &erased {
+            tracing::warn!(error = error.for_log(), "an erasure has to wait");
         }
-        match app.erase(*erasure).await {
-            Ok(is_done) => erased += u64::from(is_done),
-            Err(error) => {
-                tracing::warn!(error = error.for_log(), "an erasure has to wait");
-            }
+        match erased {
+            Ok(true) => all.done += 1,
+            _ => all.waiting.push(erasure),
         }
     }
-    erased
+    all
 }
 
 /// Sends letters that are due; answers how many.

@@ -223,7 +223,7 @@ impl Status {
 }
 
 /// A request that must be answered within so many seconds stands out.
-const SOON: i64 = 24 * 3600;
+pub(crate) const SOON: i64 = 24 * 3600;
 
 /// Fixed columns: a name, two numbers, a remark.
 #[derive(Default)]

@@ -16,7 +16,7 @@ function noteCapability({ id, webhook }: Prediction): void {
   secrets.set(`the capability of ${id}`, Buffer.from(new URL(webhook).searchParams.get("token")!));
 }
 
-async function answers(status: number, asked: Promise<Response>): Promise<void> {
+export async function answers(status: number, asked: Promise<Response>): Promise<void> {
   const response = await asked;
   assert.equal(response.status, status, await response.text());
 }

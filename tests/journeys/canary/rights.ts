@@ -8,15 +8,10 @@ import { pass } from "../../lab/time.ts";
 import { fillGallery } from "../gallery.ts";
 import type { Person } from "../person.ts";
 import { arm, cleanUp, database } from "../stack.ts";
-import type { Flows } from "./asked.ts";
+import { type Flows, answers } from "./asked.ts";
 import { planted, somebody, submitted } from "./planted.ts";
 
 const functions = (path: string, init: RequestInit = {}) => fetch(`${process.env.FUNCTIONS_URL}${path}`, init);
-
-async function answers(status: number, asked: Promise<Response>): Promise<void> {
-  const response = await asked;
-  assert.equal(response.status, status, await response.text());
-}
 
 /** A signed event of the mail provider's. */
 function mail(person: Person, changes: Record<string, unknown> = {}): Promise<Response> {
@@ -90,7 +85,7 @@ export const rights: Flows = {
     const other = await lab.another({ RUST_LOG: "trace", SMTP_URL: "smtp://127.0.0.1:9", MAIL_FROM: "a@example.com", APP_URL: "http://127.0.0.1/" });
     await answers(200, mail(person));
     await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
-    await answers(200, fetch(`${other.url}/cleanup`, { method: "POST", headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } }));
+    await cleanUp(other.url);
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   },
 };
