@@ -17,7 +17,7 @@ test("killed after the upload and before the row: the next worker stores it, and
   await pass(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
-  await lab.functions.isUp();
+  await lab.functions.crashed();
   assert.equal((await alice.generation(id))!.state, "storing");
   const stored = await database`select from storage.objects where bucket_id = 'artworks' and starts_with(name, ${alice.id})`;
   assert.equal(stored.length, 1);
@@ -31,7 +31,7 @@ test("killed after the upload, and its person cancels: nothing of it stays", asy
   await pass(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
-  await lab.functions.isUp();
+  await lab.functions.crashed();
   assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
   await sound(alice, { canceled: 1 });
 });

@@ -16,7 +16,7 @@ const create = /^POST \/v1\/models\//;
 /** Submits where the functions may die: what a client sees then is a lost connection. */
 async function submitInVain(person: Person, input_path: string): Promise<void> {
   await assert.rejects(person.submit({ style: "mosaic", input_path }));
-  await lab.functions.isUp();
+  await lab.functions.crashed();
 }
 
 test("killed after the hold and before the submission: another submits it, under the same hold", async () => {

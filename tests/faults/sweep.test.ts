@@ -41,7 +41,7 @@ test("a sweep that dies while it asks for the last time: the next one ends the g
   await pass(601);
   await lab.functions.crashAt("cleanup.settling");
   await assert.rejects(cleanUp());
-  await lab.functions.isUp();
+  await lab.functions.crashed();
   await pass(121);
   await cleanUp();
   assert.equal((await alice.generation(id))!.reason, "expired");

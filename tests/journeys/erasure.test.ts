@@ -73,12 +73,12 @@ test("with three jobs running and an export being built, nothing of a person is 
   assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
   await lab.functions.crashAt("export.sent");
   await cleanUp().catch(() => undefined);
-  await lab.functions.isUp();
+  await lab.functions.crashed();
   const [{ upload }] = await database`select upload from private.export_work`;
   assert.ok(upload);
   await lab.functions.crashAt("erasure.ordered");
   await erase(alice).catch(() => undefined);
-  await lab.functions.isUp();
+  await lab.functions.crashed();
   const [{ id }] = await database`select id from private.erasures where person_id = ${alice.id}`;
 
   // From the first second an old token reads nothing.

@@ -46,6 +46,7 @@ export class Functions {
   private isStopping = false;
   /** How often it has ended by a crash point or a kill. */
   restarts = 0;
+  private restartsWhenArmed = 0;
 
   private constructor(
     readonly port: number,
@@ -72,8 +73,18 @@ export class Functions {
   }
 
   /** Starts it anew so that it ends itself where it next comes to `point`. */
-  crashAt(point: CrashPoint): Promise<void> {
-    return this.again({ CRASH_AT: point });
+  async crashAt(point: CrashPoint): Promise<void> {
+    await this.again({ CRASH_AT: point });
+    this.restartsWhenArmed = this.restarts;
+  }
+
+  /**
+   * It has ended at its point, and is up again. A caller learns of the end from its connection, and may do so before
+   * this process has: neither how often it has ended nor whether it answers says anything until then.
+   */
+  async crashed(): Promise<void> {
+    await until("the functions to end at their point", async () => this.restarts > this.restartsWhenArmed || undefined);
+    await this.isUp();
   }
 
   /** Starts it anew so that it freezes itself where it next comes to `point`. */
