@@ -31,7 +31,7 @@ alter table private.erasures enable row level security;
 comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobody can sign in any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
 
--- The order: closes the account, so that its tokens reach nothing; stops what runs.
+-- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.
 create function private.order_erasure(person uuid, reason text)
 returns private.erasures
 language plpgsql
@@ -43,8 +43,8 @@ begin
   perform private.cancel_open(person);
   update public.profiles as p set closed_at = now() where p.id = person and p.closed_at is null;
   if not found then
-    -- Asked twice at the same moment: the first has closed the account.
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+    select * into erasure from private.erasures as e where e.person_id = person;
+    return erasure;
   end if;
   insert into private.erasures (person_id, reason) values (person, reason) returning * into erasure;
   perform private.end_exports(person, true);
@@ -93,7 +93,8 @@ return coalesce(
   '-infinity'
 );
 
--- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed.
+-- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed. Asked again because the
+-- answer was lost, it answers the same erasure: its id is the one way to the receipt.
 create function private.erase_account(email text)
 returns jsonb
 language plpgsql
@@ -101,7 +102,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := private.person();
+  person constant uuid := (select p.id from public.profiles as p where p.id = auth.uid());
   erasure private.erasures;
 begin
   if person is null then
@@ -218,19 +219,31 @@ begin atomic
   select count(*)::integer from ordered;
 end;
 
--- Auth's own log keeps ids and emails of who signed in, or was deleted. Where its owner lets us, it is cleaned; a
--- project can also keep that log out of the database altogether (docs/runbook.md).
-create function private.forget_audit_log(person uuid)
+create function private.may_delete_from(relation text)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return coalesce(
+  has_table_privilege(to_regclass(relation), 'select') and has_table_privilege(to_regclass(relation), 'delete'),
+  false
+);
+
+-- What Auth keeps of somebody whom it has deleted: its own log, with ids and emails, and sign-ins that were begun. Where
+-- its owner lets us, both are cleaned; a project can also keep that log out of the database altogether
+-- (docs/runbook.md).
+create function private.forget_in_auth(person uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if to_regclass('auth.audit_log_entries') is not null
-    and has_table_privilege('auth.audit_log_entries', 'select, delete')
-  then
+  if private.may_delete_from('auth.audit_log_entries') then
     execute 'delete from auth.audit_log_entries as l where $1 in (l.payload ->> ''actor_id'', l.payload #>> ''{traits,user_id}'')'
     using person::text;
+  end if;
+  if private.may_delete_from('auth.flow_state') then
+    execute 'delete from auth.flow_state as f where f.user_id = $1' using person;
   end if;
 end;
 $$;
@@ -267,6 +280,10 @@ begin
     for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
       execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject)
       using erasure.person_id;
+      if declared.names is not null then
+        execute format('delete from %s as t where %s', declared.relation::regclass, declared.names)
+        using (select u.email::text from auth.users as u where u.id = erasure.person_id);
+      end if;
     end loop;
     update private.erasures as e set stage = 'verifying' where e.id = erasure.id;
     return jsonb_build_object('next', 'again');
@@ -303,7 +320,7 @@ begin
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
 
-  perform private.forget_audit_log(erasure.person_id);
+  perform private.forget_in_auth(erasure.person_id);
   update private.erasures as e
   set erased_at = coalesce(e.erased_at, now())
   where e.id = erasure.id

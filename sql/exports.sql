@@ -166,7 +166,7 @@ stable
 set search_path = pg_catalog, pg_temp
 begin atomic
   select d.export_as, a.attnum::integer, a.attname::text, format_type(a.atttypid, a.atttypmod),
-    not a.attnotnull or d.relation = 'auth.users'
+    not a.attnotnull or starts_with(d.relation, 'auth.')
   from private.personal_data as d
   join pg_attribute as a on a.attrelid = d.relation::regclass
   where d.export_as is not null and a.attname = any (private.exported_columns(d))

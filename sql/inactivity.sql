@@ -45,6 +45,27 @@ return (
   where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
 );
 
+-- Whether somebody was sent every letter since the last sign of them, and each has had its days.
+create function private.is_given_up(person uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (
+  select private.erased_at(person, last.active) <= now()
+    and private.allows(person, 'notices')
+    and not exists (
+      select from private.notice_ladder as n
+      where not exists (
+        select from private.letters as l
+        where l.person_id = person and l.kind = 'inactive' and l.days = n.days
+          and l.ordered_at >= last.active and l.sent_at is not null
+      )
+    )
+  from (select private.last_active(person) as active) as last
+);
+
 -- Orders the next letter of whoever is due for one; answers for how many. Who does not want notices gets none, and stays.
 create function backend.order_notices(batch integer default 500)
 returns integer
@@ -107,32 +128,24 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   candidate uuid;
-  active timestamptz;
   erased integer := 0;
 begin
   for candidate in
-    select distinct l.person_id
-    from private.letters as l
-    join public.profiles as p on p.id = l.person_id and p.closed_at is null
-    where l.kind = 'inactive' and l.days = (select min(days) from private.notice_ladder)
-      and l.sent_at < now() - make_interval(days => l.days)
+    select p.id
+    from public.profiles as p
+    where p.closed_at is null
+      and exists (
+        select from private.letters as l
+        where l.person_id = p.id and l.kind = 'inactive'
+          and l.days = (select min(n.days) from private.notice_ladder as n)
+          and l.sent_at <= now() - make_interval(days => l.days)
+      )
+      and private.is_given_up(p.id)
     limit batch
   loop
     perform from auth.users as u where u.id = candidate for update;
     perform from public.profiles as p where p.id = candidate and p.closed_at is null for update;
-    continue when not found;
-    active := private.last_active(candidate);
-    if private.erased_at(candidate, active) <= now()
-      and private.allows(candidate, 'notices')
-      and not exists (
-        select from private.notice_ladder as n
-        where not exists (
-          select from private.letters as l
-          where l.person_id = candidate and l.kind = 'inactive' and l.days = n.days
-            and l.ordered_at >= active and l.sent_at is not null
-        )
-      )
-    then
+    if found and private.is_given_up(candidate) then
       perform private.order_erasure(candidate, 'inactive');
       erased := erased + 1;
     end if;

@@ -11,10 +11,12 @@ create table private.personal_data (
   erasure text not null,
   retention text not null,
   why text,
+  names text,
   constraint personal_data_pkey primary key (relation),
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
   constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'forget')),
+  constraint personal_data_names_are_erased check (names is null or erasure = 'delete'),
   -- What is left out of an export has a reason that a person can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
 );
@@ -25,6 +27,7 @@ comment on table private.personal_data is 'Each table that refers to people: how
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
 comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; forget: they stay, and nothing says whose they were.';
+comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
 create table private.personal_buckets (
@@ -47,13 +50,17 @@ insert into private.personal_buckets (bucket, export_as, retention, why) values
 
 insert into private.personal_data (relation, subject, export_as, columns, hidden, erasure, retention, why) values
   ('auth.users', 't.id = $1', 'account',
-    array['id', 'email', 'email_confirmed_at', 'last_sign_in_at', 'created_at', 'raw_user_meta_data'], '{}',
+    array['id', 'email', 'email_change', 'phone', 'email_confirmed_at', 'last_sign_in_at', 'created_at', 'raw_user_meta_data'], '{}',
     'with_account', 'inactive_accounts', null),
+  ('auth.identities', 't.user_id = $1', 'identities',
+    array['id', 'provider', 'provider_id', 'identity_data', 'last_sign_in_at', 'created_at', 'updated_at'], '{}',
+    'with_account', 'account', null),
+  ('auth.sessions', 't.user_id = $1', 'sessions',
+    array['id', 'user_agent', 'ip', 'aal', 'created_at', 'updated_at'], '{}', 'with_account', 'account', null),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
   ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),
-  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', null, '{mail_digest}', 'delete', 'requests', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'Who builds an export at this moment.'),
@@ -79,3 +86,8 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'credit_holds', null, '{}', 'forget', 'closed_books', null),
   ('public.credit_entries', 't.wallet_id in (select w.id from public.wallets as w where w.person_id = $1)',
     'credit_entries', null, '{}', 'forget', 'closed_books', null);
+
+insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
+  -- Of nobody is a mail whose sender the provider could not verify.
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest}', 'delete', 'requests',
+    't.person_id is null and t.sender = $1');

@@ -1,6 +1,16 @@
 -- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
 -- is answered by that; the rest is the operator's, and nobody forgets it.
 
+create function private.request_kinds()
+returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return array['access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other'];
+
+-- A constraint is checked with the rights of whoever inserts.
+grant execute on function private.request_kinds to authenticated, service_role;
+
 create table public.privacy_requests (
   id uuid not null default gen_random_uuid(),
   person_id uuid default auth.uid(),
@@ -18,9 +28,7 @@ create table public.privacy_requests (
   constraint privacy_requests_pkey primary key (id),
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
-  constraint privacy_requests_kind_known check (
-    kind in ('access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other')
-  ),
+  constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
   constraint privacy_requests_message_length check (char_length(message) between 1 and 4000),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
@@ -69,6 +77,19 @@ grant select on public.privacy_request_clock to authenticated, service_role;
 
 comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
 
+create function private.check_kind(kind text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if kind <> all (private.request_kinds()) then
+    perform private.refuse(422, 'unknown_kind',
+      format('kind must be one of %s.', array_to_string(private.request_kinds(), ', ')), '{"field": "kind"}');
+  end if;
+end;
+$$;
+
 -- Q2: the clock starts with the filing. And the app files a handful, not a flood; a mail is never turned away.
 create function private.check_request()
 returns trigger
@@ -81,6 +102,11 @@ begin
   -- Row-level security refuses this next; a reason given here would say something of somebody else.
   if auth.uid() is not null and new.person_id is distinct from private.person() then
     return new;
+  end if;
+  perform private.check_kind(new.kind);
+  if char_length(new.message) not between 1 and 4000 then
+    perform private.refuse(422, 'invalid_message',
+      'message must have 1 to 4000 characters, or be left out.', '{"field": "message"}');
   end if;
   if new.channel = 'app' and (
     select count(*) from public.privacy_requests as r
@@ -157,26 +183,64 @@ begin
 end;
 $$;
 
--- Whoever has the link of the letter says that the mail was theirs. The function has checked the link's token.
-create function backend.confirm_request(id uuid)
+-- Its person says that the mail was theirs, and if they like what it is about, so that a button of that kind answers it.
+create function private.confirm_request(request uuid, kind text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  confirmed public.privacy_requests;
+begin
+  perform private.check_kind(kind);
+  update public.privacy_requests as r
+  set confirmed_at = coalesce(r.confirmed_at, now()),
+    kind = case when r.closed_at is null then coalesce(confirm_request.kind, r.kind) else r.kind end
+  where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
+  returning * into confirmed;
+  if confirmed.id is null then
+    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+  end if;
+  return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
+    'due_at', confirmed.due_at);
+end;
+$$;
+
+-- By the link of the letter, whose token the function has checked.
+create function backend.confirm_request(id uuid, kind text default null)
+returns jsonb
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+return private.confirm_request(id, kind);
+
+-- By signing in.
+create function private.confirm_own_request(id uuid, kind text)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  found_request public.privacy_requests;
 begin
-  update public.privacy_requests as r
-  set confirmed_at = coalesce(r.confirmed_at, now())
-  where r.id = confirm_request.id and r.person_id is not null
-  returning * into found_request;
-  if found_request.id is null then
+  if not exists (
+    select from public.privacy_requests as r
+    where r.id = confirm_own_request.id and r.person_id = private.person()
+  ) then
     perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
   end if;
-  return jsonb_build_object('id', found_request.id, 'confirmed_at', found_request.confirmed_at, 'due_at', found_request.due_at);
+  return private.confirm_request(id, kind);
 end;
 $$;
+
+create function public.confirm_request(id uuid, kind text default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.confirm_own_request(id, kind);
+
+comment on function public.confirm_request is 'Says that a mailed request was the caller''s, and what it is about (Q1). Answers {id, kind, confirmed_at, due_at}.';
+
+grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
 -- The operator's answer.
 create function backend.close_request(id uuid, answer text)

@@ -3142,10 +3142,12 @@ create table private.personal_data (
   erasure text not null,
   retention text not null,
   why text,
+  names text,
   constraint personal_data_pkey primary key (relation),
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
   constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'forget')),
+  constraint personal_data_names_are_erased check (names is null or erasure = 'delete'),
   -- What is left out of an export has a reason that a person can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
 );
@@ -3156,6 +3158,7 @@ comment on table private.personal_data is 'Each table that refers to people: how
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
 comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; forget: they stay, and nothing says whose they were.';
+comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
 create table private.personal_buckets (
@@ -3178,13 +3181,17 @@ insert into private.personal_buckets (bucket, export_as, retention, why) values
 
 insert into private.personal_data (relation, subject, export_as, columns, hidden, erasure, retention, why) values
   ('auth.users', 't.id = $1', 'account',
-    array['id', 'email', 'email_confirmed_at', 'last_sign_in_at', 'created_at', 'raw_user_meta_data'], '{}',
+    array['id', 'email', 'email_change', 'phone', 'email_confirmed_at', 'last_sign_in_at', 'created_at', 'raw_user_meta_data'], '{}',
     'with_account', 'inactive_accounts', null),
+  ('auth.identities', 't.user_id = $1', 'identities',
+    array['id', 'provider', 'provider_id', 'identity_data', 'last_sign_in_at', 'created_at', 'updated_at'], '{}',
+    'with_account', 'account', null),
+  ('auth.sessions', 't.user_id = $1', 'sessions',
+    array['id', 'user_agent', 'ip', 'aal', 'created_at', 'updated_at'], '{}', 'with_account', 'account', null),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
   ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),
-  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', null, '{mail_digest}', 'delete', 'requests', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'Who builds an export at this moment.'),
@@ -3210,8 +3217,23 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'credit_holds', null, '{}', 'forget', 'closed_books', null),
   ('public.credit_entries', 't.wallet_id in (select w.id from public.wallets as w where w.person_id = $1)',
     'credit_entries', null, '{}', 'forget', 'closed_books', null);
+
+insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
+  -- Of nobody is a mail whose sender the provider could not verify.
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest}', 'delete', 'requests',
+    't.person_id is null and t.sender = $1');
 -- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
 -- is answered by that; the rest is the operator's, and nobody forgets it.
+
+create function private.request_kinds()
+returns text[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return array['access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other'];
+
+-- A constraint is checked with the rights of whoever inserts.
+grant execute on function private.request_kinds to authenticated, service_role;
 
 create table public.privacy_requests (
   id uuid not null default gen_random_uuid(),
@@ -3230,9 +3252,7 @@ create table public.privacy_requests (
   constraint privacy_requests_pkey primary key (id),
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
-  constraint privacy_requests_kind_known check (
-    kind in ('access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other')
-  ),
+  constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
   constraint privacy_requests_message_length check (char_length(message) between 1 and 4000),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
@@ -3281,6 +3301,19 @@ grant select on public.privacy_request_clock to authenticated, service_role;
 
 comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
 
+create function private.check_kind(kind text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if kind <> all (private.request_kinds()) then
+    perform private.refuse(422, 'unknown_kind',
+      format('kind must be one of %s.', array_to_string(private.request_kinds(), ', ')), '{"field": "kind"}');
+  end if;
+end;
+$$;
+
 -- Q2: the clock starts with the filing. And the app files a handful, not a flood; a mail is never turned away.
 create function private.check_request()
 returns trigger
@@ -3293,6 +3326,11 @@ begin
   -- Row-level security refuses this next; a reason given here would say something of somebody else.
   if auth.uid() is not null and new.person_id is distinct from private.person() then
     return new;
+  end if;
+  perform private.check_kind(new.kind);
+  if char_length(new.message) not between 1 and 4000 then
+    perform private.refuse(422, 'invalid_message',
+      'message must have 1 to 4000 characters, or be left out.', '{"field": "message"}');
   end if;
   if new.channel = 'app' and (
     select count(*) from public.privacy_requests as r
@@ -3369,26 +3407,64 @@ begin
 end;
 $$;
 
--- Whoever has the link of the letter says that the mail was theirs. The function has checked the link's token.
-create function backend.confirm_request(id uuid)
+-- Its person says that the mail was theirs, and if they like what it is about, so that a button of that kind answers it.
+create function private.confirm_request(request uuid, kind text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  confirmed public.privacy_requests;
+begin
+  perform private.check_kind(kind);
+  update public.privacy_requests as r
+  set confirmed_at = coalesce(r.confirmed_at, now()),
+    kind = case when r.closed_at is null then coalesce(confirm_request.kind, r.kind) else r.kind end
+  where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
+  returning * into confirmed;
+  if confirmed.id is null then
+    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+  end if;
+  return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
+    'due_at', confirmed.due_at);
+end;
+$$;
+
+-- By the link of the letter, whose token the function has checked.
+create function backend.confirm_request(id uuid, kind text default null)
+returns jsonb
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+return private.confirm_request(id, kind);
+
+-- By signing in.
+create function private.confirm_own_request(id uuid, kind text)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  found_request public.privacy_requests;
 begin
-  update public.privacy_requests as r
-  set confirmed_at = coalesce(r.confirmed_at, now())
-  where r.id = confirm_request.id and r.person_id is not null
-  returning * into found_request;
-  if found_request.id is null then
+  if not exists (
+    select from public.privacy_requests as r
+    where r.id = confirm_own_request.id and r.person_id = private.person()
+  ) then
     perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
   end if;
-  return jsonb_build_object('id', found_request.id, 'confirmed_at', found_request.confirmed_at, 'due_at', found_request.due_at);
+  return private.confirm_request(id, kind);
 end;
 $$;
+
+create function public.confirm_request(id uuid, kind text default null)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.confirm_own_request(id, kind);
+
+comment on function public.confirm_request is 'Says that a mailed request was the caller''s, and what it is about (Q1). Answers {id, kind, confirmed_at, due_at}.';
+
+grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
 -- The operator's answer.
 create function backend.close_request(id uuid, answer text)
@@ -3583,7 +3659,7 @@ stable
 set search_path = pg_catalog, pg_temp
 begin atomic
   select d.export_as, a.attnum::integer, a.attname::text, format_type(a.atttypid, a.atttypmod),
-    not a.attnotnull or d.relation = 'auth.users'
+    not a.attnotnull or starts_with(d.relation, 'auth.')
   from private.personal_data as d
   join pg_attribute as a on a.attrelid = d.relation::regclass
   where d.export_as is not null and a.attname = any (private.exported_columns(d))
@@ -4105,7 +4181,7 @@ alter table private.erasures enable row level security;
 comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobody can sign in any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
 
--- The order: closes the account, so that its tokens reach nothing; stops what runs.
+-- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.
 create function private.order_erasure(person uuid, reason text)
 returns private.erasures
 language plpgsql
@@ -4117,8 +4193,8 @@ begin
   perform private.cancel_open(person);
   update public.profiles as p set closed_at = now() where p.id = person and p.closed_at is null;
   if not found then
-    -- Asked twice at the same moment: the first has closed the account.
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+    select * into erasure from private.erasures as e where e.person_id = person;
+    return erasure;
   end if;
   insert into private.erasures (person_id, reason) values (person, reason) returning * into erasure;
   perform private.end_exports(person, true);
@@ -4167,7 +4243,8 @@ return coalesce(
   '-infinity'
 );
 
--- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed.
+-- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed. Asked again because the
+-- answer was lost, it answers the same erasure: its id is the one way to the receipt.
 create function private.erase_account(email text)
 returns jsonb
 language plpgsql
@@ -4175,7 +4252,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := private.person();
+  person constant uuid := (select p.id from public.profiles as p where p.id = auth.uid());
   erasure private.erasures;
 begin
   if person is null then
@@ -4292,19 +4369,31 @@ begin atomic
   select count(*)::integer from ordered;
 end;
 
--- Auth's own log keeps ids and emails of who signed in, or was deleted. Where its owner lets us, it is cleaned; a
--- project can also keep that log out of the database altogether (docs/runbook.md).
-create function private.forget_audit_log(person uuid)
+create function private.may_delete_from(relation text)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return coalesce(
+  has_table_privilege(to_regclass(relation), 'select') and has_table_privilege(to_regclass(relation), 'delete'),
+  false
+);
+
+-- What Auth keeps of somebody whom it has deleted: its own log, with ids and emails, and sign-ins that were begun. Where
+-- its owner lets us, both are cleaned; a project can also keep that log out of the database altogether
+-- (docs/runbook.md).
+create function private.forget_in_auth(person uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if to_regclass('auth.audit_log_entries') is not null
-    and has_table_privilege('auth.audit_log_entries', 'select, delete')
-  then
+  if private.may_delete_from('auth.audit_log_entries') then
     execute 'delete from auth.audit_log_entries as l where $1 in (l.payload ->> ''actor_id'', l.payload #>> ''{traits,user_id}'')'
     using person::text;
+  end if;
+  if private.may_delete_from('auth.flow_state') then
+    execute 'delete from auth.flow_state as f where f.user_id = $1' using person;
   end if;
 end;
 $$;
@@ -4341,6 +4430,10 @@ begin
     for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
       execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject)
       using erasure.person_id;
+      if declared.names is not null then
+        execute format('delete from %s as t where %s', declared.relation::regclass, declared.names)
+        using (select u.email::text from auth.users as u where u.id = erasure.person_id);
+      end if;
     end loop;
     update private.erasures as e set stage = 'verifying' where e.id = erasure.id;
     return jsonb_build_object('next', 'again');
@@ -4377,7 +4470,7 @@ begin
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
 
-  perform private.forget_audit_log(erasure.person_id);
+  perform private.forget_in_auth(erasure.person_id);
   update private.erasures as e
   set erased_at = coalesce(e.erased_at, now())
   where e.id = erasure.id
@@ -4460,6 +4553,27 @@ return (
   where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
 );
 
+-- Whether somebody was sent every letter since the last sign of them, and each has had its days.
+create function private.is_given_up(person uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (
+  select private.erased_at(person, last.active) <= now()
+    and private.allows(person, 'notices')
+    and not exists (
+      select from private.notice_ladder as n
+      where not exists (
+        select from private.letters as l
+        where l.person_id = person and l.kind = 'inactive' and l.days = n.days
+          and l.ordered_at >= last.active and l.sent_at is not null
+      )
+    )
+  from (select private.last_active(person) as active) as last
+);
+
 -- Orders the next letter of whoever is due for one; answers for how many. Who does not want notices gets none, and stays.
 create function backend.order_notices(batch integer default 500)
 returns integer
@@ -4522,32 +4636,24 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   candidate uuid;
-  active timestamptz;
   erased integer := 0;
 begin
   for candidate in
-    select distinct l.person_id
-    from private.letters as l
-    join public.profiles as p on p.id = l.person_id and p.closed_at is null
-    where l.kind = 'inactive' and l.days = (select min(days) from private.notice_ladder)
-      and l.sent_at < now() - make_interval(days => l.days)
+    select p.id
+    from public.profiles as p
+    where p.closed_at is null
+      and exists (
+        select from private.letters as l
+        where l.person_id = p.id and l.kind = 'inactive'
+          and l.days = (select min(n.days) from private.notice_ladder as n)
+          and l.sent_at <= now() - make_interval(days => l.days)
+      )
+      and private.is_given_up(p.id)
     limit batch
   loop
     perform from auth.users as u where u.id = candidate for update;
     perform from public.profiles as p where p.id = candidate and p.closed_at is null for update;
-    continue when not found;
-    active := private.last_active(candidate);
-    if private.erased_at(candidate, active) <= now()
-      and private.allows(candidate, 'notices')
-      and not exists (
-        select from private.notice_ladder as n
-        where not exists (
-          select from private.letters as l
-          where l.person_id = candidate and l.kind = 'inactive' and l.days = n.days
-            and l.ordered_at >= active and l.sent_at is not null
-        )
-      )
-    then
+    if found and private.is_given_up(candidate) then
       perform private.order_erasure(candidate, 'inactive');
       erased := erased + 1;
     end if;

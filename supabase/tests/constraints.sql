@@ -154,6 +154,7 @@ insert into attempts values
   ('personal_data_erasure_known', $$update private.personal_data set erasure = 'later'$$),
   ('personal_data_export_form', $$update private.personal_data set export_as = 'a file' where relation = 'public.exports'$$),
   ('personal_data_export_unique', $$update private.personal_data set export_as = 'profile' where relation = 'public.exports'$$),
+  ('personal_data_names_are_erased', $$update private.personal_data set names = 't.path = $1' where relation = 'public.deletions'$$),
   ('personal_data_not_exported_has_reason', $$update private.personal_data set export_as = null, why = null$$),
   ('personal_buckets_not_exported_has_reason', $$update private.personal_buckets set export_as = null, why = null$$);
 

@@ -1,7 +1,7 @@
 -- X4: what export, erasure or retention forget fails here, and the failure says what to declare.
 begin;
 set local search_path = public, tap;
-select plan(17);
+select plan(18);
 
 -- Where deleting from `origin` leads by foreign keys, over any number of steps; only cascades, or all.
 create function pg_temp.reached_from(origin regclass, only_cascades boolean)
@@ -57,10 +57,18 @@ language plpgsql
 as $$
 declare
   found_rows bigint;
+  named_rows bigint := 0;
 begin
   execute format('select count(*) from %s as t where %s', declared.relation::regclass, declared.subject)
   into found_rows using gen_random_uuid();
-  return case when found_rows > 0 or declared.subject !~ '\$1' then 'does not ask whose its rows are' end;
+  if declared.names is not null then
+    execute format('select count(*) from %s as t where %s', declared.relation::regclass, declared.names)
+    into named_rows using 'nobody@example.com'::text;
+  end if;
+  return case
+    when found_rows > 0 or declared.subject !~ '\$1' then 'does not ask whose its rows are'
+    when named_rows > 0 or declared.names !~ '\$1' then 'does not ask whom its rows name'
+  end;
 exception
   when others then
     return sqlerrm;
@@ -69,6 +77,7 @@ $$;
 
 -- So that a subject that is too wide finds something.
 insert into exports (person_id, path) values ('a11ce000-0000-4000-8000-000000000001', 'alice.zip');
+insert into privacy_requests (channel, kind, person_id, sender) values ('mail', 'other', null, 'somebody@example.com');
 
 select is_empty(
   'select sentence from undeclared_tables', 'every table that refers to people is declared (X4)'
@@ -171,16 +180,20 @@ select set_eq(
   'a new bucket is found'
 );
 select is(
-  pg_temp.fault_of(d), given.fault, format('the subject `%s` of %s is found wanting', d.subject, d.relation)
+  pg_temp.fault_of(d), given.fault,
+  format('the subject `%s` of %s is found wanting', coalesce(d.names, d.subject), d.relation)
 )
 from (values
-  ('public.exports', 'true', 'does not ask whose its rows are'),
-  ('public.exports', 't.owner_id = $1', 'column t.owner_id does not exist'),
-  ('public.wallets', 't.balance = 7', 'does not ask whose its rows are'),
-  ('private.dust', 't.id = $1', 'relation "private.dust" does not exist')
-) as given (relation, subject, fault)
+  ('public.exports', 'true', null, 'does not ask whose its rows are'),
+  ('public.exports', 't.owner_id = $1', null, 'column t.owner_id does not exist'),
+  ('public.wallets', 't.balance = 7', null, 'does not ask whose its rows are'),
+  ('private.dust', 't.id = $1', null, 'relation "private.dust" does not exist'),
+  ('public.privacy_requests', 't.person_id = $1', 't.person_id is null', 'does not ask whom its rows name')
+) as given (relation, subject, names, fault)
 cross join lateral jsonb_populate_record(
-  null::private.personal_data, jsonb_build_object('relation', relation, 'subject', subject)) as d;
+  null::private.personal_data,
+  jsonb_build_object('relation', relation, 'subject', subject, 'names', names)
+) as d;
 
 select * from finish();
 rollback;

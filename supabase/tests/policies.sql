@@ -273,7 +273,7 @@ from (values
   ('select cancel_generation((select id::uuid from begun))', 'PT404', 'cancels no generation'),
   ('select delete_generation((select id::uuid from begun))', 'PT404', 'deletes no generation'),
   ('select request_export()', 'PT401', 'is given no export'),
-  ($$select erase_account('alice@example.com')$$, 'PT401', 'does not order the erasure again')
+  ($$select erase_account('alice@example.com')$$, 'PT403', 'learns of no erasure without a recent sign-in')
 ) as given (statement, refusal, words);
 
 select * from finish();

@@ -2,9 +2,10 @@
 // pass and the memory it took, side by side, so that the ratios tell what the machine's noise does not.
 
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { cleanUp, database } from "../journeys/stack.ts";
+import { peakMegabytes } from "./memory.ts";
 
 const sizes = (process.env.SIZES ?? "1000 10000 100000").split(" ").map(Number);
 /** A pass a minute: one that takes longer runs into the next. */
@@ -15,15 +16,6 @@ const dearestRatio = 1.5;
 const memoryRatio = 1.5;
 
 const state = process.env.STACK_STATE!;
-const { pids } = JSON.parse(readFileSync(join(state, "stack.json"), "utf8")) as { pids: Record<string, number> };
-
-/** The most memory that the functions have taken since the last time this was asked, in MB. */
-function peakMegabytes(): number {
-  const status = readFileSync(`/proc/${pids.functions}/status`, "utf8");
-  const peak = Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;
-  writeFileSync(`/proc/${pids.functions}/clear_refs`, "5");
-  return peak;
-}
 
 /** Objects that were uploaded 25 hours ago, rows and bytes. */
 async function plant(count: number): Promise<void> {

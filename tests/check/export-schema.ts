@@ -26,7 +26,7 @@ function shape(type: string): object {
   if (type.startsWith("numeric") || type === "double precision") return { type: "number" };
   if (type === "boolean") return { type: "boolean" };
   if (type.startsWith("json")) return {};
-  if (type === "text" || type.startsWith("character varying")) return { type: "string" };
+  if (type === "text" || type === "inet" || type.startsWith("character varying")) return { type: "string" };
   throw new Error(`what is a ${type} in JSON? Say so in tests/check/export-schema.ts.`);
 }
 

@@ -29,25 +29,29 @@ after(async () => {
 
 const day = 86_400;
 
-/** Lets days pass, for Auth too, and sweeps once. */
-async function days(number: number): Promise<void> {
+/** Lets days pass, for Auth too. */
+async function elapse(number: number): Promise<void> {
   await pass(number * day);
   await database`update auth.users set created_at = created_at - make_interval(days => ${number}),
     last_sign_in_at = last_sign_in_at - make_interval(days => ${number})`;
   await database`update auth.sessions set created_at = created_at - make_interval(days => ${number}),
     updated_at = updated_at - make_interval(days => ${number})`;
   await database`update auth.refresh_tokens set created_at = created_at - make_interval(days => ${number})`;
+}
+
+/** Lets days pass, and sweeps once. */
+async function days(number: number): Promise<void> {
+  await elapse(number);
   await cleanUp();
 }
 
 const subjects = (person: Person) => mails.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
 const exists = async (person: Person) => (await database`select from auth.users where id = ${person.id}`).length === 1;
 
-/** Accounts that have had their last letter, and erasures under way. */
+/** Accounts whose letters have all had their days, and erasures under way. */
 async function open(): Promise<number> {
   const [{ count }] = await database`
-    select (select count(*) from private.letters as l where l.kind = 'inactive' and l.days = 1 and l.sent_at < now() - interval '1 day'
-        and private.erased_at(l.person_id, private.last_active(l.person_id)) <= now())::int
+    select (select count(*) from public.profiles as p where p.closed_at is null and private.is_given_up(p.id))::int
       + (select count(*) from private.erasures where stage <> 'done')::int as count`;
   return count;
 }
@@ -108,6 +112,20 @@ test("letters that come late push the end back: nobody is erased unwarned", asyn
   assert.ok(!(await exists(alice)));
 });
 
+test("those who came back after their last letter do not hold up the end of those who did not", async () => {
+  const people = await Promise.all(["p1", "p2", "p3", "p4"].map((name) => Person.signUp(name)));
+  const [quiet, ...returned] = people.sort((one, other) => (one.id < other.id ? 1 : -1)) as [Person, ...Person[]];
+  for (const passed of [305, 30, 23, 6]) await days(passed);
+  for (const person of returned) await comeBack(person);
+  await elapse(1);
+  // One at a time: whoever is not to be erased takes nobody's place.
+  for (let erased = 1; erased > 0; ) [{ erased }] = (await database`select backend.erase_inactive(1) as erased`) as unknown as [{ erased: number }];
+  const closed = await database`select id from public.profiles where id = any (${people.map(({ id }) => id)}) and closed_at is not null`;
+  assert.deepEqual(closed.map(({ id }) => id), [quiet.id]);
+  await cleanUp();
+  assert.ok(!(await exists(quiet)));
+});
+
 test("a session that is renewed is a sign of its person, though nobody signs in", async () => {
   const alice = await Person.signUp("alice");
   await days(300);
@@ -136,10 +154,7 @@ test("who comes back between the look and the erasure keeps everything: both wai
   const alice = await Person.signUp("alice");
   for (const passed of [305, 30, 23, 6]) await days(passed);
   assert.equal(subjects(alice).length, 4);
-  await pass(day + 60);
-  await database`update auth.users set created_at = created_at - interval '1 day', last_sign_in_at = last_sign_in_at - interval '1 day' where id = ${alice.id}`;
-  await database`update auth.sessions set created_at = created_at - interval '1 day', updated_at = updated_at - interval '1 day'`;
-  await database`update auth.refresh_tokens set created_at = created_at - interval '1 day'`;
+  await elapse(1);
   // She is signing in: her row is locked, and the sweep comes by.
   let sweep: Promise<unknown> | undefined;
   await database.begin(async (sql) => {

@@ -9,6 +9,7 @@ import ws from "ws";
 import { startLab } from "../lab/lab.ts";
 import { MailServer } from "../lab/mail.ts";
 import { pass } from "../lab/time.ts";
+import { deliver, inbox, mail, subject } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
 
@@ -20,38 +21,6 @@ after(async () => {
   await mails.stop();
   await database.end();
 });
-
-const inbox = new Webhook(process.env.INBOX_WEBHOOK_SECRET!);
-const subject = "Privacy Request - AI Data";
-
-interface Sending {
-  id?: string;
-  prefix?: string;
-  signature?: string;
-  sentAt?: Date;
-}
-
-/** An event of the mail provider's, as it would be delivered. */
-function deliver(body: string, { id = `msg_${randomUUID()}`, prefix = "webhook", signature, sentAt = new Date() }: Sending = {}): Promise<Response> {
-  const headers = {
-    "content-type": "application/json",
-    [`${prefix}-id`]: id,
-    [`${prefix}-timestamp`]: String(Math.floor(sentAt.getTime() / 1000)),
-    [`${prefix}-signature`]: signature ?? inbox.sign(id, sentAt, body),
-  };
-  return fetch(`${process.env.FUNCTIONS_URL}/privacy-inbox`, { method: "POST", headers, body });
-}
-
-function mail(from: string, changes: Record<string, unknown> = {}): string {
-  const domain = from.split("@")[1]!.replace(">", "");
-  const data = {
-    ...{ from, subject, text: "Please send me all of it.", message_id: `<${randomUUID()}@${domain}>` },
-    headers: [{ name: "Authentication-Results", value: `mx.example.net; dmarc=pass header.from=${domain}` }],
-    attachments: [{ filename: "passport.pdf", content: "bm90IHJlYWQ=" }],
-    ...changes,
-  };
-  return JSON.stringify({ type: "email.received", created_at: new Date().toISOString(), data });
-}
 
 const clock = async (person: Person) => (await person.client.from("privacy_request_clock").select().order("filed_at")).data!;
 const count = async () => (await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number;
@@ -155,26 +124,70 @@ test("a sender whom the provider has not verified is matched with nobody", async
   assert.deepEqual(mails.to(alice.email), []);
 });
 
+/** The letter about somebody's mail, and the way that its link goes. */
+async function lettered(person: Person) {
+  await cleanUp();
+  const letter = mails.to(person.email).at(-1)!;
+  const link = new URL(/http\S+privacy_request=\S+/.exec(letter.text)![0]);
+  const confirm = (body: Record<string, string>) =>
+    fetch(`${process.env.FUNCTIONS_URL}/privacy/requests/${link.searchParams.get("privacy_request")}/confirm`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  return { letter, confirm, token: link.searchParams.get("token")! };
+}
+
 test("a mail moves nothing: its person confirms it by the link of our letter, and only by that", async () => {
   const alice = await Person.signUp("alice");
   await deliver(mail(alice.email, { text: "Erase my account." }));
-  await cleanUp();
-  const [letter] = mails.to(alice.email);
-  const link = new URL(/http\S+privacy_request=\S+/.exec(letter!.text)![0]);
-  const id = link.searchParams.get("privacy_request")!;
-  const confirm = (token: string) =>
-    fetch(`${process.env.FUNCTIONS_URL}/privacy/requests/${id}/confirm`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ token }),
-    });
-  assert.equal((await confirm("0".repeat(64))).status, 422);
+  const { letter, confirm, token } = await lettered(alice);
+  assert.equal((await confirm({ token: "0".repeat(64) })).status, 422);
   assert.equal((await clock(alice))[0]!.confirmed_at, null);
-  assert.equal((await confirm(link.searchParams.get("token")!)).status, 200);
+  assert.equal((await confirm({ token })).status, 200);
   const [request] = await clock(alice);
   assert.ok(request.confirmed_at && request.closed_at === null);
-  assert.ok(letter!.html.includes("privacy_request="));
+  assert.ok(letter.html.includes("privacy_request="));
   assert.deepEqual((await alice.wallet()).balance, 5);
+});
+
+test("who confirms a mail may say what it is about, and the button of that answers it", async () => {
+  const alice = await Person.signUp("alice");
+  await deliver(mail(alice.email, { text: "I object." }));
+  const { confirm, token } = await lettered(alice);
+  const unknown = await confirm({ token, kind: "world_peace" });
+  const { code, detail } = (await unknown.json()) as { code: string; detail: string };
+  assert.deepEqual([unknown.status, code], [422, "unknown_kind"]);
+  assert.match(detail, /objection/);
+  assert.equal((await confirm({ token, kind: "objection" })).status, 200);
+  assert.deepEqual((await clock(alice)).map(({ kind, closed_at }) => [kind, closed_at]), [["objection", null]]);
+  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
+  assert.ok((await clock(alice))[0]!.evidence.choice);
+  // It is closed: what it was about stays.
+  assert.equal((await confirm({ token, kind: "export" })).status, 200);
+  assert.equal((await clock(alice))[0]!.kind, "objection");
+});
+
+test("who signs in confirms a mail without its letter, and nobody confirms another's", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  await deliver(mail(alice.email));
+  const [{ id }] = (await clock(alice)) as [{ id: string }];
+  assert.equal((await bob.client.rpc("confirm_request", { id })).error!.hint, "request_not_found");
+  assert.equal((await clock(alice))[0]!.confirmed_at, null);
+  const { data, error } = await alice.client.rpc("confirm_request", { id, kind: "restriction" });
+  assert.equal(error, null);
+  assert.deepEqual([data.id, data.kind], [id, "restriction"]);
+  assert.ok((await clock(alice))[0]!.confirmed_at);
+  // What was filed in the app needs no such word.
+  const { data: filed } = await alice.client.from("privacy_requests").insert({ kind: "access" }).select("id").single();
+  assert.equal((await alice.client.rpc("confirm_request", { id: filed!.id })).error!.hint, "request_not_found");
+});
+
+test("what cannot be filed is refused in words", async () => {
+  const alice = await Person.signUp("alice");
+  const refusal = async (request: { kind: string; message?: string }) => (await alice.client.from("privacy_requests").insert(request)).error!;
+  assert.match((await refusal({ kind: "world_peace" })).message, /kind must be one of access, export,/);
+  assert.match((await refusal({ kind: "other", message: "x".repeat(4001) })).message, /1 to 4000 characters/);
 });
 
 test("a button answers the request that it is about, with evidence", async () => {

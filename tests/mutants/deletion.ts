@@ -65,6 +65,7 @@ export const ofDeletion: Mutant[] = [
     seenBy: [audit],
   },
   {
+    clause: "X2",
     name: "photos come in while the sweeper is silent",
     file: sql("storage"),
     line: "\n  and (select private.is_intake_open())",
@@ -119,6 +120,7 @@ export const ofDeletion: Mutant[] = [
     seenBy: [receipts],
   },
   {
+    clause: "T3",
     name: "a prediction is never asked about again",
     file: sql("removal"),
     line: "  on conflict do nothing;\n  return null;",

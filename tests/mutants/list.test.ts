@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { test } from "node:test";
+import { sections } from "../policy/clauses.ts";
+import { parse } from "../policy/document.ts";
 import { mutants } from "./list.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
@@ -23,5 +25,16 @@ test("every statement that settles a hold is on the list", () => {
   assert.ok(settling.length >= 2);
   for (const { file, statement } of settling) {
     assert.ok(mutants.some((mutant) => mutant.file === file && statement.includes(mutant.line.trim().split("\n").at(-1)!)), statement);
+  }
+});
+
+test("each section of the policy has something taken away, in a suite that POLICY.md names for its clause", () => {
+  const rows = parse(readFileSync(join(root, "POLICY.md"), "utf8"));
+  for (const [section, ids] of sections) assert.ok(mutants.some(({ clause }) => clause && ids.includes(clause)), section);
+  for (const { clause, name, seenBy } of mutants.filter((mutant) => mutant.clause)) {
+    const files = rows.filter(({ id }) => id === clause).flatMap(({ tests }) => tests.map(({ file }) => file));
+    for (const suite of seenBy) {
+      assert.ok(files.some((file) => (suite === "database" ? file.startsWith("supabase/tests/") : file === `tests/${suite}`)), `${clause}, ${name}: ${suite}`);
+    }
   }
 });

@@ -3,5 +3,6 @@
 import { ofCredits } from "./credits.ts";
 import { ofDeletion } from "./deletion.ts";
 import type { Mutant } from "./mutant.ts";
+import { ofPromises } from "./promises.ts";
 
-export const mutants: Mutant[] = [...ofCredits, ...ofDeletion];
+export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofPromises];

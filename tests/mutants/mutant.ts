@@ -2,6 +2,8 @@
 
 export interface Mutant {
   name: string;
+  /** The clause of the privacy policy that it is behind: then a test must notice that POLICY.md names for it. */
+  clause?: string;
   file: string;
   /** Occurs once in the file. */
   line: string;

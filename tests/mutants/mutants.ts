@@ -1,16 +1,21 @@
 // Takes the lines of list.ts away, one at a time, in a copy, and says whether a test noticed: `make mutants`.
-// ONLY=pattern tries those alone whose name fits it.
+// ONLY=pattern tries those alone whose clause or name fits it.
 
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { parse } from "../policy/document.ts";
+import { faultOf } from "../policy/judge.ts";
+import { readResults } from "../policy/results.ts";
 import { mutants } from "./list.ts";
 import type { Mutant } from "./mutant.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const copy = join(root, ".local", "mutants", "source");
 const target = join(root, ".local", "mutants", "target");
+const results = join(root, ".local", "mutants", "results");
 const stack = join(root, "supabase/local/node_modules/.bin/bun");
+const rows = parse(readFileSync(join(root, "POLICY.md"), "utf8"));
 
 /** The sources alone: the stack and the tests are those of the repository. */
 function prepare(): void {
@@ -33,26 +38,36 @@ function build(): boolean {
 }
 
 function passes(suite: string): boolean {
-  const test = "node --import tsx --test --test-concurrency=1 --test-timeout=300000";
+  const reporter = "--test-reporter=./policy/reporter.mjs --test-reporter-destination=stdout";
+  const test = `node --import tsx --test --test-concurrency=1 --test-timeout=300000 ${reporter}`;
+  rmSync(results, { recursive: true, force: true });
+  mkdirSync(results, { recursive: true });
   const command = suite === "database" ? "node --import tsx database/run.ts" : `${test} ${suite}`;
   const own = ["--state", join(root, ".local/mutants/stack"), "--fresh", "--quiet", "--project", copy];
   const { status } = spawnSync(stack, [join(root, "supabase/local/stack.ts"), ...own, "--", "sh", "-c", command], {
     cwd: join(root, "tests"),
     stdio: "ignore",
-    env: { ...process.env, OPUSFLAIR_BIN_DIR: join(target, "debug"), SANDBOX_RUN_MS: "100", CLEANUP_INTERVAL_SECONDS: "0" },
+    env: { ...process.env, RESULTS: results, OPUSFLAIR_BIN_DIR: join(target, "debug"), SANDBOX_RUN_MS: "100", CLEANUP_INTERVAL_SECONDS: "0" },
   });
   return status === 0;
 }
 
+/** Whether a test that POLICY.md names for the clause was red in the suite that has just run. */
+function isRed(clause: string, suite: string): boolean {
+  const folder = suite === "database" ? "supabase/tests/" : `tests/${suite}`;
+  const tests = rows.filter(({ id }) => id === clause).flatMap((row) => row.tests).filter(({ file }) => file.startsWith(folder));
+  return tests.some((test) => faultOf(test, readResults(results, root), () => true) !== undefined);
+}
+
 /** The suite that noticed; undefined if none did. */
-function noticedBy({ file, line, instead = "", seenBy }: Mutant): string | undefined {
+function noticedBy({ clause, file, line, instead = "", seenBy }: Mutant): string | undefined {
   const path = join(copy, file);
   const whole = readFileSync(path, "utf8");
   writeFileSync(path, whole.replace(line, () => instead));
   migrate();
   try {
     if (file.endsWith(".rs") && !build()) return "the compiler";
-    return seenBy.find((suite) => !passes(suite));
+    return seenBy.find((suite) => !passes(suite) && (!clause || isRed(clause, suite)));
   } finally {
     writeFileSync(path, whole);
     migrate();
@@ -60,7 +75,7 @@ function noticedBy({ file, line, instead = "", seenBy }: Mutant): string | undef
   }
 }
 
-const chosen = mutants.filter(({ name }) => new RegExp(process.env.ONLY ?? "").test(name));
+const chosen = mutants.filter(({ clause = "", name }) => new RegExp(process.env.ONLY ?? "").test(`${clause} ${name}`));
 prepare();
 migrate();
 if (!build()) throw new Error("the copy does not compile");
@@ -70,7 +85,8 @@ let survivors = 0;
 for (const mutant of chosen) {
   const seen = noticedBy(mutant);
   if (!seen || seen === "the compiler") survivors += 1;
-  console.log(`  ${seen ? `noticed by ${seen}` : "NOT NOTICED"}: ${mutant.name}`);
+  const about = mutant.clause ? `${mutant.clause}, ` : "";
+  console.log(`  ${seen ? `noticed by ${seen}` : "NOT NOTICED"}: ${about}${mutant.name}`);
 }
 console.log(`${chosen.length - survivors} of ${chosen.length} were noticed`);
 process.exit(survivors === 0 && chosen.length > 0 ? 0 : 1);

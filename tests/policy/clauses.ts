@@ -4,7 +4,7 @@ function numbered(letter: string, last: number): string[] {
   return Array.from({ length: last }, (_, index) => `${letter}${index + 1}`);
 }
 
-/** By section, in the order in which they are shown. */
+/** All of them, by section, in the order in which they are shown. */
 export const sections: ReadonlyMap<string, string[]> = new Map([
   ["Collect", numbered("C", 10)],
   ["Use", numbered("U", 6)],
@@ -13,3 +13,14 @@ export const sections: ReadonlyMap<string, string[]> = new Map([
   ["Rights", [...numbered("G", 7), ...numbered("Q", 2)]],
   ["Beyond the text", numbered("X", 6)],
 ]);
+
+/** Those that somebody asks for, as in "R2 G3"; all where nobody does.
+ *  @throws where one is no clause. */
+export function chosen(asked: string): ReadonlyMap<string, string[]> {
+  const ids = asked.split(/[\s,]+/).filter(Boolean);
+  const unknown = ids.filter((id) => ![...sections.values()].flat().includes(id));
+  if (unknown.length > 0) throw new Error(`CLAUSES names ${unknown.join(", ")}, which POLICY.md does not know`);
+  if (ids.length === 0) return sections;
+  const found = [...sections].map(([section, all]) => [section, all.filter((id) => ids.includes(id))] as const);
+  return new Map(found.filter(([, some]) => some.length > 0).map(([section, some]) => [section, [...some]]));
+}

@@ -28,7 +28,8 @@ function place(test: NamedTest): { file: string; module: string } {
   return { file: crate, module: isRoot ? "" : `${inner.replaceAll("/", "::")}::` };
 }
 
-function wrong(test: NamedTest, results: Result[], exists: Exists): string | undefined {
+/** What is wrong with a test that a row names; undefined where it exists, ran and passed. */
+export function faultOf(test: NamedTest, results: Result[], exists: Exists): string | undefined {
   const { file, module } = place(test);
   if (!exists(test.file)) return "does not exist, nor does its file";
   if (!test.name.startsWith(module)) return `does not exist in that file, whose tests begin with ${module}`;
@@ -52,7 +53,7 @@ function line(id: string, section: string, rows: Row[], results: Result[], exist
   for (const file of row.files) if (!exists(file)) faults.push(`the mechanism ${file} does not exist`);
   if (row.tests.length === 0) faults.push("names no test");
   for (const test of row.tests) {
-    const fault = wrong(test, results, exists);
+    const fault = faultOf(test, results, exists);
     if (fault) faults.push(`${test.file} › "${test.name}" ${fault}`);
   }
   return { id, section, promise: row.promise, tests: row.tests.length, faults };

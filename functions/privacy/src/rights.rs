@@ -28,6 +28,9 @@ pub(crate) struct Erase {
 pub(crate) struct Confirm {
     /// From the letter.
     token: String,
+    /// What the request is about, for whoever likes to say so.
+    #[serde(default)]
+    kind: Option<String>,
 }
 
 /// Orders an export (G5); the schedule builds it.
@@ -45,7 +48,7 @@ pub(crate) async fn erase(
 ) -> Result<Response, Error> {
     let arguments = json!({ "email": email });
     let ordered: Value =
-        app.database.call_as(&caller, "erase_account", arguments, Again::Unsafe).await?;
+        app.database.call_as(&caller, "erase_account", arguments, Again::Safe).await?;
     crash::reached("erasure.ordered");
     let location = format!("privacy/erasures/{}", ordered["id"].as_str().unwrap_or_default());
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(ordered)).into_response())
@@ -73,10 +76,10 @@ pub(crate) async fn withdraw(
 pub(crate) async fn confirm(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
-    request::Json(Confirm { token }): request::Json<Confirm>,
+    request::Json(Confirm { token, kind }): request::Json<Confirm>,
 ) -> Result<Json<Value>, Error> {
     if !Secret::new(app.keyed_hash(Use::Confirmation, id)).matches(&token) {
         return Err(Error::invalid("token", "is not the one of our letter about this request."));
     }
-    app.ask("confirm_request", json!({ "id": id })).await.map(Json)
+    app.ask("confirm_request", json!({ "id": id, "kind": kind })).await.map(Json)
 }

@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { Webhook } from "standardwebhooks";
 import { predictionThatIs } from "../../faults/replicate.ts";
 import { pass } from "../../lab/time.ts";
 import { fillGallery } from "../gallery.ts";
+import { deliver, mail } from "../inbox.ts";
 import type { Person } from "../person.ts";
 import { arm, cleanUp, database } from "../stack.ts";
 import { type Flows, answers } from "./asked.ts";
@@ -14,35 +14,22 @@ import { planted, somebody, submitted } from "./planted.ts";
 const functions = (path: string, init: RequestInit = {}) => fetch(`${process.env.FUNCTIONS_URL}${path}`, init);
 
 /** A signed event of the mail provider's. */
-function mail(person: Person, changes: Record<string, unknown> = {}): Promise<Response> {
-  const id = `msg_${randomUUID()}`;
-  const sentAt = new Date();
-  const data = {
-    ...{ from: `${planted("sender")} <${person.email}>`, subject: "Privacy Request - AI Data", text: planted("mail") },
-    headers: [{ name: "Authentication-Results", value: "mx.example.net; dmarc=pass header.from=example.com" }],
-    ...changes,
-  };
-  const body = JSON.stringify({ type: "email.received", data });
-  const headers = {
-    "webhook-id": id,
-    "webhook-timestamp": String(Math.floor(sentAt.getTime() / 1000)),
-    "webhook-signature": new Webhook(process.env.INBOX_WEBHOOK_SECRET!).sign(id, sentAt, body),
-  };
-  return functions("/privacy-inbox", { method: "POST", headers, body });
-}
+const sendMail = (person: Person, changes: Record<string, unknown> = {}): Promise<Response> =>
+  deliver(mail(`${planted("sender")} <${person.email}>`, { text: planted("mail"), ...changes }));
 
 const json = (body: unknown): RequestInit => ({ method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
 export const rights: Flows = {
   "mail with requests, some of which say too much": async () => {
     const person = await somebody();
-    await answers(200, mail(person));
-    await answers(200, mail(person, { subject: planted("subject") }));
+    await answers(200, sendMail(person));
+    await answers(200, sendMail(person, { subject: planted("subject") }));
     await answers(401, functions("/privacy-inbox", { ...json({}), headers: { "webhook-id": planted("id"), "webhook-timestamp": planted("time"), "webhook-signature": planted("signature") } }));
-    await answers(422, functions(`/privacy/requests/${randomUUID()}/confirm`, json({ token: planted("token") })));
+    await answers(422, functions(`/privacy/requests/${randomUUID()}/confirm`, json({ token: planted("token"), kind: planted("kind") })));
     await answers(404, functions(`/privacy/requests/${planted("request")}/confirm`, json({ token: "" })));
     await person.client.from("privacy_requests").insert({ kind: "other", message: planted("message") });
     assert.ok((await person.client.from("privacy_requests").insert({ kind: planted("kind") })).error);
+    assert.ok((await person.client.rpc("confirm_request", { id: randomUUID(), kind: planted("kind") })).error);
     assert.ok((await person.client.from("usage_events").insert({ feature: planted("feature"), browser: planted("browser") })).error);
     await pass(70 * 3600);
     await cleanUp();
@@ -83,7 +70,7 @@ export const rights: Flows = {
   "letters that nobody takes": async (lab) => {
     const person = await somebody();
     const other = await lab.another({ RUST_LOG: "trace", SMTP_URL: "smtp://127.0.0.1:9", MAIL_FROM: "a@example.com", APP_URL: "http://127.0.0.1/" });
-    await answers(200, mail(person));
+    await answers(200, sendMail(person));
     await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
     await cleanUp(other.url);
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;

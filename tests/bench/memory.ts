@@ -1,0 +1,14 @@
+// What the functions of the stack take of memory, as Linux counts it.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const { pids } = JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")) as { pids: Record<string, number> };
+
+/** The most memory that the functions have taken since the last time this was asked, in MB. */
+export function peakMegabytes(): number {
+  const status = readFileSync(`/proc/${pids.functions}/status`, "utf8");
+  const peak = Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;
+  writeFileSync(`/proc/${pids.functions}/clear_refs`, "5");
+  return peak;
+}
