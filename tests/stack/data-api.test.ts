@@ -39,6 +39,7 @@ const schema = `
   create function public.stack_claims() returns jsonb language sql as
     $$select jsonb_build_object('uid', auth.uid(), 'role', auth.role(), 'email', auth.email(), 'jwt', auth.jwt() ->> 'sub', 'user', current_user)$$;
   create function public.stack_wait() returns void language sql as 'select pg_sleep(3.5)';
+  create function public.stack_limit() returns text language sql as $$select current_setting('statement_timeout')$$;
   create function backend.stack_backend() returns text language sql as $$select 'backend'::text$$;
   revoke execute on function backend.stack_backend() from public;
   grant execute on function backend.stack_backend() to service_role;
@@ -47,7 +48,7 @@ const schema = `
 `;
 const undo = `
   drop view public.stack_latest;
-  drop function backend.stack_backend, public.stack_wait, public.stack_claims, public.stack_json, public.stack_moment,
+  drop function backend.stack_backend, public.stack_limit, public.stack_wait, public.stack_claims, public.stack_json, public.stack_moment,
     public.stack_table, public.stack_all, public.stack_note, public.stack_refuse;
   drop table public.stack_hidden, public.stack_notes;
 `;
@@ -257,6 +258,11 @@ describe("the Data API", () => {
     ]);
     assert.deepEqual([nobody.status, nobody.error?.code], [500, "57014"]);
     assert.equal(person.error, null);
+  });
+
+  it("gives everybody else eight seconds, the service's key too", async () => {
+    const limits = await Promise.all([alice.client, service].map((one) => one.rpc("stack_limit")));
+    assert.deepEqual(limits.map(({ data }) => data), ["8s", "8s"]);
   });
 
   it("knows what was made a moment ago", async () => {

@@ -319,6 +319,16 @@ describe("a resumable upload", () => {
     assert.equal(String(await stored(name)), "abc");
   });
 
+  it("that is whole cannot be ended, and is forgotten with its object", async () => {
+    const name = `${alice.id}/whole.png`;
+    const address = await begin(3, name);
+    assert.equal((await append(address, 0, "abc")).status, 204);
+    assert.equal((await tus(address, { method: "DELETE" })).status, 400);
+    assert.equal(await offset(address), "3");
+    assert.equal((await alice.client.storage.from(bucket.name).remove([name])).error, null);
+    assert.equal((await tus(address, { method: "HEAD" })).status, 404);
+  });
+
   it("that is ended is gone", async () => {
     const address = await begin(7 * mebibyte, `${alice.id}/ended.png`);
     assert.equal((await append(address, 0, new Uint8Array(piece))).status, 204);

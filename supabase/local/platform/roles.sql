@@ -25,6 +25,7 @@ alter database postgres set pgrst.db_schemas = 'public,backend';
 alter database postgres set search_path = '"$user"', public, extensions;
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
+alter role authenticator set statement_timeout = '8s';
 
 -- Whoever changes the schema need not tell the Data API.
 create function extensions.pgrst_ddl_watch()

@@ -23,7 +23,8 @@ type Apply = (executor: unknown, context: Context, isOther: boolean) => Promise<
 /** Wraps what takes on the role at the beginning of a request's transaction. */
 export function withTimeout(apply: Apply, timeouts: Map<string, string>): Apply {
   return async (executor, context, isOther) => {
-    const timeout = timeouts.get(context.auth?.role ?? "anon");
+    // Who has none has that of the role that PostgREST itself comes as.
+    const timeout = timeouts.get(context.auth?.role ?? "anon") ?? timeouts.get("authenticator");
     if (timeout)
       await sql`select set_config('statement_timeout', ${timeout}, true)`.execute(
         executor as never,

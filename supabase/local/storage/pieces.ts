@@ -95,6 +95,15 @@ export class Pieces {
       if (/^(\d+|next)$/.test(name)) await rm(this.path(upload.version, name));
   }
 
+  /** Objects have gone, and with them whatever is still told of how they came. */
+  async forget(bucket: string, names: Set<string>): Promise<void> {
+    for (const version of await readdir(this.folder).catch(() => [] as string[])) {
+      const upload = await this.find(version);
+      if (upload?.bucket !== bucket || !names.has(upload.name)) continue;
+      if ((await this.offset(upload)) === upload.length) await this.remove(upload);
+    }
+  }
+
   remove({ version }: Upload): Promise<void> {
     return rm(this.path(version), { recursive: true, force: true });
   }

@@ -12,6 +12,8 @@ async function removeAll(asked: Asked, names: string[]): Promise<StoredObject[]>
       delete from storage.objects where bucket_id = ${asked.bucket} and name = any (${names}) returning *`;
     // Before the rows are gone for good: a row without bytes is repaired by deleting it again.
     for (const object of deleted) await asked.storage.disk.remove(object);
+    if (deleted.length > 0)
+      await asked.storage.pieces.forget(asked.bucket, new Set(deleted.map(({ name }) => name)));
     return deleted;
   });
 }

@@ -98,8 +98,13 @@ export const append = speaking(async (asked) => {
 
 export const terminate = speaking(async (asked) => {
   const upload = await own(asked);
-  await asked.storage.pieces.alone(upload, () => asked.storage.pieces.remove(upload));
-  return reply(204);
+  const { pieces } = asked.storage;
+  return pieces.alone(upload, async () => {
+    if ((await pieces.offset(upload)) === upload.length)
+      throw invalidRequest("Cannot terminate an already completed upload");
+    await pieces.remove(upload);
+    return reply(204);
+  });
 });
 
 /** Takes the piece at `offset`, and writes the object if it is the last; answers where the next begins. */
