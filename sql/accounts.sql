@@ -19,7 +19,6 @@ create table public.profiles (
 );
 
 create index profiles_default_style_idx on public.profiles (default_style);
-create index profiles_active_at_idx on public.profiles (active_at) where closed_at is null;
 
 alter table public.profiles enable row level security;
 

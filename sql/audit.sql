@@ -6,14 +6,16 @@
 create table private.audit_places (
   id text not null,
   after text not null default '',
+  ended_at timestamptz,
   constraint audit_places_pkey primary key (id)
 );
 
 alter table private.audit_places enable row level security;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
+comment on column private.audit_places.ended_at is 'When it last came to the end; of walks that rest then.';
 
-insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports');
+insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports'), ('people');
 
 create function private.audit_place(walk text)
 returns text

@@ -67,14 +67,55 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return coalesce((
-  select c.allowed
+  -- Without a limit, for which the planner might walk everybody's choices from the end.
+  select (array_agg(c.allowed order by c.id desc))[1]
   from public.privacy_choices as c
   where c.person_id = person and c.purpose = allows.purpose
-  order by c.id desc
-  limit 1
 ), true);
 
 grant execute on function private.allows to service_role;
+
+-- Who has refused what, for reports over everybody.
+create view private.refusals
+as
+select c.person_id, c.purpose
+from (
+  select distinct on (n.person_id, n.purpose) n.person_id, n.purpose, n.allowed
+  from public.privacy_choices as n
+  order by n.person_id, n.purpose, n.id desc
+) as c
+where not c.allowed;
+
+grant select on private.refusals to service_role;
+
+-- People change their minds, and programs err: the history holds the one and not the other.
+create function private.check_choice()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Row-level security refuses this next; a reason given here would say something of somebody else.
+  if auth.uid() is not null and new.person_id is distinct from private.person() then
+    return new;
+  end if;
+  if (
+    select count(*) from public.privacy_choices as c
+    where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - interval '1 hour'
+  ) >= 20 then
+    perform private.refuse(429, 'too_many_choices',
+      'You have changed this twenty times within an hour. The last choice counts; please wait a while.',
+      '{"retry_after": 3600}');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger privacy_choices_check
+before insert on public.privacy_choices
+for each row
+execute function private.check_choice();
 
 -- Ends all that somebody has under way. Generations are locked before the wallet, as by what settles them; then the
 -- wallet, as by whoever begins one, so that none slips in between.
@@ -107,9 +148,16 @@ begin
     perform private.cancel_open(new.person_id);
   end if;
   perform private.note_activity(new.person_id);
-  perform private.answer_requests(new.person_id,
-    case when new.purpose = 'generation' then array['restriction'] else array['objection'] end,
-    'choice', new.id::text);
+  -- To allow something answers nobody who has asked us to stop.
+  if not new.allowed then
+    perform private.answer_requests(new.person_id,
+      array(
+        select case p.clause when 'G6' then 'restriction' when 'G7' then 'objection' end
+        from public.purposes as p
+        where p.id = new.purpose and p.clause in ('G6', 'G7')
+      ),
+      'choice', new.id::text);
+  end if;
   return null;
 end;
 $$;

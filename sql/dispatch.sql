@@ -126,6 +126,11 @@ begin
     false);
   if not is_attached then
     perform private.order_errand('cancel_prediction', attach_prediction.prediction_id, generation.person_id);
+    -- No row names it, and Replicate has the photo all the same (T3).
+    insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
+    values (attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id,
+      now() + private.keep('replicate_hour'))
+    on conflict do nothing;
   end if;
   return jsonb_build_object(
     'outcome', case when is_attached then 'attached' else 'ended' end,

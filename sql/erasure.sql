@@ -229,22 +229,53 @@ return coalesce(
   false
 );
 
--- What Auth keeps of somebody whom it has deleted: its own log, with ids and emails, and sign-ins that were begun. Where
--- its owner lets us, both are cleaned; a project can also keep that log out of the database altogether
--- (docs/runbook.md).
-create function private.forget_in_auth(person uuid)
+-- What Auth keeps of somebody whom it has deleted, above all its own log, with ids and emails. Where its owner lets us it
+-- is cleaned, in a call of its own: the log has no index, and a long one takes its time (docs/runbook.md says how a
+-- project keeps it out of the database).
+create function backend.forget_in_auth(id uuid)
 returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set statement_timeout = '2min'
+as $$
+declare
+  person constant uuid := (
+    select e.person_id from private.erasures as e where e.id = forget_in_auth.id and e.stage = 'leaving'
+  );
+  declared private.personal_data;
+begin
+  if person is null or exists (select from auth.users as u where u.id = person) then
+    return;
+  end if;
+  for declared in select * from private.personal_data as p where p.erasure = 'after_account' order by p.relation loop
+    if private.may_delete_from(declared.relation) then
+      execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject) using person;
+    end if;
+  end loop;
+  update private.erasures as e set erased_at = coalesce(e.erased_at, now()) where e.id = forget_in_auth.id;
+end;
+$$;
+
+-- Deletes what is somebody's in one table, and what names them, a stretch at a time; answers how much went.
+create function private.delete_rows(declared private.personal_data, person uuid)
+returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  stretch constant text := 'delete from %1$s where ctid = any (array(select t.ctid from %1$s as t where %2$s limit 5000))';
+  deleted integer;
+  named integer := 0;
 begin
-  if private.may_delete_from('auth.audit_log_entries') then
-    execute 'delete from auth.audit_log_entries as l where $1 in (l.payload ->> ''actor_id'', l.payload #>> ''{traits,user_id}'')'
-    using person::text;
+  execute format(stretch, declared.relation::regclass, declared.subject) using person;
+  get diagnostics deleted = row_count;
+  if declared.names is not null then
+    execute format(stretch, declared.relation::regclass, declared.names)
+    using (select u.email::text from auth.users as u where u.id = person);
+    get diagnostics named = row_count;
   end if;
-  if private.may_delete_from('auth.flow_state') then
-    execute 'delete from auth.flow_state as f where f.user_id = $1' using person;
-  end if;
+  return deleted + named;
 end;
 $$;
 
@@ -252,6 +283,7 @@ $$;
 --   again   there is more to do: call it again
 --   wait    something is not seen to be gone yet: at a later pass
 --   leave   delete `person` in Auth, then call it again
+--   forget  call forget_in_auth, then call it again
 --   sign    sign what `statement` says, then finish_erasure
 -- `pseudonym` is who it was, under a keyed hash; `writes` whether mail can be sent.
 create function backend.advance_erasure(id uuid, pseudonym text default null, writes boolean default false)
@@ -278,11 +310,8 @@ begin
       return jsonb_build_object('next', 'again');
     end if;
     for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
-      execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject)
-      using erasure.person_id;
-      if declared.names is not null then
-        execute format('delete from %s as t where %s', declared.relation::regclass, declared.names)
-        using (select u.email::text from auth.users as u where u.id = erasure.person_id);
+      if private.delete_rows(declared, erasure.person_id) > 0 then
+        return jsonb_build_object('next', 'again');
       end if;
     end loop;
     update private.erasures as e set stage = 'verifying' where e.id = erasure.id;
@@ -320,11 +349,9 @@ begin
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
 
-  perform private.forget_in_auth(erasure.person_id);
-  update private.erasures as e
-  set erased_at = coalesce(e.erased_at, now())
-  where e.id = erasure.id
-  returning * into erasure;
+  if erasure.erased_at is null then
+    return jsonb_build_object('next', 'forget');
+  end if;
   return jsonb_build_object('next', 'sign', 'statement', jsonb_build_object(
     'jti', erasure.id, 'reason', erasure.reason, 'objects', erasure.objects,
     'ordered_at', private.timestamp(erasure.ordered_at), 'erased_at', private.timestamp(erasure.erased_at)
@@ -350,9 +377,11 @@ $$;
 comment on function backend.erasure is 'How an erasure stands, for whoever knows its id.';
 comment on function backend.withdraw_erasure is 'Takes an erasure back, within its grace.';
 comment on function backend.lease_erasures is 'Erasures to go on with.';
+comment on function backend.forget_in_auth is 'Cleans what Auth keeps of somebody whom it has deleted.';
 comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
 comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
 
 grant execute on function
-  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.finish_erasure
+  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
+  backend.finish_erasure
 to service_role;

@@ -195,7 +195,7 @@ end;
 $$;
 
 -- Everything at one moment: data by the declaration, then receipts, then objects.
-create function private.plan_export(export public.exports)
+create function private.write_plan(export public.exports)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -246,7 +246,7 @@ end;
 $$;
 
 -- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
--- {id, path, upload}. One that has failed too often is given up.
+-- {id, path, upload, bytes_total, is_planned}. One that has failed too often, or for three days, is given up.
 create function backend.lease_export(lease uuid)
 returns jsonb
 language plpgsql
@@ -257,15 +257,18 @@ declare
   export public.exports;
   work private.export_work;
 begin
-  with given_up as (
-    delete from private.export_work as w where w.attempts >= 40 and (w.lease is null or w.leased_until <= now())
-    returning w.export_id, w.upload
-  ),
-  abandoned as (
-    insert into private.errands (kind, target) select 'abandon_upload', g.upload from given_up as g where g.upload is not null
-    on conflict do nothing
-  )
-  update public.exports as e set state = 'failed' from given_up as g where e.id = g.export_id;
+  for work in
+    select w.*
+    from private.export_work as w
+    join public.exports as e on e.id = w.export_id
+    where (w.lease is null or w.leased_until <= now())
+      and (w.attempts >= 40 or e.ordered_at < now() - interval '3 days')
+    for update of w skip locked
+  loop
+    perform private.abandon_export(work.export_id);
+    update public.exports as e set state = 'failed' where e.id = work.export_id;
+    delete from private.export_work as w where w.export_id = work.export_id;
+  end loop;
 
   select w.* into work
   from private.export_work as w
@@ -283,10 +286,35 @@ begin
   set lease = lease_export.lease, leased_until = now() + interval '2 minutes', attempts = w.attempts + 1
   where w.export_id = work.export_id;
   select * into export from public.exports as e where e.id = work.export_id;
-  if export.files_total is null then
-    perform private.plan_export(export);
+  return jsonb_build_object(
+    'id', export.id, 'path', export.path, 'upload', work.upload,
+    'bytes_total', export.bytes_total, 'is_planned', export.files_total is not null
+  );
+end;
+$$;
+
+-- Takes the look. Apart from the lease, which one that is too large to be planned has used up then; others wait no
+-- longer for it than that.
+create function backend.plan_export(export_id uuid, lease uuid)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set statement_timeout = '1min'
+as $$
+declare
+  export public.exports;
+begin
+  perform from private.export_work as w
+  where w.export_id = plan_export.export_id and w.lease = plan_export.lease
+  for update;
+  if not found then
+    return;
   end if;
-  return jsonb_build_object('id', export.id, 'path', export.path, 'upload', work.upload);
+  select * into export from public.exports as e where e.id = plan_export.export_id;
+  if export.files_total is null then
+    perform private.write_plan(export);
+  end if;
 end;
 $$;
 
@@ -373,24 +401,24 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (
-    select from private.export_work as w
-    where w.export_id = restart_export.export_id and w.lease = restart_export.lease
-  ) then
+  perform from private.export_work as w
+  where w.export_id = restart_export.export_id and w.lease = restart_export.lease
+  for update;
+  if not found then
     return;
   end if;
-  perform private.abandon_export_upload(restart_export.export_id);
   if missing is null then
-    delete from private.export_files as f where f.export_id = restart_export.export_id;
-    update public.exports as e set files_total = null where e.id = restart_export.export_id;
+    perform private.abandon_export(restart_export.export_id);
   else
+    perform private.abandon_export_upload(restart_export.export_id);
     update private.export_files as f
     set missing = f.missing or coalesce(f.object = restart_export.missing, false),
       bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
       crc32 = null, sha256 = null
     where f.export_id = restart_export.export_id;
     update public.exports as e
-    set files_missing = e.files_missing + 1, files_total = e.files_total - 1, files_done = 0, bytes_done = 0
+    set files_missing = e.files_missing + 1, files_total = e.files_total - 1,
+      files_done = 0, bytes_done = 0, bytes_total = null
     where e.id = restart_export.export_id;
   end if;
 end;
@@ -415,6 +443,28 @@ begin
 end;
 $$;
 
+-- Forgets all that an export has come to, its copy of the data above all. What comes after it has another name: what
+-- Storage has of the old one, or gets yet, goes by an order that strikes nothing new.
+create function private.abandon_export(export_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  perform private.abandon_export_upload(abandon_export.export_id);
+  delete from private.export_files as f where f.export_id = abandon_export.export_id;
+  select * into export from public.exports as e where e.id = abandon_export.export_id for update;
+  perform private.order_deletion('exports', export.path, 'superseded', export.person_id, null)
+  where exists (select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path);
+  update public.exports as e
+  set path = format('%s/%s.zip', export.person_id, gen_random_uuid()),
+    files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
+  where e.id = abandon_export.export_id;
+end;
+$$;
+
 -- Gives an export back: at once to whoever comes next, or after a failure a little later.
 create function backend.release_export(export_id uuid, lease uuid, failed boolean)
 returns void
@@ -428,9 +478,9 @@ begin atomic
   where w.export_id = release_export.export_id and w.lease = release_export.lease;
 end;
 
--- All of it is uploaded. Refuses (409) what Storage does not hold, whole.
+-- All of it is uploaded. Answers whether Storage holds it, whole; where it does not, the export is not done.
 create function backend.finish_export(export_id uuid, lease uuid)
-returns void
+returns boolean
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -442,20 +492,20 @@ begin
   where w.export_id = finish_export.export_id and w.lease = finish_export.lease
   for update;
   if not found then
-    return;
+    return true;
   end if;
   select e.* into export
   from public.exports as e
   where e.id = finish_export.export_id and e.state = 'building'
   for update;
   if export.id is null then
-    return;
+    return true;
   end if;
   if not exists (
     select from storage.objects as o
     where o.bucket_id = 'exports' and o.name = export.path and (o.metadata ->> 'size')::bigint = export.bytes_total
   ) then
-    perform private.refuse(409, 'export_not_stored', 'The export is not in Storage.');
+    return false;
   end if;
 
   update public.exports as e
@@ -465,6 +515,7 @@ begin
   delete from private.export_work as w where w.export_id = export.id;
   delete from private.export_files as f where f.export_id = export.id;
   perform private.answer_requests(export.person_id, array['access', 'export'], 'export', export.id::text);
+  return true;
 end;
 $$;
 
@@ -490,19 +541,13 @@ begin
       perform private.order_deletion('exports', export.path, 'export_expired', person, null);
       continue;
     end if;
-    perform private.abandon_export_upload(export.id);
-    delete from private.export_files as f where f.export_id = export.id;
+    perform private.abandon_export(export.id);
     if is_leaving then
       update public.exports as e set state = 'canceled' where e.id = export.id;
       delete from private.export_work as w where w.export_id = export.id;
-    else
-      update public.exports as e set files_total = null where e.id = export.id;
+      -- A worker may be sending the last piece at this moment.
+      perform private.order_deletion('exports', export.path, 'superseded', person, null);
     end if;
-    -- A worker may have sent the last piece at this moment.
-    perform private.order_deletion('exports', export.path, 'superseded', person, null)
-    where is_leaving or exists (
-      select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path
-    );
   end loop;
 end;
 $$;
@@ -548,6 +593,7 @@ end;
 $$;
 
 comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
+comment on function backend.plan_export is 'Writes down what an export is made of.';
 comment on function backend.export_files is 'What an export is made of.';
 comment on function backend.export_content is 'A part of a content of an export.';
 comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
@@ -557,6 +603,6 @@ comment on function backend.finish_export is 'An export is uploaded, and can be 
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
 grant execute on function
-  backend.lease_export, backend.export_files, backend.export_content, backend.record_export_piece,
-  backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
 to service_role;

@@ -66,34 +66,51 @@ return (
   from (select private.last_active(person) as active) as last
 );
 
--- Orders the next letter of whoever is due for one; answers for how many. Who does not want notices gets none, and stays.
-create function backend.order_notices(batch integer default 500)
-returns integer
+-- Walks all people, a stretch in each call and an hour between two walks; answers {done, ordered}. Writes down what Auth
+-- says of them, for it forgets the renewals of a session when its person signs out; and orders the next letter of
+-- whoever is due for one. Who does not want notices gets none, and stays.
+create function backend.follow_inactive(batch integer default 500)
+returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  limit_at constant timestamptz := now() - private.keep('inactive_accounts')
-    + make_interval(days => (select max(n.days) from private.notice_ladder as n));
+  place private.audit_places;
+  people uuid[];
+  is_last boolean;
   ordered integer;
 begin
-  -- Who only signs in is remembered by Auth; written down here, they are not looked at again for long.
-  update public.profiles as p
-  set active_at = private.last_active(p.id)
-  where p.id = any (array(
-    select q.id
-    from public.profiles as q
-    where q.closed_at is null and q.active_at < limit_at and private.last_active(q.id) >= limit_at
+  select * into place from private.audit_places as p where p.id = 'people' for update;
+  if place.after = '' and place.ended_at > now() - interval '1 hour' then
+    return jsonb_build_object('done', true, 'ordered', 0);
+  end if;
+  people := array(
+    select p.id
+    from public.profiles as p
+    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
+    order by p.id
     limit batch
-  ));
+  );
+  is_last := cardinality(people) < batch;
+  update private.audit_places as p
+  set after = case when is_last then '' else people[batch]::text end,
+    ended_at = case when is_last then now() else p.ended_at end
+  where p.id = 'people';
+
+  update public.profiles as p
+  set active_at = last.active
+  from (select n.id, private.last_active(n.id) as active from unnest(people) as n (id)) as last
+  where p.id = last.id and last.active > p.active_at;
 
   insert into private.letters (person_id, kind, days)
   select quiet.id, 'inactive', next.days
   from (
-    select p.id, private.last_active(p.id) as active
+    select p.id, p.active_at as active
     from public.profiles as p
-    where p.closed_at is null and p.active_at < limit_at
+    where p.id = any (people) and p.closed_at is null
+      and p.active_at < now() - private.keep('inactive_accounts')
+        + make_interval(days => (select max(n.days) from private.notice_ladder as n))
   ) as quiet
   cross join lateral (
     select n.days
@@ -111,10 +128,9 @@ begin
       select from private.letters as l
       where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active and l.sent_at is null
     )
-    and private.allows(quiet.id, 'notices')
-  limit batch;
+    and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
-  return ordered;
+  return jsonb_build_object('done', is_last, 'ordered', ordered);
 end;
 $$;
 
@@ -154,7 +170,7 @@ begin
 end;
 $$;
 
-comment on function backend.order_notices is 'Orders the letters that are due to people who have not been here (R10).';
+comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
-grant execute on function backend.order_notices, backend.erase_inactive to service_role;
+grant execute on function backend.follow_inactive, backend.erase_inactive to service_role;

@@ -50,6 +50,11 @@ declare
   leased jsonb;
 begin
   delete from private.letters as l where l.sent_at is null and l.attempts >= 40;
+  -- Who has come back since it was ordered, refuses notices or is leaving gets none.
+  delete from private.letters as l
+  using public.profiles as p
+  where l.kind = 'inactive' and l.sent_at is null and l.due_at <= now() and p.id = l.person_id
+    and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > l.ordered_at);
 
   with due as (
     select l.id

@@ -117,6 +117,9 @@ as $$
 declare
   -- While an account is being deleted its row is gone already.
   person constant uuid := (select u.id from auth.users as u where u.id = old.person_id);
+  is_leaving constant boolean := not exists (
+    select from public.profiles as p where p.id = old.person_id and p.closed_at is null
+  );
 begin
   if not private.is_terminal(old.state) then
     update public.credit_holds set state = 'released', settled_at = clock_timestamp()
@@ -127,7 +130,8 @@ begin
     end if;
   end if;
   if old.artwork_path is not null then
-    perform private.order_deletion('artworks', old.artwork_path, 'asked_by_person', person, old.id);
+    perform private.order_deletion(
+      'artworks', old.artwork_path, case when is_leaving then 'erasure' else 'asked_by_person' end, person, old.id);
   end if;
   return old;
 end;

@@ -15,7 +15,7 @@ create table private.personal_data (
   constraint personal_data_pkey primary key (relation),
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
-  constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'forget')),
+  constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'after_account', 'forget')),
   constraint personal_data_names_are_erased check (names is null or erasure = 'delete'),
   -- What is left out of an export has a reason that a person can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
@@ -26,7 +26,7 @@ alter table private.personal_data enable row level security;
 comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
-comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; forget: they stay, and nothing says whose they were.';
+comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
 comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
@@ -57,6 +57,12 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'with_account', 'account', null),
   ('auth.sessions', 't.user_id = $1', 'sessions',
     array['id', 'user_agent', 'ip', 'aal', 'created_at', 'updated_at'], '{}', 'with_account', 'account', null),
+  ('auth.refresh_tokens', 't.session_id in (select s.id from auth.sessions as s where s.user_id = $1)', null, null, '{}',
+    'with_account', 'account', 'Secrets of a session; what else is known of it is in sessions.'),
+  ('auth.flow_state', 't.user_id = $1', null, null, '{}', 'after_account', 'account',
+    'A sign-in that was begun; Auth forgets it within a day.'),
+  ('auth.audit_log_entries', '$1::text in (t.payload ->> ''actor_id'', t.payload #>> ''{traits,user_id}'')', null, null, '{}',
+    'after_account', 'account', 'Auth''s own log of sign-ins, which cannot be searched by person; a request gets what is in it.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),

@@ -149,6 +149,10 @@ $$;
 create trigger profiles_follow_correction
 after update of username, default_style, default_settings on public.profiles
 for each row
+when (
+  (old.username, old.default_style, old.default_settings)
+    is distinct from (new.username, new.default_style, new.default_settings)
+)
 execute function private.follow_correction();
 
 -- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
@@ -160,11 +164,13 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  -- Auth may have two accounts with one address, one of them by single sign-on: then nobody knows whose mail it is.
   person constant uuid := (
-    select u.id
+    select (array_agg(u.id))[1]
     from auth.users as u
     join public.profiles as p on p.id = u.id and p.closed_at is null
-    where verified and u.email = lower(sender)
+    where verified and u.email = lower(sender) and u.email_confirmed_at is not null
+    having count(*) = 1
   );
   filed public.privacy_requests;
 begin

@@ -69,11 +69,11 @@ begin
     select count(*)
     from (
       select from public.usage_events as e
-      where e.person_id = new.person_id and e.at > now() - interval '1 hour'
+      where e.person_id = new.person_id and e.at > now() - interval '1 day'
       limit 1000
     ) as recent
   ) = 1000 then
-    perform private.refuse(429, 'too_many_events', 'At most 1000 events an hour are recorded.', '{"retry_after": 3600}');
+    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.', '{"retry_after": 86400}');
   end if;
   return new;
 end;
@@ -102,7 +102,8 @@ select g.model_id as model,
   percentile_cont(0.95) within group (order by extract(epoch from g.finished_at - g.reserved_at)) as p95_seconds,
   percentile_cont(0.5) within group (order by g.predict_seconds) as median_predict_seconds
 from public.generations as g
-where g.state in ('succeeded', 'failed') and private.allows(g.person_id, 'improvement')
+where g.state in ('succeeded', 'failed')
+  and not exists (select from private.refusals as r where r.person_id = g.person_id and r.purpose = 'improvement')
 group by g.model_id, g.style_id
 having count(distinct g.person_id) >= 5;
 
@@ -111,7 +112,9 @@ with (security_invoker = true)
 as
 select e.feature, count(*) as events, count(distinct e.person_id) as people
 from public.usage_events as e
-where private.allows(e.person_id, 'improvement') and private.allows(e.person_id, 'analytics')
+where not exists (
+  select from private.refusals as r where r.person_id = e.person_id and r.purpose in ('improvement', 'analytics')
+)
 group by e.feature
 having count(distinct e.person_id) >= 5;
 
@@ -126,7 +129,9 @@ select e.browser,
   round(avg(('avif' = any (e.image_formats))::integer), 3) as avif_share
 from public.usage_events as e
 where e.browser is not null
-  and private.allows(e.person_id, 'improvement') and private.allows(e.person_id, 'analytics')
+  and not exists (
+    select from private.refusals as r where r.person_id = e.person_id and r.purpose in ('improvement', 'analytics')
+  )
 group by e.browser
 having count(distinct e.person_id) >= 5;
 

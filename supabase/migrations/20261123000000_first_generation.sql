@@ -203,7 +203,6 @@ create table public.profiles (
 );
 
 create index profiles_default_style_idx on public.profiles (default_style);
-create index profiles_active_at_idx on public.profiles (active_at) where closed_at is null;
 
 alter table public.profiles enable row level security;
 
@@ -1035,7 +1034,7 @@ insert into public.deletion_reasons (id, clause, sentence) values
   ('asked_by_person', 'R9', 'Its owner asked for it.'),
   ('superseded', 'R4', 'It came of an attempt that did not count.'),
   ('export_expired', 'G5', 'The time to fetch the export was over.'),
-  ('erasure', 'G3', 'Its owner is leaving, and asked for everything to be erased.'),
+  ('erasure', 'G3', 'The account that it belonged to is erased, by its person''s wish or because nobody used it.'),
   ('orphaned', 'X3', 'Nothing referred to it any more.');
 
 create table public.deletions (
@@ -1563,6 +1562,9 @@ as $$
 declare
   -- While an account is being deleted its row is gone already.
   person constant uuid := (select u.id from auth.users as u where u.id = old.person_id);
+  is_leaving constant boolean := not exists (
+    select from public.profiles as p where p.id = old.person_id and p.closed_at is null
+  );
 begin
   if not private.is_terminal(old.state) then
     update public.credit_holds set state = 'released', settled_at = clock_timestamp()
@@ -1573,7 +1575,8 @@ begin
     end if;
   end if;
   if old.artwork_path is not null then
-    perform private.order_deletion('artworks', old.artwork_path, 'asked_by_person', person, old.id);
+    perform private.order_deletion(
+      'artworks', old.artwork_path, case when is_leaving then 'erasure' else 'asked_by_person' end, person, old.id);
   end if;
   return old;
 end;
@@ -1754,14 +1757,55 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return coalesce((
-  select c.allowed
+  -- Without a limit, for which the planner might walk everybody's choices from the end.
+  select (array_agg(c.allowed order by c.id desc))[1]
   from public.privacy_choices as c
   where c.person_id = person and c.purpose = allows.purpose
-  order by c.id desc
-  limit 1
 ), true);
 
 grant execute on function private.allows to service_role;
+
+-- Who has refused what, for reports over everybody.
+create view private.refusals
+as
+select c.person_id, c.purpose
+from (
+  select distinct on (n.person_id, n.purpose) n.person_id, n.purpose, n.allowed
+  from public.privacy_choices as n
+  order by n.person_id, n.purpose, n.id desc
+) as c
+where not c.allowed;
+
+grant select on private.refusals to service_role;
+
+-- People change their minds, and programs err: the history holds the one and not the other.
+create function private.check_choice()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Row-level security refuses this next; a reason given here would say something of somebody else.
+  if auth.uid() is not null and new.person_id is distinct from private.person() then
+    return new;
+  end if;
+  if (
+    select count(*) from public.privacy_choices as c
+    where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - interval '1 hour'
+  ) >= 20 then
+    perform private.refuse(429, 'too_many_choices',
+      'You have changed this twenty times within an hour. The last choice counts; please wait a while.',
+      '{"retry_after": 3600}');
+  end if;
+  return new;
+end;
+$$;
+
+create trigger privacy_choices_check
+before insert on public.privacy_choices
+for each row
+execute function private.check_choice();
 
 -- Ends all that somebody has under way. Generations are locked before the wallet, as by what settles them; then the
 -- wallet, as by whoever begins one, so that none slips in between.
@@ -1794,9 +1838,16 @@ begin
     perform private.cancel_open(new.person_id);
   end if;
   perform private.note_activity(new.person_id);
-  perform private.answer_requests(new.person_id,
-    case when new.purpose = 'generation' then array['restriction'] else array['objection'] end,
-    'choice', new.id::text);
+  -- To allow something answers nobody who has asked us to stop.
+  if not new.allowed then
+    perform private.answer_requests(new.person_id,
+      array(
+        select case p.clause when 'G6' then 'restriction' when 'G7' then 'objection' end
+        from public.purposes as p
+        where p.id = new.purpose and p.clause in ('G6', 'G7')
+      ),
+      'choice', new.id::text);
+  end if;
   return null;
 end;
 $$;
@@ -1985,11 +2036,11 @@ begin
     select count(*)
     from (
       select from public.usage_events as e
-      where e.person_id = new.person_id and e.at > now() - interval '1 hour'
+      where e.person_id = new.person_id and e.at > now() - interval '1 day'
       limit 1000
     ) as recent
   ) = 1000 then
-    perform private.refuse(429, 'too_many_events', 'At most 1000 events an hour are recorded.', '{"retry_after": 3600}');
+    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.', '{"retry_after": 86400}');
   end if;
   return new;
 end;
@@ -2018,7 +2069,8 @@ select g.model_id as model,
   percentile_cont(0.95) within group (order by extract(epoch from g.finished_at - g.reserved_at)) as p95_seconds,
   percentile_cont(0.5) within group (order by g.predict_seconds) as median_predict_seconds
 from public.generations as g
-where g.state in ('succeeded', 'failed') and private.allows(g.person_id, 'improvement')
+where g.state in ('succeeded', 'failed')
+  and not exists (select from private.refusals as r where r.person_id = g.person_id and r.purpose = 'improvement')
 group by g.model_id, g.style_id
 having count(distinct g.person_id) >= 5;
 
@@ -2027,7 +2079,9 @@ with (security_invoker = true)
 as
 select e.feature, count(*) as events, count(distinct e.person_id) as people
 from public.usage_events as e
-where private.allows(e.person_id, 'improvement') and private.allows(e.person_id, 'analytics')
+where not exists (
+  select from private.refusals as r where r.person_id = e.person_id and r.purpose in ('improvement', 'analytics')
+)
 group by e.feature
 having count(distinct e.person_id) >= 5;
 
@@ -2042,7 +2096,9 @@ select e.browser,
   round(avg(('avif' = any (e.image_formats))::integer), 3) as avif_share
 from public.usage_events as e
 where e.browser is not null
-  and private.allows(e.person_id, 'improvement') and private.allows(e.person_id, 'analytics')
+  and not exists (
+    select from private.refusals as r where r.person_id = e.person_id and r.purpose in ('improvement', 'analytics')
+  )
 group by e.browser
 having count(distinct e.person_id) >= 5;
 
@@ -2179,6 +2235,11 @@ begin
     false);
   if not is_attached then
     perform private.order_errand('cancel_prediction', attach_prediction.prediction_id, generation.person_id);
+    -- No row names it, and Replicate has the photo all the same (T3).
+    insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
+    values (attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id,
+      now() + private.keep('replicate_hour'))
+    on conflict do nothing;
   end if;
   return jsonb_build_object(
     'outcome', case when is_attached then 'attached' else 'ended' end,
@@ -2915,14 +2976,16 @@ using (bucket_id = 'exports' and (storage.foldername(name))[1] = (select private
 create table private.audit_places (
   id text not null,
   after text not null default '',
+  ended_at timestamptz,
   constraint audit_places_pkey primary key (id)
 );
 
 alter table private.audit_places enable row level security;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
+comment on column private.audit_places.ended_at is 'When it last came to the end; of walks that rest then.';
 
-insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports');
+insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports'), ('people');
 
 create function private.audit_place(walk text)
 returns text
@@ -3146,7 +3209,7 @@ create table private.personal_data (
   constraint personal_data_pkey primary key (relation),
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
-  constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'forget')),
+  constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'after_account', 'forget')),
   constraint personal_data_names_are_erased check (names is null or erasure = 'delete'),
   -- What is left out of an export has a reason that a person can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
@@ -3157,7 +3220,7 @@ alter table private.personal_data enable row level security;
 comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
-comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; forget: they stay, and nothing says whose they were.';
+comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
 comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
@@ -3188,6 +3251,12 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'with_account', 'account', null),
   ('auth.sessions', 't.user_id = $1', 'sessions',
     array['id', 'user_agent', 'ip', 'aal', 'created_at', 'updated_at'], '{}', 'with_account', 'account', null),
+  ('auth.refresh_tokens', 't.session_id in (select s.id from auth.sessions as s where s.user_id = $1)', null, null, '{}',
+    'with_account', 'account', 'Secrets of a session; what else is known of it is in sessions.'),
+  ('auth.flow_state', 't.user_id = $1', null, null, '{}', 'after_account', 'account',
+    'A sign-in that was begun; Auth forgets it within a day.'),
+  ('auth.audit_log_entries', '$1::text in (t.payload ->> ''actor_id'', t.payload #>> ''{traits,user_id}'')', null, null, '{}',
+    'after_account', 'account', 'Auth''s own log of sign-ins, which cannot be searched by person; a request gets what is in it.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
@@ -3373,6 +3442,10 @@ $$;
 create trigger profiles_follow_correction
 after update of username, default_style, default_settings on public.profiles
 for each row
+when (
+  (old.username, old.default_style, old.default_settings)
+    is distinct from (new.username, new.default_style, new.default_settings)
+)
 execute function private.follow_correction();
 
 -- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
@@ -3384,11 +3457,13 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  -- Auth may have two accounts with one address, one of them by single sign-on: then nobody knows whose mail it is.
   person constant uuid := (
-    select u.id
+    select (array_agg(u.id))[1]
     from auth.users as u
     join public.profiles as p on p.id = u.id and p.closed_at is null
-    where verified and u.email = lower(sender)
+    where verified and u.email = lower(sender) and u.email_confirmed_at is not null
+    having count(*) = 1
   );
   filed public.privacy_requests;
 begin
@@ -3688,7 +3763,7 @@ end;
 $$;
 
 -- Everything at one moment: data by the declaration, then receipts, then objects.
-create function private.plan_export(export public.exports)
+create function private.write_plan(export public.exports)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -3739,7 +3814,7 @@ end;
 $$;
 
 -- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
--- {id, path, upload}. One that has failed too often is given up.
+-- {id, path, upload, bytes_total, is_planned}. One that has failed too often, or for three days, is given up.
 create function backend.lease_export(lease uuid)
 returns jsonb
 language plpgsql
@@ -3750,15 +3825,18 @@ declare
   export public.exports;
   work private.export_work;
 begin
-  with given_up as (
-    delete from private.export_work as w where w.attempts >= 40 and (w.lease is null or w.leased_until <= now())
-    returning w.export_id, w.upload
-  ),
-  abandoned as (
-    insert into private.errands (kind, target) select 'abandon_upload', g.upload from given_up as g where g.upload is not null
-    on conflict do nothing
-  )
-  update public.exports as e set state = 'failed' from given_up as g where e.id = g.export_id;
+  for work in
+    select w.*
+    from private.export_work as w
+    join public.exports as e on e.id = w.export_id
+    where (w.lease is null or w.leased_until <= now())
+      and (w.attempts >= 40 or e.ordered_at < now() - interval '3 days')
+    for update of w skip locked
+  loop
+    perform private.abandon_export(work.export_id);
+    update public.exports as e set state = 'failed' where e.id = work.export_id;
+    delete from private.export_work as w where w.export_id = work.export_id;
+  end loop;
 
   select w.* into work
   from private.export_work as w
@@ -3776,10 +3854,35 @@ begin
   set lease = lease_export.lease, leased_until = now() + interval '2 minutes', attempts = w.attempts + 1
   where w.export_id = work.export_id;
   select * into export from public.exports as e where e.id = work.export_id;
-  if export.files_total is null then
-    perform private.plan_export(export);
+  return jsonb_build_object(
+    'id', export.id, 'path', export.path, 'upload', work.upload,
+    'bytes_total', export.bytes_total, 'is_planned', export.files_total is not null
+  );
+end;
+$$;
+
+-- Takes the look. Apart from the lease, which one that is too large to be planned has used up then; others wait no
+-- longer for it than that.
+create function backend.plan_export(export_id uuid, lease uuid)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set statement_timeout = '1min'
+as $$
+declare
+  export public.exports;
+begin
+  perform from private.export_work as w
+  where w.export_id = plan_export.export_id and w.lease = plan_export.lease
+  for update;
+  if not found then
+    return;
   end if;
-  return jsonb_build_object('id', export.id, 'path', export.path, 'upload', work.upload);
+  select * into export from public.exports as e where e.id = plan_export.export_id;
+  if export.files_total is null then
+    perform private.write_plan(export);
+  end if;
 end;
 $$;
 
@@ -3866,24 +3969,24 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (
-    select from private.export_work as w
-    where w.export_id = restart_export.export_id and w.lease = restart_export.lease
-  ) then
+  perform from private.export_work as w
+  where w.export_id = restart_export.export_id and w.lease = restart_export.lease
+  for update;
+  if not found then
     return;
   end if;
-  perform private.abandon_export_upload(restart_export.export_id);
   if missing is null then
-    delete from private.export_files as f where f.export_id = restart_export.export_id;
-    update public.exports as e set files_total = null where e.id = restart_export.export_id;
+    perform private.abandon_export(restart_export.export_id);
   else
+    perform private.abandon_export_upload(restart_export.export_id);
     update private.export_files as f
     set missing = f.missing or coalesce(f.object = restart_export.missing, false),
       bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
       crc32 = null, sha256 = null
     where f.export_id = restart_export.export_id;
     update public.exports as e
-    set files_missing = e.files_missing + 1, files_total = e.files_total - 1, files_done = 0, bytes_done = 0
+    set files_missing = e.files_missing + 1, files_total = e.files_total - 1,
+      files_done = 0, bytes_done = 0, bytes_total = null
     where e.id = restart_export.export_id;
   end if;
 end;
@@ -3908,6 +4011,28 @@ begin
 end;
 $$;
 
+-- Forgets all that an export has come to, its copy of the data above all. What comes after it has another name: what
+-- Storage has of the old one, or gets yet, goes by an order that strikes nothing new.
+create function private.abandon_export(export_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  perform private.abandon_export_upload(abandon_export.export_id);
+  delete from private.export_files as f where f.export_id = abandon_export.export_id;
+  select * into export from public.exports as e where e.id = abandon_export.export_id for update;
+  perform private.order_deletion('exports', export.path, 'superseded', export.person_id, null)
+  where exists (select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path);
+  update public.exports as e
+  set path = format('%s/%s.zip', export.person_id, gen_random_uuid()),
+    files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
+  where e.id = abandon_export.export_id;
+end;
+$$;
+
 -- Gives an export back: at once to whoever comes next, or after a failure a little later.
 create function backend.release_export(export_id uuid, lease uuid, failed boolean)
 returns void
@@ -3921,9 +4046,9 @@ begin atomic
   where w.export_id = release_export.export_id and w.lease = release_export.lease;
 end;
 
--- All of it is uploaded. Refuses (409) what Storage does not hold, whole.
+-- All of it is uploaded. Answers whether Storage holds it, whole; where it does not, the export is not done.
 create function backend.finish_export(export_id uuid, lease uuid)
-returns void
+returns boolean
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
@@ -3935,20 +4060,20 @@ begin
   where w.export_id = finish_export.export_id and w.lease = finish_export.lease
   for update;
   if not found then
-    return;
+    return true;
   end if;
   select e.* into export
   from public.exports as e
   where e.id = finish_export.export_id and e.state = 'building'
   for update;
   if export.id is null then
-    return;
+    return true;
   end if;
   if not exists (
     select from storage.objects as o
     where o.bucket_id = 'exports' and o.name = export.path and (o.metadata ->> 'size')::bigint = export.bytes_total
   ) then
-    perform private.refuse(409, 'export_not_stored', 'The export is not in Storage.');
+    return false;
   end if;
 
   update public.exports as e
@@ -3958,6 +4083,7 @@ begin
   delete from private.export_work as w where w.export_id = export.id;
   delete from private.export_files as f where f.export_id = export.id;
   perform private.answer_requests(export.person_id, array['access', 'export'], 'export', export.id::text);
+  return true;
 end;
 $$;
 
@@ -3983,19 +4109,13 @@ begin
       perform private.order_deletion('exports', export.path, 'export_expired', person, null);
       continue;
     end if;
-    perform private.abandon_export_upload(export.id);
-    delete from private.export_files as f where f.export_id = export.id;
+    perform private.abandon_export(export.id);
     if is_leaving then
       update public.exports as e set state = 'canceled' where e.id = export.id;
       delete from private.export_work as w where w.export_id = export.id;
-    else
-      update public.exports as e set files_total = null where e.id = export.id;
+      -- A worker may be sending the last piece at this moment.
+      perform private.order_deletion('exports', export.path, 'superseded', person, null);
     end if;
-    -- A worker may have sent the last piece at this moment.
-    perform private.order_deletion('exports', export.path, 'superseded', person, null)
-    where is_leaving or exists (
-      select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path
-    );
   end loop;
 end;
 $$;
@@ -4041,6 +4161,7 @@ end;
 $$;
 
 comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
+comment on function backend.plan_export is 'Writes down what an export is made of.';
 comment on function backend.export_files is 'What an export is made of.';
 comment on function backend.export_content is 'A part of a content of an export.';
 comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
@@ -4050,8 +4171,8 @@ comment on function backend.finish_export is 'An export is uploaded, and can be 
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
 grant execute on function
-  backend.lease_export, backend.export_files, backend.export_content, backend.record_export_piece,
-  backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
 to service_role;
 -- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a
 -- template of the functions; here is only to whom, and about what.
@@ -4105,6 +4226,11 @@ declare
   leased jsonb;
 begin
   delete from private.letters as l where l.sent_at is null and l.attempts >= 40;
+  -- Who has come back since it was ordered, refuses notices or is leaving gets none.
+  delete from private.letters as l
+  using public.profiles as p
+  where l.kind = 'inactive' and l.sent_at is null and l.due_at <= now() and p.id = l.person_id
+    and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > l.ordered_at);
 
   with due as (
     select l.id
@@ -4379,22 +4505,53 @@ return coalesce(
   false
 );
 
--- What Auth keeps of somebody whom it has deleted: its own log, with ids and emails, and sign-ins that were begun. Where
--- its owner lets us, both are cleaned; a project can also keep that log out of the database altogether
--- (docs/runbook.md).
-create function private.forget_in_auth(person uuid)
+-- What Auth keeps of somebody whom it has deleted, above all its own log, with ids and emails. Where its owner lets us it
+-- is cleaned, in a call of its own: the log has no index, and a long one takes its time (docs/runbook.md says how a
+-- project keeps it out of the database).
+create function backend.forget_in_auth(id uuid)
 returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set statement_timeout = '2min'
+as $$
+declare
+  person constant uuid := (
+    select e.person_id from private.erasures as e where e.id = forget_in_auth.id and e.stage = 'leaving'
+  );
+  declared private.personal_data;
+begin
+  if person is null or exists (select from auth.users as u where u.id = person) then
+    return;
+  end if;
+  for declared in select * from private.personal_data as p where p.erasure = 'after_account' order by p.relation loop
+    if private.may_delete_from(declared.relation) then
+      execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject) using person;
+    end if;
+  end loop;
+  update private.erasures as e set erased_at = coalesce(e.erased_at, now()) where e.id = forget_in_auth.id;
+end;
+$$;
+
+-- Deletes what is somebody's in one table, and what names them, a stretch at a time; answers how much went.
+create function private.delete_rows(declared private.personal_data, person uuid)
+returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  stretch constant text := 'delete from %1$s where ctid = any (array(select t.ctid from %1$s as t where %2$s limit 5000))';
+  deleted integer;
+  named integer := 0;
 begin
-  if private.may_delete_from('auth.audit_log_entries') then
-    execute 'delete from auth.audit_log_entries as l where $1 in (l.payload ->> ''actor_id'', l.payload #>> ''{traits,user_id}'')'
-    using person::text;
+  execute format(stretch, declared.relation::regclass, declared.subject) using person;
+  get diagnostics deleted = row_count;
+  if declared.names is not null then
+    execute format(stretch, declared.relation::regclass, declared.names)
+    using (select u.email::text from auth.users as u where u.id = person);
+    get diagnostics named = row_count;
   end if;
-  if private.may_delete_from('auth.flow_state') then
-    execute 'delete from auth.flow_state as f where f.user_id = $1' using person;
-  end if;
+  return deleted + named;
 end;
 $$;
 
@@ -4402,6 +4559,7 @@ $$;
 --   again   there is more to do: call it again
 --   wait    something is not seen to be gone yet: at a later pass
 --   leave   delete `person` in Auth, then call it again
+--   forget  call forget_in_auth, then call it again
 --   sign    sign what `statement` says, then finish_erasure
 -- `pseudonym` is who it was, under a keyed hash; `writes` whether mail can be sent.
 create function backend.advance_erasure(id uuid, pseudonym text default null, writes boolean default false)
@@ -4428,11 +4586,8 @@ begin
       return jsonb_build_object('next', 'again');
     end if;
     for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
-      execute format('delete from %s as t where %s', declared.relation::regclass, declared.subject)
-      using erasure.person_id;
-      if declared.names is not null then
-        execute format('delete from %s as t where %s', declared.relation::regclass, declared.names)
-        using (select u.email::text from auth.users as u where u.id = erasure.person_id);
+      if private.delete_rows(declared, erasure.person_id) > 0 then
+        return jsonb_build_object('next', 'again');
       end if;
     end loop;
     update private.erasures as e set stage = 'verifying' where e.id = erasure.id;
@@ -4470,11 +4625,9 @@ begin
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
 
-  perform private.forget_in_auth(erasure.person_id);
-  update private.erasures as e
-  set erased_at = coalesce(e.erased_at, now())
-  where e.id = erasure.id
-  returning * into erasure;
+  if erasure.erased_at is null then
+    return jsonb_build_object('next', 'forget');
+  end if;
   return jsonb_build_object('next', 'sign', 'statement', jsonb_build_object(
     'jti', erasure.id, 'reason', erasure.reason, 'objects', erasure.objects,
     'ordered_at', private.timestamp(erasure.ordered_at), 'erased_at', private.timestamp(erasure.erased_at)
@@ -4500,11 +4653,13 @@ $$;
 comment on function backend.erasure is 'How an erasure stands, for whoever knows its id.';
 comment on function backend.withdraw_erasure is 'Takes an erasure back, within its grace.';
 comment on function backend.lease_erasures is 'Erasures to go on with.';
+comment on function backend.forget_in_auth is 'Cleans what Auth keeps of somebody whom it has deleted.';
 comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
 comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
 
 grant execute on function
-  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.finish_erasure
+  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
+  backend.finish_erasure
 to service_role;
 -- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time; only whoever was sent all
 -- of them, and gave no sign since, is erased. Without mail nobody is.
@@ -4574,34 +4729,51 @@ return (
   from (select private.last_active(person) as active) as last
 );
 
--- Orders the next letter of whoever is due for one; answers for how many. Who does not want notices gets none, and stays.
-create function backend.order_notices(batch integer default 500)
-returns integer
+-- Walks all people, a stretch in each call and an hour between two walks; answers {done, ordered}. Writes down what Auth
+-- says of them, for it forgets the renewals of a session when its person signs out; and orders the next letter of
+-- whoever is due for one. Who does not want notices gets none, and stays.
+create function backend.follow_inactive(batch integer default 500)
+returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  limit_at constant timestamptz := now() - private.keep('inactive_accounts')
-    + make_interval(days => (select max(n.days) from private.notice_ladder as n));
+  place private.audit_places;
+  people uuid[];
+  is_last boolean;
   ordered integer;
 begin
-  -- Who only signs in is remembered by Auth; written down here, they are not looked at again for long.
-  update public.profiles as p
-  set active_at = private.last_active(p.id)
-  where p.id = any (array(
-    select q.id
-    from public.profiles as q
-    where q.closed_at is null and q.active_at < limit_at and private.last_active(q.id) >= limit_at
+  select * into place from private.audit_places as p where p.id = 'people' for update;
+  if place.after = '' and place.ended_at > now() - interval '1 hour' then
+    return jsonb_build_object('done', true, 'ordered', 0);
+  end if;
+  people := array(
+    select p.id
+    from public.profiles as p
+    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
+    order by p.id
     limit batch
-  ));
+  );
+  is_last := cardinality(people) < batch;
+  update private.audit_places as p
+  set after = case when is_last then '' else people[batch]::text end,
+    ended_at = case when is_last then now() else p.ended_at end
+  where p.id = 'people';
+
+  update public.profiles as p
+  set active_at = last.active
+  from (select n.id, private.last_active(n.id) as active from unnest(people) as n (id)) as last
+  where p.id = last.id and last.active > p.active_at;
 
   insert into private.letters (person_id, kind, days)
   select quiet.id, 'inactive', next.days
   from (
-    select p.id, private.last_active(p.id) as active
+    select p.id, p.active_at as active
     from public.profiles as p
-    where p.closed_at is null and p.active_at < limit_at
+    where p.id = any (people) and p.closed_at is null
+      and p.active_at < now() - private.keep('inactive_accounts')
+        + make_interval(days => (select max(n.days) from private.notice_ladder as n))
   ) as quiet
   cross join lateral (
     select n.days
@@ -4619,10 +4791,9 @@ begin
       select from private.letters as l
       where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active and l.sent_at is null
     )
-    and private.allows(quiet.id, 'notices')
-  limit batch;
+    and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
-  return ordered;
+  return jsonb_build_object('done', is_last, 'ordered', ordered);
 end;
 $$;
 
@@ -4662,10 +4833,10 @@ begin
 end;
 $$;
 
-comment on function backend.order_notices is 'Orders the letters that are due to people who have not been here (R10).';
+comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
-grant execute on function backend.order_notices, backend.erase_inactive to service_role;
+grant execute on function backend.follow_inactive, backend.erase_inactive to service_role;
 -- What whoever operates this looks at.
 
 -- Recomputes every wallet from what it is made of, and returns the differences: none, unless a rule was

@@ -28,6 +28,11 @@ with declared as (
 suspect as (
   select relation, 'by a foreign key' as by from pg_temp.reached_from('auth.users', false) as relation
   union all
+  -- Of Auth's own tables what it says by the name of a column, or in JSON.
+  select a.attrelid, 'by its column ' || a.attname from pg_attribute as a
+  join pg_class as c on c.oid = a.attrelid and c.relnamespace = 'auth'::regnamespace
+  where a.attnum > 0 and not a.attisdropped and a.attname in ('user_id', 'payload')
+  union all
   select a.attrelid, 'by its column ' || a.attname from pg_attribute as a
   where a.attnum > 0 and not a.attisdropped
     and (
@@ -41,7 +46,7 @@ select format(
   n.nspname, c.relname, string_agg(s.by, ', ' order by s.by)) as sentence
 from suspect as s
 join pg_class as c on c.oid = s.relation and c.relkind in ('r', 'p', 'm', 'f')
-join pg_namespace as n on n.oid = c.relnamespace and n.nspname in ('public', 'private', 'backend')
+join pg_namespace as n on n.oid = c.relnamespace and n.nspname in ('public', 'private', 'backend', 'auth')
 where s.relation not in (select relation from declared where relation is not null)
 group by n.nspname, c.relname;
 

@@ -73,7 +73,7 @@ test("a letter that was sent by a worker that then died is sent once more at mos
   }
 });
 
-const exportPoints: CrashPoint[] = ["export.leased", "export.begun", "export.recorded", "export.sent"];
+const exportPoints: CrashPoint[] = ["export.leased", "export.planned", "export.begun", "export.recorded", "export.sent"];
 
 for (const point of exportPoints) {
   test(`an export that is killed at ${point} goes on where it had come to, and is whole`, async () => {
@@ -81,7 +81,8 @@ for (const point of exportPoints) {
     await fillGallery(alice, 12, 2000);
     await alice.call("POST", "/privacy/exports");
     await lab.functions.crashAt(point);
-    for (const _ of ["once", "twice"]) {
+    // A plan is taken once.
+    for (const _ of point === "export.planned" ? ["once"] : ["once", "twice"]) {
       await cleanUp().catch(() => undefined);
       await lab.functions.crashed();
       await lab.functions.crashAt(point);
@@ -138,7 +139,73 @@ test("an export that Storage refuses is tried later each time, then given up and
   await database`update private.export_work set attempts = 40, due_at = now()`;
   await cleanUp();
   assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "failed");
+  // With its copy of what is hers.
+  assert.equal((await database`select from private.export_files as f join public.exports as e on e.id = f.export_id where e.person_id = ${alice.id}`).length, 0);
   lab.heal();
   assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
   await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").eq("state", "ready")).data!.length === 1);
+});
+
+/** An export of which all is sent, and of which nobody has said so. */
+async function sent(person: Person): Promise<void> {
+  await fillGallery(person, 2, 20);
+  await person.call("POST", "/privacy/exports");
+  await lab.functions.crashAt("export.sent");
+  await cleanUp().catch(() => undefined);
+  await lab.functions.crashed();
+  await lab.functions.restart();
+}
+
+test("an export that Storage says it has, and has not, begins anew", async () => {
+  const alice = await Person.signUp("alice");
+  await sent(alice);
+  const { path: lost } = (await alice.client.from("exports").select("path").single()).data!;
+  await database.begin(async (sql) => {
+    await sql`set local session_replication_role = replica`;
+    await sql`delete from storage.objects where name = ${lost}`;
+  });
+  await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").single()).data!.state === "ready");
+  const { path } = (await alice.client.from("exports").select("path").single()).data!;
+  assert.notEqual(path, lost);
+  assert.equal((await alice.client.storage.from("exports").download(path)).error, null);
+});
+
+test("an export that another version of the functions has begun begins anew", async () => {
+  const alice = await Person.signUp("alice");
+  await fillGallery(alice, 12, 2000);
+  await alice.call("POST", "/privacy/exports");
+  await lab.functions.crashAt("export.sent");
+  await cleanUp().catch(() => undefined);
+  await lab.functions.crashed();
+  await lab.functions.restart();
+  // Its README was shorter by a letter.
+  await database`update public.exports set bytes_total = bytes_total - 1 where person_id = ${alice.id}`;
+  await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").single()).data!.state === "ready");
+  const { path, bytes_total } = (await alice.client.from("exports").select("path, bytes_total").single()).data!;
+  const { data } = await alice.client.storage.from("exports").download(path);
+  assert.equal(data!.size, bytes_total);
+});
+
+test("an erasure is not held up by an upload that is an object by now, and cannot be abandoned", async () => {
+  const alice = await Person.signUp("alice");
+  await sent(alice);
+  const { id } = (await (await alice.call("POST", "/privacy/erasures", { email: alice.email })).json()) as { id: string };
+  await pass(125);
+  await cleanUp();
+  const [{ stage }] = await database`select stage from private.erasures where id = ${id}`;
+  assert.equal(stage, "done");
+  assert.equal((await database`select from private.errands`).length, 0);
+});
+
+test("an export that cannot be planned holds up nobody else's, and is given up", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  const [artwork] = await fillGallery(alice, 1, 20);
+  await database`update storage.objects set metadata = metadata || '{"size": "many"}' where name = ${artwork!.artwork_path}`;
+  for (const person of [alice, bob]) await person.call("POST", "/privacy/exports");
+  await cleanUp();
+  const state = async (person: Person) => (await person.client.from("exports").select("state").single()).data!.state;
+  assert.deepEqual([await state(alice), await state(bob)], ["building", "ready"]);
+  await pass(3 * 86_400);
+  await cleanUp();
+  assert.equal(await state(alice), "failed");
 });

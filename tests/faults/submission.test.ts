@@ -216,6 +216,24 @@ test("a worker frozen after its create call wakes up late: what it made counts, 
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
+test("a generation that is deleted while its prediction is created is stopped, and Replicate is asked whether it keeps anything (T3)", async () => {
+  const alice = await Person.signUp("alice");
+  const input_path = await alice.upload(await small);
+  await arm({ fault: "stuck_processing" });
+  await lab.functions.freezeAt("submit.created");
+  const submitting = alice.submit({ style: "mosaic", input_path });
+  await lab.functions.isFrozen();
+  const [{ id }] = await database`select id from public.generations where input_path = ${input_path}`;
+  assert.equal((await alice.client.rpc("delete_generation", { generation_id: id })).error, null);
+  lab.functions.thaw();
+  assert.equal((await submitting).status, 409);
+  const [prediction] = await predictionsOf(input_path);
+  const removals = await database`select prediction_id from public.replicate_removals where prediction_id = ${prediction!.id}`;
+  assert.equal(removals.length, 1);
+  await cleanUp();
+  assert.ok((await predictionsOf(input_path)).every(({ status }) => status === "canceled"));
+});
+
 test("eight submits with credit for one: one is taken, seven are told what is missing", async () => {
   const alice = await Person.signUp("alice");
   await database`select backend.adjust_credits(${alice.id}, -4, 'for a test', ${randomUUID()})`;

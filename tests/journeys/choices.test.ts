@@ -38,6 +38,16 @@ test("every choice stays in the history, and nobody rewrites it", async () => {
   }
 });
 
+test("who changes a choice without end is told to wait, and the last one counts", async () => {
+  const alice = await Person.signUp("alice");
+  for (let number = 0; number < 20; number += 1) await choose(alice, "improvement", number % 2 === 0);
+  const { error } = await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: true });
+  assert.equal(error!.hint, "too_many_choices");
+  const [{ allowed }] = await database`select private.allows(${alice.id}, 'improvement') as allowed`;
+  assert.equal(allowed, false);
+  await choose(alice, "analytics", false);
+});
+
 test("a restricted person is refused in words, and nothing is charged", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);

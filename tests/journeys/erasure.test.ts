@@ -68,16 +68,21 @@ test("with three jobs running and an export being built, nothing of a person is 
   const unused = await alice.upload(await small);
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
   await alice.client.from("usage_events").insert({ feature: "opened" });
+  // More than goes in one step.
+  await database`insert into public.usage_events (person_id, feature, at) select ${alice.id}, 'opened', now() - interval '2 days' from generate_series(1, 6000)`;
   await alice.client.from("privacy_requests").insert({ kind: "erasure", message: `From ${alice.email}` });
   // One that came by mail, and one whose sender the provider could not verify.
   for (const changes of [{}, { headers: [] }]) assert.equal((await deliver(mail(alice.email, changes))).status, 200);
 
-  // One that is under way, as a worker leaves it that ends in the middle.
+  // One that is there, and one that is under way, as a worker leaves it that ends in the middle.
+  assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
+  await cleanUp();
+  assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "ready");
   assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
   await lab.functions.crashAt("export.sent");
   await cleanUp().catch(() => undefined);
   await lab.functions.crashed();
-  const [{ upload }] = await database`select upload from private.export_work`;
+  const [{ upload }] = await database`select upload from private.export_work as w join public.exports as e on e.id = w.export_id where e.person_id = ${alice.id}`;
   assert.ok(upload);
   await lab.functions.crashAt("erasure.ordered");
   await erase(alice).catch(() => undefined);
@@ -139,6 +144,9 @@ test("the receipt verifies under the published key, and names nobody", async () 
   const statement = JSON.parse(Buffer.from(payload).toString()) as Record<string, unknown>;
   assert.deepEqual([statement.jti, statement.rule, statement.reason, statement.objects], [id, "G3", "asked", 4]);
   for (const personal of [alice.id, alice.email]) assert.ok(!JSON.stringify(statement).includes(personal));
+  // Nobody had asked for these artworks alone.
+  const reasons = await database`select reason from public.deletions where bucket = 'artworks' order by ordered_at desc limit 2`;
+  assert.deepEqual(reasons.map(({ reason }) => reason), ["erasure", "erasure"]);
 });
 
 test("the books stay, under a keyed hash, and still balance (G3)", async () => {

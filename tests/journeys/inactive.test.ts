@@ -136,6 +136,33 @@ test("a session that is renewed is a sign of its person, though nobody signs in"
   await comeBack(alice);
 });
 
+test("who signs out was here until then, though Auth forgets the session", async () => {
+  const alice = await Person.signUp("alice");
+  await days(300);
+  assert.equal((await alice.client.auth.refreshSession()).error, null);
+  await days(1);
+  await alice.client.auth.signOut();
+  assert.equal((await database`select from auth.sessions where user_id = ${alice.id}`).length, 0);
+  await days(60);
+  assert.deepEqual(subjects(alice), []);
+  await comeBack(alice);
+});
+
+test("a letter that could not be sent is not sent to who has come back meanwhile, or wants none", async () => {
+  const [alice, bob, carol] = await Promise.all(["alice", "bob", "carol"].map((name) => Person.signUp(name))) as [Person, Person, Person];
+  mails.isDown = true;
+  await days(305);
+  assert.equal((await database`select from private.letters where kind = 'inactive' and person_id = any (${[alice.id, bob.id, carol.id]})`).length, 3);
+  await comeBack(alice);
+  await bob.client.from("privacy_choices").insert({ purpose: "notices", allowed: false });
+  await database`update public.profiles set active_at = now() - interval '310 days' where id = ${bob.id}`;
+  mails.isDown = false;
+  await pass(86_400);
+  await cleanUp();
+  assert.deepEqual([subjects(alice), subjects(bob), subjects(carol)], [[], [], ["60 days"]]);
+  for (const person of [bob, carol]) await comeBack(person);
+});
+
 test("without mail nobody is erased, however long it takes", async () => {
   const other = await lab.another({ SMTP_URL: "" });
   const alice = await Person.signUp("alice");

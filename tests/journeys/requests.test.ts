@@ -201,6 +201,21 @@ test("a button answers the request that it is about, with evidence", async () =>
   assert.ok(closed.every(({ evidence, hours_left }) => Object.keys(evidence).length === 1 && hours_left === null));
 });
 
+test("a button that does something else answers nothing", async () => {
+  const alice = await Person.signUp("alice");
+  for (const kind of ["objection", "correction", "restriction"]) await alice.client.from("privacy_requests").insert({ kind });
+  for (const choice of [
+    { purpose: "generation", allowed: true },
+    { purpose: "analytics", allowed: true },
+    { purpose: "notices", allowed: false },
+  ]) {
+    assert.equal((await alice.client.from("privacy_choices").insert(choice)).error, null);
+  }
+  // What was there already corrects nothing.
+  await alice.client.from("profiles").update({ default_style: null }).eq("id", alice.id);
+  assert.ok((await clock(alice)).every(({ closed_at }) => closed_at === null));
+});
+
 test("the operator answers the rest, and sees what will breach next before it does", async () => {
   await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   const alice = await Person.signUp("alice");

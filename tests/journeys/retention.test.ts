@@ -131,7 +131,8 @@ const carriedOut: Record<string, () => Promise<void>> = {
       await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
       await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
       await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
-      await database`select backend.order_notices()`;
+      await database`update private.audit_places set after = '', ended_at = null where id = 'people'`;
+      await database`select backend.follow_inactive(1000000)`;
       assert.equal(await letters(), expected, past);
     }
   },

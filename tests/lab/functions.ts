@@ -30,6 +30,7 @@ export const crashPointsOfRights = [
   "erasure.signed",
   "letter.sent",
   "export.leased",
+  "export.planned",
   "export.begun",
   "export.recorded",
   "export.sent",

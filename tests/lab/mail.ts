@@ -22,6 +22,8 @@ export class MailServer {
     const server = new SMTPServer({
       authOptional: true,
       disabledCommands: ["AUTH", "STARTTLS"],
+      // The functions keep their connections; half a minute is waited for them otherwise.
+      closeTimeout: 100,
       onData(stream, session, done) {
         simpleParser(stream).then((mail: ParsedMail) => {
           if (mails.isDown) return done(new Error("not now"));

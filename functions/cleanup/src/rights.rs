@@ -16,8 +16,8 @@ use crate::status::SOON;
 
 /// Calls that are made, and letters that are sent, at once.
 const AT_ONCE: usize = 4;
-/// Rows under one lease.
-const BATCH: u32 = 50;
+/// Rows under one lease: few, for a pass that ends leaves them to the next with an attempt spent.
+const BATCH: u32 = 8;
 
 #[derive(Deserialize)]
 struct Status {
@@ -29,6 +29,11 @@ struct Requests {
     shortest_seconds_left: Option<i64>,
 }
 
+#[derive(Deserialize)]
+struct Walked {
+    done: bool,
+}
+
 /// What came of erasures.
 #[derive(Default)]
 pub(crate) struct Erasures {
@@ -38,47 +43,60 @@ pub(crate) struct Erasures {
 }
 
 /// Makes the calls that are owed; answers whether those were all.
-pub(crate) async fn run_errands(app: &App, budget: Budget, seconds: u64) -> Result<bool, Error> {
+pub(crate) async fn run_errands(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<((), bool), Error> {
     while budget.is_within(seconds) {
         let due: Vec<Errand> = app.ask("lease_errands", json!({ "batch": BATCH })).await?;
         if due.is_empty() {
-            return Ok(true);
+            return Ok(((), true));
         }
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, |errand| async move {
+                // Those that are not come to are due again soon.
+                if !budget.is_within(seconds) {
+                    return;
+                }
                 if let Err(error) = app.run_errand(&errand).await {
                     tracing::warn!(error = error.for_log(), "a call is owed still");
                 }
             })
             .await;
     }
-    Ok(false)
+    Ok(((), false))
 }
 
 /// Orders what has come to its time (exports, accounts that nobody uses), and begins with erasures; answers
-/// what came of them.
+/// what came of them, and whether those were all.
 pub(crate) async fn begin_erasures(
     app: &App,
     budget: Budget,
     seconds: u64,
-) -> Result<Erasures, Error> {
+) -> Result<(Erasures, bool), Error> {
     app.ask::<Value>("expire_exports", json!({})).await?;
     // Nobody is erased unwarned, so without mail this rule stands still (R10).
     if app.mailer.is_some() {
-        app.ask::<Value>("order_notices", json!({})).await?;
+        while budget.is_within(seconds) {
+            let Walked { done } = app.ask("follow_inactive", json!({})).await?;
+            if done {
+                break;
+            }
+        }
         app.ask::<Value>("erase_inactive", json!({})).await?;
     }
     let mut begun = Erasures::default();
     while budget.is_within(seconds) {
         let due: Vec<Erasure> = app.ask("lease_erasures", json!({})).await?;
         if due.is_empty() {
-            break;
+            return Ok((begun, true));
         }
         let Erasures { done, waiting } = erase(app, due, budget, seconds).await;
         begun.done += done;
         begun.waiting.extend(waiting);
     }
-    Ok(begun)
+    Ok((begun, false))
 }
 
 /// Goes on with erasures as far as they go.
@@ -90,7 +108,7 @@ pub(crate) async fn erase(
 ) -> Erasures {
     let mut all = Erasures::default();
     for erasure in erasures {
-        let erased = if budget.is_within(seconds) { app.erase(erasure).await } else { Ok(false) };
+        let erased = app.erase(erasure, budget.end_of(seconds)).await;
         if let Err(error) = &erased {
             tracing::warn!(error = error.for_log(), "an erasure has to wait");
         }
@@ -102,16 +120,24 @@ pub(crate) async fn erase(
     all
 }
 
-/// Sends letters that are due; answers how many.
-pub(crate) async fn write_letters(app: &App, budget: Budget, seconds: u64) -> Result<u64, Error> {
+/// Sends letters that are due; answers how many, and whether those were all.
+pub(crate) async fn write_letters(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<(u64, bool), Error> {
     let mut sent = 0;
     while app.mailer.is_some() && budget.is_within(seconds) {
         let due: Vec<Letter> = app.ask("lease_letters", json!({ "batch": BATCH })).await?;
         if due.is_empty() {
-            break;
+            return Ok((sent, true));
         }
         sent += stream::iter(due)
             .map(|letter| async move {
+                // Those that are not come to are due again soon.
+                if !budget.is_within(seconds) {
+                    return 0;
+                }
                 let sent = app.send_letter(&letter).await;
                 if let Err(error) = &sent {
                     tracing::warn!(error = error.for_log(), "a letter is owed still");
@@ -122,16 +148,16 @@ pub(crate) async fn write_letters(app: &App, budget: Budget, seconds: u64) -> Re
             .fold(0, |sum, one| async move { sum + one })
             .await;
     }
-    Ok(sent)
+    Ok((sent, app.mailer.is_none()))
 }
 
 /// Says when a request is about to be answered too late (Q2).
-pub(crate) async fn raise_requests(app: &App) -> Result<(), Error> {
+pub(crate) async fn raise_requests(app: &App) -> Result<((), bool), Error> {
     let status: Status = app.ask("privacy_status", json!({})).await?;
     if status.requests.shortest_seconds_left.is_some_and(|left| left < SOON) {
         tracing::warn!("a privacy request must be answered within a day");
     }
-    Ok(())
+    Ok(((), true))
 }
 
 /// Builds exports; answers how many are ready, and whether none waits any more.

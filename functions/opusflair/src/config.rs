@@ -2,6 +2,7 @@
 
 use std::env;
 
+use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
 
 use crate::receipt::ReceiptKeys;
@@ -159,8 +160,10 @@ impl Reader<'_> {
         let is_safe = smtp_url.starts_with("smtps://")
             || (smtp_url.starts_with("smtp://") && smtp_url.ends_with("tls=required"))
             || (self.allow_loopback && Url::parse(&smtp_url).is_ok_and(|url| is_loopback(&url)));
-        if !is_safe {
-            let fault = "SMTP_URL must be smtps://…, or smtp://…?tls=required";
+        let is_usable = AsyncSmtpTransport::<Tokio1Executor>::from_url(&smtp_url).is_ok();
+        if !is_safe || !is_usable {
+            let fault = "SMTP_URL must be smtps://user:password@host:465, or smtp://…?tls=required; what else \
+                         a password holds is written as in addresses, such as %23 for #";
             self.faults.push(fault.to_owned());
         }
         if self.optional("APP_URL", "").is_empty() {
@@ -327,6 +330,8 @@ mod tests {
         assert!(read("", "", "").expect("complete").mail.is_none());
         assert!(read("smtps://u:p@mail.example.com", from, app).expect("complete").mail.is_some());
         assert!(read("smtp://mail.example.com:25", from, app).is_err());
+        assert!(read("smtps://u:pa%23ss@mail.example.com", from, app).is_ok());
+        assert!(read("smtps://u:pa#ss@mail.example.com:465", from, app).is_err());
         assert!(read("smtp://127.0.0.1:25", from, app).is_err());
         assert!(read("smtps://mail.example.com", "nobody", app).is_err());
         assert!(read("smtps://mail.example.com", from, "").is_err());

@@ -20,6 +20,8 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 const TOTAL_TIME: Duration = Duration::from_secs(30);
 /// Between two pieces of an answer: who stalls is given up long before the exchange's time is over.
 const SILENCE: Duration = Duration::from_secs(15);
+/// For an exchange that carries an object, whichever way.
+pub(crate) const UPLOAD_TIME: Duration = Duration::from_secs(100);
 /// Tries of an idempotent call, the first included.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -28,6 +30,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Egress {
     client: Client,
+    /// The same for uploads. To `reqwest` an answer is silent while the request is still on its way, so a slow line
+    /// would be taken for a stalled service; here the whole exchange has a time, and nothing else.
+    uploads: Client,
     hosts: Arc<[String]>,
     allow_loopback: bool,
 }
@@ -40,16 +45,26 @@ impl Egress {
             .filter_map(|url| url.host_str().map(str::to_owned))
             .chain(config.output_hosts.iter().cloned())
             .collect();
-        let client = Client::builder()
-            .connect_timeout(CONNECT_TIME)
-            .timeout(TOTAL_TIME)
-            .read_timeout(SILENCE)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .user_agent(concat!("opusflair/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(Arc::new(PublicAddresses { allow_loopback: config.allow_loopback }))
-            .build()?;
-        Ok(Self { client, hosts, allow_loopback: config.allow_loopback })
+        Self::with(hosts, config.allow_loopback, SILENCE)
+    }
+
+    fn with(
+        hosts: Arc<[String]>,
+        allow_loopback: bool,
+        silence: Duration,
+    ) -> Result<Self, reqwest::Error> {
+        let builder = || {
+            Client::builder()
+                .connect_timeout(CONNECT_TIME)
+                .timeout(TOTAL_TIME)
+                .redirect(redirect::Policy::none())
+                .no_proxy()
+                .user_agent(concat!("opusflair/", env!("CARGO_PKG_VERSION")))
+                .dns_resolver(Arc::new(PublicAddresses { allow_loopback }))
+        };
+        let client = builder().read_timeout(silence).build()?;
+        let uploads = builder().timeout(UPLOAD_TIME).build()?;
+        Ok(Self { client, uploads, hosts, allow_loopback })
     }
 
     /// Begins a request.
@@ -57,8 +72,20 @@ impl Egress {
     /// # Errors
     /// [`Error::Fault`] where `url` is not one that may be spoken to.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
+        self.begin(&self.client, method, url)
+    }
+
+    /// Begins a request that carries a long body.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] where `url` is not one that may be spoken to.
+    pub fn upload(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
+        self.begin(&self.uploads, method, url)
+    }
+
+    fn begin(&self, client: &Client, method: Method, url: Url) -> Result<RequestBuilder, Error> {
         if self.allows(&url) {
-            Ok(self.client.request(method, url))
+            Ok(client.request(method, url))
         } else {
             Err(Error::fault("an address outside the allow-list"))
         }
@@ -208,13 +235,9 @@ mod tests {
     use super::*;
 
     fn egress(allow_loopback: bool) -> Egress {
-        Egress {
-            client: Client::new(),
-            hosts: ["project.supabase.co", "replicate.delivery", "127.0.0.1", "10.0.0.1"]
-                .map(str::to_owned)
-                .into(),
-            allow_loopback,
-        }
+        let hosts = ["project.supabase.co", "replicate.delivery", "127.0.0.1", "10.0.0.1"];
+        let hosts = hosts.map(str::to_owned).into();
+        Egress::with(hosts, allow_loopback, Duration::from_millis(100)).expect("a client")
     }
 
     fn allows(url: &str, allow_loopback: bool) -> bool {
@@ -264,6 +287,43 @@ mod tests {
         for address in ["1.1.1.1", "2606:4700:4700::1111"] {
             assert!(may_reach(address.parse().expect("an address"), false), "{address}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_not_given_up_while_it_is_on_its_way() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        const LENGTH: usize = 8 * 1024 * 1024;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        let url = Url::parse(&url).expect("an address");
+        // Takes its time over each body, and answers at once when it has it.
+        let server = tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.expect("a connection");
+                tokio::spawn(async move {
+                    let (mut read, mut piece) = (0, vec![0; 512 * 1024]);
+                    while read < LENGTH {
+                        match socket.read(&mut piece).await {
+                            Ok(0) | Err(_) => return,
+                            Ok(more) => read += more,
+                        }
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    let answer =
+                        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let _ = socket.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+
+        let egress = egress(true);
+        let send = |request: RequestBuilder| request.body(vec![0_u8; LENGTH]).send();
+        let given_up = send(egress.request(Method::PUT, url.clone()).expect("allowed")).await;
+        assert!(given_up.expect_err("too slow for a call").is_timeout());
+        let taken = send(egress.upload(Method::PUT, url).expect("allowed")).await;
+        assert!(taken.expect("slow, and taken").status().is_success());
+        server.abort();
     }
 
     #[test]

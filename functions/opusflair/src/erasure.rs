@@ -1,5 +1,7 @@
 //! Erasing an account (G3, R10): the database decides what the next step is, and this takes it.
 
+use std::time::Instant;
+
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -10,9 +12,6 @@ use crate::database::with_key;
 use crate::egress::send_idempotent;
 use crate::pseudonym::Use;
 use crate::{App, Error, crash};
-
-/// Steps of one erasure in a pass; the next pass goes on.
-const STEPS: usize = 500;
 
 /// An erasure under way.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -28,6 +27,7 @@ enum Next {
     Again,
     Wait,
     Leave { person: Uuid },
+    Forget,
     Sign { statement: Map<String, Value> },
 }
 
@@ -42,18 +42,18 @@ struct Statement<'a> {
 }
 
 impl App {
-    /// Goes on with an erasure as far as it goes now; answers whether it is done.
+    /// Goes on with an erasure as far as it goes until `deadline`; answers whether it is done.
     ///
     /// # Errors
     /// Where Auth or the database does not do its part: a later pass goes on.
-    pub async fn erase(&self, erasure: Erasure) -> Result<bool, Error> {
+    pub async fn erase(&self, erasure: Erasure, deadline: Instant) -> Result<bool, Error> {
         let Erasure { id, person } = erasure;
         let arguments = json!({
             "id": id,
             "pseudonym": self.keyed_hash(Use::Pseudonym, person),
             "writes": self.mailer.is_some(),
         });
-        for _ in 0..STEPS {
+        while Instant::now() < deadline {
             match self.ask("advance_erasure", arguments.clone()).await? {
                 Next::Again => crash::reached("erasure.advanced"),
                 Next::Wait => return Ok(false),
@@ -61,6 +61,9 @@ impl App {
                     crash::reached("erasure.leaving");
                     self.delete_from_auth(person).await?;
                     crash::reached("erasure.left");
+                }
+                Next::Forget => {
+                    self.ask::<Value>("forget_in_auth", json!({ "id": id })).await?;
                 }
                 Next::Sign { statement } => {
                     let statement = Statement {

@@ -27,7 +27,11 @@ const PART: usize = 500_000;
 struct Leased {
     id: Uuid,
     path: String,
+    /// Where it is uploaded to, once that has begun.
     upload: Option<Url>,
+    /// Of the archive, as it was when that began.
+    bytes_total: Option<u64>,
+    is_planned: bool,
 }
 
 /// What a turn has come to.
@@ -53,11 +57,7 @@ impl App {
         crash::reached("export.leased");
         let id = leased.id;
         let failed = match self.upload_export(leased, lease, deadline).await {
-            Ok(()) => {
-                self.ask::<Value>("finish_export", json!({ "export_id": id, "lease": lease }))
-                    .await?;
-                return Ok(Turn::Ready);
-            }
+            Ok(()) => return Ok(Turn::Ready),
             Err(Stop::Later) => false,
             Err(Stop::Anew(missing)) => {
                 let again = json!({ "export_id": id, "lease": lease, "missing": missing });
@@ -81,8 +81,16 @@ impl App {
         lease: Uuid,
         deadline: Instant,
     ) -> Result<(), Stop> {
-        let Leased { id, path, upload } = leased;
+        let Leased { id, path, upload, bytes_total, is_planned } = leased;
+        if !is_planned {
+            let plan = json!({ "export_id": id, "lease": lease });
+            self.ask::<Value>("plan_export", plan).await?;
+            crash::reached("export.planned");
+        }
         let mut layout = Layout::new(self.export_files(id).await?)?;
+        if bytes_total.is_some_and(|begun| begun != layout.length) {
+            return Err(Stop::Anew(None));
+        }
         let resumed = match upload {
             Some(upload) => self.storage.uploaded(&upload).await?.map(|at| (upload, at)),
             None => None,
@@ -94,7 +102,7 @@ impl App {
             (self.storage.begin_upload(EXPORTS, &path, "application/zip", length).await?, 0)
         };
         if at == layout.length {
-            return Ok(());
+            return self.finish_export(id, lease).await;
         }
         crash::reached("export.begun");
 
@@ -123,7 +131,15 @@ impl App {
             pieces.write(&layout::descriptor(&content)).await?;
         }
         pieces.write(&layout.directory()?).await?;
-        pieces.finish().await
+        pieces.finish().await?;
+        self.finish_export(id, lease).await
+    }
+
+    /// All of it was sent. Storage has answered for that, and may have no object all the same: then it begins anew.
+    async fn finish_export(&self, id: Uuid, lease: Uuid) -> Result<(), Stop> {
+        let finished = json!({ "export_id": id, "lease": lease });
+        let is_stored: bool = self.ask("finish_export", finished).await?;
+        if is_stored { Ok(()) } else { Err(Stop::Anew(None)) }
     }
 
     async fn export_files(&self, id: Uuid) -> Result<Vec<File>, Error> {

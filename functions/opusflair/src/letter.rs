@@ -6,6 +6,7 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
@@ -13,7 +14,8 @@ use crate::config::Mail;
 use crate::pseudonym::Use;
 use crate::{App, Error, crash};
 
-const TIME_LIMIT: Duration = Duration::from_secs(20);
+/// For a whole letter: the transport's own limit is for each connection alone.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
 const SERVICE: &str = "the mail server";
 
 /// Who carries letters.
@@ -78,12 +80,12 @@ impl Mailer {
             .subject(written.subject)
             .multipart(MultiPart::alternative_plain_html(written.text, written.page))
             .map_err(|_| Error::fault("a letter that is none"))?;
-        // Its errors quote the server, which quotes the address.
-        self.transport
-            .send(message)
-            .await
-            .map(drop)
-            .map_err(|_| Error::unavailable(SERVICE, "a letter was not taken"))
+        match timeout(TIME_LIMIT, self.transport.send(message)).await {
+            Ok(Ok(_)) => Ok(()),
+            // Its errors quote the server, which quotes the address.
+            Ok(Err(_)) => Err(Error::unavailable(SERVICE, "a letter was not taken")),
+            Err(_) => Err(Error::unavailable(SERVICE, "no answer in time")),
+        }
     }
 }
 

@@ -5,8 +5,6 @@ mod resumable;
 
 pub(crate) use resumable::PIECE;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::StatusCode;
 use reqwest::{Body, Method, RequestBuilder, Response};
@@ -17,7 +15,7 @@ use url::Url;
 use crate::cause::Cause;
 use crate::config::Config;
 use crate::database::with_key;
-use crate::egress::{Egress, read_limited, send_idempotent, unreachable};
+use crate::egress::{Egress, UPLOAD_TIME, read_limited, send_idempotent, unreachable};
 use crate::error::Error;
 use crate::secret::Secret;
 
@@ -25,9 +23,6 @@ const SERVICE: &str = "Storage";
 /// The most objects that one bulk deletion may name.
 pub const BULK_LIMIT: usize = 1000;
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
-
-/// For an upload that is streamed from elsewhere; every other call takes the client's own limit.
-const UPLOAD_TIME: Duration = Duration::from_secs(100);
 
 /// Where photos wait for their generation.
 pub const INPUTS: &str = "inputs";
@@ -112,12 +107,11 @@ impl Storage {
         content_type: &str,
         body: impl Into<Body>,
     ) -> Result<(), Error> {
-        let response = self
-            .object(Method::POST, &[bucket], path)?
+        let request = self.egress.upload(Method::POST, self.address_of(&[bucket], path)?)?;
+        let response = with_key(request, &self.key)
             .header("content-type", content_type)
             .header("cache-control", "private, max-age=3600")
             .header("x-upsert", "true")
-            .timeout(UPLOAD_TIME)
             .body(body)
             .send()
             .await
@@ -187,13 +181,18 @@ impl Storage {
     }
 
     fn object(&self, method: Method, prefix: &[&str], path: &str) -> Result<RequestBuilder, Error> {
+        let request = self.egress.request(method, self.address_of(prefix, path)?)?;
+        Ok(with_key(request, &self.key))
+    }
+
+    fn address_of(&self, prefix: &[&str], path: &str) -> Result<Url, Error> {
         let mut url = self.address.clone();
         url.path_segments_mut()
             .map_err(|()| Error::fault("the address of Storage"))?
             .push("object")
             .extend(prefix)
             .extend(path.split('/'));
-        Ok(with_key(self.egress.request(method, url)?, &self.key))
+        Ok(url)
     }
 }
 

@@ -19,18 +19,14 @@ pub(crate) struct Event {
     data: Data,
 }
 
+/// What is missing may also be null.
 #[derive(Debug, Deserialize)]
 struct Data {
-    #[serde(default)]
-    from: String,
-    #[serde(default)]
+    from: Option<String>,
     subject: Option<String>,
-    #[serde(default)]
     text: Option<String>,
-    #[serde(default)]
     message_id: Option<String>,
-    #[serde(default)]
-    headers: Headers,
+    headers: Option<Headers>,
 }
 
 /// A list of names and values, or an object.
@@ -54,30 +50,24 @@ enum Values {
     Many(Vec<String>),
 }
 
-impl Default for Headers {
-    fn default() -> Self {
-        Self::List(Vec::new())
-    }
-}
-
 impl Headers {
-    /// All of one name, the topmost first.
-    fn all(&self, name: &str) -> Vec<&str> {
+    /// The topmost of one name; `None` where an object has several, for nobody knows which was on top.
+    fn topmost(&self, name: &str) -> Option<&str> {
         match self {
-            Self::List(list) => list
-                .iter()
-                .filter(|header| header.name.eq_ignore_ascii_case(name))
-                .map(|header| header.value.as_str())
-                .collect(),
-            Self::Object(object) => object
-                .iter()
-                .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-                .flat_map(|(_, values)| match values {
-                    Values::One(value) => std::slice::from_ref(value),
-                    Values::Many(values) => values,
-                })
-                .map(String::as_str)
-                .collect(),
+            Self::List(list) => {
+                let found = list.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+                Some(&found.value)
+            }
+            Self::Object(object) => {
+                let mut found = object
+                    .iter()
+                    .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+                    .flat_map(|(_, values)| match values {
+                        Values::One(value) => std::slice::from_ref(value),
+                        Values::Many(values) => values,
+                    });
+                found.next().filter(|_| found.next().is_none()).map(String::as_str)
+            }
         }
     }
 }
@@ -102,9 +92,11 @@ impl Mail {
         if kind != "email.received" || !is_request(data.subject.as_deref()?) {
             return None;
         }
-        let sender = address(&data.from)?;
-        let results = data.headers.all("authentication-results");
-        let is_verified = authserv_id.is_some_and(|id| is_verified(&results, id, &sender));
+        let sender = address(data.from.as_deref()?)?;
+        let headers = data.headers.as_ref();
+        let results = headers.and_then(|headers| headers.topmost("authentication-results"));
+        let is_verified =
+            authserv_id.zip(results).is_some_and(|(id, results)| is_verified(results, id, &sender));
         let text = data.text.unwrap_or_default();
         let message =
             text.trim().chars().filter(|letter| *letter != '\0').take(MESSAGE_LIMIT).collect();
@@ -156,22 +148,41 @@ fn header<T>(
 }
 
 /// Whether DMARC has passed for the sender's own domain, by the word of the provider (RFC 8601): its header is the
-/// topmost, and only one that has its name counts, for a sender may write others below.
-fn is_verified(results: &[&str], authserv_id: &str, sender: &str) -> bool {
+/// topmost, and only one that has its name counts, for a sender may write others below. It says so once; two words
+/// on it are none, for a part of the header quotes what the sender has said.
+fn is_verified(results: &str, authserv_id: &str, sender: &str) -> bool {
     let Some((_, domain)) = sender.rsplit_once('@') else { return false };
-    let Some(topmost) = results.first() else { return false };
-    let mut parts = topmost.split(';').map(str::trim);
+    let Some(plain) = without_quotes(results) else { return false };
+    let mut parts = plain.split(';').map(str::trim);
     let names_provider = parts
         .next()
         .and_then(|id| id.split_whitespace().next())
         .is_some_and(|id| id.eq_ignore_ascii_case(authserv_id));
+    let about_dmarc: Vec<String> =
+        parts.map(str::to_lowercase).filter(|part| part.starts_with("dmarc")).collect();
+    let [only] = about_dmarc.as_slice() else { return false };
+    let mut words = only.split_whitespace();
     names_provider
-        && parts.any(|part| {
-            let part = part.to_lowercase();
-            let mut words = part.split_whitespace();
-            words.next() == Some("dmarc=pass")
-                && words.any(|word| word.strip_prefix("header.from=") == Some(domain))
-        })
+        && words.next() == Some("dmarc=pass")
+        && words.any(|word| word.strip_prefix("header.from=") == Some(domain))
+}
+
+/// A header without its quoted strings and comments, in which anything may stand (RFC 5322); `None` where one of
+/// them has no end.
+fn without_quotes(header: &str) -> Option<String> {
+    let (mut plain, mut depth, mut is_quoted) = (String::new(), 0_usize, false);
+    let mut letters = header.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if is_quoted || depth > 0 => drop(letters.next()?),
+            '"' if depth == 0 => is_quoted = !is_quoted,
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth = depth.checked_sub(1)?,
+            _ if is_quoted || depth > 0 => {}
+            _ => plain.push(letter),
+        }
+    }
+    (!is_quoted && depth == 0).then_some(plain)
 }
 
 #[cfg(test)]
@@ -248,6 +259,13 @@ mod tests {
             "mx.example.net; dmarc=pass header.from=evil.test",
             "mx.example.net; dmarc=passed header.from=example.com",
             "mx.example.net; spf=pass smtp.mailfrom=example.com",
+            // What a sender has said, as the provider quotes it.
+            r#"mx.example.net; dmarc=fail header.from=example.com; spf=pass smtp.mailfrom="; dmarc=pass header.from=example.com;"@evil.test"#,
+            r#"mx.example.net; spf=pass smtp.mailfrom="\"; dmarc=pass header.from=example.com;"@evil.test"#,
+            "mx.example.net; spf=pass (; dmarc=pass header.from=example.com;)",
+            "mx.example.net; spf=pass smtp.mailfrom=\"; dmarc=pass header.from=example.com",
+            "mx.example.net; spf=pass smtp.helo=x) ; dmarc=pass header.from=example.com",
+            "mx.example.net; dmarc=pass header.from=example.com; dmarc=fail header.from=example.com",
         ] {
             assert!(!verified(header(value)), "{value}");
         }
@@ -256,13 +274,25 @@ mod tests {
             { "name": "Authentication-Results", "value": "mx.example.net; dmarc=fail header.from=example.com" },
             { "name": "Authentication-Results", "value": "mx.example.net; dmarc=pass header.from=example.com" },
         ])));
-        assert!(!verified(json!([])));
+        // An object has no top.
+        assert!(!verified(json!({
+            "AUTHENTICATION-RESULTS": "mx.example.net; dmarc=pass header.from=example.com",
+            "Authentication-Results": "mx.example.net; dmarc=fail header.from=example.com",
+        })));
+        assert!(!verified(json!({ "Authentication-Results": [
+            "mx.example.net; dmarc=pass header.from=example.com",
+            "mx.example.net; dmarc=fail header.from=example.com",
+        ] })));
+        for nothing in [json!([]), json!({}), Value::Null] {
+            assert!(!verified(nothing));
+        }
         let unnamed = Mail::requesting(event(&json!({})), None);
         assert!(!unnamed.expect("a request").is_verified);
     }
 
     #[test]
     fn a_sender_is_one_address() {
+        assert!(Mail::requesting(event(&json!({ "from": null })), PROVIDER).is_none());
         for from in
             ["", "nobody", "a@b", "<>", "alice@example.com, bob@example.com", "\u{0}@example.com"]
         {

@@ -50,7 +50,8 @@ pub(crate) async fn erase(
     let ordered: Value =
         app.database.call_as(&caller, "erase_account", arguments, Again::Safe).await?;
     crash::reached("erasure.ordered");
-    let location = format!("privacy/erasures/{}", ordered["id"].as_str().unwrap_or_default());
+    // Relative to the address that was asked.
+    let location = format!("erasures/{}", ordered["id"].as_str().unwrap_or_default());
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(ordered)).into_response())
 }
 

@@ -56,7 +56,7 @@ export const rights: Flows = {
     await answers(422, person.call("POST", "/privacy/erasures", { [planted("member")]: "x" }));
     await answers(202, person.call("POST", "/privacy/erasures", { email: person.email }));
     lab.replicate.misbehave({ fault: "status", status: 500, when: /cancel$/, count: 3 });
-    lab.supabase.misbehave({ fault: "status", status: 500, when: /^DELETE \/auth/, count: 3 });
+    lab.supabase.misbehave({ fault: "status", status: 500, when: /^DELETE \/auth/, count: 6 });
     await cleanUp();
     const [{ stage }] = await database`select stage from private.erasures where person_id = ${person.id}`;
     assert.equal(stage, "leaving");
@@ -66,6 +66,11 @@ export const rights: Flows = {
     assert.equal((await database`select from auth.users where id = ${person.id}`).length, 0);
     await answers(404, functions(`/privacy/erasures/${planted("erasure")}`));
     await answers(404, functions(`/privacy/erasures/${randomUUID()}`));
+  },
+  "a step of a pass that fails": async (lab) => {
+    lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/privacy_status$/, count: 3 });
+    assert.equal((await cleanUp()).complete, false);
+    lab.heal();
   },
   "letters that nobody takes": async (lab) => {
     const person = await somebody();

@@ -8,7 +8,7 @@ use http::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response};
 use url::Url;
 
-use super::{SERVICE, Storage, UPLOAD_TIME, expect_success, fault, refused};
+use super::{SERVICE, Storage, expect_success, fault, refused};
 use crate::Error;
 use crate::database::with_key;
 use crate::egress::{send_idempotent, unreachable};
@@ -58,10 +58,18 @@ impl Storage {
     /// # Errors
     /// [`Error::Unavailable`].
     pub(crate) async fn uploaded(&self, upload: &Url) -> Result<Option<u64>, Error> {
+        self.look_at(upload).await.map(|found| found.map(|(arrived, _)| arrived))
+    }
+
+    /// How many bytes have arrived, and of how many.
+    async fn look_at(&self, upload: &Url) -> Result<Option<(u64, u64)>, Error> {
         let request = self.upload(Method::HEAD, upload.clone())?;
         let response = send_idempotent(SERVICE, request).await?;
         match response.status().as_u16() {
-            200..300 => offset(&response).map(Some),
+            200..300 => {
+                let arrived = number(&response, "upload-offset")?;
+                Ok(Some((arrived, number(&response, "upload-length")?)))
+            }
             // Without a body nobody says what a 400 means: it is begun anew.
             400 | 404 | 410 => Ok(None),
             status => {
@@ -84,15 +92,15 @@ impl Storage {
             .upload(Method::PATCH, upload.clone())?
             .header("upload-offset", at)
             .header("content-type", "application/offset+octet-stream")
-            .timeout(UPLOAD_TIME)
             .body(piece)
             .send()
             .await
             .map_err(|fault| unreachable(SERVICE, &fault))?;
-        offset(&expect_success("send a piece", response).await?)
+        number(&expect_success("send a piece", response).await?, "upload-offset")
     }
 
-    /// Lets Storage forget what has arrived; fine where there is nothing.
+    /// Lets Storage forget what has arrived; fine where there is nothing, and where it is an object by now: hosted
+    /// Storage refuses to forget that as an upload.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -104,24 +112,32 @@ impl Storage {
         }
         match fault(response).await?.as_u16() {
             404 | 410 => Ok(()),
-            status => {
-                Err(refused("abandon an upload", StatusCode::from_u16(status).unwrap_or_default()))
-            }
+            status => match self.look_at(upload).await? {
+                Some((arrived, length)) if arrived < length => Err(refused(
+                    "abandon an upload",
+                    StatusCode::from_u16(status).unwrap_or_default(),
+                )),
+                _ => Ok(()),
+            },
         }
     }
 
     fn upload(&self, method: Method, address: Url) -> Result<RequestBuilder, Error> {
         // Whether it may take the place of another is asked with each request.
-        let request = self.egress.request(method, address)?;
+        let request = if method == Method::PATCH {
+            self.egress.upload(method, address)?
+        } else {
+            self.egress.request(method, address)?
+        };
         let request = request.header("tus-resumable", "1.0.0").header("x-upsert", "true");
         Ok(with_key(request, &self.key))
     }
 }
 
-fn offset(response: &Response) -> Result<u64, Error> {
+fn number(response: &Response, header: &str) -> Result<u64, Error> {
     response
         .headers()
-        .get("upload-offset")
-        .and_then(|offset| offset.to_str().ok()?.parse().ok())
-        .ok_or_else(|| Error::unavailable(SERVICE, "an upload without an offset"))
+        .get(header)
+        .and_then(|number| number.to_str().ok()?.parse().ok())
+        .ok_or_else(|| Error::unavailable(SERVICE, "an upload without its length"))
 }

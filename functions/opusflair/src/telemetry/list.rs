@@ -41,6 +41,13 @@ const FIELDS: &[(&str, Shape)] = &[
     ("route", Route),
     ("settled", Count),
     ("status", Count),
+    (
+        "step",
+        Word(&[
+            "settle", "submit", "erase", "errands", "delete", "removals", "letters", "requests",
+            "rows", "exports",
+        ]),
+    ),
     ("submitted", Count),
     ("verified", Count),
     ("why", Failure),
