@@ -122,9 +122,10 @@ $(TOOLS)/.installed: Makefile
 	$(TOOLS)/bin/pip install --quiet --no-deps PyJWT==2.15.1 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12
 	@touch $@
 
+# Without optimisation, for it is built for longer than it will ever run.
 $(TOOLS)/bin/cargo-deny:
 	$(call say,Building cargo-deny (once))
-	cargo install --locked --quiet --root $(TOOLS) cargo-deny@0.20.2
+	cargo install --debug --locked --quiet --root $(TOOLS) cargo-deny@0.20.2
 
 .PHONY: migration
 migration: ## Make the first migration anew from sql/ (while nothing is deployed)
