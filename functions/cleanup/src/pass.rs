@@ -30,8 +30,8 @@ const ASKING: u64 = 45;
 const WRITING: u64 = 48;
 const EXPIRING: u64 = 50;
 const EXPORTING: u64 = 55;
-/// For what a step has begun by its end: then it is dropped, and its leases run out. Longer than storing an output
-/// and one submission take, and so that a pass ends within the 150 seconds of its function.
+/// For what a step has begun by then; after this it is dropped, and its leases run out. Longer than a submission
+/// takes, and short enough for a pass to end within the 150 seconds of its function.
 const GRACE: Duration = Duration::from_secs(65);
 /// Orders that are executed together; the bulk deletion takes up to 1000.
 const DELETIONS: u32 = 500;
