@@ -187,6 +187,7 @@ fn without_quotes(header: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
@@ -316,5 +317,34 @@ mod tests {
         let long = "\u{0}a".repeat(10_000);
         let mail = Mail::requesting(event(&json!({ "text": long })), PROVIDER).expect("a request");
         assert_eq!(mail.message, "a".repeat(MESSAGE_LIMIT));
+    }
+    proptest! {
+        #[test]
+        fn no_mail_makes_it_panic(from in ".*", subject in ".*", text in ".*", result in ".*") {
+            let said = json!({
+                "from": from, "subject": format!("{subject} {SUBJECT}"), "text": text,
+                "headers": [{ "name": "Authentication-Results", "value": result }],
+            });
+            let verified =
+                Mail::requesting(event(&said), PROVIDER).is_some_and(|mail| mail.is_verified);
+            prop_assert!(!verified);
+        }
+
+        #[test]
+        fn nothing_that_is_quoted_is_the_word_of_the_provider(said in ".*", is_comment: bool) {
+            let escape = |letter| match letter {
+                '\\' | '"' | '(' | ')' => format!("\\{letter}"),
+                letter => letter.to_string(),
+            };
+            let said: String = format!("{said}; dmarc=pass header.from=example.com;")
+                .chars()
+                .map(escape)
+                .collect();
+            let quoted = if is_comment { format!("({said})") } else { format!("\"{said}\"") };
+            let results = format!("mx.example.net; spf=pass smtp.mailfrom={quoted}@evil.test");
+            prop_assert!(!is_verified(&results, "mx.example.net", "alice@example.com"));
+            let besides = format!("{results}; dmarc=pass header.from=example.com");
+            prop_assert!(is_verified(&besides, "mx.example.net", "alice@example.com"));
+        }
     }
 }
