@@ -5,6 +5,8 @@ import { type Mutant, rust, sql } from "./mutant.ts";
 
 const choices = "journeys/choices.test.ts";
 const erasure = "journeys/erasure.test.ts";
+const inactive = "journeys/inactive.test.ts";
+const leaving = "faults/erasure.test.ts";
 const requests = "journeys/requests.test.ts";
 const usage = "journeys/usage.test.ts";
 
@@ -87,7 +89,7 @@ export const ofPromises: Mutant[] = [
     file: rust("cleanup/src/rights"),
     line: 'app.ask("follow_inactive", json!({})).await?;',
     instead: "Walked { done: true };",
-    seenBy: ["journeys/inactive.test.ts"],
+    seenBy: [inactive],
   },
   {
     clause: "R10",
@@ -95,7 +97,38 @@ export const ofPromises: Mutant[] = [
     file: sql("inactivity"),
     line: "if found and private.is_given_up(candidate) then",
     instead: "if found then",
-    seenBy: ["journeys/inactive.test.ts"],
+    seenBy: [inactive],
+  },
+  {
+    clause: "R10",
+    name: "those who came back stand in the way of those who did not",
+    file: sql("inactivity"),
+    line: "      and private.is_given_up(p.id)\n",
+    seenBy: [inactive],
+  },
+  {
+    clause: "R10",
+    name: "a letter is sent though nobody wants it any more",
+    file: sql("letters"),
+    line: "and (p.closed_at is not null or",
+    instead: "and false and (p.closed_at is not null or",
+    seenBy: [inactive],
+  },
+  {
+    clause: "R10",
+    name: "what Auth says of a session goes with it",
+    file: sql("inactivity"),
+    line: "where p.id = last.id and last.active > p.active_at;",
+    instead: "where false and p.id = last.id;",
+    seenBy: [inactive],
+  },
+  {
+    clause: "T3",
+    name: "what came of a deleted generation is not asked about",
+    file: sql("dispatch"),
+    line: "    on conflict do nothing;\n  end if;",
+    instead: "    on conflict do nothing;\n    delete from public.replicate_removals as r where r.prediction_id = attach_prediction.prediction_id;\n  end if;",
+    seenBy: ["faults/submission.test.ts"],
   },
   {
     clause: "S4",
@@ -143,6 +176,22 @@ export const ofPromises: Mutant[] = [
     seenBy: ["journeys/export.test.ts"],
   },
   {
+    clause: "G3",
+    name: "an upload that is an object by now holds up an erasure",
+    file: rust("opusflair/src/storage/resumable"),
+    line: "Some((arrived, length)) if arrived < length => Err(",
+    instead: "Some(_) => Err(",
+    seenBy: [leaving],
+  },
+  {
+    clause: "G5",
+    name: "an export is ready that Storage does not have",
+    file: sql("exports"),
+    line: "    return false;\n  end if;\n\n  update public.exports as e\n  set state = 'ready'",
+    instead: "    null;\n  end if;\n\n  update public.exports as e\n  set state = 'ready'",
+    seenBy: [leaving],
+  },
+  {
     clause: "G6",
     name: "a restricted person's credits are held",
     file: sql("credits"),
@@ -178,6 +227,14 @@ export const ofPromises: Mutant[] = [
     file: sql("requests"),
     line: "new.filed_at + private.keep('requests_answered')",
     instead: "new.filed_at + interval '7 days'",
+    seenBy: [requests],
+  },
+  {
+    clause: "Q2",
+    name: "a button answers whoever asked for something else",
+    file: sql("requests"),
+    line: "where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;",
+    instead: "where r.person_id = person and r.closed_at is null;",
     seenBy: [requests],
   },
   {
