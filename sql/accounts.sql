@@ -34,6 +34,27 @@ return (select p.id from public.profiles as p where p.id = auth.uid() and p.clos
 
 grant execute on function private.person to authenticated, service_role;
 
+-- The same for who asks for something: refuses whoever is nobody (401), and whoever is leaving (403).
+create function private.require_person()
+returns uuid
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.person();
+begin
+  if person is null and exists (select from public.profiles as p where p.id = auth.uid()) then
+    perform private.refuse(403, 'account_closed',
+      'This account is being erased, and nothing can be done with it any more.');
+  elsif person is null then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  return person;
+end;
+$$;
+
 create policy "People see their own profile"
 on public.profiles
 for select

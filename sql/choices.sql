@@ -95,18 +95,25 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  free_at timestamptz;
 begin
   -- Row-level security refuses this next; a reason given here would say something of somebody else.
   if auth.uid() is not null and new.person_id is distinct from private.person() then
     return new;
   end if;
-  if (
-    select count(*) from public.privacy_choices as c
+  select min(latest.at) + interval '1 hour' into free_at
+  from (
+    select c.at from public.privacy_choices as c
     where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - interval '1 hour'
-  ) >= 20 then
+    order by c.id desc
+    limit 20
+  ) as latest
+  having count(*) = 20;
+  if free_at is not null then
     perform private.refuse(429, 'too_many_choices',
       'You have changed this twenty times within an hour. The last choice counts; please wait a while.',
-      '{"retry_after": 3600}');
+      private.retry_at(free_at));
   end if;
   return new;
 end;
@@ -206,11 +213,11 @@ create index policy_versions_published_at_idx on public.policy_versions (publish
 
 alter table public.policy_versions enable row level security;
 
-create policy "Anyone reads which versions of the policy there are"
+create policy "Anyone reads which versions of the policy are published"
 on public.policy_versions
 for select
 to anon, authenticated
-using (true);
+using (published_at <= now());
 
 grant select on public.policy_versions to anon, authenticated, service_role;
 
@@ -237,11 +244,15 @@ for select
 to authenticated
 using (person_id = (select private.person()));
 
-create policy "People agree for themselves"
+-- Of what is not published yet they do not know.
+create policy "People agree for themselves, to what is published"
 on public.policy_consents
 for insert
 to authenticated
-with check (person_id = (select private.person()));
+with check (
+  person_id = (select private.person())
+  and version in (select v.id from public.policy_versions as v)
+);
 
 grant select on public.policy_consents to authenticated, service_role;
 grant insert (person_id, version) on public.policy_consents to authenticated;
@@ -255,7 +266,9 @@ language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   insert into public.policy_consents (person_id, version)
-  select person, v.id from public.policy_versions as v where v.id = consent_at_sign_up.version;
+  select person, v.id
+  from public.policy_versions as v
+  where v.id = consent_at_sign_up.version and v.published_at <= now();
 end;
 
 -- The version that the caller has still to agree to; null where there is none.

@@ -194,6 +194,19 @@ after insert on public.credit_entries
 for each row
 execute function private.apply_entry();
 
+create function private.refuse_restricted(person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not private.allows(person, 'generation') then
+    perform private.refuse(403, 'generation_restricted',
+      'You have restricted generation. Allow it again under your privacy choices to go on.');
+  end if;
+end;
+$$;
+
 create function private.refuse_restricted()
 returns trigger
 language plpgsql
@@ -208,10 +221,7 @@ begin
   else
     select w.person_id into person from public.wallets as w where w.id = new.wallet_id;
   end if;
-  if not private.allows(person, 'generation') then
-    perform private.refuse(403, 'generation_restricted',
-      'You have restricted generation. Allow it again under your privacy choices to go on.');
-  end if;
+  perform private.refuse_restricted(person);
   return new;
 end;
 $$;

@@ -28,7 +28,7 @@ create index erasures_finished_at_idx on private.erasures (finished_at);
 
 alter table private.erasures enable row level security;
 
-comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobody can sign in any more.';
+comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobodys token reaches it any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
 
 -- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.
@@ -64,7 +64,15 @@ return jsonb_build_object(
   'ordered_at', erasure.ordered_at,
   'begins_at', erasure.begins_at,
   'objects_left', (
-    select count(*) from public.deletions as d where d.person_id = erasure.person_id and d.verified_at is null
+    select count(*)
+    from (
+      select d.bucket, d.path from public.deletions as d
+      where d.person_id = erasure.person_id and d.verified_at is null
+      union
+      select o.bucket_id, o.name from storage.objects as o
+      join private.personal_buckets as b on b.bucket = o.bucket_id
+      where o.name collate "C" >= erasure.person_id || '/' and o.name collate "C" < erasure.person_id || '0'
+    ) as left_over
   ),
   'finished_at', erasure.finished_at,
   'receipt', erasure.receipt

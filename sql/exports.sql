@@ -83,21 +83,26 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := private.person();
+  person uuid;
+  free_at timestamptz;
   ordered public.exports;
 begin
-  perform from public.profiles as p where p.id = person for update;
-  if not found then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
-  end if;
+  -- One at a time; and only then, for the account may have been closed while this waited.
+  perform from public.profiles as p where p.id = auth.uid() for update;
+  person := private.require_person();
   if exists (select from public.exports as e where e.person_id = person and e.state = 'building') then
     perform private.refuse(409, 'export_running', 'An export is being built. Please wait until it is ready.');
   end if;
-  if (
-    select count(*) from public.exports as e
+  select min(latest.ordered_at) + interval '1 day' into free_at
+  from (
+    select e.ordered_at from public.exports as e
     where e.person_id = person and e.ordered_at > now() - interval '1 day' and e.state <> 'failed'
-  ) >= 3 then
-    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', '{"retry_after": 86400}');
+    order by e.ordered_at desc
+    limit 3
+  ) as latest
+  having count(*) = 3;
+  if free_at is not null then
+    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', private.retry_at(free_at));
   end if;
 
   ordered.id := gen_random_uuid();

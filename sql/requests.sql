@@ -205,7 +205,7 @@ begin
   where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
   returning * into confirmed;
   if confirmed.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+    perform private.refuse(404, 'request_not_found', 'There is no mailed request with this id, or not any more.');
   end if;
   return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
     'due_at', confirmed.due_at);
@@ -232,7 +232,8 @@ begin
     select from public.privacy_requests as r
     where r.id = confirm_own_request.id and r.person_id = private.person()
   ) then
-    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+    perform private.refuse(404, 'request_not_found',
+      'You have no mailed request with this id; see the view privacy_request_clock.');
   end if;
   return private.confirm_request(id, kind);
 end;

@@ -18,6 +18,14 @@ alter default privileges revoke execute on functions from public;
 -- schema is searched for types before all others, and whoever may make a domain `text` there would have
 -- its check run with the rights of the function.
 
+-- The member of a refusal that says when another try makes sense, in seconds.
+create function private.retry_at(moment timestamptz)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object('retry_after', greatest(1, ceil(extract(epoch from moment - now())))::integer);
+
 -- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
 -- `hint` carries the machine-readable code, `detail` further members of the problem document.
 create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')

@@ -19,7 +19,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := private.person();
+  person uuid;
   request constant bytea := sha256(convert_to(
     jsonb_build_array(style, input_path, model, prompt, settings)::text, 'utf8'));
   wallet public.wallets;
@@ -30,10 +30,9 @@ declare
   work private.generation_work;
 begin
   -- One submission of a person at a time: the key, the credits and the limits are read once.
-  select * into wallet from public.wallets where person_id = person for update;
-  if not found then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
-  end if;
+  select * into wallet from public.wallets where person_id = auth.uid() for update;
+  -- Only then, for the account may have been closed while this waited.
+  person := private.require_person();
 
   select * into generation from public.generations as g
   where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
@@ -54,6 +53,8 @@ begin
       'No photo is taken at the moment, because photos could not be deleted in time. Nothing was charged. '
       'Please try again in a minute.', '{"retry_after": 60}');
   end if;
+
+  perform private.refuse_restricted(person);
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
   if not found then

@@ -57,6 +57,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  free_at timestamptz;
 begin
   -- Row-level security refuses this next; a reason given here would say something of somebody else.
   if auth.uid() is not null and new.person_id is distinct from private.person() then
@@ -65,15 +67,17 @@ begin
   if not private.allows(new.person_id, 'analytics') then
     perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
   end if;
-  if (
-    select count(*)
-    from (
-      select from public.usage_events as e
-      where e.person_id = new.person_id and e.at > now() - interval '1 day'
-      limit 1000
-    ) as recent
-  ) = 1000 then
-    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.', '{"retry_after": 86400}');
+  select min(latest.at) + interval '1 day' into free_at
+  from (
+    select e.at from public.usage_events as e
+    where e.person_id = new.person_id and e.at > now() - interval '1 day'
+    order by e.at desc
+    limit 1000
+  ) as latest
+  having count(*) = 1000;
+  if free_at is not null then
+    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.',
+      private.retry_at(free_at));
   end if;
   return new;
 end;

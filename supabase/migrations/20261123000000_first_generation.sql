@@ -18,6 +18,14 @@ alter default privileges revoke execute on functions from public;
 -- schema is searched for types before all others, and whoever may make a domain `text` there would have
 -- its check run with the rights of the function.
 
+-- The member of a refusal that says when another try makes sense, in seconds.
+create function private.retry_at(moment timestamptz)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object('retry_after', greatest(1, ceil(extract(epoch from moment - now())))::integer);
+
 -- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
 -- `hint` carries the machine-readable code, `detail` further members of the problem document.
 create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
@@ -217,6 +225,27 @@ set search_path = pg_catalog, pg_temp
 return (select p.id from public.profiles as p where p.id = auth.uid() and p.closed_at is null);
 
 grant execute on function private.person to authenticated, service_role;
+
+-- The same for who asks for something: refuses whoever is nobody (401), and whoever is leaving (403).
+create function private.require_person()
+returns uuid
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.person();
+begin
+  if person is null and exists (select from public.profiles as p where p.id = auth.uid()) then
+    perform private.refuse(403, 'account_closed',
+      'This account is being erased, and nothing can be done with it any more.');
+  elsif person is null then
+    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+  end if;
+  return person;
+end;
+$$;
 
 create policy "People see their own profile"
 on public.profiles
@@ -512,6 +541,19 @@ after insert on public.credit_entries
 for each row
 execute function private.apply_entry();
 
+create function private.refuse_restricted(person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not private.allows(person, 'generation') then
+    perform private.refuse(403, 'generation_restricted',
+      'You have restricted generation. Allow it again under your privacy choices to go on.');
+  end if;
+end;
+$$;
+
 create function private.refuse_restricted()
 returns trigger
 language plpgsql
@@ -526,10 +568,7 @@ begin
   else
     select w.person_id into person from public.wallets as w where w.id = new.wallet_id;
   end if;
-  if not private.allows(person, 'generation') then
-    perform private.refuse(403, 'generation_restricted',
-      'You have restricted generation. Allow it again under your privacy choices to go on.');
-  end if;
+  perform private.refuse_restricted(person);
   return new;
 end;
 $$;
@@ -1785,18 +1824,25 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  free_at timestamptz;
 begin
   -- Row-level security refuses this next; a reason given here would say something of somebody else.
   if auth.uid() is not null and new.person_id is distinct from private.person() then
     return new;
   end if;
-  if (
-    select count(*) from public.privacy_choices as c
+  select min(latest.at) + interval '1 hour' into free_at
+  from (
+    select c.at from public.privacy_choices as c
     where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - interval '1 hour'
-  ) >= 20 then
+    order by c.id desc
+    limit 20
+  ) as latest
+  having count(*) = 20;
+  if free_at is not null then
     perform private.refuse(429, 'too_many_choices',
       'You have changed this twenty times within an hour. The last choice counts; please wait a while.',
-      '{"retry_after": 3600}');
+      private.retry_at(free_at));
   end if;
   return new;
 end;
@@ -1896,11 +1942,11 @@ create index policy_versions_published_at_idx on public.policy_versions (publish
 
 alter table public.policy_versions enable row level security;
 
-create policy "Anyone reads which versions of the policy there are"
+create policy "Anyone reads which versions of the policy are published"
 on public.policy_versions
 for select
 to anon, authenticated
-using (true);
+using (published_at <= now());
 
 grant select on public.policy_versions to anon, authenticated, service_role;
 
@@ -1927,11 +1973,15 @@ for select
 to authenticated
 using (person_id = (select private.person()));
 
-create policy "People agree for themselves"
+-- Of what is not published yet they do not know.
+create policy "People agree for themselves, to what is published"
 on public.policy_consents
 for insert
 to authenticated
-with check (person_id = (select private.person()));
+with check (
+  person_id = (select private.person())
+  and version in (select v.id from public.policy_versions as v)
+);
 
 grant select on public.policy_consents to authenticated, service_role;
 grant insert (person_id, version) on public.policy_consents to authenticated;
@@ -1945,7 +1995,9 @@ language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   insert into public.policy_consents (person_id, version)
-  select person, v.id from public.policy_versions as v where v.id = consent_at_sign_up.version;
+  select person, v.id
+  from public.policy_versions as v
+  where v.id = consent_at_sign_up.version and v.published_at <= now();
 end;
 
 -- The version that the caller has still to agree to; null where there is none.
@@ -2024,6 +2076,8 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  free_at timestamptz;
 begin
   -- Row-level security refuses this next; a reason given here would say something of somebody else.
   if auth.uid() is not null and new.person_id is distinct from private.person() then
@@ -2032,15 +2086,17 @@ begin
   if not private.allows(new.person_id, 'analytics') then
     perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
   end if;
-  if (
-    select count(*)
-    from (
-      select from public.usage_events as e
-      where e.person_id = new.person_id and e.at > now() - interval '1 day'
-      limit 1000
-    ) as recent
-  ) = 1000 then
-    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.', '{"retry_after": 86400}');
+  select min(latest.at) + interval '1 day' into free_at
+  from (
+    select e.at from public.usage_events as e
+    where e.person_id = new.person_id and e.at > now() - interval '1 day'
+    order by e.at desc
+    limit 1000
+  ) as latest
+  having count(*) = 1000;
+  if free_at is not null then
+    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.',
+      private.retry_at(free_at));
   end if;
   return new;
 end;
@@ -2351,7 +2407,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := private.person();
+  person uuid;
   request constant bytea := sha256(convert_to(
     jsonb_build_array(style, input_path, model, prompt, settings)::text, 'utf8'));
   wallet public.wallets;
@@ -2362,10 +2418,9 @@ declare
   work private.generation_work;
 begin
   -- One submission of a person at a time: the key, the credits and the limits are read once.
-  select * into wallet from public.wallets where person_id = person for update;
-  if not found then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
-  end if;
+  select * into wallet from public.wallets where person_id = auth.uid() for update;
+  -- Only then, for the account may have been closed while this waited.
+  person := private.require_person();
 
   select * into generation from public.generations as g
   where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
@@ -2386,6 +2441,8 @@ begin
       'No photo is taken at the moment, because photos could not be deleted in time. Nothing was charged. '
       'Please try again in a minute.', '{"retry_after": 60}');
   end if;
+
+  perform private.refuse_restricted(person);
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
   if not found then
@@ -3498,7 +3555,7 @@ begin
   where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
   returning * into confirmed;
   if confirmed.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+    perform private.refuse(404, 'request_not_found', 'There is no mailed request with this id, or not any more.');
   end if;
   return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
     'due_at', confirmed.due_at);
@@ -3525,7 +3582,8 @@ begin
     select from public.privacy_requests as r
     where r.id = confirm_own_request.id and r.person_id = private.person()
   ) then
-    perform private.refuse(404, 'request_not_found', 'There is no such request any more.');
+    perform private.refuse(404, 'request_not_found',
+      'You have no mailed request with this id; see the view privacy_request_clock.');
   end if;
   return private.confirm_request(id, kind);
 end;
@@ -3651,21 +3709,26 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := private.person();
+  person uuid;
+  free_at timestamptz;
   ordered public.exports;
 begin
-  perform from public.profiles as p where p.id = person for update;
-  if not found then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
-  end if;
+  -- One at a time; and only then, for the account may have been closed while this waited.
+  perform from public.profiles as p where p.id = auth.uid() for update;
+  person := private.require_person();
   if exists (select from public.exports as e where e.person_id = person and e.state = 'building') then
     perform private.refuse(409, 'export_running', 'An export is being built. Please wait until it is ready.');
   end if;
-  if (
-    select count(*) from public.exports as e
+  select min(latest.ordered_at) + interval '1 day' into free_at
+  from (
+    select e.ordered_at from public.exports as e
     where e.person_id = person and e.ordered_at > now() - interval '1 day' and e.state <> 'failed'
-  ) >= 3 then
-    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', '{"retry_after": 86400}');
+    order by e.ordered_at desc
+    limit 3
+  ) as latest
+  having count(*) = 3;
+  if free_at is not null then
+    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', private.retry_at(free_at));
   end if;
 
   ordered.id := gen_random_uuid();
@@ -4306,7 +4369,7 @@ create index erasures_finished_at_idx on private.erasures (finished_at);
 
 alter table private.erasures enable row level security;
 
-comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobody can sign in any more.';
+comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobodys token reaches it any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
 
 -- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.
@@ -4342,7 +4405,15 @@ return jsonb_build_object(
   'ordered_at', erasure.ordered_at,
   'begins_at', erasure.begins_at,
   'objects_left', (
-    select count(*) from public.deletions as d where d.person_id = erasure.person_id and d.verified_at is null
+    select count(*)
+    from (
+      select d.bucket, d.path from public.deletions as d
+      where d.person_id = erasure.person_id and d.verified_at is null
+      union
+      select o.bucket_id, o.name from storage.objects as o
+      join private.personal_buckets as b on b.bucket = o.bucket_id
+      where o.name collate "C" >= erasure.person_id || '/' and o.name collate "C" < erasure.person_id || '0'
+    ) as left_over
   ),
   'finished_at', erasure.finished_at,
   'receipt', erasure.receipt

@@ -38,7 +38,7 @@ function rowOf(table: Column[]): object {
   return {
     type: "object",
     required: table.map(({ name }) => name),
-    additionalProperties: false,
+    // A column that is added keeps the version.
     properties: Object.fromEntries(properties),
   };
 }

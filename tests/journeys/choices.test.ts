@@ -139,3 +139,23 @@ test("the version of the policy is agreed to at sign-up, and a new version asks 
     await database`delete from public.policy_versions where id = '2099'`;
   }
 });
+
+test("what is not published yet is seen by nobody, and nobody agrees to it", async () => {
+  await database`insert into public.policy_versions (id, published_at) values ('2098', now() + interval '1 day')`;
+  try {
+    const alice = await Person.signUp("alice", { policy_version: "2098" });
+    assert.deepEqual((await alice.client.from("policy_consents").select()).data, []);
+    assert.equal((await alice.client.rpc("policy_to_agree_to")).data, "2026-11");
+    assert.deepEqual((await alice.client.from("policy_versions").select("id")).data, [{ id: "2026-11" }]);
+    assert.equal((await alice.client.from("policy_consents").insert({ version: "2098" })).error!.code, "42501");
+  } finally {
+    await database`delete from public.policy_versions where id = '2098'`;
+  }
+});
+
+test("who has restricted generation is told so, whatever else is missing", async () => {
+  const alice = await Person.signUp("alice");
+  await choose(alice, "generation", false);
+  const refused = await alice.submit({ style: "mosaic", input_path: `${alice.id}/${randomUUID()}.jpg` });
+  assert.deepEqual([refused.status, ((await refused.json()) as { code: string }).code], [403, "generation_restricted"]);
+});

@@ -6,6 +6,7 @@ import { after, afterEach, test } from "node:test";
 import { compactVerify, importJWK } from "jose";
 import { predictionThatIs, predictionsOf, send } from "../faults/replicate.ts";
 import { startLab } from "../lab/lab.ts";
+import { untilWaiting } from "../lab/locks.ts";
 import { MailServer } from "../lab/mail.ts";
 import { pass } from "../lab/time.ts";
 import { columnsWith, contentsBelow } from "./canary/search.ts";
@@ -99,7 +100,9 @@ test("with three jobs running and an export being built, nothing of a person is 
   }
   assert.ok((await alice.client.storage.from("artworks").download(gallery[0]!.artwork_path)).error);
   assert.ok((await alice.client.storage.from("inputs").createSignedUrl(unused, 60)).error);
-  assert.equal((await alice.submit({ style: "mosaic", input_path: unused })).status, 401);
+  // Whoever signs in all the same is told why nothing goes.
+  for (const refused of [await alice.submit({ style: "mosaic", input_path: unused }), await alice.call("POST", "/privacy/exports")])
+    assert.deepEqual([refused.status, ((await refused.json()) as { code: string }).code], [403, "account_closed"]);
 
   await cleanUp();
   const done = await erasure(id);
@@ -128,8 +131,9 @@ test("its answer says at once how many objects are left", async () => {
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
   await predictionThatIs("processing", input_path);
+  await alice.upload(await small);
   const { objects_left } = (await ordered(alice)) as unknown as { objects_left: number };
-  assert.equal(objects_left, 1);
+  assert.equal(objects_left, 2);
 });
 
 test("the receipt verifies under the published key, and names nobody", async () => {
@@ -247,4 +251,21 @@ test("asked twice at the same moment it is one erasure", async () => {
   await cleanUp();
   // Gone from Auth, nobody asks any more.
   assert.equal((await erase(alice)).status, 401);
+});
+
+test("a submission that waits while its account is closed begins nothing", async () => {
+  const alice = await Person.signUp("alice");
+  const input_path = await alice.upload(await small);
+  const answers: Promise<Response>[] = [];
+  await database.begin(async (sql) => {
+    await sql`select from public.wallets where person_id = ${alice.id} for update`;
+    answers.push(erase(alice));
+    await untilWaiting();
+    answers.push(alice.submit({ style: "mosaic", input_path }));
+    await untilWaiting(2);
+  });
+  const [erased, submitted] = await Promise.all(answers);
+  assert.deepEqual([erased!.status, submitted!.status], [202, 403]);
+  assert.equal((await database`select from public.generations where person_id = ${alice.id}`).length, 0);
+  await cleanUp();
 });

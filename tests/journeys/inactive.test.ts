@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { startLab } from "../lab/lab.ts";
+import { untilWaiting } from "../lab/locks.ts";
 import { MailServer } from "../lab/mail.ts";
 import { pass } from "../lab/time.ts";
-import { until } from "../waiting.ts";
 import { fillGallery } from "./gallery.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -193,11 +193,3 @@ test("who comes back between the look and the erasure keeps everything: both wai
   assert.ok(await exists(alice));
   assert.equal((await alice.client.from("profiles").select()).data!.length, 1);
 });
-
-/** Until somebody waits for a lock that somebody else has. */
-function untilWaiting(): Promise<true> {
-  return until("the sweep to wait", async () => {
-    const [{ waiting }] = await database`select count(*)::int as waiting from pg_stat_activity where wait_event_type = 'Lock'`;
-    return waiting > 0 || undefined;
-  });
-}

@@ -97,8 +97,8 @@ export const ofCredits: Mutant[] = [
   {
     name: "two submissions of a person at once",
     file: sql("submission"),
-    line: "where person_id = person for update;",
-    instead: "where person_id = person;",
+    line: "where person_id = auth.uid() for update;",
+    instead: "where person_id = auth.uid();",
     seenBy: [submission, "faults/limits.test.ts"],
   },
   {

@@ -155,6 +155,14 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G3",
+    name: "a submission that has waited begins for who is leaving",
+    file: sql("submission"),
+    line: "  person := private.require_person();\n",
+    instead: "  person := wallet.person_id;\n",
+    seenBy: [erasure],
+  },
+  {
+    clause: "G3",
     name: "an erasure ends though an object is there",
     file: sql("erasure"),
     line: "(d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null",

@@ -55,7 +55,7 @@ pub(crate) async fn erase(
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(ordered)).into_response())
 }
 
-/// How an erasure stands, for whoever has its id: nobody can sign in any more.
+/// How an erasure stands, for whoever has its id: the tokens of a closed account reach nothing.
 pub(crate) async fn erasure(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
@@ -80,7 +80,10 @@ pub(crate) async fn confirm(
     request::Json(Confirm { token, kind }): request::Json<Confirm>,
 ) -> Result<Json<Value>, Error> {
     if !Secret::new(app.keyed_hash(Use::Confirmation, id)).matches(&token) {
-        return Err(Error::invalid("token", "is not the one of our letter about this request."));
+        return Err(Error::invalid(
+            "token",
+            "is not the one of our letter about this request. Please open its link again.",
+        ));
     }
     app.ask("confirm_request", json!({ "id": id, "kind": kind })).await.map(Json)
 }
