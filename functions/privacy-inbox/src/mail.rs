@@ -314,6 +314,10 @@ mod tests {
         let other: Event =
             serde_json::from_value(json!({ "type": "email.sent", "data": {} })).expect("an event");
         assert!(Mail::requesting(other, PROVIDER).is_none());
+        // A provider that tells of a mail and not what it says.
+        let bare = json!({ "text": null, "headers": null, "message_id": null });
+        let mail = Mail::requesting(event(&bare), PROVIDER).expect("a request");
+        assert_eq!((mail.message.as_str(), mail.is_verified, mail.name), ("", false, None));
         let long = "\u{0}a".repeat(10_000);
         let mail = Mail::requesting(event(&json!({ "text": long })), PROVIDER).expect("a request");
         assert_eq!(mail.message, "a".repeat(MESSAGE_LIMIT));
