@@ -147,6 +147,15 @@ begin atomic
   where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
+-- How long Storage says an object is; null where it says nothing that is a number, for one such row must not hold up
+-- what is to be deleted of everybody.
+create function private.object_bytes(metadata jsonb)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return case when metadata ->> 'size' ~ '^\d{1,18}$' then (metadata ->> 'size')::bigint end;
+
 -- Hands out due deletions, each to one caller, until the lease ends. With a generation, only its own.
 create function backend.lease_deletions(
   batch integer default 100,
@@ -177,7 +186,7 @@ begin
       attempts = d.attempts + 1,
       bytes = coalesce(
         (
-          select (o.metadata ->> 'size')::bigint
+          select private.object_bytes(o.metadata)
           from storage.objects as o
           where o.bucket_id = d.bucket and o.name = d.path
         ),

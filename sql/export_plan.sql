@@ -99,7 +99,7 @@ begin
     from public.deletions as r
     where r.person_id = export.person_id and r.receipt is not null
     union all
-    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, (o.metadata ->> 'size')::bigint, null
+    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, private.object_bytes(o.metadata), null
     from storage.objects as o
     join private.personal_buckets as b on b.bucket = o.bucket_id and b.export_as is not null
     where o.name collate "C" >= export.person_id || '/' and o.name collate "C" < export.person_id || '0'

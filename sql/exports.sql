@@ -383,7 +383,7 @@ begin
   end if;
   if not exists (
     select from storage.objects as o
-    where o.bucket_id = 'exports' and o.name = export.path and (o.metadata ->> 'size')::bigint = export.bytes_total
+    where o.bucket_id = 'exports' and o.name = export.path and private.object_bytes(o.metadata) = export.bytes_total
   ) then
     return false;
   end if;

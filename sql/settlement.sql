@@ -220,7 +220,7 @@ begin
   if completed and not exists (
     select from storage.objects as o
     where o.bucket_id = 'artworks' and o.name = complete_generation.artwork_path
-      and (o.metadata ->> 'size')::bigint = complete_generation.bytes
+      and private.object_bytes(o.metadata) = complete_generation.bytes
   ) then
     perform private.refuse(409, 'artwork_not_stored', 'The artwork is not in Storage.');
   end if;

@@ -1191,6 +1191,15 @@ begin atomic
   where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
+-- How long Storage says an object is; null where it says nothing that is a number, for one such row must not hold up
+-- what is to be deleted of everybody.
+create function private.object_bytes(metadata jsonb)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return case when metadata ->> 'size' ~ '^\d{1,18}$' then (metadata ->> 'size')::bigint end;
+
 -- Hands out due deletions, each to one caller, until the lease ends. With a generation, only its own.
 create function backend.lease_deletions(
   batch integer default 100,
@@ -1221,7 +1230,7 @@ begin
       attempts = d.attempts + 1,
       bytes = coalesce(
         (
-          select (o.metadata ->> 'size')::bigint
+          select private.object_bytes(o.metadata)
           from storage.objects as o
           where o.bucket_id = d.bucket and o.name = d.path
         ),
@@ -2847,7 +2856,7 @@ begin
   if completed and not exists (
     select from storage.objects as o
     where o.bucket_id = 'artworks' and o.name = complete_generation.artwork_path
-      and (o.metadata ->> 'size')::bigint = complete_generation.bytes
+      and private.object_bytes(o.metadata) = complete_generation.bytes
   ) then
     perform private.refuse(409, 'artwork_not_stored', 'The artwork is not in Storage.');
   end if;
@@ -4009,7 +4018,7 @@ begin
   end if;
   if not exists (
     select from storage.objects as o
-    where o.bucket_id = 'exports' and o.name = export.path and (o.metadata ->> 'size')::bigint = export.bytes_total
+    where o.bucket_id = 'exports' and o.name = export.path and private.object_bytes(o.metadata) = export.bytes_total
   ) then
     return false;
   end if;
@@ -4213,7 +4222,7 @@ begin
     from public.deletions as r
     where r.person_id = export.person_id and r.receipt is not null
     union all
-    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, (o.metadata ->> 'size')::bigint, null
+    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, private.object_bytes(o.metadata), null
     from storage.objects as o
     join private.personal_buckets as b on b.bucket = o.bucket_id and b.export_as is not null
     where o.name collate "C" >= export.person_id || '/' and o.name collate "C" < export.person_id || '0'

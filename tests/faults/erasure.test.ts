@@ -200,12 +200,20 @@ test("an erasure is not held up by an upload that is an object by now, and canno
 test("an export that cannot be planned holds up nobody else's, and is given up", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const [artwork] = await fillGallery(alice, 1, 20);
-  await database`update storage.objects set metadata = metadata || '{"size": "many"}' where name = ${artwork!.artwork_path}`;
-  for (const person of [alice, bob]) await person.call("POST", "/privacy/exports");
-  await cleanUp();
-  const state = async (person: Person) => (await person.client.from("exports").select("state").single()).data!.state;
-  assert.deepEqual([await state(alice), await state(bob)], ["building", "ready"]);
-  await pass(3 * 86_400);
-  await cleanUp();
-  assert.equal(await state(alice), "failed");
+  await database.unsafe(`
+    create function private.refuse_plan() returns trigger language plpgsql as $$begin
+      if new.object = '${artwork!.artwork_path}' then raise exception 'too much'; end if; return new;
+    end$$;
+    create trigger refuse_plan before insert on private.export_files for each row execute function private.refuse_plan()`);
+  try {
+    for (const person of [alice, bob]) await person.call("POST", "/privacy/exports");
+    await cleanUp();
+    const state = async (person: Person) => (await person.client.from("exports").select("state").single()).data!.state;
+    assert.deepEqual([await state(alice), await state(bob)], ["building", "ready"]);
+    await pass(3 * 86_400);
+    await cleanUp();
+    assert.equal(await state(alice), "failed");
+  } finally {
+    await database`drop function private.refuse_plan cascade`;
+  }
 });

@@ -82,3 +82,11 @@ test("a mail server that takes the connection and says nothing holds up no pass"
     await new Promise((closed) => silent.close(closed));
   }
 });
+
+test("an object whose length nobody knows is deleted like any other, and holds up nothing", async () => {
+  const alice = await Person.signUp("alice");
+  const paths = [await overdue(alice), await overdue(alice)];
+  await database`update storage.objects set metadata = metadata || '{"size": "many"}' where name = ${paths[0]!}`;
+  await cleanUp();
+  for (const path of paths) assert.equal(await exists(path), false);
+});

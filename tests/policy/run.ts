@@ -39,11 +39,14 @@ const node = "node --import tsx";
 const report = ["spec", "./policy/reporter.mjs"].map((reporter) =>
   `--test-reporter=${reporter} --test-reporter-destination=stdout`);
 const suite = `${node} --test --test-concurrency=1 --test-timeout=300000 ${report.join(" ")}`;
-// Journeys come before faults, as in all.sh.
-const journeys = named("tests/", ".test.ts").sort().reverse();
 const checks = named("tests/check/", ".ts").map((check) => `${node} ${check}`);
-// Without a file Node would look for tests by itself.
-const suites = journeys.length > 0 ? [`${suite} ${quoted(...journeys)}`] : [];
+// A run a folder, in the sequence of all.sh: Node takes files in its own.
+const sequence = ["stack", "replicate", "journeys", "faults"];
+const folders = [...new Set(named("tests/", ".test.ts").map((file) => file.split("/")[0]!))];
+const place = (folder: string) => (sequence.indexOf(folder) + 1 || sequence.length + 1);
+const suites = folders
+  .sort((one, other) => place(one) - place(other))
+  .map((folder) => `${suite} ${quoted(...named(`tests/${folder}/`, ".test.ts"))}`);
 const steps = [...checks, ...suites, `${node} database/run.ts`];
 const all = `cd tests; red=0; ${steps.map((step) => `${step} || red=1`).join("; ")}; exit $red`;
 const stack = "supabase/local/node_modules/.bin/bun supabase/local/stack.ts";
