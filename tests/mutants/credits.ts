@@ -123,7 +123,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a success captures without its artwork",
     file: sql("settlement"),
-    line: "      and (o.metadata ->> 'size')::bigint = complete_generation.bytes\n  ) then",
+    line: "      and private.object_bytes(o.metadata) = complete_generation.bytes\n  ) then",
     instead: "  ) and false then",
     seenBy: ["faults/storage.test.ts"],
   },
