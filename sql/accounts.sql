@@ -34,7 +34,16 @@ return (select p.id from public.profiles as p where p.id = auth.uid() and p.clos
 
 grant execute on function private.person to authenticated, service_role;
 
--- The same for who asks for something: refuses whoever is nobody (401), and whoever is leaving (403).
+-- Whether somebody who is signed in writes a row of another's. Row-level security refuses it, after the triggers have
+-- run: until then a reason that they give would say something of somebody else.
+create function private.is_anothers(person uuid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return auth.uid() is not null and person is distinct from private.person();
+
+-- Who asks for something: refuses whoever is nobody (401), and whoever is leaving (403).
 create function private.require_person()
 returns uuid
 language plpgsql

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { columnsWith } from "../journeys/canary/search.ts";
-import { fillGallery } from "../journeys/gallery.ts";
+import { type Artwork, fillGallery } from "../journeys/gallery.ts";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
@@ -115,14 +115,20 @@ test("two workers build one export: the second finds it taken, and one file come
   assert.equal((await database`select from storage.objects where bucket_id = 'exports' and name like ${`${alice.id}/%`}`).length, 1);
 });
 
-test("an artwork that is deleted while it is exported is in no export", async () => {
-  const alice = await Person.signUp("alice");
-  const [deleted] = await fillGallery(alice, 8, 2000);
-  await alice.call("POST", "/privacy/exports");
+/** An export of which a piece is sent, its last if the gallery is small, and nobody has said so; answers the gallery. */
+async function sent(person: Person, artworks = 2, kilobytes = 20): Promise<Artwork[]> {
+  const gallery = await fillGallery(person, artworks, kilobytes);
+  await person.call("POST", "/privacy/exports");
   await lab.functions.crashAt("export.sent");
   await cleanUp().catch(() => undefined);
   await lab.functions.crashed();
   await lab.functions.restart();
+  return gallery;
+}
+
+test("an artwork that is deleted while it is exported is in no export", async () => {
+  const alice = await Person.signUp("alice");
+  const [deleted] = await sent(alice, 8, 2000);
   assert.equal((await alice.call("DELETE", `/generations/${deleted!.id}`)).status, 204);
   await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").single()).data!.state === "ready");
   const { path } = (await alice.client.from("exports").select("path").single()).data!;
@@ -146,16 +152,6 @@ test("an export that Storage refuses is tried later each time, then given up and
   await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").eq("state", "ready")).data!.length === 1);
 });
 
-/** An export of which all is sent, and of which nobody has said so. */
-async function sent(person: Person): Promise<void> {
-  await fillGallery(person, 2, 20);
-  await person.call("POST", "/privacy/exports");
-  await lab.functions.crashAt("export.sent");
-  await cleanUp().catch(() => undefined);
-  await lab.functions.crashed();
-  await lab.functions.restart();
-}
-
 test("an export that Storage says it has, and has not, begins anew", async () => {
   const alice = await Person.signUp("alice");
   await sent(alice);
@@ -172,12 +168,7 @@ test("an export that Storage says it has, and has not, begins anew", async () =>
 
 test("an export that another version of the functions has begun begins anew", async () => {
   const alice = await Person.signUp("alice");
-  await fillGallery(alice, 12, 2000);
-  await alice.call("POST", "/privacy/exports");
-  await lab.functions.crashAt("export.sent");
-  await cleanUp().catch(() => undefined);
-  await lab.functions.crashed();
-  await lab.functions.restart();
+  await sent(alice, 12, 2000);
   // Its README was shorter by a letter.
   await database`update public.exports set bytes_total = bytes_total - 1 where person_id = ${alice.id}`;
   await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").single()).data!.state === "ready");

@@ -22,5 +22,5 @@ export function chosen(asked: string): ReadonlyMap<string, string[]> {
   if (unknown.length > 0) throw new Error(`CLAUSES names ${unknown.join(", ")}, which POLICY.md does not know`);
   if (ids.length === 0) return sections;
   const found = [...sections].map(([section, all]) => [section, all.filter((id) => ids.includes(id))] as const);
-  return new Map(found.filter(([, some]) => some.length > 0).map(([section, some]) => [section, [...some]]));
+  return new Map(found.filter(([, some]) => some.length > 0));
 }

@@ -70,7 +70,8 @@ pub struct Report {
 /// Where nothing could be swept, for the database was not reached. What Replicate, Storage, Auth or the mail server
 /// do not answer, and any other step that fails, is left to the next pass.
 pub async fn run(app: &App) -> Result<Report, Error> {
-    let mut pass = Pass { budget: Budget::begin(), report: Report::default(), is_complete: true };
+    let report = Report { complete: true, ..Report::default() };
+    let mut pass = Pass { budget: Budget::begin(), report };
     let swept = pass.sweep(app).await;
     pass.go_on(app).await;
     swept?;
@@ -80,7 +81,6 @@ pub async fn run(app: &App) -> Result<Report, Error> {
 struct Pass {
     budget: Budget,
     report: Report,
-    is_complete: bool,
 }
 
 impl Pass {
@@ -90,7 +90,7 @@ impl Pass {
         self.report.closed = closed;
         let (swept, is_swept) = delete(app, self.budget, SWEEPING).await?;
         self.count(swept);
-        self.is_complete &= is_audited && is_swept;
+        self.report.complete &= is_audited && is_swept;
         app.ask::<Value>("record_heartbeat", json!({ "task": "cleanup" })).await.map(drop)
     }
 
@@ -134,7 +134,7 @@ impl Pass {
             tracing::warn!(step, error = error.for_log(), "a step of a pass has to wait");
             (T::default(), false)
         });
-        self.is_complete &= is_all;
+        self.report.complete &= is_all;
         answer
     }
 
@@ -143,8 +143,7 @@ impl Pass {
         self.report.remaining += remaining;
     }
 
-    fn end(mut self) -> Report {
-        self.report.complete = self.is_complete;
+    fn end(self) -> Report {
         let report = self.report;
         tracing::info!(
             settled = report.settled,

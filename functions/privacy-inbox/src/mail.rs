@@ -322,6 +322,7 @@ mod tests {
         let mail = Mail::requesting(event(&json!({ "text": long })), PROVIDER).expect("a request");
         assert_eq!(mail.message, "a".repeat(MESSAGE_LIMIT));
     }
+
     proptest! {
         #[test]
         fn no_mail_makes_it_panic(from in ".*", subject in ".*", text in ".*", result in ".*") {
