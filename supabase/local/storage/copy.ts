@@ -2,9 +2,10 @@
 
 import { randomUUID } from "node:crypto";
 import { find, findAny } from "./download.ts";
-import { isThere, noObject } from "./failure.ts";
+import { noObject } from "./failure.ts";
 import { checkObjectName } from "./names.ts";
-import { type Asked, findBucket, probe } from "./storage.ts";
+import { lockName, upsert } from "./rows.ts";
+import { type Asked, asCaller, asStorage, findBucket, probe } from "./storage.ts";
 import { mayUpload } from "./upload.ts";
 
 interface Wish {
@@ -30,33 +31,33 @@ export async function copy(asked: Asked): Promise<Response> {
   const { from, to } = await wished(asked);
   const { storage, caller } = asked;
   const source = await find(from);
-  const upsert = asked.request.headers.get("x-upsert") === "true";
-  await mayUpload(to, { owner: caller.owner, upsert }, source.metadata);
+  const { metadata, user_metadata } = source;
+  const replaces = asked.request.headers.get("x-upsert") === "true";
+  const target = { owner: caller.owner, upsert: replaces };
+  await mayUpload(to, target, metadata, user_metadata ?? undefined);
   await findBucket(storage, to.bucket);
   const copied = { bucket_id: to.bucket, name: to.name, version: randomUUID() };
   await storage.disk.copy(source, copied);
-  const former = upsert ? await findAny(to).catch(() => undefined) : undefined;
-  const [stored] = await storage.sql`
-    insert into storage.objects (bucket_id, name, version, owner, owner_id, metadata, user_metadata)
-    select ${to.bucket}, ${to.name}, ${copied.version}, ${caller.owner}::uuid, ${caller.owner}, metadata, user_metadata
-    from storage.objects where id = ${source.id}
-    on conflict (bucket_id, name) do update set version = excluded.version, owner = excluded.owner,
-      owner_id = excluded.owner_id, metadata = excluded.metadata, user_metadata = excluded.user_metadata
-      where ${upsert}
-    returning *`;
-  if (!stored) {
+  const row = { ...copied, owner: caller.owner, user_metadata };
+  const { stored, former } = await asCaller(asStorage(asked), async (sql) => {
+    const former = await lockName(sql, to.bucket, to.name);
+    const lastModified = new Date().toISOString();
+    const [stored] = await upsert(sql, { ...row, metadata: { ...metadata, lastModified } });
+    return { stored, former };
+  }).catch(async (error: unknown) => {
     await storage.disk.remove(copied);
-    throw isThere();
-  }
-  if (former) await storage.disk.remove(former);
-  return Response.json({ Id: stored.id, Key: `${to.bucket}/${to.name}`, ...stored });
+    throw error;
+  });
+  if (former) await storage.disk.remove({ ...copied, version: former });
+  return Response.json({ Id: stored!.id, Key: `${to.bucket}/${to.name}`, ...stored });
 }
 
 export async function move(asked: Asked): Promise<Response> {
   const { from, to } = await wished(asked);
-  const { storage } = asked;
+  const { storage, caller } = asked;
   const moved = { bucket_id: to.bucket, name: to.name, version: randomUUID() };
-  const change = { ...moved, owner: asked.caller.owner, owner_id: asked.caller.owner };
+  const owned = caller.owner === null ? {} : { owner: caller.owner, owner_id: caller.owner };
+  const change = { ...moved, ...owned };
   await probe(from, async (sql) => {
     const seen = await sql`
       update storage.objects set ${sql(change)}
@@ -65,17 +66,17 @@ export async function move(asked: Asked): Promise<Response> {
   });
   const source = await findAny(from);
   await storage.disk.copy(source, moved);
-  const [stored] =
-    await storage.sql`update storage.objects set ${storage.sql(change)} where id = ${source.id} returning id`.catch(
-      async (error: unknown) => {
-        await storage.disk.remove(moved);
-        throw error;
-      },
-    );
+  await asCaller(asStorage(asked), async (sql) => {
+    await lockName(sql, to.bucket, to.name);
+    await sql`update storage.objects set ${sql(change)} where id = ${source.id}`;
+  }).catch(async (error: unknown) => {
+    await storage.disk.remove(moved);
+    throw error;
+  });
   await storage.disk.remove(source);
   return Response.json({
     message: "Successfully moved",
-    Id: stored?.id,
+    Id: source.id,
     Key: `${to.bucket}/${to.name}`,
   });
 }

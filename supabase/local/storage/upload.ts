@@ -2,9 +2,18 @@
 
 import { randomUUID } from "node:crypto";
 import { type Described, type Incoming, incoming } from "./incoming.ts";
-import { Failure, isThere, tooLarge } from "./failure.ts";
+import { Failure, tooLarge } from "./failure.ts";
 import { checkObjectName } from "./names.ts";
-import { type Asked, type Bucket, type Metadata, findBucket, probe } from "./storage.ts";
+import { insert, lockName, upsert } from "./rows.ts";
+import {
+  type Asked,
+  type Bucket,
+  type Metadata,
+  asCaller,
+  asStorage,
+  findBucket,
+  probe,
+} from "./storage.ts";
 import type { Written } from "./disk.ts";
 
 /** As `supabase/config.toml` has it: an export is one object. */
@@ -13,8 +22,6 @@ export const projectLimit = 5 * 1024 ** 3;
 export interface Target {
   owner: string | null;
   upsert: boolean;
-  /** A signed address was checked when it was made. */
-  isAllowed?: boolean;
 }
 
 export async function upload(asked: Asked): Promise<Response> {
@@ -40,15 +47,11 @@ export async function mayStore(
   bucket: Bucket,
   described: Described,
 ): Promise<void> {
-  const { mimetype, contentLength } = described;
+  const { mimetype, contentLength, userMetadata } = described;
   if (contentLength !== undefined && contentLength > limitOf(bucket)) throw tooLarge();
   checkType(described, bucket);
   checkObjectName(asked.name);
-  if (target.isAllowed) return;
-  await mayUpload(asked, target, {
-    mimetype,
-    ...(contentLength === undefined ? {} : { contentLength }),
-  });
+  await mayUpload(asked, target, { mimetype, contentLength }, userMetadata);
 }
 
 /** Writes the bytes, then the row. */
@@ -98,38 +101,28 @@ function checkType({ mimetype }: Described, { allowed_mime_types: allowed }: Buc
     throw new Failure(415, "invalid_mime_type", `mime type ${mimetype} is not supported`);
 }
 
-/** Policies see what is known before the first byte is read. */
+/** Policies and triggers see what is known before the first byte is read: the size is not. */
 export function mayUpload(
   asked: Asked,
-  { owner, upsert }: Target,
-  metadata: object,
+  { owner, upsert: replaces }: Target,
+  metadata: Partial<Metadata>,
+  userMetadata?: Record<string, unknown>,
 ): Promise<void> {
   const { bucket, name } = asked;
-  return probe(asked, async (sql) => {
-    const row = {
-      bucket_id: bucket,
-      name,
-      version: "1",
-      owner,
-      owner_id: owner,
-      metadata: sql.json(metadata as never),
-    };
-    if (upsert) {
-      await sql`insert into storage.objects ${sql(row)} on conflict (bucket_id, name) do update
-        set version = excluded.version, owner = excluded.owner, owner_id = excluded.owner_id`;
-    } else {
-      await sql`insert into storage.objects ${sql(row)}`;
-    }
-  });
+  const row = { bucket_id: bucket, name, version: "1", owner, metadata };
+  return probe(asked, (sql) =>
+    (replaces ? upsert : insert)(sql, { ...row, user_metadata: userMetadata ?? null }),
+  );
 }
 
+/** As on hosted, whatever came to that name meanwhile is replaced: only a trigger can refuse this. */
 async function record(
   asked: Asked,
   target: Target,
   version: string,
   file: Incoming,
   written: Written,
-) {
+): Promise<string> {
   const { storage, bucket, name } = asked;
   const metadata: Metadata = {
     eTag: written.eTag,
@@ -140,24 +133,11 @@ async function record(
     contentLength: written.size,
     httpStatusCode: 200,
   };
-  const { id, former } = await storage.sql.begin(async (sql) => {
-    await sql`select pg_advisory_xact_lock(hashtextextended(${`${bucket}/${name}`}, 0))`;
-    const [current] = await sql`
-      select version from storage.objects where bucket_id = ${bucket} and name = ${name} for update`;
-    if (current && !target.upsert) throw isThere();
-    const values = sql({
-      ...{ bucket_id: bucket, name, version, owner: target.owner, owner_id: target.owner },
-      ...{
-        metadata: sql.json({ ...metadata }),
-        user_metadata: sql.json((file.userMetadata ?? {}) as never),
-      },
-    });
-    const [stored] = await sql`
-      insert into storage.objects ${values}
-      on conflict (bucket_id, name) do update set version = excluded.version, owner = excluded.owner,
-        owner_id = excluded.owner_id, metadata = excluded.metadata, user_metadata = excluded.user_metadata
-      returning id`;
-    return { id: stored!.id as string, former: current?.version as string | undefined };
+  const row = { bucket_id: bucket, name, version, owner: target.owner, metadata };
+  const { id, former } = await asCaller(asStorage(asked), async (sql) => {
+    const former = await lockName(sql, bucket, name);
+    const [stored] = await upsert(sql, { ...row, user_metadata: file.userMetadata ?? {} });
+    return { id: stored!.id, former };
   });
   if (former) await storage.disk.remove({ bucket_id: bucket, name, version: former });
   return id;
