@@ -192,7 +192,7 @@ describe("a resumable upload", () => {
     for (const body of [sized(mebibyte), sized(piece + 1), sized(8 * mebibyte), unsaid()]) {
       const refused = await append(address, 0, body);
       assert.equal(refused.status, 400);
-      assert.match(refused.body.message, /^The next piece must have 6291456 bytes/);
+      assert.match(refused.body, /^The next piece must have 6291456 bytes/);
     }
     assert.equal(await offset(address), "0");
     const taken = await append(address, 0, sized(piece));
@@ -218,7 +218,7 @@ describe("a resumable upload", () => {
   it("takes a piece where the last one ended: 409 anywhere else", async () => {
     const address = await begin(7 * mebibyte, `${alice.id}/offset.png`);
     const refused = await append(address, piece, new Uint8Array(mebibyte));
-    assert.deepEqual([refused.status, refused.body.message], [409, "Upload-Offset conflict"]);
+    assert.deepEqual([refused.status, refused.body], [409, "Upload-Offset conflict"]);
     assert.equal((await append(address, 0, new Uint8Array(piece))).status, 204);
     assert.equal((await append(address, 0, new Uint8Array(piece))).status, 409);
     assert.equal((await append(address, 0, "", { "upload-offset": "much" })).status, 400);
@@ -252,11 +252,7 @@ describe("a resumable upload", () => {
     const name = `${alice.id}/foreign.png`;
     const refused = await upload(Buffer.alloc(3), name, { person: bob });
     assert.equal(refused.status, 403);
-    assert.deepEqual(JSON.parse(refused.body), {
-      statusCode: "403",
-      error: "Unauthorized",
-      message: "new row violates row-level security policy",
-    });
+    assert.equal(refused.body, "new row violates row-level security policy");
   });
 
   it("is gone on with, looked at and ended by who began it, and nobody else", async () => {
@@ -277,17 +273,17 @@ describe("a resumable upload", () => {
     const onChunkComplete = (size: number) => void pieces.push(size);
     const large = await upload(Buffer.alloc(20 * mebibyte + 1), name, { onChunkComplete });
     assert.deepEqual(
-      [large.status, JSON.parse(large.body).message, pieces],
+      [large.status, large.body, pieces],
       [413, "The object exceeded the maximum allowed size", []],
     );
     const typed = await upload(Buffer.alloc(3), name, { metadata: described(name, "application/pdf") });
     assert.deepEqual(
-      [typed.status, JSON.parse(typed.body).message],
+      [typed.status, typed.body],
       [415, "mime type application/pdf is not supported"],
     );
     const metadata = { ...described(name), bucketName: "nowhere" };
     const nowhere = await upload(Buffer.alloc(3), name, { metadata });
-    assert.deepEqual([nowhere.status, JSON.parse(nowhere.body).message], [404, "Bucket not found"]);
+    assert.deepEqual([nowhere.status, nowhere.body], [404, "Bucket not found"]);
     const headers = { "upload-metadata": pairs(described(name)) };
     const unsized = await tus(path, { method: "POST", headers });
     assert.equal(unsized.status, 400);
@@ -298,11 +294,7 @@ describe("a resumable upload", () => {
     assert.equal((await upload(Buffer.from("first"), name)).status, 200);
     const refused = await upload(Buffer.from("second"), name);
     assert.equal(refused.status, 409);
-    assert.deepEqual(JSON.parse(refused.body), {
-      statusCode: "409",
-      error: "Duplicate",
-      message: "The resource already exists",
-    });
+    assert.equal(refused.body, "The resource already exists");
     assert.equal(String(await stored(name)), "first");
     const replaced = await upload(Buffer.from("third"), name, { headers: { "x-upsert": "true" } });
     assert.equal(replaced.status, 200);

@@ -21,19 +21,24 @@ describe("the row of an object", () => {
   before(async () => {
     bucket = await makeBucket();
     alice = await signUp("alice");
-    // A name says what happens to it: `refused-late` when the row is written, any other is written down.
+    // A name says what a trigger does: `refused-early 42501` raises that before any byte is read, and says
+    // what it sees; `refused-late` does so when the row is written. Any other row is written down.
     await migrator.unsafe(`
       create table public.stack_seen (
         at bigint generated always as identity,
         verb text, role text, operation text, owner text, name text, type text, length text, size text
       );
       create function public.stack_see() returns trigger language plpgsql security definer as $$
+      declare
+        refused text[] := regexp_match(new.name, 'refused-(early|late) (\\w+)');
+        shown text := concat_ws(' ', tg_op, current_setting('role'), storage.operation(),
+          new.metadata ->> 'mimetype', new.metadata ->> 'contentLength', new.metadata ->> 'size');
       begin
         if new.bucket_id <> '${bucket.name}' then
           return new;
         end if;
-        if new.name like '%refused-late%' and new.metadata ? 'size' then
-          raise exception 'too late' using errcode = '42501';
+        if refused[1] = (case when new.metadata ? 'size' then 'late' else 'early' end) then
+          raise exception using errcode = refused[2], message = shown;
         end if;
         insert into public.stack_seen (verb, role, operation, owner, name, type, length, size) values (
           tg_op, current_setting('role'), storage.operation(), new.owner_id, storage.filename(new.name),
@@ -136,8 +141,8 @@ describe("the row of an object", () => {
 
   it("leaves no bytes if a trigger refuses it", async () => {
     const before = await onDisk(bucket.name);
-    const names = ["a", "b"].map((name) => `${alice.id}/${name}-refused-late`);
-    assert.equal((await post(names[0]!, "refused")).status, 400);
+    const names = ["a", "b"].map((name) => `${alice.id}/${name}-refused-late 42501`);
+    assert.equal((await post(encodeURI(names[0]!), "refused")).status, 400);
     const signed = await from().createSignedUploadUrl(names[1]!);
     const put = await from().uploadToSignedUrl(names[1]!, signed.data!.token, png("refused"));
     assert.notEqual(put.error, null);
@@ -148,7 +153,86 @@ describe("the row of an object", () => {
     const rows = await admin`
       select from storage.objects where bucket_id = ${bucket.name} and name = any (${names})`;
     assert.equal(rows.length, 0);
-    const asked = await ask(`/storage/v1/object/${bucket.name}/${names[0]}`, { key: secret });
+    const asked = await ask(`/storage/v1/object/${bucket.name}/${encodeURI(names[0]!)}`, { key: secret });
     assert.equal(asked.body.statusCode, "404");
+  });
+
+  it("is tested as the person before the first byte, with what is known by then", async () => {
+    const early = `${alice.id}/refused-early 42501`;
+    const refused = await post(encodeURI(early), "123");
+    assert.equal(refused.status, 400);
+    assert.deepEqual(refused.body, {
+      statusCode: "403",
+      error: "Unauthorized",
+      message: "INSERT authenticated storage.object.upload image/png 3",
+    });
+    const signing = await from().createSignedUploadUrl(early);
+    assert.equal(
+      signing.error!.message,
+      "INSERT authenticated storage.object.sign_upload_url application/json 2",
+    );
+    const { data } = await from().createSignedUploadUrl(`${alice.id}/refused-late 42501`);
+    const late = await from().uploadToSignedUrl(`${alice.id}/refused-late 42501`, data!.token, png("1"));
+    assert.equal(
+      late.error!.message,
+      "INSERT service_role storage.object.upload_signed image/png 1 1",
+    );
+  });
+
+  it("is refused with the status of what a trigger raises: 403, 409, or 500 for anything else", async () => {
+    for (const time of ["early", "late"]) {
+      const raise = (code: string) => post(encodeURI(`${alice.id}/refused-${time} ${code}`), "123");
+      const forbidden = await raise("42501");
+      assert.deepEqual([forbidden.status, forbidden.body.statusCode], [400, "403"]);
+      assert.match(forbidden.body.message, /^INSERT (authenticated|service_role) storage/);
+      const taken = await raise("23505");
+      assert.equal(taken.status, 400);
+      assert.deepEqual(taken.body, {
+        statusCode: "409",
+        error: "Duplicate",
+        message: "The resource already exists",
+      });
+      for (const code of ["PT403", "P0001"]) {
+        const broken = await raise(code);
+        assert.deepEqual(
+          [broken.status, broken.body.statusCode, broken.body.message],
+          [500, "500", `database error, code: ${code}`],
+        );
+      }
+    }
+  });
+
+  it("of a resumable upload is tested at each request, written at the last, and refused with 403", async () => {
+    const pair = (key: string, value: string) => `${key} ${btoa(value)}`;
+    const tus = (path: string, method: string, headers: Record<string, string>, body?: BodyInit) =>
+      ask(path, {
+        ...{ method, key: publishable, token: alice.token, body },
+        headers: { "tus-resumable": "1.0.0", ...headers },
+      });
+    const create = (name: string) => {
+      const metadata = { bucketName: bucket.name, objectName: `${alice.id}/${name}`, contentType: "image/png" };
+      const pairs = Object.entries(metadata).map(([key, value]) => pair(key, value)).join(",");
+      return tus("/storage/v1/upload/resumable", "POST", { "upload-length": "3", "upload-metadata": pairs });
+    };
+    const append = (location: string) =>
+      tus(new URL(location).pathname, "PATCH", {
+        ...{ "content-type": "application/offset+octet-stream", "upload-offset": "0" },
+      }, "123");
+    const early = await create("tus refused-early 42501");
+    assert.deepEqual(
+      [early.status, early.body],
+      [403, "INSERT authenticated storage.tus.upload.create image/png 3"],
+    );
+    const begun = await create("tus refused-late 42501");
+    const late = await append(begun.headers.get("location")!);
+    assert.deepEqual(
+      [late.status, late.body],
+      [403, "INSERT service_role storage.tus.upload.part image/png 3 3"],
+    );
+    const fine = await create("tus");
+    assert.equal((await append(fine.headers.get("location")!)).status, 204);
+    assert.deepEqual(await seen("tus"), [
+      `INSERT service_role storage.tus.upload.part ${alice.id} image/png 3 3`,
+    ]);
   });
 });

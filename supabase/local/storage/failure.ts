@@ -11,7 +11,7 @@ export class Failure extends Error {
     super(message);
   }
 
-  response(status = this.code === 500 ? 500 : 400, headers: Record<string, string> = {}): Response {
+  response(status = [500, 544].includes(this.code) ? this.code : 400, headers: Record<string, string> = {}): Response {
     const body = { statusCode: String(this.code), error: this.error, message: this.message };
     return Response.json(body, { status, headers });
   }
@@ -33,13 +33,24 @@ export function asFailure(error: unknown): Failure {
   if ((error as Error).name === "AbortError")
     return new Failure(499, "Aborted", "The request was aborted");
   if (error instanceof SyntaxError) return invalidRequest("Body is not valid JSON");
-  if (error instanceof postgres.PostgresError) {
-    if (error.code === "42501") return accessDenied("new row violates row-level security policy");
-    if (error.code === "23505") return isThere();
-    if (error.code === "23503")
-      return new Failure(404, "InvalidRequest", "The related resource does not exist");
-    if (error.code === "57014")
-      return new Failure(544, "DatabaseTimeout", "The connection to the database timed out");
-  }
+  if (error instanceof postgres.PostgresError) return refusal(error);
   return new Failure(500, "InternalError", "Internal server error");
+}
+
+/** A trigger may refuse with 42501 and a message of its own, or with 23505. Any other error is a 500. */
+function refusal({ code, message }: postgres.PostgresError): Failure {
+  if (code === "42501")
+    return accessDenied(
+      message.includes("row-level security")
+        ? "new row violates row-level security policy"
+        : message,
+    );
+  if (code === "23505") return isThere();
+  if (code === "23503")
+    return new Failure(404, "InvalidRequest", "The related resource does not exist");
+  if (code === "22P02") return new Failure(400, "InvalidParameter", message);
+  if (code === "55P03") return new Failure(423, "ResourceLocked", "The resource is locked");
+  if (code === "57014")
+    return new Failure(544, "DatabaseTimeout", "The connection to the database timed out");
+  return new Failure(500, "DatabaseError", `database error, code: ${code}`);
 }

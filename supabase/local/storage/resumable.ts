@@ -25,7 +25,7 @@ export function announced(pathname: string): Record<string, string> {
   return pathname === path || pathname.startsWith(`${path}/`) ? capabilities : {};
 }
 
-/** Errors have their own status here, as on hosted: clients act on it. Hosted's body is the message alone. */
+/** Errors have their own status here, as on hosted: clients act on it. The body is the message alone. */
 function speaking(answer: (asked: Asked) => Promise<Response>) {
   return async (asked: Asked): Promise<Response> => {
     try {
@@ -35,7 +35,7 @@ function speaking(answer: (asked: Asked) => Promise<Response>) {
     } catch (error) {
       const failure = asFailure(error);
       if (failure.code >= 500) throw error;
-      return failure.response(failure.code, protocol);
+      return new Response(failure.message, { status: failure.code, headers: protocol });
     }
   };
 }
