@@ -92,7 +92,7 @@ export async function bringUp(
     ...connection(ports.database, "supabase_admin", keys.adminPassword),
     max: 1,
   });
-  await preparePlatform(first, keys.databasePassword);
+  await preparePlatform(first, keys.databasePassword, given.grantsByDefault);
   await first.end();
 
   say("starting the Data API, Auth and Storage …");

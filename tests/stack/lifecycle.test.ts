@@ -146,6 +146,33 @@ describe("the stack", { timeout: 120_000 }, () => {
     assert.deepEqual(await count("--fresh"), { notes: 1, applied: 1 });
   });
 
+  it("grants what is made in public to the API's roles with --default-privileges legacy, and else not", async () => {
+    makeProject(`create table public.notes (body text, n serial);
+      create function public.note() returns void language sql as '';
+      revoke execute on function public.note from public;`);
+    const script = `
+      const postgres = (await import("${join(root, "tests/node_modules/postgres/src/index.js")}")).default;
+      const sql = postgres(process.env.DATABASE_URL, { max: 1 });
+      const rows = await sql\`
+        select has_table_privilege(role, 'public.notes', 'select') and has_table_privilege(role, 'public.notes', 'delete')
+          as notes, has_sequence_privilege(role, 'public.notes_n_seq', 'usage') as sequence,
+          has_function_privilege(role, 'public.note()', 'execute') as function
+        from unnest(array['anon', 'authenticated', 'service_role']) as role\`;
+      await sql.end();
+      console.log(JSON.stringify(rows.flatMap(Object.values)));`;
+    const granted = async (...args: string[]) => {
+      const more = ["--fresh", "--quiet", "--without", "functions,replicate"];
+      const stack = start([...more, ...args, "--", "node", "--input-type=module", "-e", script]);
+      assert.equal(await stack.ended, 0, stack.said());
+      return JSON.parse(stack.said().trim().split("\n").at(-1)!);
+    };
+    assert.deepEqual(await granted(), Array(9).fill(false));
+    assert.deepEqual(await granted("--default-privileges", "legacy"), Array(9).fill(true));
+    const unknown = start(["--default-privileges", "modern", "--", "true"]);
+    assert.equal(await unknown.ended, 1);
+    assert.match(unknown.said(), /^usage: stack\.ts/);
+  });
+
   it("ends by one interrupt, refuses a second stack on the same state meanwhile", async () => {
     makeProject();
     const stack = start(["--fresh"]);
