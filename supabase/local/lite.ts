@@ -5,9 +5,9 @@ import { createPostgresConnection } from "@supabase/lite/postgres";
 import type postgres from "postgres";
 import type { Keys } from "./keys.ts";
 import { address, patience } from "./postgres.ts";
+import { RoleSettings, withSettings } from "./repairs/role-settings.ts";
 import { type Introspect, refusingNothing } from "./repairs/schema.ts";
 import { withStatus } from "./repairs/sql-errors.ts";
-import { readTimeouts, withTimeout } from "./repairs/timeouts.ts";
 import { types } from "./repairs/values.ts";
 
 export type Lite = App;
@@ -26,8 +26,10 @@ export async function startLite(
   sql: postgres.Sql,
 ): Promise<Lite> {
   silence();
+  const settings = new RoleSettings(sql);
+  await settings.read();
   const lite = new App({
-    connection: await connect(port, keys, sql),
+    connection: connect(port, keys, settings),
     api: {
       enabled: true,
       schemas: ["public", "backend"],
@@ -49,18 +51,22 @@ export async function startLite(
     options: { server: { admin: false, logger: false } },
   } as unknown as ConstructorParameters<typeof App>[0]) as unknown as Lite;
   await lite.ensureSystemSchema();
-  // PostgREST reads the schema again when it is told to; the platform tells it of every change.
-  await sql.listen("pgrst", () => void lite.connection.clearSchemaCache());
+  // PostgREST reads the schema, or the settings of roles, again when it is told to. The platform tells it of
+  // every change of the schema; of a setting, the migration that makes it has to.
+  await sql.listen("pgrst", (told) => {
+    if (told === "reload config") settings.read().catch(() => {});
+    else lite.connection.clearSchemaCache();
+  });
   return lite;
 }
 
-async function connect(port: number, keys: Keys, sql: postgres.Sql): Promise<Connection> {
+function connect(port: number, keys: Keys, settings: RoleSettings): Connection {
   const connection = createPostgresConnection({
     url: address(port, "supabase_admin", keys.adminPassword),
     postgresOptions: { max: 10, connect_timeout: patience, onnotice: () => {}, types },
   } as unknown as Parameters<typeof createPostgresConnection>[0]);
   const inner = connection as unknown as {
-    applyJwtSessionContext: Parameters<typeof withTimeout>[0];
+    applyJwtSessionContext: Parameters<typeof withSettings>[0];
     introspect: Introspect;
   };
   return Object.assign(connection, {
@@ -68,9 +74,6 @@ async function connect(port: number, keys: Keys, sql: postgres.Sql): Promise<Con
     rlsState: "active",
     normalizeDbError: withStatus,
     introspect: refusingNothing(inner.introspect.bind(connection)),
-    applyJwtSessionContext: withTimeout(
-      inner.applyJwtSessionContext.bind(connection),
-      await readTimeouts(sql),
-    ),
+    applyJwtSessionContext: withSettings(inner.applyJwtSessionContext.bind(connection), settings),
   });
 }

@@ -38,8 +38,6 @@ const schema = `
   create function public.stack_json(given jsonb) returns jsonb language sql as 'select given';
   create function public.stack_claims() returns jsonb language sql as
     $$select jsonb_build_object('uid', auth.uid(), 'role', auth.role(), 'email', auth.email(), 'jwt', auth.jwt() ->> 'sub', 'user', current_user)$$;
-  create function public.stack_wait() returns void language sql as 'select pg_sleep(3.5)';
-  create function public.stack_limit() returns text language sql as $$select current_setting('statement_timeout')$$;
   create function backend.stack_backend() returns text language sql as $$select 'backend'::text$$;
   revoke execute on function backend.stack_backend() from public;
   grant execute on function backend.stack_backend() to service_role;
@@ -48,7 +46,7 @@ const schema = `
 `;
 const undo = `
   drop view public.stack_latest;
-  drop function backend.stack_backend, public.stack_limit, public.stack_wait, public.stack_claims, public.stack_json, public.stack_moment,
+  drop function backend.stack_backend, public.stack_claims, public.stack_json, public.stack_moment,
     public.stack_table, public.stack_all, public.stack_note, public.stack_refuse;
   drop table public.stack_hidden, public.stack_notes;
 `;
@@ -249,20 +247,6 @@ describe("the Data API", () => {
     assert.equal((await service.from("stack_notes").select("id")).data!.length, 1000);
     assert.equal((await service.rpc("stack_all")).data.length, 1000);
     await admin.unsafe("delete from public.stack_notes where id >= 10");
-  });
-
-  it("cuts off who is not signed in after three seconds, and people not yet", async () => {
-    const [nobody, person] = await Promise.all([
-      anonymous.rpc("stack_wait"),
-      alice.client.rpc("stack_wait"),
-    ]);
-    assert.deepEqual([nobody.status, nobody.error?.code], [500, "57014"]);
-    assert.equal(person.error, null);
-  });
-
-  it("gives everybody else eight seconds, the service's key too", async () => {
-    const limits = await Promise.all([alice.client, service].map((one) => one.rpc("stack_limit")));
-    assert.deepEqual(limits.map(({ data }) => data), ["8s", "8s"]);
   });
 
   it("knows what was made a moment ago", async () => {

@@ -26,6 +26,14 @@ alter database postgres set search_path = '"$user"', public, extensions;
 alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';
+alter role authenticator set lock_timeout = '8s';
+
+-- Hosted lets `postgres` change these settings of a role, and no others that take a superuser. They hold for
+-- connections of the Data API if `authenticator` has them. Storage and Auth come as roles of their own, whose
+-- settings cannot be changed.
+grant authenticator to postgres with admin true, inherit false, set false;
+grant set on parameter log_duration, log_lock_waits, log_min_duration_statement, log_min_error_statement,
+  log_min_messages, log_parameter_max_length, log_statement, log_temp_files to postgres;
 
 -- Whoever changes the schema need not tell the Data API.
 create function extensions.pgrst_ddl_watch()

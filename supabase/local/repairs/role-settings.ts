@@ -1,0 +1,57 @@
+// PostgREST logs in as `authenticator`, whose settings hold for each request, and then applies those of the
+// role that it takes on. Lite logs in as a superuser, and `set role` by itself applies nothing.
+
+import { sql } from "kysely";
+import type postgres from "postgres";
+
+type Settings = Record<string, string>;
+
+/** PostgREST applies only what `authenticator` may set; what it got at its own login is already there. */
+async function readSettings(database: postgres.Sql): Promise<Map<string, Settings>> {
+  const rows = await database<{ role: string; settings: Settings }[]>`
+    select r.rolname as role, jsonb_object_agg(p.name, substr(setting, strpos(setting, '=') + 1)) as settings
+    from pg_db_role_setting as s
+    join pg_roles as r on r.oid = s.setrole
+    cross join unnest(s.setconfig) as setting
+    join pg_settings as p on p.name = split_part(setting, '=', 1)
+    where r.rolname in ('authenticator', 'anon', 'authenticated', 'service_role')
+    and (
+      p.context = 'user'
+      or p.context = 'superuser'
+        and (r.rolname = 'authenticator' or has_parameter_privilege('authenticator', p.name, 'set'))
+    )
+    group by r.rolname`;
+  return new Map(rows.map(({ role, settings }) => [role, settings]));
+}
+
+/** As they were when they were last read: a change counts from the next `reload config`. */
+export class RoleSettings {
+  private roles = new Map<string, Settings>();
+
+  constructor(private readonly database: postgres.Sql) {}
+
+  async read(): Promise<void> {
+    this.roles = await readSettings(this.database);
+  }
+
+  of(role: string): [name: string, value: string][] {
+    return Object.entries({ ...this.roles.get("authenticator"), ...this.roles.get(role) });
+  }
+}
+
+interface Context {
+  auth?: { role?: string };
+}
+
+type Apply = (executor: unknown, context: Context, isOther: boolean) => Promise<void>;
+
+/** Wraps what takes on the role at the beginning of a request's transaction. */
+export function withSettings(apply: Apply, settings: RoleSettings): Apply {
+  return async (executor, context, isOther) => {
+    const set = settings
+      .of(context.auth?.role ?? "anon")
+      .map(([name, value]) => sql`set_config(${name}, ${value}, true)`);
+    if (set.length > 0) await sql`select ${sql.join(set)}`.execute(executor as never);
+    await apply(executor, context, isOther);
+  };
+}

@@ -1,0 +1,119 @@
+// The settings of the API's roles: which hold from the start, and which after they are read again.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, describe, it } from "node:test";
+import { until } from "../waiting.ts";
+import { type Person, admin, anonymous, migrator, service, signUp } from "./project.ts";
+
+const reload = () => migrator`notify pgrst, 'reload config'`;
+
+/** As the database has it for the next login; undefined if nobody set it. */
+async function settingOf(role: string, name: string): Promise<string | undefined> {
+  const [row] = await admin`
+    select substr(setting, strpos(setting, '=') + 1) as value
+    from pg_db_role_setting cross join unnest(setconfig) as setting
+    where setrole = ${role}::regrole and split_part(setting, '=', 1) = ${name}`;
+  return row?.value;
+}
+
+/** As a migration sets it; undefined takes it away. */
+async function set(role: string, name: string, value: string | undefined): Promise<void> {
+  await migrator.unsafe(
+    value === undefined
+      ? `alter role ${role} reset ${name}`
+      : `alter role ${role} set ${name} = '${value}'`,
+  );
+}
+
+describe("a role's settings", () => {
+  let alice: Person;
+  before(async () => {
+    await admin.unsafe(`
+      create function public.stack_wait() returns void language sql as 'select pg_sleep(3.5)';
+      create function public.stack_setting(name text) returns text language sql as 'select current_setting(name)';
+      grant execute on function public.stack_wait, public.stack_setting to anon, authenticated, service_role;`);
+    alice = await signUp("alice");
+    await until("the Data API to know the functions", async () => (await setting("lock_timeout")) ?? undefined);
+  });
+  after(() => admin.unsafe("drop function public.stack_wait, public.stack_setting"));
+  const setting = async (name: string, one = alice.client) =>
+    (await one.rpc("stack_setting", { name })).data as string | null;
+
+  it("cut off who is not signed in after three seconds, and the service key not yet", async () => {
+    const [nobody, key] = await Promise.all([
+      anonymous.rpc("stack_wait"),
+      service.rpc("stack_wait"),
+    ]);
+    assert.deepEqual([nobody.status, nobody.error?.code], [500, "57014"]);
+    assert.equal(key.error, null);
+  });
+
+  it("are those of authenticator for a role that has none of its own", async () => {
+    assert.equal(await setting("statement_timeout", service), "8s");
+    for (const one of [alice.client, service]) assert.equal(await setting("lock_timeout", one), "8s");
+  });
+
+  it("hold once the Data API is told to read them again, and not before", async () => {
+    const former = await settingOf("authenticated", "statement_timeout");
+    try {
+      await set("authenticated", "statement_timeout", "700ms");
+      assert.equal(await setting("statement_timeout"), former);
+      await reload();
+      const isNew = async () => (await setting("statement_timeout")) === "700ms" || undefined;
+      await until("the new limit", isNew);
+      const cut = await alice.client.rpc("stack_wait");
+      assert.deepEqual([cut.status, cut.error?.code], [500, "57014"]);
+      assert.equal(await setting("statement_timeout", service), "8s");
+    } finally {
+      await set("authenticated", "statement_timeout", former);
+      await reload();
+    }
+  });
+
+  it("keep what is sent out of the database's log if authenticator has them", async () => {
+    const former = await settingOf("authenticator", "log_min_messages");
+    const log = () => readFileSync(join(process.env.STACK_STATE!, "logs", "postgres.log"), "utf8");
+    const holds = (level: string) => until(`level ${level}`, async () => (await setting("log_min_messages")) === level || undefined);
+    const send = async (text: string) => {
+      const { error } = await alice.client.from("profiles").select("id").eq("id", text);
+      assert.equal(error!.code, "22P02");
+    };
+    const [shown, hidden] = [randomUUID(), randomUUID()].map((text) => `text-${text}`);
+    try {
+      await set("authenticator", "log_min_messages", undefined);
+      await reload();
+      await holds("warning");
+      await send(shown!);
+      await until("the log to repeat it", async () => log().includes(shown!) || undefined);
+      await set("authenticator", "log_min_messages", "fatal");
+      await reload();
+      await holds("fatal");
+      await send(hidden!);
+      // What is sent after it is logged after it.
+      const marker = randomUUID();
+      await assert.rejects(migrator`select ${`mark-${marker}`}::text::uuid`);
+      await until("the log to go on", async () => log().includes(marker) || undefined);
+      assert.equal(log().includes(hidden!), false);
+    } finally {
+      await set("authenticator", "log_min_messages", former);
+      await reload();
+    }
+  });
+
+  it("of those that take a superuser are changed by migrations as far as hosted allows", async () => {
+    for (const name of ["log_min_error_statement", "log_parameter_max_length", "log_statement"])
+      await migrator.unsafe(`begin; alter role authenticator set ${name} to default; rollback`).simple();
+    for (const statement of [
+      "alter role authenticator set log_error_verbosity = 'terse'",
+      "alter role authenticator set log_parameter_max_length_on_error = 0",
+      "alter role supabase_storage_admin set log_min_messages = 'fatal'",
+      "alter role supabase_auth_admin set log_min_messages = 'fatal'",
+      "alter database postgres set log_error_verbosity = 'terse'",
+      "set role authenticator",
+    ])
+      await assert.rejects(migrator.unsafe(statement), { code: "42501" }, statement);
+  });
+});
