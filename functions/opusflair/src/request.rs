@@ -1,8 +1,10 @@
 //! Reading requests: within limits, and in words that say what to change.
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -20,7 +22,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
-        let body = read_body(request, JSON_LIMIT).await?;
+        let (parts, body) = request.into_parts();
+        let body = read_body(&parts.headers, body, JSON_LIMIT).await?;
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|fault| Error::invalid("body", describe(&fault)))
@@ -43,19 +46,17 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// The whole body, if it has at most `limit` bytes.
+/// The whole body, if it has at most `limit` bytes. What the headers say about the sender is judged before.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`]; [`Error::Invalid`] where the sender breaks off.
-pub async fn read_body(request: Request, limit: usize) -> Result<Bytes, Error> {
-    let announced = request
-        .headers()
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+/// [`Error::BodyTooLarge`], also if the sender breaks off.
+pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Error> {
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(Error::BodyTooLarge { limit });
     }
-    to_bytes(request.into_body(), limit).await.map_err(|_| Error::BodyTooLarge { limit })
+    to_bytes(body, limit).await.map_err(|_| Error::BodyTooLarge { limit })
 }
 
 /// What is wrong with a body, without repeating any of it: a person may have written anything into it.

@@ -1,10 +1,11 @@
 //! Signatures of webhooks, Replicate's and the mail provider's: the Standard Webhooks scheme (HMAC-SHA256 over
-//! `id.timestamp.body`), verified on the raw bytes, in constant time.
+//! `id.timestamp.body`), verified on the raw bytes, in constant time. The headers are judged before the body is read.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use hmac::digest::CtOutput;
 use hmac::{Hmac, KeyInit, Mac};
 use http::HeaderMap;
 use sha2::Sha256;
@@ -12,6 +13,16 @@ use time::{Duration, OffsetDateTime};
 
 /// How far a timestamp may lie from now, either way: the customary five minutes.
 pub const TOLERANCE: Duration = Duration::minutes(5);
+
+/// How many of the listed signatures are read. Senders list one for each of their keys: one, and
+/// two while a key is rotated.
+pub const MAX_SIGNATURES: usize = 8;
+
+/// The longest `webhook-id`, in characters. Those of Replicate and Svix have about 31.
+pub const LONGEST_ID: usize = 200;
+
+/// Of HMAC-SHA256.
+const TAG_BYTES: usize = 32;
 
 /// The shortest key that Standard Webhooks allows, in bytes.
 const SHORTEST_KEY: usize = 24;
@@ -37,8 +48,9 @@ pub enum InvalidKey {
 /// Why a signature does not count. The sender learns no more than that it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSignature {
-    /// A `webhook-…` header is missing or unreadable.
-    #[error("a signature header is missing or unreadable")]
+    /// A header is missing or no text, the id is too long, the timestamp is no number, or no
+    /// signature among the first [`MAX_SIGNATURES`] can be read.
+    #[error("a signature header is missing, too long or unreadable")]
     Incomplete,
     /// Sent more than five minutes ago, or ahead.
     #[error("the timestamp is too far from now")]
@@ -48,23 +60,28 @@ pub enum InvalidSignature {
     Mismatch,
 }
 
-/// The three headers of a signed message.
-#[derive(Clone, Copy, Debug)]
-pub struct Headers<'a> {
-    /// `webhook-id`: the same for each delivery of one message.
-    pub id: &'a str,
-    /// `webhook-timestamp`: seconds since 1970.
-    pub timestamp: &'a str,
-    /// `webhook-signature`: `v1,<base64>`, several separated by spaces.
-    pub signature: &'a str,
+/// What the three headers of a signed message say, judged before its body is read: a stranger's
+/// headers cost no more than themselves.
+#[derive(Clone, Debug)]
+pub struct Signed<'a> {
+    id: &'a str,
+    timestamp: &'a str,
+    /// At least one, at most [`MAX_SIGNATURES`].
+    tags: Vec<[u8; TAG_BYTES]>,
 }
 
-impl<'a> Headers<'a> {
-    /// Reads `<prefix>-id`, `-timestamp` and `-signature`, of the first of the prefixes that each is there with.
+impl<'a> Signed<'a> {
+    /// Reads the headers `<prefix>-id`, `<prefix>-timestamp` and `<prefix>-signature`. If a header
+    /// is sent under several prefixes, the first prefix counts.
     ///
     /// # Errors
-    /// [`InvalidSignature::Incomplete`].
-    pub fn read(headers: &'a HeaderMap, prefixes: &[&str]) -> Result<Self, InvalidSignature> {
+    /// [`InvalidSignature::Incomplete`], and [`InvalidSignature::Stale`] if the timestamp is further
+    /// than [`TOLERANCE`] from `now`.
+    pub fn read(
+        headers: &'a HeaderMap,
+        prefixes: &[&str],
+        now: OffsetDateTime,
+    ) -> Result<Self, InvalidSignature> {
         let header = |name: &str| {
             prefixes
                 .iter()
@@ -72,11 +89,38 @@ impl<'a> Headers<'a> {
                 .and_then(|value| value.to_str().ok())
                 .ok_or(InvalidSignature::Incomplete)
         };
-        Ok(Self {
-            id: header("id")?,
-            timestamp: header("timestamp")?,
-            signature: header("signature")?,
-        })
+        Self::parse(header("id")?, header("timestamp")?, header("signature")?, now)
+    }
+
+    fn parse(
+        id: &'a str,
+        timestamp: &'a str,
+        signatures: &str,
+        now: OffsetDateTime,
+    ) -> Result<Self, InvalidSignature> {
+        let sent = timestamp
+            .parse()
+            .ok()
+            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+            .ok_or(InvalidSignature::Incomplete)?;
+        let tags: Vec<_> = signatures
+            .split_ascii_whitespace()
+            .take(MAX_SIGNATURES)
+            .filter_map(parse_tag)
+            .collect();
+        if id.is_empty() || id.len() > LONGEST_ID || tags.is_empty() {
+            return Err(InvalidSignature::Incomplete);
+        }
+        if (now - sent).abs() > TOLERANCE {
+            return Err(InvalidSignature::Stale);
+        }
+        Ok(Self { id, timestamp, tags })
+    }
+
+    /// `webhook-id`: the same for each delivery of one message, 1 to 200 characters.
+    #[must_use]
+    pub fn id(&self) -> &'a str {
+        self.id
     }
 }
 
@@ -90,46 +134,18 @@ impl VerifyingKeys {
         if keys.is_empty() { Err(InvalidKey::Missing) } else { Ok(Self(keys)) }
     }
 
-    /// Whether `body` was signed with one of the keys, within [`TOLERANCE`] of `now`.
+    /// Checks that `body` was signed with one of the keys. The body is hashed once a key, however
+    /// many signatures are listed.
     ///
     /// # Errors
-    /// See [`InvalidSignature`].
-    pub fn verify(
-        &self,
-        headers: Headers<'_>,
-        body: &[u8],
-        now: OffsetDateTime,
-    ) -> Result<(), InvalidSignature> {
-        let sent = headers
-            .timestamp
-            .parse()
-            .ok()
-            .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-            .ok_or(InvalidSignature::Incomplete)?;
-        if headers.id.is_empty() {
-            return Err(InvalidSignature::Incomplete);
-        }
-        if (now - sent).abs() > TOLERANCE {
-            return Err(InvalidSignature::Stale);
-        }
-
-        let signatures = headers
-            .signature
-            .split(' ')
-            .filter_map(|part| STANDARD.decode(part.strip_prefix("v1,")?).ok());
-        for signature in signatures {
-            for key in &self.0 {
-                let mut mac = new_mac(key);
-                for part in [headers.id.as_bytes(), b".", headers.timestamp.as_bytes(), b".", body]
-                {
-                    mac.update(part);
-                }
-                if mac.verify_slice(&signature).is_ok() {
-                    return Ok(());
-                }
-            }
-        }
-        Err(InvalidSignature::Mismatch)
+    /// [`InvalidSignature::Mismatch`].
+    pub fn verify(&self, signed: &Signed<'_>, body: &[u8]) -> Result<(), InvalidSignature> {
+        let fits = |key: &Vec<u8>| {
+            let expected = sign(key, signed, body);
+            // Comparing two `CtOutput` takes the same time wherever they differ.
+            signed.tags.iter().any(|tag| CtOutput::new((*tag).into()) == expected)
+        };
+        if self.0.iter().any(fits) { Ok(()) } else { Err(InvalidSignature::Mismatch) }
     }
 }
 
@@ -145,75 +161,164 @@ fn parse_key(secret: &str) -> Result<Vec<u8>, InvalidKey> {
     if key.len() < SHORTEST_KEY { Err(InvalidKey::TooShort) } else { Ok(key) }
 }
 
-fn new_mac(key: &[u8]) -> Hmac<Sha256> {
-    Hmac::new_from_slice(key).expect("HMAC takes keys of any length")
+fn parse_tag(signature: &str) -> Option<[u8; TAG_BYTES]> {
+    STANDARD.decode(signature.strip_prefix("v1,")?).ok()?.try_into().ok()
+}
+
+fn sign(key: &[u8], signed: &Signed<'_>, body: &[u8]) -> CtOutput<Hmac<Sha256>> {
+    #[cfg(test)]
+    tests::HASHED.with(|count| count.set(count.get() + 1));
+    let mut mac = Hmac::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in [signed.id.as_bytes(), b".", signed.timestamp.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    mac.finalize()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use http::HeaderValue;
     use proptest::prelude::*;
     use time::macros::datetime;
 
     use super::*;
 
+    thread_local! {
+        /// How many bodies this test has hashed.
+        pub(super) static HASHED: Cell<usize> = const { Cell::new(0) };
+    }
+
     /// The example of the Standard Webhooks specification.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const OTHER: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     const BODY: &[u8] = br#"{"test": 2432232314}"#;
-    const HEADERS: Headers<'static> = Headers {
-        id: "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        timestamp: "1614265330",
-        signature: "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
-    };
+    const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+    const TIMESTAMP: &str = "1614265330";
+    const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+    /// Readable, and of nothing.
+    const UNFITTING: &str = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     const SENT: OffsetDateTime = datetime!(2021-02-25 15:02:10 UTC);
 
     fn keys(secrets: &str) -> VerifyingKeys {
         VerifyingKeys::parse(secrets).expect("usable secrets")
     }
 
+    fn headers(prefix: &str, id: &[u8], timestamp: &[u8], signature: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("id", id), ("timestamp", timestamp), ("signature", signature)] {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
+                let name = http::HeaderName::try_from(format!("{prefix}-{name}"));
+                headers.insert(name.expect("a header's name"), value);
+            }
+        }
+        headers
+    }
+
+    fn signed(signatures: &str) -> Result<Signed<'_>, InvalidSignature> {
+        Signed::parse(ID, TIMESTAMP, signatures, SENT)
+    }
+
+    fn verdict(secrets: &str, signatures: &str) -> Result<(), InvalidSignature> {
+        keys(secrets).verify(&signed(signatures)?, BODY)
+    }
+
     #[test]
     fn the_example_of_the_specification_is_accepted() {
-        assert_eq!(keys(SECRET).verify(HEADERS, BODY, SENT), Ok(()));
+        assert_eq!(verdict(SECRET, SIGNATURE), Ok(()));
+    }
+
+    #[test]
+    fn headers_are_read_under_each_of_the_prefixes() {
+        for prefix in ["webhook", "svix"] {
+            let headers =
+                headers(prefix, ID.as_bytes(), TIMESTAMP.as_bytes(), SIGNATURE.as_bytes());
+            let signed = Signed::read(&headers, &["webhook", "svix"], SENT).expect("headers");
+            assert_eq!(signed.id(), ID);
+            assert_eq!(keys(SECRET).verify(&signed, BODY), Ok(()));
+            let other = Signed::read(&headers, &["other"], SENT);
+            assert_eq!(other.err(), Some(InvalidSignature::Incomplete));
+        }
     }
 
     #[test]
     fn one_fitting_signature_among_several_is_enough() {
-        let signature = format!("v1,AAAA v2,zzz {} v1a,x", HEADERS.signature);
-        let headers = Headers { signature: &signature, ..HEADERS };
-        assert_eq!(keys(SECRET).verify(headers, BODY, SENT), Ok(()));
+        for signatures in [
+            format!("v1,AAAA v2,zzz {SIGNATURE} v1a,x"),
+            format!("{UNFITTING}  {SIGNATURE}"),
+            format!("{SIGNATURE} {UNFITTING}"),
+        ] {
+            assert_eq!(verdict(SECRET, &signatures), Ok(()), "{signatures}");
+        }
     }
 
     #[test]
     fn while_a_key_is_rotated_both_are_accepted() {
-        assert_eq!(keys(&format!("{OTHER} {SECRET}")).verify(HEADERS, BODY, SENT), Ok(()));
-        assert_eq!(keys(OTHER).verify(HEADERS, BODY, SENT), Err(InvalidSignature::Mismatch));
+        assert_eq!(verdict(&format!("{OTHER} {SECRET}"), SIGNATURE), Ok(()));
+        assert_eq!(verdict(OTHER, SIGNATURE), Err(InvalidSignature::Mismatch));
+    }
+
+    #[test]
+    fn no_more_than_eight_listed_signatures_are_read() {
+        let at_place = |place: usize| {
+            let mut listed = vec![UNFITTING; 300];
+            listed[place - 1] = SIGNATURE;
+            listed.join(" ")
+        };
+        assert_eq!(verdict(SECRET, &at_place(8)), Ok(()));
+        assert_eq!(verdict(SECRET, &at_place(9)), Err(InvalidSignature::Mismatch));
+        assert_eq!(signed(&at_place(300)).expect("headers").tags.len(), MAX_SIGNATURES);
+        // What cannot be read has its place, too.
+        let unreadable = format!("{}{SIGNATURE}", "v1, ".repeat(8));
+        assert_eq!(signed(&unreadable).err(), Some(InvalidSignature::Incomplete));
+    }
+
+    #[test]
+    fn a_body_is_hashed_once_a_key_however_many_signatures_are_listed() {
+        HASHED.set(0);
+        let listed = [UNFITTING; 300].join(" ");
+        let both = format!("{OTHER} {SECRET}");
+        assert_eq!(verdict(&both, &listed), Err(InvalidSignature::Mismatch));
+        assert_eq!(HASHED.get(), 2);
     }
 
     #[test]
     fn five_minutes_either_way_are_tolerated_and_no_more() {
         for (offset, expected) in [
-            (Duration::minutes(5), Ok(())),
-            (Duration::minutes(-5), Ok(())),
-            (Duration::seconds(301), Err(InvalidSignature::Stale)),
-            (Duration::seconds(-301), Err(InvalidSignature::Stale)),
+            (Duration::minutes(5), None),
+            (Duration::minutes(-5), None),
+            (Duration::seconds(301), Some(InvalidSignature::Stale)),
+            (Duration::seconds(-301), Some(InvalidSignature::Stale)),
         ] {
-            assert_eq!(keys(SECRET).verify(HEADERS, BODY, SENT + offset), expected, "{offset}");
+            let read = Signed::parse(ID, TIMESTAMP, SIGNATURE, SENT + offset);
+            assert_eq!(read.err(), expected, "{offset}");
         }
     }
 
     #[test]
-    fn headers_that_are_missing_or_unreadable_are_refused() {
-        for headers in [
-            Headers { id: "", ..HEADERS },
-            Headers { timestamp: "", ..HEADERS },
-            Headers { timestamp: "soon", ..HEADERS },
-            Headers { timestamp: "99999999999999999", ..HEADERS },
+    fn headers_that_are_missing_long_or_unreadable_are_refused_before_the_body() {
+        let long = "m".repeat(LONGEST_ID + 1);
+        for (id, timestamp, signature) in [
+            ("", TIMESTAMP, SIGNATURE),
+            (&long, TIMESTAMP, SIGNATURE),
+            ("msg_\u{e9}", TIMESTAMP, SIGNATURE),
+            ("msg\n", TIMESTAMP, SIGNATURE),
+            (ID, "", SIGNATURE),
+            (ID, "soon", SIGNATURE),
+            (ID, "99999999999999999", SIGNATURE),
+            (ID, TIMESTAMP, ""),
+            (ID, TIMESTAMP, "v1,AAAA"),
+            (ID, TIMESTAMP, "v1,!"),
+            (ID, TIMESTAMP, SIGNATURE.trim_start_matches("v1,")),
+            (ID, TIMESTAMP, &SIGNATURE.replace("v1,", "v1a,")),
         ] {
-            let verdict = keys(SECRET).verify(headers, BODY, SENT);
-            assert_eq!(verdict, Err(InvalidSignature::Incomplete), "{headers:?}");
+            let headers =
+                headers("webhook", id.as_bytes(), timestamp.as_bytes(), signature.as_bytes());
+            let read = Signed::read(&headers, &["webhook"], SENT);
+            assert_eq!(read.err(), Some(InvalidSignature::Incomplete), "{headers:?}");
         }
-        let headers = Headers { signature: "", ..HEADERS };
-        assert_eq!(keys(SECRET).verify(headers, BODY, SENT), Err(InvalidSignature::Mismatch));
+        assert!(Signed::parse(&long[1..], TIMESTAMP, SIGNATURE, SENT).is_ok());
     }
 
     #[test]
@@ -234,14 +339,24 @@ mod tests {
         fn any_changed_byte_breaks_the_signature(at in 0..BODY.len(), change in 1u8..) {
             let mut body = BODY.to_vec();
             body[at] ^= change;
-            let verdict = keys(SECRET).verify(HEADERS, &body, SENT);
+            let verdict = keys(SECRET).verify(&signed(SIGNATURE).expect("headers"), &body);
             prop_assert_eq!(verdict, Err(InvalidSignature::Mismatch));
         }
 
         #[test]
-        fn no_header_makes_it_panic(id in ".*", timestamp in ".*", signature in ".*") {
-            let headers = Headers { id: &id, timestamp: &timestamp, signature: &signature };
-            prop_assert!(keys(SECRET).verify(headers, BODY, SENT).is_err());
+        fn no_other_tag_fits(tag: [u8; TAG_BYTES]) {
+            let signature = format!("v1,{}", STANDARD.encode(tag));
+            prop_assume!(signature != SIGNATURE);
+            prop_assert_eq!(verdict(SECRET, &signature), Err(InvalidSignature::Mismatch));
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(
+            id: Vec<u8>, timestamp in "([0-9]{10})|(.*)", signature in "(v1,[A-Za-z0-9+/]{43}=)|(.*)",
+        ) {
+            let headers = headers("webhook", &id, timestamp.as_bytes(), signature.as_bytes());
+            let read = Signed::read(&headers, &["webhook"], SENT);
+            prop_assert!(read.and_then(|signed| keys(SECRET).verify(&signed, BODY)).is_err());
         }
     }
 }

@@ -1,4 +1,5 @@
-//! One route: verify the provider's signature on the raw bytes, see whether it is a request, file it.
+//! One route: judge the headers, verify the provider's signature on the raw bytes, see whether it is
+//! a request, file it.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
 use opusflair::request::read_body;
-use opusflair::signature::Headers;
+use opusflair::signature::Signed;
 use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -30,11 +31,11 @@ pub fn routes(app: Arc<App>) -> Router {
 
 async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Error> {
     let keys = app.config.inbox_keys.as_ref().ok_or(Error::NoSuchRoute)?;
-    let headers = request.headers().clone();
-    let body = read_body(request, LARGEST_MAIL).await?;
-    // Standard Webhooks' headers, or those that they were before.
-    let signed = Headers::read(&headers, &["webhook", "svix"])?;
-    keys.verify(signed, &body, OffsetDateTime::now_utc())?;
+    let (parts, body) = request.into_parts();
+    // The headers of Standard Webhooks, or their older names.
+    let signed = Signed::read(&parts.headers, &["webhook", "svix"], OffsetDateTime::now_utc())?;
+    let body = read_body(&parts.headers, body, LARGEST_MAIL).await?;
+    keys.verify(&signed, &body)?;
 
     let event: Event = serde_json::from_slice(&body)
         .map_err(|_| Error::invalid("body", "must be an event of the mail provider's."))?;
@@ -42,7 +43,7 @@ async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<V
         return Ok(Json(json!({ "received": true, "ignored": true })));
     };
     // A mail without a name of its own has that of its delivery, which is the same each time.
-    let name = mail.name.as_deref().unwrap_or(signed.id);
+    let name = mail.name.as_deref().unwrap_or(signed.id());
     let filed: Filed = app
         .ask(
             "file_mail",

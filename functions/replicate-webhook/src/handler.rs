@@ -1,5 +1,5 @@
-//! One route: verify the signature on the raw bytes, follow what is said, and answer 2xx only when
-//! the database has it.
+//! One route: judge the headers, verify the signature on the raw bytes, follow what is said, and
+//! answer 2xx only when the database has it.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use opusflair::prediction::{Heard, Outcome};
 use opusflair::replicate::Prediction;
 use opusflair::request::read_body;
-use opusflair::signature::Headers;
+use opusflair::signature::Signed;
 use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,17 +37,17 @@ async fn receive(
     address: Result<Query<Address>, QueryRejection>,
     request: Request,
 ) -> Result<Json<Value>, Error> {
-    let headers = request.headers().clone();
-    let body = read_body(request, LARGEST_EVENT).await?;
-    let signed = Headers::read(&headers, &["webhook"])?;
-    app.config.webhook_keys.verify(signed, &body, OffsetDateTime::now_utc())?;
+    let (parts, body) = request.into_parts();
+    let signed = Signed::read(&parts.headers, &["webhook"], OffsetDateTime::now_utc())?;
+    let body = read_body(&parts.headers, body, LARGEST_EVENT).await?;
+    app.config.webhook_keys.verify(&signed, &body)?;
 
     let prediction: Prediction = serde_json::from_slice(&body)
         .map_err(|_| Error::invalid("body", "must be a prediction of Replicate's."))?;
     let Ok(Query(Address { generation: Some(generation), token })) = address else {
         return Ok(ignored());
     };
-    let heard = Heard::Event { id: signed.id, token: &token };
+    let heard = Heard::Event { id: signed.id(), token: &token };
     match app.follow_prediction(heard, Uuid::new_v4(), generation, &prediction).await? {
         Outcome::Unknown => Ok(ignored()),
         outcome => {
