@@ -9,6 +9,7 @@ import type { Lite } from "./lite.ts";
 import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
 import { answerAdmin } from "./repairs/admin.ts";
+import { answerAuth } from "./repairs/auth.ts";
 import { withZ } from "./repairs/values.ts";
 import { announced } from "./storage/resumable.ts";
 import { answerStorage } from "./storage/routes.ts";
@@ -64,7 +65,8 @@ async function ask(request: Request, pathname: string, gateway: Gateway): Promis
     return answerAdmin(request, gateway.sql, gateway.keys);
   // HS256: there is no public key to show, and clients ask Auth instead.
   if (pathname === "/auth/v1/.well-known/jwks.json") return Response.json({ keys: [] });
-  if (pathname.startsWith("/auth/v1/")) return withZ(await gateway.lite.fetch(request));
+  if (pathname.startsWith("/auth/v1/"))
+    return withZ(await answerAuth(request, { ...gateway, inner: gateway.lite }));
   // Lite has more to show, its own settings among it: none of that is on hosted.
   if (pathname.startsWith("/rest/v1/")) return gateway.lite.fetch(request);
   return Response.json({ message: "no Route matched with those values" }, { status: 404 });

@@ -10,7 +10,11 @@ const digest = (text: string, secret: string) => createHmac("sha256", secret).up
 
 export function signToken(claims: Claims, secret: string, seconds: number): string {
   const now = Math.floor(Date.now() / 1000);
-  const text = `${encode({ alg: "HS256", typ: "JWT" })}.${encode({ ...claims, iat: now, exp: now + seconds })}`;
+  return signClaims({ ...claims, iat: now, exp: now + seconds }, secret);
+}
+
+export function signClaims(claims: Claims, secret: string): string {
+  const text = `${encode({ alg: "HS256", typ: "JWT" })}.${encode(claims)}`;
   return `${text}.${digest(text, secret).toString("base64url")}`;
 }
 

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { describe, it } from "node:test";
-import { admin, ask, client, publishable, secret, service, signUp } from "./project.ts";
+import { admin, ask, client, publishable, secret, service, signUp, url } from "./project.ts";
+
+function claimsOf(token: string): Record<string, unknown> {
+  return JSON.parse(Buffer.from(token.split(".")[1]!, "base64url").toString());
+}
 
 describe("Auth", () => {
   it("gives a session at once, and people come back with their password", async () => {
@@ -52,6 +56,120 @@ describe("Auth", () => {
     assert.deepEqual([jwks.status, jwks.body], [200, { keys: [] }]);
     const health = await ask("/auth/v1/health", { key: publishable });
     assert.deepEqual([health.status, health.body.name], [200, "GoTrue"]);
+  });
+});
+
+describe("a session", () => {
+  const sessionOf = (token: string) => claimsOf(token).session_id as string;
+  const isOpen = async (token: string) =>
+    (await admin`select from auth.sessions where id = ${sessionOf(token)}`).length === 1;
+
+  /** The same person, signed in on a device of its own each time. */
+  async function devices(count: number) {
+    const [email, password] = [`ada.${randomUUID()}@example.com`, randomUUID()];
+    await service.auth.admin.createUser({ email, password, email_confirm: true });
+    const made = Array.from({ length: count }, async () => {
+      const own = client(publishable);
+      const { data } = await own.auth.signInWithPassword({ email, password });
+      return { own, token: data.session!.access_token };
+    });
+    return Promise.all(made);
+  }
+
+  it("is named by its token, with what hosted's tokens say besides", async () => {
+    const alice = await signUp("alice");
+    const [row] = await admin`select user_id, aal, not_after from auth.sessions where id = ${sessionOf(alice.token)}`;
+    assert.deepEqual({ ...row }, { user_id: alice.id, aal: "aal1", not_after: null });
+    const claims = claimsOf(alice.token);
+    assert.deepEqual(
+      [claims.aal, claims.is_anonymous, claims.phone, claims.iss],
+      ["aal1", false, "", `${url}/auth/v1`],
+    );
+    assert.deepEqual(
+      [claims.sub, claims.email, claims.role, claims.aud],
+      [alice.id, alice.email, "authenticated", "authenticated"],
+    );
+    assert.equal((claims.app_metadata as { provider: string }).provider, "email");
+    const [method] = claims.amr as { method: string; timestamp: number }[];
+    assert.equal(method!.method, "password");
+    assert.ok(Math.abs(method!.timestamp - (claims.iat as number)) < 60);
+  });
+
+  it("has a token that says aal2 once its second factor counts", async () => {
+    const alice = await signUp("alice");
+    await admin`
+      insert into auth.mfa_factors (id, user_id, factor_type, status, created_at, updated_at, secret)
+      values (${randomUUID()}, ${alice.id}, 'totp', 'verified', now(), now(), 'x')`;
+    await admin`update auth.sessions set aal = 'aal2' where id = ${sessionOf(alice.token)}`;
+    const { data } = await alice.client.auth.refreshSession();
+    const claims = claimsOf(data.session!.access_token);
+    assert.equal(claims.session_id, sessionOf(alice.token));
+    assert.equal(claims.aal, "aal2");
+    assert.deepEqual(
+      (claims.amr as { method: string }[]).map(({ method }) => method),
+      ["totp", "password"],
+    );
+    await service.auth.admin.deleteUser(alice.id);
+    const left = await admin`select from auth.mfa_factors where user_id = ${alice.id}`;
+    assert.equal(left.length, 0);
+  });
+
+  it("ends by a sign-out: here, elsewhere or everywhere, and everywhere if it does not say where", async () => {
+    for (const [scope, open] of [
+      ["local", [false, true, true]],
+      ["others", [true, false, false]],
+      ["global", [false, false, false]],
+      [undefined, [false, false, false]],
+    ] as const) {
+      const made = await devices(3);
+      const where = scope ? `?scope=${scope}` : "";
+      const { token } = made[0]!;
+      const done = await ask(`/auth/v1/logout${where}`, { method: "POST", key: publishable, token });
+      assert.equal(done.status, 204);
+      assert.deepEqual(await Promise.all(made.map((one) => isOpen(one.token))), open, scope);
+      for (const [index, { own, token }] of made.entries()) {
+        const user = await ask("/auth/v1/user", { key: publishable, token });
+        assert.equal(user.status, open[index] ? 200 : 403, scope);
+        assert.equal((await own.auth.refreshSession()).error === null, open[index], scope);
+      }
+    }
+    const { token } = (await devices(1))[0]!;
+    const odd = await ask("/auth/v1/logout?scope=mars", { method: "POST", key: publishable, token });
+    assert.equal(odd.status, 400);
+  });
+
+  it("of a person who is banned stays, but Auth refuses its token, its renewal and the password", async () => {
+    const [email, password] = [`ada.${randomUUID()}@example.com`, randomUUID()];
+    const made = await service.auth.admin.createUser({ email, password, email_confirm: true });
+    const { id } = made.data.user!;
+    const own = client(publishable);
+    const { data } = await own.auth.signInWithPassword({ email, password });
+    const token = data.session!.access_token;
+    const post = (grant: string, body: object) =>
+      ask(`/auth/v1/token?grant_type=${grant}`, { method: "POST", key: publishable, body });
+    await service.auth.admin.updateUserById(id, { ban_duration: "24h" });
+    assert.equal(await isOpen(token), true);
+    for (const given of [password, "wrong"]) {
+      const refused = await post("password", { email: email.toUpperCase(), password: given });
+      assert.deepEqual(
+        [refused.status, refused.body],
+        [400, { code: 400, error_code: "user_banned", msg: "User is banned" }],
+      );
+    }
+    const renewed = await post("refresh_token", { refresh_token: data.session!.refresh_token });
+    assert.deepEqual(
+      [renewed.status, renewed.body.error_code, renewed.body.msg],
+      [400, "user_banned", "Invalid Refresh Token: User Banned"],
+    );
+    for (const [method, path] of [["GET", "user"], ["PUT", "user"], ["POST", "logout"]] as const) {
+      const body = method === "PUT" ? { data: {} } : undefined;
+      const refused = await ask(`/auth/v1/${path}`, { method, key: publishable, token, body });
+      assert.deepEqual([refused.status, refused.body.error_code], [403, "user_banned"], path);
+    }
+    await service.auth.admin.updateUserById(id, { ban_duration: "none" });
+    assert.equal((await own.auth.refreshSession()).error, null);
+    const odd = await service.auth.admin.updateUserById(id, { ban_duration: "a while" });
+    assert.deepEqual([odd.error!.status, odd.error!.code], [400, "validation_failed"]);
   });
 });
 

@@ -66,7 +66,7 @@ describe("role postgres", () => {
         bucket text references storage.buckets (id) on delete cascade,
         object uuid references storage.objects (id) on delete set null
       )`;
-      await sql`select from auth.users, auth.sessions, auth.identities, storage.objects limit 1`;
+      await sql`select from auth.users, auth.sessions, auth.identities, auth.mfa_factors, storage.objects limit 1`;
       await sql`insert into storage.buckets (id, name) values ('try', 'try')`;
       await sql`insert into storage.objects (bucket_id, name) values ('try', 'try')`;
       await sql`drop table public.try`;

@@ -1,5 +1,44 @@
--- After Auth has made its tables: whose they are, and what hosted lets others do. Each start, for Auth
--- replaces its functions each time.
+-- After Auth has made its tables: what it lacks, whose they are, and what hosted lets others do. Each start,
+-- for Auth replaces its functions each time.
+
+-- Second factors, as hosted has them. Lite enrols none: whoever needs one writes the row and the `aal` of the
+-- session, and the next token says so.
+do $$
+begin
+  if to_regtype('auth.factor_type') is null then
+    create type auth.factor_type as enum ('totp', 'webauthn', 'phone');
+    create type auth.factor_status as enum ('unverified', 'verified');
+    alter type auth.factor_type owner to supabase_auth_admin;
+    alter type auth.factor_status owner to supabase_auth_admin;
+  end if;
+end;
+$$;
+
+create table if not exists auth.mfa_factors (
+  id uuid not null,
+  user_id uuid not null,
+  friendly_name text,
+  factor_type auth.factor_type not null,
+  status auth.factor_status not null,
+  created_at timestamptz not null,
+  updated_at timestamptz not null,
+  secret text,
+  phone text,
+  last_challenged_at timestamptz unique,
+  web_authn_credential jsonb,
+  web_authn_aaguid uuid,
+  last_webauthn_challenge_data jsonb,
+  constraint mfa_factors_pkey primary key (id),
+  constraint mfa_factors_user_id_fkey foreign key (user_id) references auth.users (id) on delete cascade
+);
+
+create unique index if not exists mfa_factors_user_friendly_name_unique
+on auth.mfa_factors (friendly_name, user_id)
+where trim(friendly_name) <> '';
+create unique index if not exists unique_verified_phone_factor on auth.mfa_factors (user_id, phone);
+create index if not exists factor_id_created_at_idx on auth.mfa_factors (user_id, created_at);
+create index if not exists mfa_factors_user_id_idx on auth.mfa_factors (user_id);
+alter table auth.mfa_factors enable row level security;
 
 do $$
 declare

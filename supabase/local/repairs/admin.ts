@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import type postgres from "postgres";
 import type { Keys } from "../keys.ts";
 import { verifyToken } from "../tokens.ts";
-import { type Wish, changes, columns, identitiesOf } from "./person.ts";
+import { type Wish, changes, columns, identitiesOf, isDuration } from "./person.ts";
 
 type Sql = postgres.Sql;
 
@@ -89,6 +89,8 @@ async function changesOf(wish: Wish) {
   if (wish.password !== undefined && wish.password.length < 6) {
     throw new Refusal(422, "weak_password", "Password should be at least 6 characters.");
   }
+  if (wish.ban_duration && !isDuration(wish.ban_duration))
+    throw new Refusal(400, "validation_failed", "invalid format for ban duration");
   return changes(wish);
 }
 

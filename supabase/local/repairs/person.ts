@@ -42,8 +42,14 @@ export async function changes({
 
 const milliseconds: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
 
-function bannedUntil(duration: string): Date | null {
-  const parts = [...duration.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g)];
+const duration = /^(\d+(\.\d+)?(h|ms|m|s))+$/;
+
+export function isDuration(text: string): boolean {
+  return text === "none" || duration.test(text);
+}
+
+function bannedUntil(text: string): Date | null {
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s)/g)];
   const total = parts.reduce(
     (sum, [, amount, unit]) => sum + Number(amount) * milliseconds[unit!]!,
     0,
