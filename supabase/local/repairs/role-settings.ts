@@ -9,11 +9,11 @@ type Settings = Record<string, string>;
 /** PostgREST applies only what `authenticator` may set; what it got at its own login is already there. */
 async function readSettings(database: postgres.Sql): Promise<Map<string, Settings>> {
   const rows = await database<{ role: string; settings: Settings }[]>`
-    select r.rolname as role, jsonb_object_agg(p.name, substr(setting, strpos(setting, '=') + 1)) as settings
+    select r.rolname as role, jsonb_object_agg(p.name, substr(entry, strpos(entry, '=') + 1)) as settings
     from pg_db_role_setting as s
     join pg_roles as r on r.oid = s.setrole
-    cross join unnest(s.setconfig) as setting
-    join pg_settings as p on p.name = split_part(setting, '=', 1)
+    cross join unnest(s.setconfig) as entry
+    join pg_settings as p on p.name = split_part(entry, '=', 1)
     where r.rolname in ('authenticator', 'anon', 'authenticated', 'service_role')
     and (
       p.context = 'user'
