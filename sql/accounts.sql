@@ -21,18 +21,52 @@ create table public.profiles (
 create index profiles_default_style_idx on public.profiles (default_style);
 
 alter table public.profiles enable row level security;
+revoke all on public.profiles from public, anon, authenticated, service_role;
 
--- Whose token this is, while the account is open. Every policy asks it: once an account is closed its tokens
--- reach nothing, from that moment on, though Auth may honour them until they expire (G3).
+-- Whether the token's session is still open. Auth deletes a session when its person signs out, and the Data API and
+-- Storage would take the token until it expires. A ban counts at once, too.
+create function private.has_open_session(person uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select
+  from auth.sessions as s
+  join auth.users as u on u.id = s.user_id
+  where s.id = nullif(auth.jwt() ->> 'session_id', '')::uuid
+    and s.user_id = person
+    and coalesce(u.banned_until <= now(), true)
+);
+
+-- Whose token this is, while the account and the session are open. Every policy asks this function: once an account
+-- is closed its tokens reach nothing, from that moment on, though Auth may accept them until they expire (G3).
 create function private.person()
 returns uuid
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
-return (select p.id from public.profiles as p where p.id = auth.uid() and p.closed_at is null);
+return (
+  select p.id
+  from public.profiles as p
+  where p.id = auth.uid() and p.closed_at is null and private.has_open_session(p.id)
+);
 
+revoke all on function private.person from public, anon, authenticated, service_role;
 grant execute on function private.person to authenticated, service_role;
+
+-- Locks a person, so that what is counted of them stays so until this transaction ends. First of all locks but
+-- Auth's own (ARCHITECTURE.md, "Locks").
+create function private.lock_person(person uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select from public.profiles as p where p.id = person for no key update;
+end;
 
 -- Whether somebody who is signed in writes a row of another's. Row-level security refuses it, after the triggers have
 -- run: until then a reason that they give would say something of somebody else.
@@ -43,7 +77,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return auth.uid() is not null and person is distinct from private.person();
 
--- Who asks for something: refuses whoever is nobody (401), and whoever is leaving (403).
+-- The caller of a verb. Refuses a token without an open session (401) and a closed account (403).
 create function private.require_person()
 returns uuid
 language plpgsql
@@ -54,13 +88,33 @@ as $$
 declare
   person constant uuid := private.person();
 begin
-  if person is null and exists (select from public.profiles as p where p.id = auth.uid()) then
+  if person is null and exists (
+    select from public.profiles as p where p.id = auth.uid() and p.closed_at is not null
+  ) then
     perform private.refuse(403, 'account_closed',
       'This account is being erased, and nothing can be done with it any more.');
   elsif person is null then
     perform private.refuse(401, 'not_signed_in', 'Please sign in.');
   end if;
   return person;
+end;
+$$;
+
+-- Export and erasure are worth a second factor to a thief: they ask for it where the account has one.
+create function private.require_second_factor(person uuid)
+returns void
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if auth.jwt() ->> 'aal' is distinct from 'aal2' and exists (
+    select from auth.mfa_factors as f where f.user_id = person and f.status::text = 'verified'
+  ) then
+    perform private.refuse(403, 'second_factor_needed',
+      'Your account has a second factor. Please confirm this sign-in with it, then try again.');
+  end if;
 end;
 $$;
 
@@ -111,6 +165,7 @@ as $$
 begin
   insert into public.profiles (id) values (new.id);
   perform private.open_wallet(new.id);
+  perform private.welcome(new);
   perform private.consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
   return new;
 end;

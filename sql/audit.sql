@@ -11,6 +11,7 @@ create table private.audit_places (
 );
 
 alter table private.audit_places enable row level security;
+revoke all on private.audit_places from public, anon, authenticated, service_role;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
 comment on column private.audit_places.ended_at is 'When it last came to the end; of walks that rest then.';
@@ -56,23 +57,41 @@ declare
     order by o.name
     limit batch
   );
+  -- A prepared photo is as old as its original.
   past_ceiling constant text[] := array(
     select o.name
     from storage.objects as o
-    where o.bucket_id = 'inputs' and o.name = any (names) and o.created_at < hard
+    left join private.generation_work as w on w.prepared_path = o.name
+    where o.bucket_id = 'inputs' and o.name = any (names) and least(o.created_at, w.input_stored_at) < hard
   );
+  locked uuid[];
   counts jsonb;
 begin
   if past_ceiling <> '{}' then
+    locked := private.lock_generations(array(
+      select g.id
+      from public.generations as g
+      left join private.generation_work as w on w.generation_id = g.id
+      where (g.input_path = any (past_ceiling) or w.prepared_path = any (past_ceiling))
+        and not private.is_terminal(g.state)
+    ));
     update public.generations as g
     set state = 'failed', reason = 'expired'
-    where g.input_path = any (past_ceiling) and not private.is_terminal(g.state);
+    where g.id = any (locked) and not private.is_terminal(g.state);
 
-    -- Past the ceiling there is no waiting between two attempts.
-    update public.deletions as d
-    set due_at = now()
-    where d.bucket = 'inputs' and d.path = any (past_ceiling) and d.verified_at is null and d.due_at > now()
-      and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
+    -- Past the ceiling there is no waiting between two attempts, nor for the lease of a worker.
+    with pulled as (
+      update public.deletions as d
+      set due_at = now()
+      from (
+        select n.id from public.deletions as n
+        where n.bucket = 'inputs' and n.path = any (past_ceiling) and n.verified_at is null and n.due_at > now()
+        for update skip locked
+      ) as late
+      where d.id = late.id
+      returning d.id
+    )
+    delete from private.deletion_leases as l using pulled where l.deletion_id = pulled.id;
   end if;
 
   -- Each object is looked up by itself: whatever is planned for small tables, it is right for large ones.
@@ -81,10 +100,15 @@ begin
       case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason
     from storage.objects as o
     left join lateral (
-      select n.id, n.state, n.finished_at from public.generations as n where n.input_path = o.name limit 1
+      select n.id, n.state, n.finished_at
+      from public.generations as n
+      where n.input_path = o.name
+        or n.id = (select w.generation_id from private.generation_work as w where w.prepared_path = o.name)
+      limit 1
     ) as g on true
     where o.bucket_id = 'inputs' and o.name = any (names)
       and case
+        when g.id is null and not private.is_upload_name(o.name) then o.created_at < grace
         when g.id is null then o.created_at < soft
         when private.is_terminal(g.state) then greatest(o.created_at, g.finished_at) < grace
         else false
@@ -156,11 +180,9 @@ declare
   ids constant uuid[] := array(
     select g.id from public.generations as g where g.id > after order by g.id limit batch
   );
-  missing integer;
-begin
-  with missed as (
-    update public.generations as g
-    set artwork_missing_at = now()
+  locked constant uuid[] := private.lock_generations(array(
+    select g.id
+    from public.generations as g
     where g.id = any (ids)
       and g.state = 'succeeded'
       and g.artwork_missing_at is null
@@ -168,13 +190,21 @@ begin
       and (
         select o.id from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path
       ) is null
-    returning g.id, g.person_id, g.credits
+  ));
+  missing integer;
+begin
+  with missed as (
+    update public.generations as g
+    set artwork_missing_at = now()
+    where g.id = any (locked) and g.artwork_missing_at is null
+    returning g.id
   ),
+  -- What the hold took: a generation's own row is not where money is read from.
   refunded as (
     insert into public.credit_entries (wallet_id, kind, amount, reason, key)
-    select w.id, 'refund', m.credits, 'artwork missing', 'artwork-missing:' || m.id
+    select h.wallet_id, 'refund', h.amount, 'artwork missing', 'artwork-missing:' || m.id
     from missed as m
-    join public.wallets as w on w.person_id = m.person_id
+    join public.credit_holds as h on h.generation_id = m.id and h.state = 'captured'
     on conflict (key) do nothing
   )
   select count(*) into missing from missed;
@@ -219,6 +249,9 @@ comment on function backend.audit_inputs is 'Photos past their limit, and photos
 comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
 comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
 
+revoke all on function
+  backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
 to service_role;

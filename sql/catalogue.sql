@@ -22,6 +22,7 @@ create table public.models (
 );
 
 alter table public.models enable row level security;
+revoke all on public.models from public, anon, authenticated, service_role;
 
 create policy "Anyone sees the models that are available"
 on public.models
@@ -48,6 +49,7 @@ create table private.style_versions (
 );
 
 alter table private.style_versions enable row level security;
+revoke all on private.style_versions from public, anon, authenticated, service_role;
 
 comment on table private.style_versions is 'Prompt templates. A change of words is a new version, never an update.';
 
@@ -73,6 +75,7 @@ create index styles_id_version_idx on public.styles (id, version);
 create index styles_model_id_idx on public.styles (model_id);
 
 alter table public.styles enable row level security;
+revoke all on public.styles from public, anon, authenticated, service_role;
 
 create policy "Anyone sees the styles that are available"
 on public.styles

@@ -10,6 +10,7 @@ create table public.purposes (
 );
 
 alter table public.purposes enable row level security;
+revoke all on public.purposes from public, anon, authenticated, service_role;
 
 create policy "Anyone reads what the purposes are"
 on public.purposes
@@ -42,6 +43,8 @@ create index privacy_choices_latest_idx on public.privacy_choices (person_id, pu
 create index privacy_choices_purpose_idx on public.privacy_choices (purpose);
 
 alter table public.privacy_choices enable row level security;
+revoke all on public.privacy_choices from public, anon, authenticated, service_role;
+revoke all on sequence public.privacy_choices_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see their own choices"
 on public.privacy_choices
@@ -73,6 +76,7 @@ return coalesce((
   where c.person_id = person and c.purpose = allows.purpose
 ), true);
 
+revoke all on function private.allows from public, anon, authenticated, service_role;
 grant execute on function private.allows to service_role;
 
 -- Who has refused what, for reports over everybody.
@@ -86,6 +90,7 @@ from (
 ) as c
 where not c.allowed;
 
+revoke all on private.refusals from public, anon, authenticated, service_role;
 grant select on private.refusals to service_role;
 
 -- People change their minds, and programs err: the history holds the one and not the other.
@@ -96,22 +101,24 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  quota constant private.quotas := private.quota('choices', 'per_hour');
   free_at timestamptz;
 begin
   if private.is_anothers(new.person_id) then
     return new;
   end if;
-  select min(latest.at) + interval '1 hour' into free_at
+  perform private.lock_person(new.person_id);
+  select min(latest.at) + quota.span into free_at
   from (
     select c.at from public.privacy_choices as c
-    where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - interval '1 hour'
+    where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - quota.span
     order by c.id desc
-    limit 20
+    limit quota.most
   ) as latest
-  having count(*) = 20;
+  having count(*) = quota.most;
   if free_at is not null then
     perform private.refuse(429, 'too_many_choices',
-      'You have changed this twenty times within an hour. The last choice counts; please wait a while.',
+      format('You have changed this %s times within an hour. The last choice counts; please wait a while.', quota.most),
       private.retry_at(free_at));
   end if;
   return new;
@@ -123,22 +130,22 @@ before insert on public.privacy_choices
 for each row
 execute function private.check_choice();
 
--- Ends all that somebody has under way. Generations are locked before the wallet, as by what settles them; then the
--- wallet, as by whoever begins one, so that none slips in between.
+-- Ends all that a person has under way. The person is locked first, as by a submission, so that none slips in between.
 create function private.cancel_open(person uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  locked uuid[];
 begin
-  perform from public.generations as g
-  where g.person_id = person and not private.is_terminal(g.state)
-  order by g.id
-  for update;
-  perform from public.wallets as w where w.person_id = person for update;
+  perform private.lock_person(person);
+  locked := private.lock_generations(array(
+    select g.id from public.generations as g where g.person_id = person and not private.is_terminal(g.state)
+  ), skip => false);
   update public.generations as g
   set state = 'canceled'
-  where g.person_id = person and not private.is_terminal(g.state);
+  where g.id = any (locked) and not private.is_terminal(g.state);
 end;
 $$;
 
@@ -211,6 +218,7 @@ create table public.policy_versions (
 create index policy_versions_published_at_idx on public.policy_versions (published_at);
 
 alter table public.policy_versions enable row level security;
+revoke all on public.policy_versions from public, anon, authenticated, service_role;
 
 create policy "Anyone reads which versions of the policy are published"
 on public.policy_versions
@@ -236,6 +244,7 @@ create table public.policy_consents (
 create index policy_consents_version_idx on public.policy_consents (version);
 
 alter table public.policy_consents enable row level security;
+revoke all on public.policy_consents from public, anon, authenticated, service_role;
 
 create policy "People see what they have agreed to"
 on public.policy_consents
@@ -286,4 +295,5 @@ return (
 
 comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet; null where there is none.';
 
+revoke all on function public.policy_to_agree_to from public, anon, authenticated, service_role;
 grant execute on function public.policy_to_agree_to to authenticated;

@@ -24,6 +24,7 @@ create table public.wallets (
 create index wallets_closed_at_idx on public.wallets (closed_at);
 
 alter table public.wallets enable row level security;
+revoke all on public.wallets from public, anon, authenticated, service_role;
 
 create policy "People see their own wallet"
 on public.wallets
@@ -45,6 +46,7 @@ create table public.credit_holds (
   generation_id uuid not null,
   amount integer not null,
   state text not null default 'open',
+  is_late_cancel boolean not null default false,
   opened_at timestamptz not null default now(),
   settled_at timestamptz,
   constraint credit_holds_pkey primary key (id),
@@ -53,13 +55,15 @@ create table public.credit_holds (
   constraint credit_holds_one_a_generation unique (generation_id),
   constraint credit_holds_amount_positive check (amount > 0),
   constraint credit_holds_state_known check (state in ('open', 'captured', 'released')),
-  constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null))
+  constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null)),
+  constraint credit_holds_late_cancel_settled check (not is_late_cancel or state <> 'open')
 );
 
 create index credit_holds_wallet_id_newest_idx on public.credit_holds (wallet_id, opened_at desc);
 create index credit_holds_open_idx on public.credit_holds (wallet_id, opened_at desc) where state = 'open';
 
 alter table public.credit_holds enable row level security;
+revoke all on public.credit_holds from public, anon, authenticated, service_role;
 
 create policy "People see the holds on their own wallet"
 on public.credit_holds
@@ -70,6 +74,7 @@ using (wallet_id in (select id from public.wallets where person_id = (select pri
 grant select on public.credit_holds to authenticated, service_role;
 
 comment on table public.credit_holds is 'Credits set aside for one generation; settled exactly once.';
+comment on column public.credit_holds.is_late_cancel is 'Its person ended the generation after the model had begun. A few a day are released, further ones captured (private.quotas).';
 
 create table public.credit_entries (
   id bigint generated always as identity,
@@ -103,6 +108,8 @@ create table public.credit_entries (
 create index credit_entries_wallet_id_id_idx on public.credit_entries (wallet_id, id);
 
 alter table public.credit_entries enable row level security;
+revoke all on public.credit_entries from public, anon, authenticated, service_role;
+revoke all on sequence public.credit_entries_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see the entries of their own wallet"
 on public.credit_entries
@@ -273,7 +280,8 @@ begin
   update public.wallets set held = held - old.amount where id = old.wallet_id;
   if new.state = 'captured' then
     insert into public.credit_entries (wallet_id, kind, amount, hold_id, reason)
-    values (old.wallet_id, 'capture', -old.amount, old.id, 'generation');
+    values (old.wallet_id, 'capture', -old.amount, old.id,
+      case when new.is_late_cancel then 'late cancel' else 'generation' end);
   end if;
   return new;
 end;
@@ -290,12 +298,50 @@ language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  with wallet as (
-    insert into public.wallets (person_id) values (person) returning id
-  )
-  insert into public.credit_entries (wallet_id, kind, amount, reason)
-  select id, 'grant', 5, 'welcome' from wallet;
+  insert into public.wallets (person_id) values (person);
 end;
+
+-- Settles the hold of a generation that its person ends. Before the model has begun that is free. Afterwards the
+-- prediction is paid for by us: a few ends a day are free, then the hold is captured. Every way to end a generation
+-- counts (cancel, delete, a refused purpose, erasure), so that none of them is the cheap one.
+create function private.settle_ended_by_person(generation_id uuid, has_begun boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wallet constant uuid := (
+    select h.wallet_id from public.credit_holds as h where h.generation_id = settle_ended_by_person.generation_id
+  );
+  is_free boolean := true;
+begin
+  if has_begun then
+    perform from public.wallets as w where w.id = wallet for update;
+    is_free := private.free_late_cancels(wallet) > 0;
+  end if;
+  update public.credit_holds as h
+  set state = case when is_free then 'released' else 'captured' end,
+    is_late_cancel = has_begun,
+    settled_at = clock_timestamp()
+  where h.generation_id = settle_ended_by_person.generation_id and h.state = 'open';
+end;
+$$;
+
+-- How many of the free late cancels of a wallet are left.
+create function private.free_late_cancels(wallet uuid)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (
+  select greatest(0, q.most - (
+    select count(*)
+    from public.credit_holds as h
+    where h.wallet_id = wallet and h.is_late_cancel and h.state = 'released' and h.settled_at > now() - q.span
+  ))
+  from private.quotas as q
+  where q.scope = 'late_cancels' and q.id = 'per_day'
+);
 
 -- Correction: the ledger is never changed, so what was wrong is made up for. Answers {outcome, balance}:
 -- adjusted; or replayed, for a key that was used for the same before. Refuses with 404, 409 or 422.
@@ -341,4 +387,5 @@ $$;
 
 comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
 
+revoke all on function backend.adjust_credits from public, anon, authenticated, service_role;
 grant execute on function backend.adjust_credits to service_role;

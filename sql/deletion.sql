@@ -10,6 +10,7 @@ create table public.deletion_reasons (
 );
 
 alter table public.deletion_reasons enable row level security;
+revoke all on public.deletion_reasons from public, anon, authenticated, service_role;
 
 create policy "Anyone reads what the reasons of deletions mean"
 on public.deletion_reasons
@@ -22,6 +23,7 @@ grant select on public.deletion_reasons to anon, authenticated, service_role;
 comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, with the clause of the policy.';
 
 insert into public.deletion_reasons (id, clause, sentence) values
+  ('prepared', 'R4', 'The photo was checked, and its copy without metadata took its place.'),
   ('succeeded', 'R2', 'The artwork is made, so the photo is not needed any more.'),
   ('failed', 'R4', 'The generation failed, so the photo is not needed any more.'),
   ('canceled', 'R4', 'The generation was canceled, so the photo is not needed any more.'),
@@ -67,10 +69,13 @@ create unique index deletions_one_open_order on public.deletions (bucket, path) 
 create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
 create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
 create index deletions_generation_id_idx on public.deletions (generation_id);
+-- An upload asks whether its name was used before.
+create index deletions_path_idx on public.deletions (path, bucket);
 create index deletions_reason_idx on public.deletions (reason);
 create index deletions_verified_at_idx on public.deletions (verified_at);
 
 alter table public.deletions enable row level security;
+revoke all on public.deletions from public, anon, authenticated, service_role;
 
 create policy "People see the deletions of what was theirs"
 on public.deletions
@@ -114,7 +119,10 @@ create table private.deletion_leases (
     references public.deletions (id) on delete cascade
 );
 
+create index deletion_leases_lease_idx on private.deletion_leases (lease);
+
 alter table private.deletion_leases enable row level security;
+revoke all on private.deletion_leases from public, anon, authenticated, service_role;
 
 comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
 
@@ -156,8 +164,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 return case when metadata ->> 'size' ~ '^\d{1,18}$' then (metadata ->> 'size')::bigint end;
 
--- Hands out due deletions, each to one caller, until the lease ends. With a generation, only its own.
+-- Hands out due deletions under a lease of the caller's choosing, each to one caller, for `lease_seconds`. Asked
+-- again with the same lease, because the answer was lost, it hands out the same ones. With a generation, only its own.
 create function backend.lease_deletions(
+  lease uuid,
   batch integer default 100,
   lease_seconds integer default 60,
   generation_id uuid default null
@@ -168,6 +178,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  is_new constant boolean := lease_deletions.generation_id is not null or not exists (
+    select
+    from private.deletion_leases as l
+    join public.deletions as d on d.id = l.deletion_id and d.verified_at is null
+    where l.lease = lease_deletions.lease
+  );
   leased jsonb;
 begin
   with due as (
@@ -175,6 +191,7 @@ begin
     from public.deletions as d
     where d.verified_at is null
       and d.due_at <= now()
+      and is_new
       and (lease_deletions.generation_id is null or d.generation_id = lease_deletions.generation_id)
     order by d.due_at
     limit batch
@@ -194,24 +211,24 @@ begin
       )
     from due
     where d.id = due.id
-    returning d.*
-  ),
-  leases as (
-    insert into private.deletion_leases as l (deletion_id, lease)
-    select id, gen_random_uuid() from taken
-    on conflict (deletion_id) do update set lease = excluded.lease
-    returning l.deletion_id, l.lease
+    returning d.id
   )
+  insert into private.deletion_leases as l (deletion_id, lease)
+  select id, lease_deletions.lease from taken
+  on conflict (deletion_id) do update set lease = excluded.lease;
+
   select coalesce(jsonb_agg(jsonb_build_object(
-    'id', taken.id, 'lease', leases.lease, 'bucket', taken.bucket, 'path', taken.path,
-    'object_key', taken.object_key, 'bytes', taken.bytes, 'reason', taken.reason, 'clause', r.clause,
-    'attempts', taken.attempts, 'ordered_at', private.timestamp(taken.ordered_at),
+    'id', d.id, 'lease', l.lease, 'bucket', d.bucket, 'path', d.path,
+    'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
+    'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
     'leased_at', private.timestamp(now())
   )), '[]')
   into leased
-  from taken
-  join leases on leases.deletion_id = taken.id
-  join public.deletion_reasons as r on r.id = taken.reason;
+  from private.deletion_leases as l
+  join public.deletions as d on d.id = l.deletion_id and d.verified_at is null
+  join public.deletion_reasons as r on r.id = d.reason
+  where l.lease = lease_deletions.lease
+    and (lease_deletions.generation_id is null or d.generation_id = lease_deletions.generation_id);
   return leased;
 end;
 $$;
@@ -228,8 +245,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  free uuid[];
   recorded jsonb;
 begin
+  -- A row that another transaction changes at this moment is left out: it is due again when its lease ends. Waiting
+  -- for several rows in turn could end in a deadlock.
+  free := array(
+    select d.id
+    from public.deletions as d
+    where d.id in (select (r.value ->> 'id')::uuid from jsonb_array_elements(results) as r)
+    for update skip locked
+  );
   with result as (
     select d.id, r.deleted_at, r.verified_at, r.receipt,
       r.absent
@@ -243,7 +269,7 @@ begin
       id uuid, lease uuid, absent boolean, deleted_at timestamptz, verified_at timestamptz, receipt text
     )
     join private.deletion_leases as l on l.deletion_id = r.id and l.lease = r.lease
-    join public.deletions as d on d.id = r.id and d.verified_at is null
+    join public.deletions as d on d.id = r.id and d.id = any (free) and d.verified_at is null
   ),
   updated as (
     update public.deletions as d
@@ -270,4 +296,5 @@ $$;
 
 comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
 
+revoke all on function backend.lease_deletions, backend.record_deletions from public, anon, authenticated, service_role;
 grant execute on function backend.lease_deletions, backend.record_deletions to service_role;

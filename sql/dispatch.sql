@@ -9,37 +9,63 @@ stable
 set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
--- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already.
+-- Where the photo of this attempt is prepared, under a name that no client can write. The object is ordered deleted
+-- before it exists; only `record_input` takes the order back. So nothing half prepared can stay.
+create function private.prepare_submission(generation public.generations)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.generation_work;
+  path text;
+begin
+  select * into work from private.generation_work as w where w.generation_id = generation.id;
+  if work.prepared_path is not null then
+    return work.prepared_path;
+  end if;
+  path := format('%s/prepared/%s-%s.%s', generation.person_id, generation.id, work.submissions,
+    substring(generation.input_path from '[^.]+$'));
+  perform private.order_deletion(
+    'inputs', path, 'superseded', generation.person_id, generation.id, work.leased_until + interval '1 minute');
+  return path;
+end;
+$$;
+
+-- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already. `is_prepared`
+-- says whether the photo lies at `prepared_path`, or is to be put there.
 create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
-return jsonb_build_object(
-  'generation', generation.id,
-  'input_path', generation.input_path,
-  'input_recorded', generation.input_format is not null,
-  'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
-  'prompt', generation.prompt,
-  'settings', generation.settings,
-  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - clock_timestamp())))::integer,
-  'create_called_at', (
-    select extract(epoch from w.create_called_at)
-    from private.generation_work as w
-    where w.generation_id = generation.id
+return (
+  select jsonb_build_object(
+    'generation', generation.id,
+    'input_path', generation.input_path,
+    'prepared_path', private.prepare_submission(generation),
+    'is_prepared', w.prepared_path is not null,
+    'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+    'prompt', generation.prompt,
+    'settings', generation.settings,
+    'deadline_seconds',
+      greatest(0, floor(extract(epoch from generation.deadline_at - clock_timestamp())))::integer,
+    'create_called_at', extract(epoch from w.create_called_at)
   )
+  from private.generation_work as w
+  where w.generation_id = generation.id
 );
 
--- The photo was checked and lies in Storage without its metadata (C2, T2): `format` to `bytes` say what
--- was measured, or are null where an earlier worker has said so. The worker does not touch it any more,
--- and may now create one prediction, whose events carry the token that `capability` is the SHA-256 (hex)
--- of. Answers {outcome, deletions}: open; superseded, when somebody else submits by now; or ended, when
--- the generation was over before the photo was put back, and then it is among the deletions once more.
+-- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `bytes` say what
+-- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
+-- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
+-- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by
+-- now; ended, when the generation is over.
 create function backend.record_input(
   generation_id uuid,
   lease uuid,
   capability text,
-  path text,
+  prepared_path text,
   format text,
   width integer,
   height integer,
@@ -51,36 +77,56 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  outcome text := 'superseded';
+  generation public.generations := private.lock_leased(record_input.generation_id, lease);
+  is_recorded boolean := false;
 begin
-  update public.generations as g
-  set input_format = coalesce(format, g.input_format),
-    input_width = coalesce(width, g.input_width),
-    input_height = coalesce(height, g.input_height),
-    input_bytes = coalesce(bytes, g.input_bytes)
-  from private.generation_work as w
-  where g.id = record_input.generation_id and not private.is_terminal(g.state)
-    and g.prediction_id is null
-    and w.generation_id = g.id and w.lease = record_input.lease;
-  if found then
-    outcome := 'open';
+  if generation.id is not null and not private.is_terminal(generation.state) and generation.prediction_id is null then
+    is_recorded := exists (
+      select from private.generation_work as w
+      where w.generation_id = generation.id and w.prepared_path = record_input.prepared_path
+    );
+    if not is_recorded then
+      -- A deletion that is under way cannot be taken back; then this attempt was too late.
+      delete from public.deletions as d
+      where d.bucket = 'inputs' and d.path = record_input.prepared_path and d.verified_at is null
+        and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
+      is_recorded := found;
+      if is_recorded then
+        update public.generations as g
+        set input_format = format, input_width = width, input_height = height, input_bytes = bytes
+        where g.id = generation.id;
+        perform private.order_deletion(
+          'inputs', generation.input_path, 'prepared', generation.person_id, generation.id);
+      end if;
+    end if;
+  end if;
+  if is_recorded then
     update private.generation_work as w
-    set capability_digest = decode(capability, 'hex'),
+    set prepared_path = record_input.prepared_path,
+      capability_digest = decode(capability, 'hex'),
       create_called_at = now(),
       leased_until = private.submission_lease_end()
-    where w.generation_id = record_input.generation_id;
-  elsif not exists (
-    select from public.generations as g
-    where g.id = record_input.generation_id and not private.is_terminal(g.state)
-  ) then
-    outcome := 'ended';
+    where w.generation_id = generation.id and w.lease = record_input.lease;
+  else
+    -- The order for this path may have been carried out before the object came.
     perform private.order_deletion(
-      'inputs', path, 'superseded', private.owner(path), record_input.generation_id);
+      'inputs', record_input.prepared_path, 'superseded', private.owner(record_input.prepared_path),
+      record_input.generation_id)
+    where not exists (
+      select from private.generation_work as w where w.prepared_path = record_input.prepared_path
+    );
   end if;
 
   return jsonb_build_object(
-    'outcome', outcome,
-    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
+    'outcome', case
+      when is_recorded then 'open'
+      when exists (
+        select from public.generations as g
+        where g.id = record_input.generation_id and not private.is_terminal(g.state)
+      ) then 'superseded'
+      else 'ended'
+    end,
+    'deletions', backend.lease_deletions(lease, generation_id => record_input.generation_id)
   );
 end;
 $$;
@@ -101,39 +147,41 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
-  is_attached boolean;
+  work private.generation_work;
 begin
-  -- An event may have been quicker, so the state only ever moves forward here.
-  update public.generations as g
-  set state = case when g.state = 'reserved' then 'submitted' else g.state end,
-    prediction_id = attach_prediction.prediction_id
-  from private.generation_work as w
+  select * into work from private.generation_work as w
+  where w.generation_id = attach_prediction.generation_id
+  for update;
+  select * into generation from public.generations as g
   where g.id = attach_prediction.generation_id
-    and w.generation_id = g.id
-    and (g.prediction_id = attach_prediction.prediction_id
-      or (g.prediction_id is null and w.capability_digest = decode(capability, 'hex'))
-      or (g.prediction_id is null and capability is null and w.lease = attach_prediction.lease));
-  if found then
-    -- Whoever else has leased the submission meanwhile is told that it is superseded.
+  for update;
+  if generation.prediction_id = attach_prediction.prediction_id
+    or (generation.prediction_id is null and case
+      when capability is null then work.lease = attach_prediction.lease
+      else work.capability_digest = decode(capability, 'hex')
+    end)
+  then
+    -- An event may have been quicker, so the state only ever moves forward here.
+    update public.generations as g
+    set state = case when g.state = 'reserved' then 'submitted' else g.state end,
+      prediction_id = attach_prediction.prediction_id
+    where g.id = generation.id
+    returning * into generation;
+    -- Another worker that has leased the submission meanwhile is told that it is superseded.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
-    where w.generation_id = attach_prediction.generation_id and w.submit_at is not null;
+    where w.generation_id = generation.id and w.submit_at is not null;
   end if;
 
-  select * into generation from public.generations as g where g.id = attach_prediction.generation_id;
-  is_attached := coalesce(
-    generation.prediction_id = attach_prediction.prediction_id and generation.state not in ('failed', 'canceled'),
-    false);
-  if not is_attached then
-    perform private.order_errand('cancel_prediction', attach_prediction.prediction_id, generation.person_id);
-    -- No row names it, and Replicate has the photo all the same (T3).
-    insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
-    values (attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id,
-      now() + private.keep('replicate_hour'))
-    on conflict do nothing;
+  if generation.prediction_id = attach_prediction.prediction_id
+    and generation.state not in ('failed', 'canceled')
+  then
+    return jsonb_build_object('outcome', 'attached', 'generation', private.describe(generation));
   end if;
+  perform private.disown_prediction(
+    attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);
   return jsonb_build_object(
-    'outcome', case when is_attached then 'attached' else 'ended' end,
+    'outcome', 'ended',
     'generation', case when generation.id is not null then private.describe(generation) end
   );
 end;
@@ -174,7 +222,8 @@ begin
 end;
 $$;
 
--- Leases submissions that are due, [] if there is none, to be carried out as the first was.
+-- Leases submissions that are due, [] if there is none, to be carried out as the first was. Asked again with the same
+-- lease, it answers the same ones.
 create function backend.lease_submissions(lease uuid, batch integer default 10)
 returns jsonb
 language plpgsql
@@ -182,6 +231,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  is_new constant boolean := not exists (
+    select from private.generation_work as w where w.lease = lease_submissions.lease and w.submit_at is not null
+  );
   leased jsonb;
 begin
   with due as (
@@ -189,6 +241,7 @@ begin
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now()
+      and is_new
       and (w.lease is null or w.leased_until <= now())
       and w.submissions < 6
       and g.prediction_id is null
@@ -218,6 +271,9 @@ comment on function backend.attach_prediction is 'The job was accepted: ties its
 comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
 comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
 
+revoke all on function
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
 to service_role;

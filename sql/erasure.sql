@@ -9,6 +9,7 @@ create table private.erasures (
   stage text not null default 'ordered',
   ordered_at timestamptz not null default now(),
   begins_at timestamptz not null default now() + private.keep('erasure_grace'),
+  lease uuid,
   leased_until timestamptz,
   objects integer not null default 0,
   erased_at timestamptz,
@@ -24,9 +25,11 @@ create table private.erasures (
 );
 
 create index erasures_open_idx on private.erasures (begins_at) where stage <> 'done';
+create index erasures_lease_idx on private.erasures (lease) where stage <> 'done';
 create index erasures_finished_at_idx on private.erasures (finished_at);
 
 alter table private.erasures enable row level security;
+revoke all on private.erasures from public, anon, authenticated, service_role;
 
 comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobodys token reaches it any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
@@ -110,12 +113,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := (select p.id from public.profiles as p where p.id = auth.uid());
+  person constant uuid := (
+    select p.id from public.profiles as p where p.id = auth.uid() and private.has_open_session(p.id)
+  );
   erasure private.erasures;
 begin
   if person is null then
     perform private.refuse(401, 'not_signed_in', 'Please sign in.');
   end if;
+  perform private.require_second_factor(person);
   if private.signed_in_at(person) < now() - interval '15 minutes' then
     perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
   end if;
@@ -138,6 +144,7 @@ return private.erase_account(email);
 
 comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
 
+revoke all on function private.erase_account, public.erase_account from public, anon, authenticated, service_role;
 grant execute on function private.erase_account, public.erase_account to authenticated;
 
 create function backend.erasure(id uuid)
@@ -180,30 +187,36 @@ begin
 end;
 $$;
 
--- Erasures to go on with, [{id, person}]; whoever asks has two minutes.
-create function backend.lease_erasures(batch integer default 20)
+-- Erasures to go on with, [{id, person}], under a lease of the caller's choosing, for two minutes. Asked again with the
+-- same lease, it answers the same ones.
+create function backend.lease_erasures(lease uuid, batch integer default 20)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
-  with due as (
-    select e.id
-    from private.erasures as e
-    where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
-    order by e.begins_at
-    limit batch
-    for update skip locked
-  ),
-  leased as (
+as $$
+begin
+  if not exists (select from private.erasures as e where e.lease = lease_erasures.lease and e.stage <> 'done') then
+    with due as (
+      select e.id
+      from private.erasures as e
+      where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
+      order by e.begins_at
+      limit batch
+      for update skip locked
+    )
     update private.erasures as e
-    set leased_until = now() + interval '2 minutes'
+    set lease = lease_erasures.lease, leased_until = now() + interval '2 minutes'
     from due
-    where e.id = due.id
-    returning e.id, e.person_id
-  )
-  select coalesce(jsonb_agg(jsonb_build_object('id', id, 'person', person_id)), '[]') from leased;
+    where e.id = due.id;
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'person', e.person_id)), '[]')
+    from private.erasures as e
+    where e.lease = lease_erasures.lease and e.stage <> 'done'
+  );
 end;
+$$;
 
 create function private.order_folder(person uuid)
 returns integer
@@ -303,6 +316,7 @@ as $$
 declare
   erasure private.erasures;
   declared private.personal_data;
+  locked uuid[];
 begin
   select * into erasure from private.erasures as e where e.id = advance_erasure.id for update;
   if not found or erasure.stage = 'done' or erasure.begins_at > now() then
@@ -312,8 +326,10 @@ begin
   if erasure.stage in ('ordered', 'deleting') then
     update private.erasures as e set stage = 'deleting' where e.id = erasure.id;
     -- Each orders its own objects deleted.
-    delete from public.generations as g
-    where g.id = any (array(select n.id from public.generations as n where n.person_id = erasure.person_id limit 200));
+    locked := private.lock_generations(array(
+      select n.id from public.generations as n where n.person_id = erasure.person_id order by n.id limit 200
+    ), skip => false);
+    delete from public.generations as g where g.id = any (locked);
     if found or private.order_folder(erasure.person_id) > 0 then
       return jsonb_build_object('next', 'again');
     end if;
@@ -333,7 +349,8 @@ begin
       where (d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null
     )
     or exists (
-      select from private.errands as r where r.person_id = erasure.person_id and r.kind = 'abandon_upload'
+      select from private.errands as r
+      where r.person_id = erasure.person_id and r.kind in ('abandon_upload', 'find_prediction')
     )
   then
     return jsonb_build_object('next', 'wait');
@@ -389,6 +406,10 @@ comment on function backend.forget_in_auth is 'Cleans what Auth keeps of somebod
 comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
 comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
 
+revoke all on function
+  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
+  backend.finish_erasure
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
   backend.finish_erasure

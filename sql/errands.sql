@@ -1,5 +1,5 @@
--- Calls that are owed to others, and that a worker may die over: a prediction to stop, an upload to abandon.
--- Whoever comes by makes them, until they are made.
+-- Calls that are owed to other services: a prediction to stop or to search for, an upload to abandon. A worker may die
+-- over them, so each is a row until it is made.
 
 create table private.errands (
   kind text not null,
@@ -7,56 +7,103 @@ create table private.errands (
   person_id uuid,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
+  since timestamptz,
   attempts integer not null default 0,
+  lease uuid,
   constraint errands_pkey primary key (kind, target),
-  constraint errands_kind_known check (kind in ('cancel_prediction', 'abandon_upload')),
+  constraint errands_kind_known check (kind in ('cancel_prediction', 'find_prediction', 'abandon_upload')),
   constraint errands_person_exists foreign key (person_id) references auth.users (id) on delete set null
 );
 
 create index errands_due_at_idx on private.errands (due_at);
+create index errands_lease_idx on private.errands (lease);
 create index errands_person_id_idx on private.errands (person_id);
 create index errands_ordered_at_idx on private.errands (ordered_at);
 
 alter table private.errands enable row level security;
+revoke all on private.errands from public, anon, authenticated, service_role;
 
-comment on table private.errands is 'Calls that are owed to Replicate (stop a prediction) or to Storage (abandon an upload).';
-comment on column private.errands.target is 'The id of the prediction, or the address of the upload.';
+comment on table private.errands is 'Calls that are owed to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
+comment on column private.errands.target is 'The id of the prediction, the path of the photo that it was made of, or the address of the upload.';
+comment on column private.errands.since is 'From when on a prediction is searched for.';
 
-create function private.order_errand(kind text, target text, person_id uuid)
+-- A search waits a minute: a create call that is under way has its answer by then.
+create function private.order_errand(kind text, target text, person_id uuid, since timestamptz default null)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.errands (kind, target, person_id)
-  select kind, target, u.id
+  insert into private.errands (kind, target, person_id, since, due_at)
+  select kind, target, u.id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
   from (values (1)) as once
   left join auth.users as u on u.id = order_errand.person_id
+  where target is not null
   on conflict do nothing;
 end;
 
--- Due errands, [{kind, target}]; whoever asks has a minute, then they are anybody's again.
-create function backend.lease_errands(batch integer default 50)
+-- Due errands, [{kind, target, since}], under a lease of the caller's choosing; after a minute they are due again,
+-- each time later. Asked again with the same lease, it answers the same ones.
+create function backend.lease_errands(lease uuid, batch integer default 50)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
-  with due as (
-    select e.kind, e.target
-    from private.errands as e
-    where e.due_at <= now()
-    order by e.due_at
-    limit batch
-    for update skip locked
-  ),
-  leased as (
+as $$
+begin
+  if not exists (select from private.errands as e where e.lease = lease_errands.lease) then
+    with due as (
+      select e.kind, e.target
+      from private.errands as e
+      where e.due_at <= now()
+      order by e.due_at
+      limit batch
+      for update skip locked
+    )
     update private.errands as e
-    set due_at = now() + interval '1 minute' * least(e.attempts + 1, 10), attempts = e.attempts + 1
+    set due_at = now() + interval '1 minute' * least(e.attempts + 1, 10), attempts = e.attempts + 1,
+      lease = lease_errands.lease
     from due
-    where e.kind = due.kind and e.target = due.target
-    returning e.kind, e.target
-  )
-  select coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'target', target)), '[]') from leased;
+    where e.kind = due.kind and e.target = due.target;
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'kind', e.kind, 'target', e.target, 'since', extract(epoch from e.since))), '[]')
+    from private.errands as e
+    where e.lease = lease_errands.lease
+  );
+end;
+$$;
+
+-- Searched for and found: predictions that no row names. Each is owed a stop, and the question whether Replicate has
+-- removed it (T3).
+create function backend.record_found_predictions(target text, predictions jsonb)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person uuid;
+begin
+  select e.person_id into person
+  from private.errands as e
+  where e.kind = 'find_prediction' and e.target = record_found_predictions.target;
+  perform private.disown_prediction(p.id, person, null)
+  from jsonb_array_elements_text(predictions) as p (id);
+end;
+$$;
+
+-- A prediction that belongs to no open generation, and Replicate has the photo all the same.
+create function private.disown_prediction(prediction_id text, person uuid, generation_id uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select private.order_errand('cancel_prediction', prediction_id, person);
+  insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
+  select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
+    now() + private.keep('replicate_hour')
+  on conflict do nothing;
 end;
 
 create function backend.finish_errand(kind text, target text)
@@ -69,6 +116,8 @@ begin atomic
 end;
 
 comment on function backend.lease_errands is 'Calls that are owed to others, for the caller to make.';
+comment on function backend.record_found_predictions is 'Predictions that a search found, to be stopped and asked about.';
 comment on function backend.finish_errand is 'One of them was made, or has no object any more.';
 
-grant execute on function backend.lease_errands, backend.finish_errand to service_role;
+revoke all on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand from public, anon, authenticated, service_role;
+grant execute on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand to service_role;

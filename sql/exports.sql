@@ -28,6 +28,7 @@ create index exports_ordered_at_idx on public.exports (ordered_at);
 create index exports_expires_at_idx on public.exports (expires_at) where state = 'ready';
 
 alter table public.exports enable row level security;
+revoke all on public.exports from public, anon, authenticated, service_role;
 
 create policy "People see their own exports"
 on public.exports
@@ -52,6 +53,7 @@ create table private.export_work (
 );
 
 alter table private.export_work enable row level security;
+revoke all on private.export_work from public, anon, authenticated, service_role;
 
 comment on table private.export_work is 'Who builds an export, and where it is uploaded to.';
 comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
@@ -73,6 +75,7 @@ create table private.export_files (
 );
 
 alter table private.export_files enable row level security;
+revoke all on private.export_files from public, anon, authenticated, service_role;
 
 comment on table private.export_files is 'What an export is made of, in its order, as it was found in one look. Goes when the export is done.';
 
@@ -83,26 +86,29 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  quota constant private.quotas := private.quota('exports', 'per_day');
   person uuid;
   free_at timestamptz;
   ordered public.exports;
 begin
   -- One at a time; and only then, for the account may have been closed while this waited.
-  perform from public.profiles as p where p.id = auth.uid() for update;
+  perform private.lock_person(auth.uid());
   person := private.require_person();
+  perform private.require_second_factor(person);
   if exists (select from public.exports as e where e.person_id = person and e.state = 'building') then
     perform private.refuse(409, 'export_running', 'An export is being built. Please wait until it is ready.');
   end if;
-  select min(latest.ordered_at) + interval '1 day' into free_at
+  select min(latest.ordered_at) + quota.span into free_at
   from (
     select e.ordered_at from public.exports as e
-    where e.person_id = person and e.ordered_at > now() - interval '1 day' and e.state <> 'failed'
+    where e.person_id = person and e.ordered_at > now() - quota.span and e.state <> 'failed'
     order by e.ordered_at desc
-    limit 3
+    limit quota.most
   ) as latest
-  having count(*) = 3;
+  having count(*) = quota.most;
   if free_at is not null then
-    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', private.retry_at(free_at));
+    perform private.refuse(429, 'too_many_exports', format('You can ask for %s exports a day.', quota.most),
+      private.retry_at(free_at));
   end if;
 
   ordered.id := gen_random_uuid();
@@ -123,6 +129,7 @@ return private.request_export();
 
 comment on function public.request_export is 'Orders an export of everything that is the caller''s (G5). Answers its row; see the table exports for its progress.';
 
+revoke all on function private.request_export, public.request_export from public, anon, authenticated, service_role;
 grant execute on function private.request_export, public.request_export to authenticated;
 
 -- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
@@ -248,14 +255,18 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update private.export_work as w
-  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
-  from public.exports as e
+  perform from private.export_work as w
   where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease
-    and e.id = w.export_id and e.state = 'building' and e.files_total is not null;
-  if not found then
+  for update;
+  if not found or not exists (
+    select from public.exports as e
+    where e.id = record_export_piece.export_id and e.state = 'building' and e.files_total is not null
+  ) then
     return false;
   end if;
+  update private.export_work as w
+  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
+  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
 
   update private.export_files as f
   set crc32 = told.crc32, sha256 = told.sha256
@@ -461,7 +472,11 @@ declare
   expired integer;
 begin
   with over as (
-    update public.exports as e set state = 'expired' where e.state = 'ready' and e.expires_at <= now()
+    update public.exports as e
+    set state = 'expired'
+    where e.id in (
+      select n.id from public.exports as n where n.state = 'ready' and n.expires_at <= now() for update skip locked
+    )
     returning e.path, e.person_id
   )
   insert into public.deletions (bucket, path, reason, person_id)
@@ -482,6 +497,10 @@ comment on function backend.release_export is 'Gives an export back to whoever c
 comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
+revoke all on function
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
   backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports

@@ -8,6 +8,7 @@ create table public.failure_reasons (
 );
 
 alter table public.failure_reasons enable row level security;
+revoke all on public.failure_reasons from public, anon, authenticated, service_role;
 
 create policy "Anyone reads what the reasons mean"
 on public.failure_reasons
@@ -103,6 +104,7 @@ create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
 
 alter table public.generations enable row level security;
+revoke all on public.generations from public, anon, authenticated, service_role;
 
 create policy "People see their own generations"
 on public.generations
@@ -130,27 +132,39 @@ comment on column public.generations.predict_seconds is 'Run time as Replicate r
 create table private.generation_work (
   generation_id uuid not null,
   request_digest bytea not null,
+  input_stored_at timestamptz,
+  prepared_path text,
   submissions integer not null default 1,
   submit_at timestamptz default now(),
   create_called_at timestamptz,
   capability_digest bytea,
   lease uuid,
   leased_until timestamptz,
+  storing_lease uuid,
+  storing_attempts integer not null default 0,
   checked_at timestamptz not null default now(),
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
+  constraint generation_work_prepared_unique unique (prepared_path),
+  constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
 
+create index generation_work_lease_idx on private.generation_work (lease) where lease is not null;
 create index generation_work_submit_at_idx on private.generation_work (submit_at) where submit_at is not null;
 
 alter table private.generation_work enable row level security;
+revoke all on private.generation_work from public, anon, authenticated, service_role;
 
 comment on table private.generation_work is 'Submissions, leases and capabilities of generations under way.';
 comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
+comment on column private.generation_work.input_stored_at is 'When the original was uploaded: the limits of R1 count from then, for the prepared photo, too.';
+comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
+comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
+comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
 comment on column private.generation_work.submissions is 'How often somebody set about submitting it; under one hold, within one deadline.';
 comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
 comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
@@ -178,6 +192,8 @@ create index processing_log_person_id_idx on public.processing_log (person_id);
 create index processing_log_at_idx on public.processing_log (at);
 
 alter table public.processing_log enable row level security;
+revoke all on public.processing_log from public, anon, authenticated, service_role;
+revoke all on sequence public.processing_log_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see the log of their own generations"
 on public.processing_log
@@ -206,6 +222,7 @@ create index webhook_events_generation_id_idx on private.webhook_events (generat
 create index webhook_events_received_at_idx on private.webhook_events (received_at);
 
 alter table private.webhook_events enable row level security;
+revoke all on private.webhook_events from public, anon, authenticated, service_role;
 
 comment on table private.webhook_events is 'Signed events that were accepted, once each.';
 
@@ -215,3 +232,84 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 return state in ('succeeded', 'failed', 'canceled');
+
+-- Locks generations in the order that every verb keeps: their work, then themselves, then their wallets, each by id.
+-- Returns the ids that are locked. With `skip`, generations that another transaction holds are left out.
+create function private.lock_generations(ids uuid[], skip boolean default true)
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locked uuid[];
+begin
+  if skip then
+    locked := array(
+      select w.generation_id from private.generation_work as w
+      where w.generation_id = any (ids) order by w.generation_id for update skip locked
+    );
+    locked := array(
+      select g.id from public.generations as g
+      where g.id = any (ids)
+        and (g.id = any (locked) or g.id not in (select w.generation_id from private.generation_work as w
+          where w.generation_id = any (ids)))
+      order by g.id
+      for update skip locked
+    );
+  else
+    perform from private.generation_work as w where w.generation_id = any (ids) order by w.generation_id for update;
+    locked := array(select g.id from public.generations as g where g.id = any (ids) order by g.id for update);
+  end if;
+  perform from public.wallets as w
+  where w.person_id in (select g.person_id from public.generations as g where g.id = any (locked))
+  order by w.id
+  for update;
+  return locked;
+end;
+$$;
+
+-- The generation, locked, if `lease` still holds its work; a row of nulls if the lease was lost. The check is a
+-- statement of its own: after waiting for a lock, the waiting statement would see the lease as it was before.
+create function private.lock_leased(generation_id uuid, lease uuid)
+returns public.generations
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation public.generations;
+begin
+  perform from private.generation_work as w where w.generation_id = lock_leased.generation_id for update;
+  select g.* into generation from public.generations as g where g.id = lock_leased.generation_id for update;
+  if not exists (
+    select from private.generation_work as w
+    where w.generation_id = lock_leased.generation_id and w.lease = lock_leased.lease
+  ) then
+    return null;
+  end if;
+  return generation;
+end;
+$$;
+
+-- What a person asked for, and what it costs, never changes. After the statement, so that a constraint that it
+-- breaks is named first.
+create function private.freeze_generation()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.id, new.person_id, new.idempotency_key, new.style_id, new.style_version, new.model_id, new.prompt,
+      new.settings, new.credits, new.input_path, new.reserved_at)
+    is distinct from (old.id, old.person_id, old.idempotency_key, old.style_id, old.style_version, old.model_id,
+      old.prompt, old.settings, old.credits, old.input_path, old.reserved_at)
+  then
+    raise exception 'what was asked for does not change' using errcode = '42501';
+  end if;
+  return null;
+end;
+$$;
+
+create trigger generations_freeze
+after update on public.generations
+for each row
+execute function private.freeze_generation();

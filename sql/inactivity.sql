@@ -8,6 +8,7 @@ create table private.notice_ladder (
 );
 
 alter table private.notice_ladder enable row level security;
+revoke all on private.notice_ladder from public, anon, authenticated, service_role;
 
 comment on table private.notice_ladder is 'How many days before the erasure its person is written to.';
 
@@ -98,9 +99,15 @@ begin
     ended_at = case when is_last then now() else p.ended_at end
   where p.id = 'people';
 
+  -- A person who is busy at this moment is noted in the next walk: nobody is waited for.
   update public.profiles as p
   set active_at = last.active
-  from (select n.id, private.last_active(n.id) as active from unnest(people) as n (id)) as last
+  from (
+    select n.id, private.last_active(n.id) as active
+    from public.profiles as n
+    where n.id = any (people)
+    for no key update skip locked
+  ) as last
   where p.id = last.id and last.active > p.active_at;
 
   insert into private.letters (person_id, kind, days)
@@ -159,8 +166,9 @@ begin
       and private.is_given_up(p.id)
     limit batch
   loop
-    perform from auth.users as u where u.id = candidate for update;
-    perform from public.profiles as p where p.id = candidate and p.closed_at is null for update;
+    -- What refers to the account may go on; signing in and being erased wait.
+    perform from auth.users as u where u.id = candidate for no key update;
+    perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
     if found and private.is_given_up(candidate) then
       perform private.order_erasure(candidate, 'inactive');
       erased := erased + 1;
@@ -173,4 +181,5 @@ $$;
 comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
+revoke all on function backend.follow_inactive, backend.erase_inactive from public, anon, authenticated, service_role;
 grant execute on function backend.follow_inactive, backend.erase_inactive to service_role;

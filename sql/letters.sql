@@ -11,6 +11,7 @@ create table private.letters (
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
   attempts integer not null default 0,
+  lease uuid,
   sent_at timestamptz,
   constraint letters_pkey primary key (id),
   constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
@@ -21,10 +22,12 @@ create table private.letters (
 );
 
 create index letters_person_id_idx on private.letters (person_id, kind);
+create index letters_lease_idx on private.letters (lease) where sent_at is null;
 create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
 create index letters_ordered_at_idx on private.letters (ordered_at);
 
 alter table private.letters enable row level security;
+revoke all on private.letters from public, anon, authenticated, service_role;
 
 comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
 comment on column private.letters.subject is 'What it is about: a request, an erasure.';
@@ -38,48 +41,56 @@ begin atomic
   insert into private.letters (person_id, kind, subject) values (person, kind, subject);
 end;
 
--- Due letters, [{id, kind, subject, address}]; whoever asks has five minutes, then they are anybody's again, later
--- each time. After 40 attempts an address is given up; one of somebody who has left is then forgotten.
-create function backend.lease_letters(batch integer default 50)
+-- Due letters, [{id, kind, subject, address}], under a lease of the caller's choosing; after five minutes they are due
+-- again, each time later. Asked again with the same lease, it answers the same ones. After 40 attempts an address is
+-- given up; that of an erased account is then forgotten.
+create function backend.lease_letters(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  leased jsonb;
 begin
-  delete from private.letters as l where l.sent_at is null and l.attempts >= 40;
-  -- Who has come back since it was ordered, refuses notices or is leaving gets none.
   delete from private.letters as l
-  using public.profiles as p
-  where l.kind = 'inactive' and l.sent_at is null and l.due_at <= now() and p.id = l.person_id
-    and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > l.ordered_at);
+  where l.id in (
+    select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
+  );
+  -- A person who has come back since the letter was ordered, refuses notices or is leaving gets none.
+  delete from private.letters as l
+  where l.id in (
+    select n.id
+    from private.letters as n
+    join public.profiles as p on p.id = n.person_id
+    where n.kind = 'inactive' and n.sent_at is null and n.due_at <= now()
+      and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > n.ordered_at)
+    for update of n skip locked
+  );
 
-  with due as (
-    select l.id
-    from private.letters as l
-    where l.sent_at is null and l.due_at <= now()
-    order by l.due_at
-    limit batch
-    for update skip locked
-  ),
-  taken as (
+  if not exists (select from private.letters as l where l.lease = lease_letters.lease and l.sent_at is null) then
+    with due as (
+      select l.id
+      from private.letters as l
+      where l.sent_at is null and l.due_at <= now()
+      order by l.due_at
+      limit batch
+      for update skip locked
+    )
     update private.letters as l
     set attempts = l.attempts + 1,
+      lease = lease_letters.lease,
       due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(l.attempts, 10)))
     from due
-    where l.id = due.id
-    returning l.*
-  )
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'id', t.id, 'kind', t.kind, 'subject', coalesce(t.subject, t.days::text), 'address', coalesce(t.address, u.email)
-  )), '[]')
-  into leased
-  from taken as t
-  left join auth.users as u on u.id = t.person_id
-  where coalesce(t.address, u.email) is not null;
-  return leased;
+    where l.id = due.id;
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'id', l.id, 'kind', l.kind, 'subject', coalesce(l.subject, l.days::text),
+      'address', coalesce(l.address, u.email)
+    )), '[]')
+    from private.letters as l
+    left join auth.users as u on u.id = l.person_id
+    where l.lease = lease_letters.lease and l.sent_at is null and coalesce(l.address, u.email) is not null
+  );
 end;
 $$;
 
@@ -97,4 +108,5 @@ end;
 comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
 comment on function backend.finish_letter is 'A letter was sent.';
 
+revoke all on function backend.lease_letters, backend.finish_letter from public, anon, authenticated, service_role;
 grant execute on function backend.lease_letters, backend.finish_letter to service_role;

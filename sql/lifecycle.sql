@@ -6,6 +6,14 @@
 --
 -- Steps forward may be skipped: events of Replicate's come late, twice or never.
 
+-- Whether the model has begun with it: from then on we pay for the prediction, whoever ends it.
+create function private.has_begun(generation public.generations)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return generation.processing_at is not null or generation.storing_at is not null;
+
 create function private.guard_transition()
 returns trigger
 language plpgsql
@@ -42,6 +50,26 @@ for each row
 when (old.state is distinct from new.state)
 execute function private.guard_transition();
 
+-- Orders the photo of a generation deleted: the prepared one, and the original, which has its order already once it
+-- was prepared. What a worker is preparing at this moment was ordered deleted before it began.
+create function private.order_photo_deletion(generation public.generations, reason text, person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.generation_work;
+begin
+  select * into work from private.generation_work as w where w.generation_id = generation.id;
+  perform private.order_deletion(
+    'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
+  -- The answer to a create call was lost, so a prediction may exist that no row names (T3).
+  if work.create_called_at is not null and generation.prediction_id is null then
+    perform private.order_errand('find_prediction', work.prepared_path, person, work.create_called_at);
+  end if;
+end;
+$$;
+
 create function private.follow_transition()
 returns trigger
 language plpgsql
@@ -56,11 +84,15 @@ begin
     insert into public.credit_holds (wallet_id, generation_id, amount)
     select w.id, new.id, new.credits from public.wallets as w where w.person_id = new.person_id;
   elsif private.is_terminal(new.state) then
-    update public.credit_holds
-    set state = case when new.state = 'succeeded' then 'captured' else 'released' end,
-      settled_at = clock_timestamp()
-    where generation_id = new.id;
-    perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);
+    if new.state = 'canceled' then
+      perform private.settle_ended_by_person(new.id, private.has_begun(new));
+    else
+      update public.credit_holds
+      set state = case when new.state = 'succeeded' then 'captured' else 'released' end,
+        settled_at = clock_timestamp()
+      where generation_id = new.id;
+    end if;
+    perform private.order_photo_deletion(new, new.state, new.person_id);
     update private.generation_work
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
@@ -122,9 +154,8 @@ declare
   );
 begin
   if not private.is_terminal(old.state) then
-    update public.credit_holds set state = 'released', settled_at = clock_timestamp()
-    where generation_id = old.id;
-    perform private.order_deletion('inputs', old.input_path, 'canceled', person, old.id);
+    perform private.settle_ended_by_person(old.id, private.has_begun(old));
+    perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
       perform private.order_errand('cancel_prediction', old.prediction_id, person);
     end if;

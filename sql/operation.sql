@@ -56,7 +56,9 @@ begin atomic
   from public.generations as g
   left join public.credit_holds as h on h.generation_id = g.id
   where private.is_terminal(g.state)
-    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end;
+    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end
+    -- A late cancel may have been charged.
+    and not (g.state = 'canceled' and coalesce(h.is_late_cancel and h.state = 'captured', false));
 end;
 
 -- Whole seconds since then; null if there is no then.
@@ -253,4 +255,5 @@ comment on function backend.privacy_status is 'How the promises are kept at this
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
 comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
 
+revoke all on function backend.audit_credits, backend.status, backend.privacy_status from public, anon, authenticated, service_role;
 grant execute on function backend.audit_credits, backend.status, backend.privacy_status to service_role;

@@ -22,6 +22,7 @@ create table private.personal_data (
 );
 
 alter table private.personal_data enable row level security;
+revoke all on private.personal_data from public, anon, authenticated, service_role;
 
 comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
@@ -40,6 +41,7 @@ create table private.personal_buckets (
 );
 
 alter table private.personal_buckets enable row level security;
+revoke all on private.personal_buckets from public, anon, authenticated, service_role;
 
 comment on table private.personal_buckets is 'Each bucket: objects lie below the id of their person, and erasure deletes them all (X4).';
 
@@ -63,6 +65,12 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'A sign-in that was begun; Auth forgets it within a day.'),
   ('auth.audit_log_entries', '$1::text in (t.payload ->> ''actor_id'', t.payload #>> ''{traits,user_id}'')', null, null, '{}',
     'after_account', 'account', 'Auth''s own log of sign-ins, which cannot be searched by person; a request gets what is in it.'),
+  ('private.welcomed_addresses',
+    't.address_hash = private.hash_address((select u.email::text from auth.users as u where u.id = $1))', null, null, '{}',
+    'forget', 'welcomed_addresses', 'A keyed hash that says that an address had its welcome credits.'),
+  ('private.removal_leases',
+    't.prediction_id in (select r.prediction_id from public.replicate_removals as r where r.person_id = $1)', null, null,
+    '{}', 'forget', 'replicate_removals', 'Which worker asks Replicate at this moment.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
@@ -72,7 +80,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'delete', 'account', 'Who builds an export at this moment.'),
   ('private.export_files', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'The plan of the export itself, until it is built.'),
-  ('private.letters', 't.person_id = $1', 'letters', null, '{address}', 'delete', 'letters', null),
+  ('private.letters', 't.person_id = $1', 'letters', null, '{address, lease}', 'delete', 'letters', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
     'There is none while the account is open.'),
   ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),
@@ -95,5 +103,5 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
 
 insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
   -- Of nobody is a mail whose sender the provider could not verify.
-  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest}', 'delete', 'requests',
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
     't.person_id is null and t.sender = $1');

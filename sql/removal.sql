@@ -22,6 +22,7 @@ create index replicate_removals_person_id_idx on public.replicate_removals (pers
 create index replicate_removals_removed_at_idx on public.replicate_removals (removed_at);
 
 alter table public.replicate_removals enable row level security;
+revoke all on public.replicate_removals from public, anon, authenticated, service_role;
 
 create policy "People see what Replicate has removed of theirs"
 on public.replicate_removals
@@ -34,6 +35,21 @@ grant select on public.replicate_removals to authenticated, service_role;
 comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate keeps nothing of it (T3).';
 comment on column public.replicate_removals.generation_id is 'Not a foreign key: a generation that is deleted within the hour is asked about all the same.';
 comment on column public.replicate_removals.evidence is 'What Replicate answered: data_removed, or that it does not know the prediction any more.';
+
+create table private.removal_leases (
+  prediction_id text not null,
+  lease uuid not null,
+  constraint removal_leases_pkey primary key (prediction_id),
+  constraint removal_leases_removal_exists foreign key (prediction_id)
+    references public.replicate_removals (prediction_id) on delete cascade
+);
+
+create index removal_leases_lease_idx on private.removal_leases (lease);
+
+alter table private.removal_leases enable row level security;
+revoke all on private.removal_leases from public, anon, authenticated, service_role;
+
+comment on table private.removal_leases is 'Which worker asks Replicate about a prediction; a lease ends when the question is due again.';
 
 create function private.follow_prediction()
 returns trigger
@@ -55,48 +71,70 @@ for each row
 when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
 execute function private.follow_prediction();
 
--- Predictions to ask about, longest due first. Who asks has ten minutes; then it is anybody's again.
-create function backend.lease_removals(batch integer default 50)
+-- Predictions to ask about, longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
+-- with the same lease, it answers the same ones.
+create function backend.lease_removals(lease uuid, batch integer default 50)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
-  with due as (
-    select r.prediction_id
-    from public.replicate_removals as r
-    where r.removed_at is null and r.due_at <= now()
-    order by r.due_at
-    limit batch
-    for update skip locked
-  ),
-  asked as (
-    update public.replicate_removals as r
-    set due_at = now() + interval '10 minutes', attempts = r.attempts + 1
-    from due
-    where r.prediction_id = due.prediction_id
-    returning r.prediction_id
-  )
-  select coalesce(jsonb_agg(prediction_id), '[]') from asked;
+as $$
+begin
+  if not exists (select from private.removal_leases as l where l.lease = lease_removals.lease) then
+    with due as (
+      select r.prediction_id
+      from public.replicate_removals as r
+      where r.removed_at is null and r.due_at <= now()
+      order by r.due_at
+      limit batch
+      for update skip locked
+    ),
+    asked as (
+      update public.replicate_removals as r
+      set due_at = now() + interval '10 minutes', attempts = r.attempts + 1
+      from due
+      where r.prediction_id = due.prediction_id
+      returning r.prediction_id
+    )
+    insert into private.removal_leases as l (prediction_id, lease)
+    select prediction_id, lease_removals.lease from asked
+    on conflict (prediction_id) do update set lease = excluded.lease;
+  end if;
+  return (
+    select coalesce(jsonb_agg(l.prediction_id), '[]')
+    from private.removal_leases as l
+    where l.lease = lease_removals.lease
+  );
 end;
+$$;
 
 -- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is
 -- asked about again, at most six hours later.
 create function backend.record_removals(results jsonb)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+begin
+  -- In one order, so that two reports of the same predictions cannot lock each other out.
+  perform from public.replicate_removals as r
+  where r.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t)
+  order by r.prediction_id
+  for update;
   update public.replicate_removals as r
   set evidence = told.evidence,
     removed_at = case when told.evidence is not null then now() end,
     due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
   from jsonb_to_recordset(results) as told (prediction text, evidence text)
   where r.prediction_id = told.prediction and r.removed_at is null;
+  delete from private.removal_leases as l
+  where l.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t);
 end;
+$$;
 
 comment on function backend.lease_removals is 'Predictions whose hour at Replicate is over, for the caller to ask about.';
 comment on function backend.record_removals is 'What Replicate answered about them: the evidence, or that something is still there.';
 
+revoke all on function backend.lease_removals, backend.record_removals from public, anon, authenticated, service_role;
 grant execute on function backend.lease_removals, backend.record_removals to service_role;

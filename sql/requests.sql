@@ -9,6 +9,7 @@ set search_path = pg_catalog, pg_temp
 return array['access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other'];
 
 -- A constraint is checked with the rights of whoever inserts.
+revoke all on function private.request_kinds from public, anon, authenticated, service_role;
 grant execute on function private.request_kinds to authenticated, service_role;
 
 create table public.privacy_requests (
@@ -19,6 +20,7 @@ create table public.privacy_requests (
   message text,
   sender text,
   mail_digest text,
+  joined_mails text[] not null default '{}',
   filed_at timestamptz not null default now(),
   due_at timestamptz not null,
   confirmed_at timestamptz,
@@ -29,7 +31,9 @@ create table public.privacy_requests (
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
-  constraint privacy_requests_message_length check (char_length(message) between 1 and 4000),
+  -- Mails of one day join one request.
+  constraint privacy_requests_message_length
+    check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
   -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
@@ -37,11 +41,13 @@ create table public.privacy_requests (
   constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null))
 );
 
+create index privacy_requests_sender_idx on public.privacy_requests (lower(sender), filed_at desc) where sender is not null;
 create index privacy_requests_person_id_idx on public.privacy_requests (person_id, filed_at desc);
 create index privacy_requests_open_idx on public.privacy_requests (due_at) where closed_at is null;
 create index privacy_requests_closed_at_idx on public.privacy_requests (closed_at);
 
 alter table public.privacy_requests enable row level security;
+revoke all on public.privacy_requests from public, anon, authenticated, service_role;
 
 create policy "People see their own requests"
 on public.privacy_requests
@@ -61,6 +67,7 @@ grant insert (person_id, kind, message) on public.privacy_requests to authentica
 comment on table public.privacy_requests is 'What people ask of us about their data, by when it is answered, and how it was.';
 comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
 comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
+comment on column public.privacy_requests.joined_mails is 'The same of further mails that the sender wrote within a day.';
 comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
 
 -- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
@@ -73,6 +80,7 @@ select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_a
   end as hours_left
 from public.privacy_requests as r;
 
+revoke all on public.privacy_request_clock from public, anon, authenticated, service_role;
 grant select on public.privacy_request_clock to authenticated, service_role;
 
 comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
@@ -90,16 +98,23 @@ begin
 end;
 $$;
 
--- Q2: the clock starts with the filing. And the app files a handful, not a flood; a mail is never turned away.
+-- Q2: the clock starts with the filing. The app files a handful, not a flood, whatever has been closed meanwhile.
 create function private.check_request()
 returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  open_quota constant private.quotas := private.quota('requests', 'open');
+  day_quota constant private.quotas := private.quota('requests', 'per_day');
+  free_at timestamptz;
 begin
   new.due_at := new.filed_at + private.keep('requests_answered');
   if private.is_anothers(new.person_id) then
+    return new;
+  end if;
+  if new.channel <> 'app' then
     return new;
   end if;
   perform private.check_kind(new.kind);
@@ -107,11 +122,26 @@ begin
     perform private.refuse(422, 'invalid_message',
       'message must have 1 to 4000 characters, or be left out.', '{"field": "message"}');
   end if;
-  if new.channel = 'app' and (
+  perform private.lock_person(new.person_id);
+  if (
     select count(*) from public.privacy_requests as r
-    where r.person_id = new.person_id and r.closed_at is null
-  ) >= 10 then
-    perform private.refuse(429, 'too_many_requests', 'You have ten open requests. They are answered first.');
+    where r.person_id = new.person_id and r.channel = 'app' and r.closed_at is null
+  ) >= open_quota.most then
+    perform private.refuse(429, 'too_many_requests',
+      format('You have %s open requests. They are answered first.', open_quota.most));
+  end if;
+  select min(latest.filed_at) + day_quota.span into free_at
+  from (
+    select r.filed_at from public.privacy_requests as r
+    where r.person_id = new.person_id and r.channel = 'app' and r.filed_at > now() - day_quota.span
+    order by r.filed_at desc
+    limit day_quota.most
+  ) as latest
+  having count(*) = day_quota.most;
+  if free_at is not null then
+    perform private.refuse(429, 'too_many_requests',
+      format('You have filed %s requests within a day. Please wait before you file another.', day_quota.most),
+      private.retry_at(free_at));
   end if;
   return new;
 end;
@@ -155,7 +185,9 @@ when (
 execute function private.follow_correction();
 
 -- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
--- account only if the provider has verified it. Answers {outcome, id, matched}: filed, or known.
+-- account only if the provider has verified it. A sender makes one request a day: a further mail joins it, and opens it
+-- again if it was closed, so that a stranger cannot start many clocks and no word is lost. Answers {outcome, id,
+-- matched}: filed, joined, or known.
 create function backend.file_mail(digest text, sender text, verified boolean, message text)
 returns jsonb
 language plpgsql
@@ -163,7 +195,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Auth may have two accounts with one address, one of them by single sign-on: then nobody knows whose mail it is.
+  quota constant private.quotas := private.quota('mails', 'per_day');
+  -- Auth may have two accounts with one address, one of them by single sign-on: then it is unclear whose mail it is.
   person constant uuid := (
     select (array_agg(u.id))[1]
     from auth.users as u
@@ -171,11 +204,39 @@ declare
     where verified and u.email = lower(sender) and u.email_confirmed_at is not null
     having count(*) = 1
   );
+  address constant text := left(sender, 320);
+  words constant text := nullif(left(message, 4000), '');
+  earlier uuid[];
   filed public.privacy_requests;
 begin
+  -- The mails of one sender come one after the other.
+  perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
+  earlier := array(
+    select r.id
+    from public.privacy_requests as r
+    where r.channel = 'mail' and r.filed_at > now() - quota.span
+      and case when person is null then lower(r.sender) = lower(address) else r.person_id = person end
+    order by r.filed_at desc
+  );
+  if exists (
+    select from public.privacy_requests as r
+    where r.mail_digest = file_mail.digest or (r.id = any (earlier) and file_mail.digest = any (r.joined_mails))
+  ) then
+    return jsonb_build_object('outcome', 'known');
+  end if;
+
+  if cardinality(earlier) >= quota.most then
+    update public.privacy_requests as r
+    set message = left(concat_ws(E'\n\n', r.message, words), 20000),
+      joined_mails = r.joined_mails || file_mail.digest,
+      due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
+      closed_at = null, evidence = null, answer = null
+    where r.id = earlier[1];
+    return jsonb_build_object('outcome', 'joined', 'id', earlier[1], 'matched', person is not null);
+  end if;
+
   insert into public.privacy_requests (person_id, channel, kind, message, sender, mail_digest)
-  values (person, 'mail', 'other', nullif(left(message, 4000), ''),
-    case when person is null then left(sender, 320) end, digest)
+  values (person, 'mail', 'other', words, case when person is null then address end, digest)
   on conflict (mail_digest) do nothing
   returning * into filed;
   if filed.id is null then
@@ -246,6 +307,7 @@ return private.confirm_own_request(id, kind);
 
 comment on function public.confirm_request is 'Says that a mailed request was the caller''s, and what it is about (Q1). Answers {id, kind, confirmed_at, due_at}.';
 
+revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
 -- The operator's answer.
@@ -272,4 +334,5 @@ comment on function backend.file_mail is 'Files a mail with the subject of the p
 comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
 comment on function backend.close_request is 'The operator has answered a request, in these words.';
 
+revoke all on function backend.file_mail, backend.confirm_request, backend.close_request from public, anon, authenticated, service_role;
 grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;

@@ -14,6 +14,7 @@ create table private.retention_rules (
 );
 
 alter table private.retention_rules enable row level security;
+revoke all on private.retention_rules from public, anon, authenticated, service_role;
 
 comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
 comment on column private.retention_rules.rows_of is 'The table whose rows go by themselves when they are older; null where something else carries the rule out.';
@@ -58,6 +59,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'That a request was made, and how it was answered.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
+  ('welcomed_addresses', 'C7', '1 year', 'private.welcomed_addresses', 'at',
+    'That an address had its welcome credits, as a keyed hash.'),
   ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
     'That somebody was written to.');
 
@@ -84,7 +87,8 @@ declare
 begin
   for rule in select * from private.retention_rules where rows_of is not null order by id loop
     execute format(
-      'delete from %1$s where ctid = any (array(select ctid from %1$s where %2$I < now() - $1 limit $2))',
+      'delete from %1$s where ctid = any (array('
+      'select ctid from %1$s where %2$I < now() - $1 limit $2 for update skip locked))',
       rule.rows_of::regclass, rule.since)
     using rule.keep, batch;
     get diagnostics expired = row_count;
@@ -105,6 +109,7 @@ create table private.heartbeats (
 );
 
 alter table private.heartbeats enable row level security;
+revoke all on private.heartbeats from public, anon, authenticated, service_role;
 
 comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
 
@@ -132,5 +137,7 @@ return exists (
   where h.id = 'cleanup' and h.at > now() - private.keep('sweep_silence')
 );
 
+revoke all on function private.is_intake_open from public, anon, authenticated, service_role;
 grant execute on function private.is_intake_open to authenticated;
+revoke all on function backend.expire_rows, backend.record_heartbeat from public, anon, authenticated, service_role;
 grant execute on function backend.expire_rows, backend.record_heartbeat to service_role;

@@ -11,8 +11,20 @@ grant usage on schema backend to service_role;
 -- Policies and the thin callers in `public` reach their helpers here; the API does not expose it.
 grant usage on schema private to authenticated, service_role;
 
+-- Projects from before mid-2026 and self-hosted ones have default privileges by which all that `postgres` makes in
+-- `public` is granted to the API's roles. So each table, view and function below revokes everything first, and then
+-- grants what is meant. `supabase/tests/privileges.sql` compares the result with a list.
+
 -- Functions are executable by everyone unless this is said without `in schema`.
 alter default privileges revoke execute on functions from public;
+
+-- For keyed hashes. Hosted projects have it already.
+create extension if not exists pgcrypto with schema extensions;
+
+-- A person's statement reads a few rows by an index. Three seconds bound what a hostile filter can burn, and how
+-- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
+alter role authenticated set statement_timeout = '3s';
+notify pgrst, 'reload config';
 
 -- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
 -- schema is searched for types before all others, and whoever may make a domain `text` there would have

@@ -11,27 +11,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
-  failed boolean;
 begin
-  update public.generations as g
-  set state = 'failed', reason = fail_generation.reason
-  where g.id = generation_id
-    and not private.is_terminal(g.state)
+  perform from private.generation_work as w where w.generation_id = fail_generation.generation_id for update;
+  select g.* into generation from public.generations as g where g.id = fail_generation.generation_id for update;
+  if not private.is_terminal(generation.state)
     and (fail_generation.lease is null or exists (
       select from private.generation_work as w
-      where w.generation_id = g.id and w.lease = fail_generation.lease
+      where w.generation_id = generation.id and w.lease = fail_generation.lease
     ))
-  returning * into generation;
-  failed := found;
-
-  if failed and lease is not null then
-    -- Whoever held the lease has stopped storing: what came of it can go now.
+  then
+    update public.generations as g
+    set state = 'failed', reason = fail_generation.reason
+    where g.id = generation.id
+    returning * into generation;
+    -- The holder of the lease has stopped storing: what came of it can go now.
     update public.deletions as d set due_at = now()
-    where d.bucket = 'artworks' and d.generation_id = generation.id and d.verified_at is null;
+    where fail_generation.lease is not null and d.bucket = 'artworks' and d.generation_id = generation.id
+      and d.verified_at is null;
   end if;
-  if not failed then
-    select * into generation from public.generations as g where g.id = generation_id;
-  end if;
+
   return jsonb_build_object(
     'outcome', case
       when generation.state = 'failed' and generation.reason = fail_generation.reason then 'failed'
@@ -39,14 +37,15 @@ begin
       else 'superseded'
     end,
     'generation', case when generation.id is not null then private.describe(generation) end,
-    'deletions', backend.lease_deletions(generation_id => fail_generation.generation_id)
+    'deletions', backend.lease_deletions(
+      coalesce(lease, gen_random_uuid()), generation_id => fail_generation.generation_id)
   );
 end;
 $$;
 
--- The generation that an event speaks of: by the capability in the webhook's address, so that an
--- event is at home even where the answer that named its prediction was lost; or, for an answer we
--- asked for ourselves, by the prediction alone.
+-- The generation that an event is about, locked: found by the capability in the webhook's address, so that the event
+-- finds it even if the answer that named its prediction was lost; or, for an answer that we asked for, by the
+-- prediction alone.
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
 language plpgsql
@@ -54,26 +53,32 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
+  work private.generation_work;
 begin
-  select g.* into generation
-  from public.generations as g
-  join private.generation_work as w on w.generation_id = g.id
+  select w.* into work from private.generation_work as w
+  where w.generation_id = find_generation.generation_id
+  for update;
+  select g.* into generation from public.generations as g
   where g.id = find_generation.generation_id
     and coalesce(g.prediction_id, find_generation.prediction_id) = find_generation.prediction_id
-    and (w.capability_digest = decode(capability, 'hex') or (capability is null and g.prediction_id is not null))
-  -- Both, so that who has waited for another event sees what that has made of the capability.
-  for update of g, w;
-  return generation;
+  for update;
+  if work.capability_digest = decode(capability, 'hex')
+    or (capability is null and generation.prediction_id is not null)
+  then
+    return generation;
+  end if;
+  return null;
 end;
 $$;
 
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
--- where there is no output. Answers {action, deletions}:
+-- where there is no output. Answers {action, deletions, cancel_prediction}:
 --   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
 --   store    stream the output to `artwork_path`, then complete_generation under the lease
--- `lease` is of the caller's choosing, so that asking again after a lost answer gives the same.
+-- `cancel_prediction` is a prediction that runs on for a generation that is over, to be stopped at Replicate.
+-- The caller chooses `lease`, so that a retry after a lost answer gets the same answer.
 create function backend.record_prediction_event(
   lease uuid,
   event_id text,
@@ -96,6 +101,7 @@ declare
     record_prediction_event.generation_id, capability, record_prediction_event.prediction_id);
   ended constant text := private.ending(status, reason, output_extension);
   is_open boolean := not private.is_terminal(generation.state);
+  stray text;
   artwork text;
 begin
   if generation.id is null then
@@ -133,12 +139,20 @@ begin
     if generation.state = 'storing' and status = 'succeeded' then
       artwork := private.lease_storing(generation, output_extension, record_prediction_event.lease);
     end if;
+  elsif generation.prediction_id is null and capability is not null then
+    -- The answer to the create call was lost, and the generation was over before anything was heard of it (T3).
+    perform private.disown_prediction(
+      record_prediction_event.prediction_id, generation.person_id, generation.id);
+    if status in ('starting', 'processing') then
+      stray := record_prediction_event.prediction_id;
+    end if;
   end if;
 
   return jsonb_build_object(
     'action', case when artwork is null then 'none' else 'store' end,
     'artwork_path', artwork,
-    'deletions', backend.lease_deletions(generation_id => generation.id)
+    'cancel_prediction', stray,
+    'deletions', backend.lease_deletions(lease, generation_id => generation.id)
   );
 end;
 $$;
@@ -160,9 +174,10 @@ return case status
   end
 end;
 
--- The right to store an output, for one worker at a time. The object is ordered deleted before it
--- exists: only its completion takes the order back, so nothing half stored can stay. Answers where to
--- store it, or null while another worker is at it.
+-- The right to store an output, for one worker at a time. Each attempt has a path of its own, so that the late
+-- deletion of one never meets the object of another. The object is ordered deleted before it exists: only its
+-- completion takes the order back, so nothing half stored can stay. Answers where to store it, or null while another
+-- worker stores it.
 create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
 returns text
 language plpgsql
@@ -170,24 +185,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   lease_end constant timestamptz := now() + interval '2 minutes';
-  artwork constant text := format('%s/%s.%s', generation.person_id, generation.id, extension);
+  attempt integer;
+  artwork text;
 begin
   update private.generation_work as w
-  set lease = new_lease, leased_until = lease_end
+  set lease = new_lease,
+    leased_until = lease_end,
+    storing_attempts = w.storing_attempts + (w.storing_lease is distinct from new_lease)::integer,
+    storing_lease = new_lease
   where w.generation_id = generation.id
-    and (w.lease is null or w.lease = new_lease or w.leased_until <= now());
+    and (w.lease is null or w.lease = new_lease or w.leased_until <= now())
+  returning w.storing_attempts into attempt;
   if not found then
     return null;
   end if;
 
+  artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, attempt, extension);
   insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values ('artworks', artwork, 'superseded', generation.person_id, generation.id, lease_end + interval '1 minute')
   on conflict (bucket, path) where verified_at is null
   do update set due_at = excluded.due_at;
-  delete from private.deletion_leases as l
-  using public.deletions as d
-  where l.deletion_id = d.id and d.bucket = 'artworks' and d.path = artwork and d.verified_at is null;
-
   return artwork;
 end;
 $$;
@@ -209,14 +226,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  completed boolean;
+  generation constant public.generations := private.lock_leased(complete_generation.generation_id, lease);
+  completed boolean := generation.id is not null;
 begin
-  -- The generation first, then the order: every other path locks in this sequence.
-  perform from public.generations as g where g.id = complete_generation.generation_id for update;
-  perform from private.generation_work as w
-  where w.generation_id = complete_generation.generation_id and w.lease = complete_generation.lease;
-  completed := found;
-
   if completed and not exists (
     select from storage.objects as o
     where o.bucket_id = 'artworks' and o.name = complete_generation.artwork_path
@@ -245,26 +257,30 @@ begin
   end if;
 
   return jsonb_build_object(
-    'outcome', case when completed then 'completed' else 'superseded' end,
-    'deletions', backend.lease_deletions(generation_id => complete_generation.generation_id)
+    'outcome', case
+      when completed or exists (
+        -- Said before, and the answer was lost.
+        select from public.generations as g
+        where g.id = complete_generation.generation_id and g.artwork_path = complete_generation.artwork_path
+      ) then 'completed'
+      else 'superseded'
+    end,
+    'deletions', backend.lease_deletions(lease, generation_id => complete_generation.generation_id)
   );
 end;
 $$;
 
--- What was stored too late goes, unless another worker stores or has stored it. Its order may have been
--- carried out before it was stored, so it is ordered once more.
+-- What was stored too late goes. Its order may have been carried out before it was stored, so it is ordered again.
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   select private.order_deletion('artworks', path, 'superseded', private.owner(path), generation)
-  where not exists (
-    select from public.generations as g where g.id = generation and g.state in ('storing', 'succeeded')
-  );
+  where not exists (select from public.generations as g where g.artwork_path = path);
 end;
 
--- Gives a lease back after a failure that may pass, so that whoever comes next can begin at once.
+-- Gives a lease back after a failure that may pass, so that the next worker can begin at once.
 create function backend.release_lease(generation_id uuid, lease uuid)
 returns void
 language sql
@@ -276,10 +292,10 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
--- Ends what no answer can save any more, and answers what is to be asked about, least recently heard of
--- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Nothing was
--- heard of it for `silence_seconds`; or its deadline is over, and then it is the last time, under the
--- lease, and whoever asks also ends it.
+-- Ends generations that no answer can save any more, and answers those to ask Replicate about, least recently heard of
+-- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Silent means that no event
+-- came for `silence_seconds`, or that the deadline is over. Then it is the last time: the caller asks under the lease,
+-- and ends the generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -291,25 +307,31 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  locked uuid[];
   ended integer;
   asked jsonb;
 begin
+  locked := private.lock_generations(array(
+    select g.id
+    from public.generations as g
+    join private.generation_work as w on w.generation_id = g.id
+    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      and g.deadline_at < now()
+      and g.prediction_id is null
+      and (w.lease is null or w.leased_until <= now())
+    order by g.deadline_at
+    limit batch
+  ));
+  -- Looked at again under the locks: what was found may have moved on meanwhile.
   update public.generations as g
   set state = 'failed',
-    reason = case when over.create_called_at is not null then 'lost' else 'platform_error' end
-  from (
-    select o.id, w.create_called_at
-    from public.generations as o
-    join private.generation_work as w on w.generation_id = o.id
-    where o.state in ('reserved', 'submitted', 'processing', 'storing')
-      and o.deadline_at < now()
-      and o.prediction_id is null
-      and (w.lease is null or w.leased_until <= now())
-    order by o.deadline_at
-    limit batch
-    for update of o skip locked
-  ) as over
-  where g.id = over.id;
+    reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
+  from private.generation_work as w
+  where w.generation_id = g.id
+    and g.id = any (locked)
+    and not private.is_terminal(g.state)
+    and g.prediction_id is null
+    and (w.lease is null or w.leased_until <= now());
   get diagnostics ended = row_count;
 
   with silent as (
@@ -349,6 +371,10 @@ comment on function backend.complete_generation is 'The artwork is stored: captu
 comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
 comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
 
+revoke all on function
+  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
+  backend.release_lease, backend.generations_to_settle
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
   backend.release_lease, backend.generations_to_settle

@@ -1,4 +1,4 @@
--- Buckets and who may do what in them. Both are private (R6, R8); service_role passes by.
+-- Buckets and who may do what in them. All are private (R6, R8); service_role passes by.
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
   ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
@@ -6,8 +6,30 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
   -- An export is as large as what it holds; a project's own limit for uploads must allow it.
   ('exports', 'exports', false, null, array['application/zip']);
 
--- The name must be a UUID: a file's own name may say who is in the picture (R5). What could not be deleted
--- in time does not come in (X2).
+-- Whether the bucket takes an object of this type and size. Storage itself checks neither for every upload: not the
+-- size of a body without a declared length, nor the type of a resumable upload without one. What is not known yet
+-- passes: the trigger below sees all of it.
+create function private.fits_bucket(bucket text, mimetype text, bytes text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select
+  from storage.buckets as b
+  where b.id = bucket
+    and coalesce(mimetype = any (b.allowed_mime_types), true)
+    and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit, true) else bytes is null end
+);
+
+revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
+grant execute on function private.fits_bucket to authenticated;
+
+-- The early refusal: Storage asks it before the first byte, as the person. The name must be a UUID: a file's own name
+-- may say who is in the picture (R5). Of Storage's operations only plain and resumable uploads pass: an address that
+-- is signed for an upload would pass every policy for two hours. No photo comes in that could not be deleted in time
+-- (X2).
 create policy "People upload photos into their own folder, under a random name"
 on storage.objects
 for insert
@@ -15,28 +37,128 @@ to authenticated
 with check (
   bucket_id = 'inputs'
   and (storage.foldername(name))[1] = (select private.person())::text
-  and name ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$'
+  and private.is_upload_name(name)
+  and storage.operation() in (
+    'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'
+  )
+  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength')
   and (select private.is_intake_open())
 );
 
+-- The decision. Storage asks the policy when an upload begins, and writes the row when it ends: as service_role, up to
+-- a day later, in place of whatever has the name by then. So each row of a person is judged once more, in the
+-- transaction that writes it, under the lock that closing the account waits for. A write by the service's key has no
+-- owner and passes. Storage answers 42501 with 403 and the message, 23505 with 409, and removes the bytes.
+create function private.guard_upload()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant text := split_part(new.name, '/', 1);
+  waiting record;
+begin
+  if new.bucket_id is distinct from 'inputs' or new.owner_id is null then
+    return new;
+  end if;
+  if tg_op = 'UPDATE' then
+    -- Storage changes rows for reasons of its own; a new version is another photo under the name.
+    if (new.name, new.bucket_id, new.version) is not distinct from (old.name, old.bucket_id, old.version) then
+      return new;
+    end if;
+    raise exception 'A photo cannot be replaced. Please upload the new one under a new name.' using errcode = '42501';
+  end if;
+
+  if not private.is_upload_name(new.name) or person <> new.owner_id then
+    raise exception 'A photo is uploaded into your own folder, under a new UUID: <your id>/<uuid>.jpg.'
+      using errcode = '42501';
+  end if;
+  perform private.lock_person(person::uuid);
+  if not exists (select from public.profiles as p where p.id = person::uuid and p.closed_at is null) then
+    raise exception 'This account is being erased. No photo is taken any more.' using errcode = '42501';
+  end if;
+  if not private.is_intake_open() then
+    raise exception 'No photo is taken at the moment, because photos could not be deleted in time. Please try again in a minute.'
+      using errcode = '42501';
+  end if;
+  if not private.allows(person::uuid, 'generation') then
+    raise exception 'You have refused generation. Please allow it again in your privacy choices, then upload the photo.'
+      using errcode = '42501';
+  end if;
+  -- A name counts once: neither a slow upload nor another photo takes the place of one that was judged.
+  if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = new.name)
+    or exists (select from public.generations as g where g.input_path = new.name)
+    or exists (select from public.deletions as d where d.path = new.name and d.bucket = 'inputs')
+  then
+    raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
+  end if;
+  if not private.fits_bucket('inputs', new.metadata ->> 'mimetype', new.metadata ->> 'size')
+    and new.metadata ? 'size'
+  then
+    raise exception 'A photo is a JPEG, PNG or WebP of at most % MiB.',
+      (select b.file_size_limit / 1024 / 1024 from storage.buckets as b where b.id = 'inputs')
+      using errcode = '42501';
+  end if;
+
+  select count(*) + 1 as photos,
+    coalesce(sum(private.object_bytes(o.metadata)), 0) + coalesce(private.object_bytes(new.metadata), 0) as bytes
+  into waiting
+  from storage.objects as o
+  where o.bucket_id = 'inputs'
+    and o.name collate "C" >= person || '/' and o.name collate "C" < person || '0'
+    and private.is_upload_name(o.name);
+  if waiting.photos > (private.quota('uploads', 'photos')).most
+    or waiting.bytes > (private.quota('uploads', 'bytes')).most
+  then
+    raise exception 'At most % photos, of % MiB together, can wait at a time. Please use or remove some of yours first.',
+      (private.quota('uploads', 'photos')).most, (private.quota('uploads', 'bytes')).most / 1024 / 1024
+      using errcode = '42501';
+  end if;
+  return new;
+end;
+$$;
+
+create trigger guard_upload
+before insert or update on storage.objects
+for each row
+execute function private.guard_upload();
+
+-- What the model sees lies one folder deeper and is the functions' own.
 create policy "People see their own photos while they last"
 on storage.objects
 for select
 to authenticated
-using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select private.person())::text);
+using (
+  bucket_id = 'inputs'
+  and (storage.foldername(name))[1] = (select private.person())::text
+  and private.is_upload_name(name)
+);
 
 create policy "People take back their own photos"
 on storage.objects
 for delete
 to authenticated
-using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select private.person())::text);
+using (
+  bucket_id = 'inputs'
+  and (storage.foldername(name))[1] = (select private.person())::text
+  and private.is_upload_name(name)
+);
 
--- Written by the functions alone; deleted with its generation, never from under it.
+-- Written by the functions alone; deleted with its generation, never from under it. Until the generation has succeeded
+-- the artwork is not paid for, and an attempt that did not count never is.
 create policy "People see their own artworks"
 on storage.objects
 for select
 to authenticated
-using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select private.person())::text);
+using (
+  bucket_id = 'artworks'
+  and (storage.foldername(name))[1] = (select private.person())::text
+  and exists (
+    select from public.generations as g
+    where g.artwork_path = objects.name and g.state = 'succeeded' and g.person_id = (select private.person())
+  )
+);
 
 create policy "People fetch their own exports"
 on storage.objects

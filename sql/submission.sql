@@ -1,9 +1,10 @@
--- What a person asks for: begin, cancel, delete. Called under the person's own token, so that
--- PostgREST has verified who it is; the callers in `public` only pass on to `private`.
+-- What a person asks for: begin, cancel, delete. Called under the person's own token, so that PostgREST has verified
+-- who it is; the callers in `public` only pass on to `private`. A person gets no lease: what has to be done next is
+-- leased by the service alone.
 
--- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed,
--- generation}. Refuses with 401, 402, 404, 409, 422 or 429. `lease` is of the caller's choosing: who asks
--- again with the same, because the answer was lost, is told of the submission again.
+-- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed, generation}.
+-- Refuses with 401, 402, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease, because
+-- the answer was lost, gets the submission again.
 create function private.begin_generation(
   style text,
   input_path text,
@@ -30,9 +31,17 @@ declare
   work private.generation_work;
 begin
   -- One submission of a person at a time: the key, the credits and the limits are read once.
+  perform private.lock_person(auth.uid());
   select * into wallet from public.wallets where person_id = auth.uid() for update;
   -- Only then, for the account may have been closed while this waited.
   person := private.require_person();
+
+  -- Before the statement whose failure would put the whole row into the database's log (R5).
+  if coalesce(idempotency_key !~ '^[\x21-\x7e]{1,255}$', true) then
+    perform private.refuse(422, 'invalid_idempotency_key',
+      'idempotency_key must be 1 to 255 visible ASCII characters; a new UUID for each new request does.',
+      '{"field": "idempotency_key"}');
+  end if;
 
   select * into generation from public.generations as g
   where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
@@ -95,11 +104,30 @@ begin
   where v.style_id = chosen_style.id and v.version = chosen_style.version
   returning * into generation;
 
-  insert into private.generation_work (generation_id, request_digest, lease, leased_until)
-  values (generation.id, request, begin_generation.lease, private.submission_lease_end());
+  insert into private.generation_work (generation_id, request_digest, input_stored_at, lease, leased_until)
+  values (
+    generation.id, request,
+    (
+      select o.created_at from storage.objects as o
+      where o.bucket_id = 'inputs' and o.name = begin_generation.input_path
+    ),
+    begin_generation.lease, private.submission_lease_end()
+  );
   return private.created(generation);
 end;
 $$;
+
+-- The form of the names under which clients upload: <person>/<uuid>.<extension>. The functions' own objects in
+-- `inputs` lie one folder deeper, where no client can write.
+create function private.is_upload_name(path text)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return path ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$';
+
+revoke all on function private.is_upload_name from public, anon, authenticated, service_role;
+grant execute on function private.is_upload_name to authenticated;
 
 create function private.created(generation public.generations)
 returns jsonb
@@ -120,22 +148,23 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not starts_with(path, person || '/')
-    or not exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
-    or exists (
-      select from public.deletions as d
-      where d.bucket = 'inputs' and d.path = check_input.path and d.verified_at is null
-    )
-  then
-    perform private.refuse(404, 'input_not_found',
-      'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
+  if private.is_upload_name(path) and starts_with(path, person || '/') then
+    if exists (select from public.generations as g where g.input_path = path) then
+      perform private.refuse(409, 'input_in_use',
+        'This photo already belongs to a generation. Upload it again to use it again.',
+        '{"field": "input_path"}');
+    end if;
+    if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
+      and not exists (
+        select from public.deletions as d
+        where d.bucket = 'inputs' and d.path = check_input.path and d.verified_at is null
+      )
+    then
+      return;
+    end if;
   end if;
-
-  if exists (select from public.generations as g where g.input_path = path) then
-    perform private.refuse(409, 'input_in_use',
-      'This photo already belongs to a generation. Upload it again to use it again.',
-      '{"field": "input_path"}');
-  end if;
+  perform private.refuse(404, 'input_not_found',
+    'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
 end;
 $$;
 
@@ -153,7 +182,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
--- Locks and returns the caller's generation; another's is as absent as none (404).
+-- Locks and returns the caller's generation; another person's is as absent as none (404).
 create function private.own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
@@ -162,19 +191,40 @@ as $$
 declare
   generation public.generations;
 begin
-  select * into generation from public.generations as g
-  where g.id = generation_id and g.person_id = private.person()
-  for update;
-  if not found then
+  -- A person can make nobody wait but themselves: the row is locked only if it is theirs.
+  if exists (
+    select from public.generations as g
+    where g.id = own_generation.generation_id and g.person_id = private.person()
+  ) then
+    perform private.lock_generations(array[own_generation.generation_id], skip => false);
+    select * into generation from public.generations as g where g.id = own_generation.generation_id;
+  end if;
+  if generation.id is null then
     perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
   end if;
   return generation;
 end;
 $$;
 
--- Answers {generation, cancel_prediction, deletions}: the prediction to cancel at Replicate, or null,
--- and the deletions to execute now. A generation that has already ended stays as it is; that of one
--- that was canceled is named again, since the first answer may have been lost.
+-- Ends a generation of its person's. What has ended stays as it is.
+create function private.end_generation(generation public.generations)
+returns public.generations
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not private.is_terminal(generation.state) then
+    update public.generations as g set state = 'canceled' where g.id = generation.id
+    returning * into generation;
+  end if;
+  return generation;
+end;
+$$;
+
+-- Answers {generation, charged, free_cancels_left, cancel_prediction}: what it cost in credits, how many late cancels
+-- are still free today, and the prediction to stop at Replicate, or null. One that was canceled before is answered the
+-- same, since the first answer may have been lost. Refuses (409) once the model has delivered: then the artwork is
+-- stored, and charged.
 create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -183,19 +233,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations := private.own_generation(generation_id);
-  running text;
 begin
-  if not private.is_terminal(generation.state) then
-    update public.generations as g set state = 'canceled' where g.id = generation.id
-    returning * into generation;
+  if generation.state in ('storing', 'succeeded') then
+    perform private.refuse(409, 'already_finished',
+      'The model has finished this artwork, so it cannot be canceled any more. You can delete it.');
   end if;
-  if generation.state = 'canceled' then
-    running := generation.prediction_id;
-  end if;
-  return jsonb_build_object(
-    'generation', private.describe(generation),
-    'cancel_prediction', running,
-    'deletions', backend.lease_deletions(generation_id => generation.id)
+  generation := private.end_generation(generation);
+  return (
+    select jsonb_build_object(
+      'generation', private.describe(generation),
+      'charged', case when h.state = 'captured' then h.amount else 0 end,
+      'free_cancels_left', private.free_late_cancels(h.wallet_id),
+      'cancel_prediction', case when generation.state = 'canceled' then generation.prediction_id end
+    )
+    from public.credit_holds as h
+    where h.generation_id = generation.id
   );
 end;
 $$;
@@ -206,8 +258,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.cancel_generation(generation_id);
 
--- R9: the row goes at once; its objects are ordered deleted in the same transaction. What somebody
--- is storing at this moment was ordered deleted before it was stored, and stays ordered.
+-- R9: the row goes at once; its objects are ordered deleted in the same transaction. What a worker is storing at this
+-- moment was ordered deleted before it was stored, and stays ordered. Answers {cancel_prediction}.
 create function private.delete_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -215,11 +267,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  ended constant jsonb := private.cancel_generation(generation_id);
+  generation public.generations := private.end_generation(private.own_generation(generation_id));
 begin
-  delete from public.generations as g where g.id = delete_generation.generation_id;
-  return jsonb_set(ended, '{deletions}',
-    ended -> 'deletions' || backend.lease_deletions(generation_id => delete_generation.generation_id));
+  delete from public.generations as g where g.id = generation.id;
+  return jsonb_build_object(
+    'cancel_prediction', case when generation.state = 'canceled' then generation.prediction_id end);
 end;
 $$;
 
@@ -230,9 +282,13 @@ set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
 comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
-comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back. Use POST /generations/{id}/cancel, which also stops the model.';
+comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back, unless the model had begun and the day''s free cancels are used up. Use POST /generations/{id}/cancel, which also stops the model.';
 comment on function public.delete_generation is 'Deletes a generation of the caller''s and orders its objects deleted. Use DELETE /generations/{id}, which also carries that out.';
 
+revoke all on function
+  private.begin_generation, private.cancel_generation, private.delete_generation,
+  public.begin_generation, public.cancel_generation, public.delete_generation
+from public, anon, authenticated, service_role;
 grant execute on function
   private.begin_generation, private.cancel_generation, private.delete_generation,
   public.begin_generation, public.cancel_generation, public.delete_generation

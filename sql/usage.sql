@@ -28,6 +28,8 @@ create index usage_events_person_id_idx on public.usage_events (person_id, at de
 create index usage_events_at_idx on public.usage_events (at);
 
 alter table public.usage_events enable row level security;
+revoke all on public.usage_events from public, anon, authenticated, service_role;
+revoke all on sequence public.usage_events_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see what was recorded of them"
 on public.usage_events
@@ -58,24 +60,26 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  quota constant private.quotas := private.quota('usage_events', 'per_day');
   free_at timestamptz;
 begin
   if private.is_anothers(new.person_id) then
     return new;
   end if;
+  perform private.lock_person(new.person_id);
   if not private.allows(new.person_id, 'analytics') then
     perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
   end if;
-  select min(latest.at) + interval '1 day' into free_at
+  select min(latest.at) + quota.span into free_at
   from (
     select e.at from public.usage_events as e
-    where e.person_id = new.person_id and e.at > now() - interval '1 day'
+    where e.person_id = new.person_id and e.at > now() - quota.span
     order by e.at desc
-    limit 1000
+    limit quota.most
   ) as latest
-  having count(*) = 1000;
+  having count(*) = quota.most;
   if free_at is not null then
-    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.',
+    perform private.refuse(429, 'too_many_events', format('At most %s events a day are recorded.', quota.most),
       private.retry_at(free_at));
   end if;
   return new;
@@ -142,4 +146,5 @@ comment on view backend.processing_report is 'Times in seconds and failures by m
 comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever objected.';
 comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever objected.';
 
+revoke all on backend.processing_report, backend.usage_report, backend.device_report from public, anon, authenticated, service_role;
 grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;

@@ -11,8 +11,20 @@ grant usage on schema backend to service_role;
 -- Policies and the thin callers in `public` reach their helpers here; the API does not expose it.
 grant usage on schema private to authenticated, service_role;
 
+-- Projects from before mid-2026 and self-hosted ones have default privileges by which all that `postgres` makes in
+-- `public` is granted to the API's roles. So each table, view and function below revokes everything first, and then
+-- grants what is meant. `supabase/tests/privileges.sql` compares the result with a list.
+
 -- Functions are executable by everyone unless this is said without `in schema`.
 alter default privileges revoke execute on functions from public;
+
+-- For keyed hashes. Hosted projects have it already.
+create extension if not exists pgcrypto with schema extensions;
+
+-- A person's statement reads a few rows by an index. Three seconds bound what a hostile filter can burn, and how
+-- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
+alter role authenticated set statement_timeout = '3s';
+notify pgrst, 'reload config';
 
 -- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
 -- schema is searched for types before all others, and whoever may make a domain `text` there would have
@@ -41,6 +53,91 @@ begin
     hint = code;
 end;
 $$;
+-- How much one person may have and do: one row a limit, so that a limit changes without code.
+
+create table private.quotas (
+  scope text not null,
+  id text not null,
+  most bigint not null,
+  span interval,
+  words text not null,
+  constraint quotas_pkey primary key (scope, id),
+  constraint quotas_most_positive check (most > 0 or (scope in ('welcome_credits', 'late_cancels') and most = 0)),
+  constraint quotas_span_positive check (span > '0')
+);
+
+alter table private.quotas enable row level security;
+revoke all on private.quotas from public, anon, authenticated, service_role;
+
+comment on table private.quotas is 'Limits of one person. Change a row to change a limit.';
+comment on column private.quotas.span is 'Counted within this time; null: at the same time.';
+
+insert into private.quotas (scope, id, most, span, words) values
+  ('generations', 'concurrent', 5, null, 'at the same time'),
+  ('generations', 'per_minute', 10, '1 minute', 'a minute'),
+  ('generations', 'per_day', 100, '1 day', 'a day'),
+  ('late_cancels', 'per_day', 3, '1 day',
+    'Generations that a person ends after the model has begun, before such an end is charged.'),
+  ('welcome_credits', 'per_address', 5, null, 'Credits for a new account; 0 gives none.'),
+  ('uploads', 'photos', 20, null, 'Photos that wait in the bucket inputs.'),
+  ('uploads', 'bytes', 150 * 1024 * 1024, null, 'Their bytes.'),
+  ('choices', 'per_hour', 20, '1 hour', 'Choices about one purpose.'),
+  ('requests', 'open', 10, null, 'Privacy requests from the app that are not answered yet.'),
+  ('requests', 'per_day', 20, '1 day', 'Privacy requests from the app.'),
+  ('mails', 'per_day', 1, '1 day', 'Privacy requests by mail of one sender; further mails join the request.'),
+  ('usage_events', 'per_day', 1000, '1 day', 'Recorded uses of a feature.'),
+  ('exports', 'per_day', 3, '1 day', 'Exports, those that failed not counted.');
+
+create function private.quota(scope text, id text)
+returns private.quotas
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (select q from private.quotas as q where q.scope = quota.scope and q.id = quota.id);
+
+-- Refuses (429) a generation that would exceed a limit, with the limit and the seconds after which it may not.
+-- Counts holds: they stay when a generation is deleted, so that deleting makes no room.
+create function private.check_limits(wallet uuid)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  reached record;
+begin
+  -- A limit is reached if there is a hold at its place, newest first; it ends when that one leaves.
+  select l.id, l.most, l.words,
+    case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
+      as retry_after
+  into reached
+  from private.quotas as l
+  cross join lateral (
+    select h.opened_at
+    from public.credit_holds as h
+    where h.wallet_id = wallet and l.span is not null and h.opened_at > now() - l.span
+    union all
+    select h.opened_at
+    from public.credit_holds as h
+    where h.wallet_id = wallet and l.span is null and h.state = 'open'
+    order by opened_at desc
+    offset l.most - 1
+    limit 1
+  ) as last_place
+  where l.scope = 'generations'
+  order by retry_after desc
+  limit 1;
+
+  if found then
+    perform private.refuse(429, 'too_many_generations',
+      format('You can start %s generations %s. Please try again in %s seconds.',
+        reached.most, reached.words, reached.retry_after),
+      jsonb_build_object(
+        'limit', reached.id, 'most', reached.most, 'retry_after', reached.retry_after));
+  end if;
+end;
+$$;
 -- What can be made: models and styles. Adding either is a row, never code (policy U1, U2).
 
 create table public.models (
@@ -65,6 +162,7 @@ create table public.models (
 );
 
 alter table public.models enable row level security;
+revoke all on public.models from public, anon, authenticated, service_role;
 
 create policy "Anyone sees the models that are available"
 on public.models
@@ -91,6 +189,7 @@ create table private.style_versions (
 );
 
 alter table private.style_versions enable row level security;
+revoke all on private.style_versions from public, anon, authenticated, service_role;
 
 comment on table private.style_versions is 'Prompt templates. A change of words is a new version, never an update.';
 
@@ -116,6 +215,7 @@ create index styles_id_version_idx on public.styles (id, version);
 create index styles_model_id_idx on public.styles (model_id);
 
 alter table public.styles enable row level security;
+revoke all on public.styles from public, anon, authenticated, service_role;
 
 create policy "Anyone sees the styles that are available"
 on public.styles
@@ -213,18 +313,52 @@ create table public.profiles (
 create index profiles_default_style_idx on public.profiles (default_style);
 
 alter table public.profiles enable row level security;
+revoke all on public.profiles from public, anon, authenticated, service_role;
 
--- Whose token this is, while the account is open. Every policy asks it: once an account is closed its tokens
--- reach nothing, from that moment on, though Auth may honour them until they expire (G3).
+-- Whether the token's session is still open. Auth deletes a session when its person signs out, and the Data API and
+-- Storage would take the token until it expires. A ban counts at once, too.
+create function private.has_open_session(person uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select
+  from auth.sessions as s
+  join auth.users as u on u.id = s.user_id
+  where s.id = nullif(auth.jwt() ->> 'session_id', '')::uuid
+    and s.user_id = person
+    and coalesce(u.banned_until <= now(), true)
+);
+
+-- Whose token this is, while the account and the session are open. Every policy asks this function: once an account
+-- is closed its tokens reach nothing, from that moment on, though Auth may accept them until they expire (G3).
 create function private.person()
 returns uuid
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
-return (select p.id from public.profiles as p where p.id = auth.uid() and p.closed_at is null);
+return (
+  select p.id
+  from public.profiles as p
+  where p.id = auth.uid() and p.closed_at is null and private.has_open_session(p.id)
+);
 
+revoke all on function private.person from public, anon, authenticated, service_role;
 grant execute on function private.person to authenticated, service_role;
+
+-- Locks a person, so that what is counted of them stays so until this transaction ends. First of all locks but
+-- Auth's own (ARCHITECTURE.md, "Locks").
+create function private.lock_person(person uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select from public.profiles as p where p.id = person for no key update;
+end;
 
 -- Whether somebody who is signed in writes a row of another's. Row-level security refuses it, after the triggers have
 -- run: until then a reason that they give would say something of somebody else.
@@ -235,7 +369,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return auth.uid() is not null and person is distinct from private.person();
 
--- Who asks for something: refuses whoever is nobody (401), and whoever is leaving (403).
+-- The caller of a verb. Refuses a token without an open session (401) and a closed account (403).
 create function private.require_person()
 returns uuid
 language plpgsql
@@ -246,13 +380,33 @@ as $$
 declare
   person constant uuid := private.person();
 begin
-  if person is null and exists (select from public.profiles as p where p.id = auth.uid()) then
+  if person is null and exists (
+    select from public.profiles as p where p.id = auth.uid() and p.closed_at is not null
+  ) then
     perform private.refuse(403, 'account_closed',
       'This account is being erased, and nothing can be done with it any more.');
   elsif person is null then
     perform private.refuse(401, 'not_signed_in', 'Please sign in.');
   end if;
   return person;
+end;
+$$;
+
+-- Export and erasure are worth a second factor to a thief: they ask for it where the account has one.
+create function private.require_second_factor(person uuid)
+returns void
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if auth.jwt() ->> 'aal' is distinct from 'aal2' and exists (
+    select from auth.mfa_factors as f where f.user_id = person and f.status::text = 'verified'
+  ) then
+    perform private.refuse(403, 'second_factor_needed',
+      'Your account has a second factor. Please confirm this sign-in with it, then try again.');
+  end if;
 end;
 $$;
 
@@ -303,6 +457,7 @@ as $$
 begin
   insert into public.profiles (id) values (new.id);
   perform private.open_wallet(new.id);
+  perform private.welcome(new);
   perform private.consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
   return new;
 end;
@@ -380,6 +535,7 @@ create table public.wallets (
 create index wallets_closed_at_idx on public.wallets (closed_at);
 
 alter table public.wallets enable row level security;
+revoke all on public.wallets from public, anon, authenticated, service_role;
 
 create policy "People see their own wallet"
 on public.wallets
@@ -401,6 +557,7 @@ create table public.credit_holds (
   generation_id uuid not null,
   amount integer not null,
   state text not null default 'open',
+  is_late_cancel boolean not null default false,
   opened_at timestamptz not null default now(),
   settled_at timestamptz,
   constraint credit_holds_pkey primary key (id),
@@ -409,13 +566,15 @@ create table public.credit_holds (
   constraint credit_holds_one_a_generation unique (generation_id),
   constraint credit_holds_amount_positive check (amount > 0),
   constraint credit_holds_state_known check (state in ('open', 'captured', 'released')),
-  constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null))
+  constraint credit_holds_settled_when_not_open check ((state = 'open') = (settled_at is null)),
+  constraint credit_holds_late_cancel_settled check (not is_late_cancel or state <> 'open')
 );
 
 create index credit_holds_wallet_id_newest_idx on public.credit_holds (wallet_id, opened_at desc);
 create index credit_holds_open_idx on public.credit_holds (wallet_id, opened_at desc) where state = 'open';
 
 alter table public.credit_holds enable row level security;
+revoke all on public.credit_holds from public, anon, authenticated, service_role;
 
 create policy "People see the holds on their own wallet"
 on public.credit_holds
@@ -426,6 +585,7 @@ using (wallet_id in (select id from public.wallets where person_id = (select pri
 grant select on public.credit_holds to authenticated, service_role;
 
 comment on table public.credit_holds is 'Credits set aside for one generation; settled exactly once.';
+comment on column public.credit_holds.is_late_cancel is 'Its person ended the generation after the model had begun. A few a day are released, further ones captured (private.quotas).';
 
 create table public.credit_entries (
   id bigint generated always as identity,
@@ -459,6 +619,8 @@ create table public.credit_entries (
 create index credit_entries_wallet_id_id_idx on public.credit_entries (wallet_id, id);
 
 alter table public.credit_entries enable row level security;
+revoke all on public.credit_entries from public, anon, authenticated, service_role;
+revoke all on sequence public.credit_entries_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see the entries of their own wallet"
 on public.credit_entries
@@ -629,7 +791,8 @@ begin
   update public.wallets set held = held - old.amount where id = old.wallet_id;
   if new.state = 'captured' then
     insert into public.credit_entries (wallet_id, kind, amount, hold_id, reason)
-    values (old.wallet_id, 'capture', -old.amount, old.id, 'generation');
+    values (old.wallet_id, 'capture', -old.amount, old.id,
+      case when new.is_late_cancel then 'late cancel' else 'generation' end);
   end if;
   return new;
 end;
@@ -646,12 +809,50 @@ language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  with wallet as (
-    insert into public.wallets (person_id) values (person) returning id
-  )
-  insert into public.credit_entries (wallet_id, kind, amount, reason)
-  select id, 'grant', 5, 'welcome' from wallet;
+  insert into public.wallets (person_id) values (person);
 end;
+
+-- Settles the hold of a generation that its person ends. Before the model has begun that is free. Afterwards the
+-- prediction is paid for by us: a few ends a day are free, then the hold is captured. Every way to end a generation
+-- counts (cancel, delete, a refused purpose, erasure), so that none of them is the cheap one.
+create function private.settle_ended_by_person(generation_id uuid, has_begun boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  wallet constant uuid := (
+    select h.wallet_id from public.credit_holds as h where h.generation_id = settle_ended_by_person.generation_id
+  );
+  is_free boolean := true;
+begin
+  if has_begun then
+    perform from public.wallets as w where w.id = wallet for update;
+    is_free := private.free_late_cancels(wallet) > 0;
+  end if;
+  update public.credit_holds as h
+  set state = case when is_free then 'released' else 'captured' end,
+    is_late_cancel = has_begun,
+    settled_at = clock_timestamp()
+  where h.generation_id = settle_ended_by_person.generation_id and h.state = 'open';
+end;
+$$;
+
+-- How many of the free late cancels of a wallet are left.
+create function private.free_late_cancels(wallet uuid)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (
+  select greatest(0, q.most - (
+    select count(*)
+    from public.credit_holds as h
+    where h.wallet_id = wallet and h.is_late_cancel and h.state = 'released' and h.settled_at > now() - q.span
+  ))
+  from private.quotas as q
+  where q.scope = 'late_cancels' and q.id = 'per_day'
+);
 
 -- Correction: the ledger is never changed, so what was wrong is made up for. Answers {outcome, balance}:
 -- adjusted; or replayed, for a key that was used for the same before. Refuses with 404, 409 or 422.
@@ -697,7 +898,151 @@ $$;
 
 comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
 
+revoke all on function backend.adjust_credits from public, anon, authenticated, service_role;
 grant execute on function backend.adjust_credits to service_role;
+-- Welcome credits: once for each confirmed address, also after an erasure. What is remembered of an address is a
+-- keyed hash, which only this database can compare.
+
+-- Which addresses are one mailbox, by provider. An address of any other provider counts as it is written, in lower
+-- case.
+create table private.address_rules (
+  domain text not null,
+  same_as text not null,
+  ignores_dots boolean not null,
+  ignores_tags boolean not null,
+  constraint address_rules_pkey primary key (domain),
+  constraint address_rules_domain_lower_case check (domain = lower(domain))
+);
+
+alter table private.address_rules enable row level security;
+revoke all on private.address_rules from public, anon, authenticated, service_role;
+
+comment on table private.address_rules is 'How providers read addresses: which domains are one, and whether dots and plus tags count.';
+
+insert into private.address_rules (domain, same_as, ignores_dots, ignores_tags) values
+  ('gmail.com', 'gmail.com', true, true),
+  ('googlemail.com', 'gmail.com', true, true),
+  ('outlook.com', 'outlook.com', false, true),
+  ('hotmail.com', 'hotmail.com', false, true),
+  ('live.com', 'live.com', false, true),
+  ('icloud.com', 'icloud.com', false, true),
+  ('me.com', 'icloud.com', false, true),
+  ('mac.com', 'icloud.com', false, true),
+  ('proton.me', 'proton.me', true, true),
+  ('protonmail.com', 'proton.me', true, true),
+  ('pm.me', 'proton.me', true, true),
+  ('fastmail.com', 'fastmail.com', false, true);
+
+create function private.normalise_address(address text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (
+  select case when coalesce(r.ignores_dots, false) then replace(t.mailbox, '.', '') else t.mailbox end
+    || '@' || coalesce(r.same_as, w.domain)
+  from (
+    select regexp_replace(lower(btrim(address)), '@[^@]*$', '') as mailbox,
+      regexp_replace(lower(btrim(address)), '^.*@', '') as domain
+  ) as w
+  left join private.address_rules as r on r.domain = w.domain
+  cross join lateral (
+    select case when coalesce(r.ignores_tags, false) then split_part(w.mailbox, '+', 1) else w.mailbox end as mailbox
+  ) as t
+);
+
+create table private.keys (
+  id text not null,
+  key bytea not null,
+  constraint keys_pkey primary key (id),
+  constraint keys_length check (octet_length(key) >= 32)
+);
+
+alter table private.keys enable row level security;
+revoke all on private.keys from public, anon, authenticated, service_role;
+
+comment on table private.keys is 'Keys that this database alone uses, made at random when it was made. No API reaches them.';
+
+insert into private.keys (id, key) values ('addresses', extensions.gen_random_bytes(32));
+
+-- HMAC-SHA-256 of the normalised address, in hex.
+create function private.hash_address(address text)
+returns text
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return (
+  select encode(extensions.hmac(convert_to(private.normalise_address(address), 'utf8'), k.key, 'sha256'), 'hex')
+  from private.keys as k
+  where k.id = 'addresses'
+);
+
+create table private.welcomed_addresses (
+  address_hash text not null,
+  at timestamptz not null default now(),
+  constraint welcomed_addresses_pkey primary key (address_hash),
+  constraint welcomed_addresses_hash_form check (address_hash ~ '^[0-9a-f]{64}$')
+);
+
+create index welcomed_addresses_at_idx on private.welcomed_addresses (at);
+
+alter table private.welcomed_addresses enable row level security;
+revoke all on private.welcomed_addresses from public, anon, authenticated, service_role;
+
+comment on table private.welcomed_addresses is 'Addresses that have had their welcome credits, as keyed hashes. They outlive the account, so that signing up again gives nothing.';
+
+-- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account has
+-- none. The same account is welcomed once, whatever addresses it has later.
+create function private.welcome(account auth.users)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  credits constant bigint := (private.quota('welcome_credits', 'per_address')).most;
+  wallet constant uuid := (select w.id from public.wallets as w where w.person_id = account.id);
+  welcome_key constant text := 'welcome:' || wallet;
+begin
+  if account.email_confirmed_at is null or coalesce(account.email, '') = '' or account.is_anonymous
+    or wallet is null or credits = 0
+    or exists (select from public.credit_entries as e where e.key = welcome_key)
+  then
+    return;
+  end if;
+  insert into private.welcomed_addresses (address_hash)
+  values (private.hash_address(account.email))
+  on conflict do nothing;
+  if found then
+    insert into public.credit_entries (wallet_id, kind, amount, reason, key)
+    values (wallet, 'grant', credits, 'welcome', welcome_key);
+  end if;
+end;
+$$;
+
+-- Most accounts confirm their address after the sign-up. The function compares the columns: a trigger that named
+-- them would keep Auth from changing their types.
+create function private.follow_confirmation()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.email, new.email_confirmed_at, new.is_anonymous)
+    is distinct from (old.email, old.email_confirmed_at, old.is_anonymous)
+  then
+    perform private.welcome(new);
+  end if;
+  return null;
+end;
+$$;
+
+create trigger welcome_confirmed
+after update on auth.users
+for each row
+execute function private.follow_confirmation();
 -- How long things are kept, and by when they must be gone: one row a rule, with the clause of the policy
 -- it keeps. What carries a rule out reads it here.
 
@@ -714,6 +1059,7 @@ create table private.retention_rules (
 );
 
 alter table private.retention_rules enable row level security;
+revoke all on private.retention_rules from public, anon, authenticated, service_role;
 
 comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
 comment on column private.retention_rules.rows_of is 'The table whose rows go by themselves when they are older; null where something else carries the rule out.';
@@ -758,6 +1104,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'That a request was made, and how it was answered.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
+  ('welcomed_addresses', 'C7', '1 year', 'private.welcomed_addresses', 'at',
+    'That an address had its welcome credits, as a keyed hash.'),
   ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
     'That somebody was written to.');
 
@@ -784,7 +1132,8 @@ declare
 begin
   for rule in select * from private.retention_rules where rows_of is not null order by id loop
     execute format(
-      'delete from %1$s where ctid = any (array(select ctid from %1$s where %2$I < now() - $1 limit $2))',
+      'delete from %1$s where ctid = any (array('
+      'select ctid from %1$s where %2$I < now() - $1 limit $2 for update skip locked))',
       rule.rows_of::regclass, rule.since)
     using rule.keep, batch;
     get diagnostics expired = row_count;
@@ -805,6 +1154,7 @@ create table private.heartbeats (
 );
 
 alter table private.heartbeats enable row level security;
+revoke all on private.heartbeats from public, anon, authenticated, service_role;
 
 comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
 
@@ -832,7 +1182,9 @@ return exists (
   where h.id = 'cleanup' and h.at > now() - private.keep('sweep_silence')
 );
 
+revoke all on function private.is_intake_open from public, anon, authenticated, service_role;
 grant execute on function private.is_intake_open to authenticated;
+revoke all on function backend.expire_rows, backend.record_heartbeat from public, anon, authenticated, service_role;
 grant execute on function backend.expire_rows, backend.record_heartbeat to service_role;
 -- Generations: one row from the moment credits are held until the person deletes the artwork.
 
@@ -844,6 +1196,7 @@ create table public.failure_reasons (
 );
 
 alter table public.failure_reasons enable row level security;
+revoke all on public.failure_reasons from public, anon, authenticated, service_role;
 
 create policy "Anyone reads what the reasons mean"
 on public.failure_reasons
@@ -939,6 +1292,7 @@ create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
 
 alter table public.generations enable row level security;
+revoke all on public.generations from public, anon, authenticated, service_role;
 
 create policy "People see their own generations"
 on public.generations
@@ -966,27 +1320,39 @@ comment on column public.generations.predict_seconds is 'Run time as Replicate r
 create table private.generation_work (
   generation_id uuid not null,
   request_digest bytea not null,
+  input_stored_at timestamptz,
+  prepared_path text,
   submissions integer not null default 1,
   submit_at timestamptz default now(),
   create_called_at timestamptz,
   capability_digest bytea,
   lease uuid,
   leased_until timestamptz,
+  storing_lease uuid,
+  storing_attempts integer not null default 0,
   checked_at timestamptz not null default now(),
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
+  constraint generation_work_prepared_unique unique (prepared_path),
+  constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
 
+create index generation_work_lease_idx on private.generation_work (lease) where lease is not null;
 create index generation_work_submit_at_idx on private.generation_work (submit_at) where submit_at is not null;
 
 alter table private.generation_work enable row level security;
+revoke all on private.generation_work from public, anon, authenticated, service_role;
 
 comment on table private.generation_work is 'Submissions, leases and capabilities of generations under way.';
 comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
+comment on column private.generation_work.input_stored_at is 'When the original was uploaded: the limits of R1 count from then, for the prepared photo, too.';
+comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
+comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
+comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
 comment on column private.generation_work.submissions is 'How often somebody set about submitting it; under one hold, within one deadline.';
 comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
 comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
@@ -1014,6 +1380,8 @@ create index processing_log_person_id_idx on public.processing_log (person_id);
 create index processing_log_at_idx on public.processing_log (at);
 
 alter table public.processing_log enable row level security;
+revoke all on public.processing_log from public, anon, authenticated, service_role;
+revoke all on sequence public.processing_log_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see the log of their own generations"
 on public.processing_log
@@ -1042,6 +1410,7 @@ create index webhook_events_generation_id_idx on private.webhook_events (generat
 create index webhook_events_received_at_idx on private.webhook_events (received_at);
 
 alter table private.webhook_events enable row level security;
+revoke all on private.webhook_events from public, anon, authenticated, service_role;
 
 comment on table private.webhook_events is 'Signed events that were accepted, once each.';
 
@@ -1051,6 +1420,87 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 return state in ('succeeded', 'failed', 'canceled');
+
+-- Locks generations in the order that every verb keeps: their work, then themselves, then their wallets, each by id.
+-- Returns the ids that are locked. With `skip`, generations that another transaction holds are left out.
+create function private.lock_generations(ids uuid[], skip boolean default true)
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locked uuid[];
+begin
+  if skip then
+    locked := array(
+      select w.generation_id from private.generation_work as w
+      where w.generation_id = any (ids) order by w.generation_id for update skip locked
+    );
+    locked := array(
+      select g.id from public.generations as g
+      where g.id = any (ids)
+        and (g.id = any (locked) or g.id not in (select w.generation_id from private.generation_work as w
+          where w.generation_id = any (ids)))
+      order by g.id
+      for update skip locked
+    );
+  else
+    perform from private.generation_work as w where w.generation_id = any (ids) order by w.generation_id for update;
+    locked := array(select g.id from public.generations as g where g.id = any (ids) order by g.id for update);
+  end if;
+  perform from public.wallets as w
+  where w.person_id in (select g.person_id from public.generations as g where g.id = any (locked))
+  order by w.id
+  for update;
+  return locked;
+end;
+$$;
+
+-- The generation, locked, if `lease` still holds its work; a row of nulls if the lease was lost. The check is a
+-- statement of its own: after waiting for a lock, the waiting statement would see the lease as it was before.
+create function private.lock_leased(generation_id uuid, lease uuid)
+returns public.generations
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation public.generations;
+begin
+  perform from private.generation_work as w where w.generation_id = lock_leased.generation_id for update;
+  select g.* into generation from public.generations as g where g.id = lock_leased.generation_id for update;
+  if not exists (
+    select from private.generation_work as w
+    where w.generation_id = lock_leased.generation_id and w.lease = lock_leased.lease
+  ) then
+    return null;
+  end if;
+  return generation;
+end;
+$$;
+
+-- What a person asked for, and what it costs, never changes. After the statement, so that a constraint that it
+-- breaks is named first.
+create function private.freeze_generation()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if (new.id, new.person_id, new.idempotency_key, new.style_id, new.style_version, new.model_id, new.prompt,
+      new.settings, new.credits, new.input_path, new.reserved_at)
+    is distinct from (old.id, old.person_id, old.idempotency_key, old.style_id, old.style_version, old.model_id,
+      old.prompt, old.settings, old.credits, old.input_path, old.reserved_at)
+  then
+    raise exception 'what was asked for does not change' using errcode = '42501';
+  end if;
+  return null;
+end;
+$$;
+
+create trigger generations_freeze
+after update on public.generations
+for each row
+execute function private.freeze_generation();
 -- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
 -- that it is gone; only then is the order verified (R2, R9, X1).
 
@@ -1063,6 +1513,7 @@ create table public.deletion_reasons (
 );
 
 alter table public.deletion_reasons enable row level security;
+revoke all on public.deletion_reasons from public, anon, authenticated, service_role;
 
 create policy "Anyone reads what the reasons of deletions mean"
 on public.deletion_reasons
@@ -1075,6 +1526,7 @@ grant select on public.deletion_reasons to anon, authenticated, service_role;
 comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, with the clause of the policy.';
 
 insert into public.deletion_reasons (id, clause, sentence) values
+  ('prepared', 'R4', 'The photo was checked, and its copy without metadata took its place.'),
   ('succeeded', 'R2', 'The artwork is made, so the photo is not needed any more.'),
   ('failed', 'R4', 'The generation failed, so the photo is not needed any more.'),
   ('canceled', 'R4', 'The generation was canceled, so the photo is not needed any more.'),
@@ -1120,10 +1572,13 @@ create unique index deletions_one_open_order on public.deletions (bucket, path) 
 create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
 create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
 create index deletions_generation_id_idx on public.deletions (generation_id);
+-- An upload asks whether its name was used before.
+create index deletions_path_idx on public.deletions (path, bucket);
 create index deletions_reason_idx on public.deletions (reason);
 create index deletions_verified_at_idx on public.deletions (verified_at);
 
 alter table public.deletions enable row level security;
+revoke all on public.deletions from public, anon, authenticated, service_role;
 
 create policy "People see the deletions of what was theirs"
 on public.deletions
@@ -1167,7 +1622,10 @@ create table private.deletion_leases (
     references public.deletions (id) on delete cascade
 );
 
+create index deletion_leases_lease_idx on private.deletion_leases (lease);
+
 alter table private.deletion_leases enable row level security;
+revoke all on private.deletion_leases from public, anon, authenticated, service_role;
 
 comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
 
@@ -1209,8 +1667,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 return case when metadata ->> 'size' ~ '^\d{1,18}$' then (metadata ->> 'size')::bigint end;
 
--- Hands out due deletions, each to one caller, until the lease ends. With a generation, only its own.
+-- Hands out due deletions under a lease of the caller's choosing, each to one caller, for `lease_seconds`. Asked
+-- again with the same lease, because the answer was lost, it hands out the same ones. With a generation, only its own.
 create function backend.lease_deletions(
+  lease uuid,
   batch integer default 100,
   lease_seconds integer default 60,
   generation_id uuid default null
@@ -1221,6 +1681,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  is_new constant boolean := lease_deletions.generation_id is not null or not exists (
+    select
+    from private.deletion_leases as l
+    join public.deletions as d on d.id = l.deletion_id and d.verified_at is null
+    where l.lease = lease_deletions.lease
+  );
   leased jsonb;
 begin
   with due as (
@@ -1228,6 +1694,7 @@ begin
     from public.deletions as d
     where d.verified_at is null
       and d.due_at <= now()
+      and is_new
       and (lease_deletions.generation_id is null or d.generation_id = lease_deletions.generation_id)
     order by d.due_at
     limit batch
@@ -1247,24 +1714,24 @@ begin
       )
     from due
     where d.id = due.id
-    returning d.*
-  ),
-  leases as (
-    insert into private.deletion_leases as l (deletion_id, lease)
-    select id, gen_random_uuid() from taken
-    on conflict (deletion_id) do update set lease = excluded.lease
-    returning l.deletion_id, l.lease
+    returning d.id
   )
+  insert into private.deletion_leases as l (deletion_id, lease)
+  select id, lease_deletions.lease from taken
+  on conflict (deletion_id) do update set lease = excluded.lease;
+
   select coalesce(jsonb_agg(jsonb_build_object(
-    'id', taken.id, 'lease', leases.lease, 'bucket', taken.bucket, 'path', taken.path,
-    'object_key', taken.object_key, 'bytes', taken.bytes, 'reason', taken.reason, 'clause', r.clause,
-    'attempts', taken.attempts, 'ordered_at', private.timestamp(taken.ordered_at),
+    'id', d.id, 'lease', l.lease, 'bucket', d.bucket, 'path', d.path,
+    'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
+    'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
     'leased_at', private.timestamp(now())
   )), '[]')
   into leased
-  from taken
-  join leases on leases.deletion_id = taken.id
-  join public.deletion_reasons as r on r.id = taken.reason;
+  from private.deletion_leases as l
+  join public.deletions as d on d.id = l.deletion_id and d.verified_at is null
+  join public.deletion_reasons as r on r.id = d.reason
+  where l.lease = lease_deletions.lease
+    and (lease_deletions.generation_id is null or d.generation_id = lease_deletions.generation_id);
   return leased;
 end;
 $$;
@@ -1281,8 +1748,17 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  free uuid[];
   recorded jsonb;
 begin
+  -- A row that another transaction changes at this moment is left out: it is due again when its lease ends. Waiting
+  -- for several rows in turn could end in a deadlock.
+  free := array(
+    select d.id
+    from public.deletions as d
+    where d.id in (select (r.value ->> 'id')::uuid from jsonb_array_elements(results) as r)
+    for update skip locked
+  );
   with result as (
     select d.id, r.deleted_at, r.verified_at, r.receipt,
       r.absent
@@ -1296,7 +1772,7 @@ begin
       id uuid, lease uuid, absent boolean, deleted_at timestamptz, verified_at timestamptz, receipt text
     )
     join private.deletion_leases as l on l.deletion_id = r.id and l.lease = r.lease
-    join public.deletions as d on d.id = r.id and d.verified_at is null
+    join public.deletions as d on d.id = r.id and d.id = any (free) and d.verified_at is null
   ),
   updated as (
     update public.deletions as d
@@ -1323,6 +1799,7 @@ $$;
 
 comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
 
+revoke all on function backend.lease_deletions, backend.record_deletions from public, anon, authenticated, service_role;
 grant execute on function backend.lease_deletions, backend.record_deletions to service_role;
 -- Replicate keeps what it was sent, and what it made, for an hour. After that it is asked whether all of it
 -- is gone, and the answer is the evidence (T3).
@@ -1348,6 +1825,7 @@ create index replicate_removals_person_id_idx on public.replicate_removals (pers
 create index replicate_removals_removed_at_idx on public.replicate_removals (removed_at);
 
 alter table public.replicate_removals enable row level security;
+revoke all on public.replicate_removals from public, anon, authenticated, service_role;
 
 create policy "People see what Replicate has removed of theirs"
 on public.replicate_removals
@@ -1360,6 +1838,21 @@ grant select on public.replicate_removals to authenticated, service_role;
 comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate keeps nothing of it (T3).';
 comment on column public.replicate_removals.generation_id is 'Not a foreign key: a generation that is deleted within the hour is asked about all the same.';
 comment on column public.replicate_removals.evidence is 'What Replicate answered: data_removed, or that it does not know the prediction any more.';
+
+create table private.removal_leases (
+  prediction_id text not null,
+  lease uuid not null,
+  constraint removal_leases_pkey primary key (prediction_id),
+  constraint removal_leases_removal_exists foreign key (prediction_id)
+    references public.replicate_removals (prediction_id) on delete cascade
+);
+
+create index removal_leases_lease_idx on private.removal_leases (lease);
+
+alter table private.removal_leases enable row level security;
+revoke all on private.removal_leases from public, anon, authenticated, service_role;
+
+comment on table private.removal_leases is 'Which worker asks Replicate about a prediction; a lease ends when the question is due again.';
 
 create function private.follow_prediction()
 returns trigger
@@ -1381,53 +1874,75 @@ for each row
 when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
 execute function private.follow_prediction();
 
--- Predictions to ask about, longest due first. Who asks has ten minutes; then it is anybody's again.
-create function backend.lease_removals(batch integer default 50)
+-- Predictions to ask about, longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
+-- with the same lease, it answers the same ones.
+create function backend.lease_removals(lease uuid, batch integer default 50)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
-  with due as (
-    select r.prediction_id
-    from public.replicate_removals as r
-    where r.removed_at is null and r.due_at <= now()
-    order by r.due_at
-    limit batch
-    for update skip locked
-  ),
-  asked as (
-    update public.replicate_removals as r
-    set due_at = now() + interval '10 minutes', attempts = r.attempts + 1
-    from due
-    where r.prediction_id = due.prediction_id
-    returning r.prediction_id
-  )
-  select coalesce(jsonb_agg(prediction_id), '[]') from asked;
+as $$
+begin
+  if not exists (select from private.removal_leases as l where l.lease = lease_removals.lease) then
+    with due as (
+      select r.prediction_id
+      from public.replicate_removals as r
+      where r.removed_at is null and r.due_at <= now()
+      order by r.due_at
+      limit batch
+      for update skip locked
+    ),
+    asked as (
+      update public.replicate_removals as r
+      set due_at = now() + interval '10 minutes', attempts = r.attempts + 1
+      from due
+      where r.prediction_id = due.prediction_id
+      returning r.prediction_id
+    )
+    insert into private.removal_leases as l (prediction_id, lease)
+    select prediction_id, lease_removals.lease from asked
+    on conflict (prediction_id) do update set lease = excluded.lease;
+  end if;
+  return (
+    select coalesce(jsonb_agg(l.prediction_id), '[]')
+    from private.removal_leases as l
+    where l.lease = lease_removals.lease
+  );
 end;
+$$;
 
 -- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is
 -- asked about again, at most six hours later.
 create function backend.record_removals(results jsonb)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+begin
+  -- In one order, so that two reports of the same predictions cannot lock each other out.
+  perform from public.replicate_removals as r
+  where r.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t)
+  order by r.prediction_id
+  for update;
   update public.replicate_removals as r
   set evidence = told.evidence,
     removed_at = case when told.evidence is not null then now() end,
     due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
   from jsonb_to_recordset(results) as told (prediction text, evidence text)
   where r.prediction_id = told.prediction and r.removed_at is null;
+  delete from private.removal_leases as l
+  where l.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t);
 end;
+$$;
 
 comment on function backend.lease_removals is 'Predictions whose hour at Replicate is over, for the caller to ask about.';
 comment on function backend.record_removals is 'What Replicate answered about them: the evidence, or that something is still there.';
 
+revoke all on function backend.lease_removals, backend.record_removals from public, anon, authenticated, service_role;
 grant execute on function backend.lease_removals, backend.record_removals to service_role;
--- Calls that are owed to others, and that a worker may die over: a prediction to stop, an upload to abandon.
--- Whoever comes by makes them, until they are made.
+-- Calls that are owed to other services: a prediction to stop or to search for, an upload to abandon. A worker may die
+-- over them, so each is a row until it is made.
 
 create table private.errands (
   kind text not null,
@@ -1435,56 +1950,103 @@ create table private.errands (
   person_id uuid,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
+  since timestamptz,
   attempts integer not null default 0,
+  lease uuid,
   constraint errands_pkey primary key (kind, target),
-  constraint errands_kind_known check (kind in ('cancel_prediction', 'abandon_upload')),
+  constraint errands_kind_known check (kind in ('cancel_prediction', 'find_prediction', 'abandon_upload')),
   constraint errands_person_exists foreign key (person_id) references auth.users (id) on delete set null
 );
 
 create index errands_due_at_idx on private.errands (due_at);
+create index errands_lease_idx on private.errands (lease);
 create index errands_person_id_idx on private.errands (person_id);
 create index errands_ordered_at_idx on private.errands (ordered_at);
 
 alter table private.errands enable row level security;
+revoke all on private.errands from public, anon, authenticated, service_role;
 
-comment on table private.errands is 'Calls that are owed to Replicate (stop a prediction) or to Storage (abandon an upload).';
-comment on column private.errands.target is 'The id of the prediction, or the address of the upload.';
+comment on table private.errands is 'Calls that are owed to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
+comment on column private.errands.target is 'The id of the prediction, the path of the photo that it was made of, or the address of the upload.';
+comment on column private.errands.since is 'From when on a prediction is searched for.';
 
-create function private.order_errand(kind text, target text, person_id uuid)
+-- A search waits a minute: a create call that is under way has its answer by then.
+create function private.order_errand(kind text, target text, person_id uuid, since timestamptz default null)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.errands (kind, target, person_id)
-  select kind, target, u.id
+  insert into private.errands (kind, target, person_id, since, due_at)
+  select kind, target, u.id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
   from (values (1)) as once
   left join auth.users as u on u.id = order_errand.person_id
+  where target is not null
   on conflict do nothing;
 end;
 
--- Due errands, [{kind, target}]; whoever asks has a minute, then they are anybody's again.
-create function backend.lease_errands(batch integer default 50)
+-- Due errands, [{kind, target, since}], under a lease of the caller's choosing; after a minute they are due again,
+-- each time later. Asked again with the same lease, it answers the same ones.
+create function backend.lease_errands(lease uuid, batch integer default 50)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
-  with due as (
-    select e.kind, e.target
-    from private.errands as e
-    where e.due_at <= now()
-    order by e.due_at
-    limit batch
-    for update skip locked
-  ),
-  leased as (
+as $$
+begin
+  if not exists (select from private.errands as e where e.lease = lease_errands.lease) then
+    with due as (
+      select e.kind, e.target
+      from private.errands as e
+      where e.due_at <= now()
+      order by e.due_at
+      limit batch
+      for update skip locked
+    )
     update private.errands as e
-    set due_at = now() + interval '1 minute' * least(e.attempts + 1, 10), attempts = e.attempts + 1
+    set due_at = now() + interval '1 minute' * least(e.attempts + 1, 10), attempts = e.attempts + 1,
+      lease = lease_errands.lease
     from due
-    where e.kind = due.kind and e.target = due.target
-    returning e.kind, e.target
-  )
-  select coalesce(jsonb_agg(jsonb_build_object('kind', kind, 'target', target)), '[]') from leased;
+    where e.kind = due.kind and e.target = due.target;
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'kind', e.kind, 'target', e.target, 'since', extract(epoch from e.since))), '[]')
+    from private.errands as e
+    where e.lease = lease_errands.lease
+  );
+end;
+$$;
+
+-- Searched for and found: predictions that no row names. Each is owed a stop, and the question whether Replicate has
+-- removed it (T3).
+create function backend.record_found_predictions(target text, predictions jsonb)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person uuid;
+begin
+  select e.person_id into person
+  from private.errands as e
+  where e.kind = 'find_prediction' and e.target = record_found_predictions.target;
+  perform private.disown_prediction(p.id, person, null)
+  from jsonb_array_elements_text(predictions) as p (id);
+end;
+$$;
+
+-- A prediction that belongs to no open generation, and Replicate has the photo all the same.
+create function private.disown_prediction(prediction_id text, person uuid, generation_id uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select private.order_errand('cancel_prediction', prediction_id, person);
+  insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
+  select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
+    now() + private.keep('replicate_hour')
+  on conflict do nothing;
 end;
 
 create function backend.finish_errand(kind text, target text)
@@ -1497,9 +2059,11 @@ begin atomic
 end;
 
 comment on function backend.lease_errands is 'Calls that are owed to others, for the caller to make.';
+comment on function backend.record_found_predictions is 'Predictions that a search found, to be stopped and asked about.';
 comment on function backend.finish_errand is 'One of them was made, or has no object any more.';
 
-grant execute on function backend.lease_errands, backend.finish_errand to service_role;
+revoke all on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand from public, anon, authenticated, service_role;
+grant execute on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand to service_role;
 -- The life of a generation. A move between states happens only along these lines, and what a move
 -- implies (times, log, credits, deletion) happens with it, in the same statement.
 --
@@ -1507,6 +2071,14 @@ grant execute on function backend.lease_errands, backend.finish_errand to servic
 --       └──────────┴───────────┴───────────┴────→ failed | canceled
 --
 -- Steps forward may be skipped: events of Replicate's come late, twice or never.
+
+-- Whether the model has begun with it: from then on we pay for the prediction, whoever ends it.
+create function private.has_begun(generation public.generations)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return generation.processing_at is not null or generation.storing_at is not null;
 
 create function private.guard_transition()
 returns trigger
@@ -1544,6 +2116,26 @@ for each row
 when (old.state is distinct from new.state)
 execute function private.guard_transition();
 
+-- Orders the photo of a generation deleted: the prepared one, and the original, which has its order already once it
+-- was prepared. What a worker is preparing at this moment was ordered deleted before it began.
+create function private.order_photo_deletion(generation public.generations, reason text, person uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.generation_work;
+begin
+  select * into work from private.generation_work as w where w.generation_id = generation.id;
+  perform private.order_deletion(
+    'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
+  -- The answer to a create call was lost, so a prediction may exist that no row names (T3).
+  if work.create_called_at is not null and generation.prediction_id is null then
+    perform private.order_errand('find_prediction', work.prepared_path, person, work.create_called_at);
+  end if;
+end;
+$$;
+
 create function private.follow_transition()
 returns trigger
 language plpgsql
@@ -1558,11 +2150,15 @@ begin
     insert into public.credit_holds (wallet_id, generation_id, amount)
     select w.id, new.id, new.credits from public.wallets as w where w.person_id = new.person_id;
   elsif private.is_terminal(new.state) then
-    update public.credit_holds
-    set state = case when new.state = 'succeeded' then 'captured' else 'released' end,
-      settled_at = clock_timestamp()
-    where generation_id = new.id;
-    perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);
+    if new.state = 'canceled' then
+      perform private.settle_ended_by_person(new.id, private.has_begun(new));
+    else
+      update public.credit_holds
+      set state = case when new.state = 'succeeded' then 'captured' else 'released' end,
+        settled_at = clock_timestamp()
+      where generation_id = new.id;
+    end if;
+    perform private.order_photo_deletion(new, new.state, new.person_id);
     update private.generation_work
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
@@ -1624,9 +2220,8 @@ declare
   );
 begin
   if not private.is_terminal(old.state) then
-    update public.credit_holds set state = 'released', settled_at = clock_timestamp()
-    where generation_id = old.id;
-    perform private.order_deletion('inputs', old.input_path, 'canceled', person, old.id);
+    perform private.settle_ended_by_person(old.id, private.has_begun(old));
+    perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
       perform private.order_errand('cancel_prediction', old.prediction_id, person);
     end if;
@@ -1682,69 +2277,6 @@ return (
     then split_part(path, '/', 1)::uuid
   end
 );
--- How much one person may start. Counted by holds: they stay when a generation is deleted, so deleting
--- makes no room.
-
-create table private.submission_limits (
-  id text not null,
-  most integer not null,
-  span interval,
-  words text not null,
-  constraint submission_limits_pkey primary key (id),
-  constraint submission_limits_most_positive check (most > 0),
-  constraint submission_limits_span_positive check (span > '0')
-);
-
-alter table private.submission_limits enable row level security;
-
-comment on table private.submission_limits is 'Limits a person, a row each. Change a row to change a limit.';
-comment on column private.submission_limits.span is 'Counted within this time; null: running at the same time.';
-
-insert into private.submission_limits (id, most, span, words) values
-  ('concurrent', 5, null, 'at the same time'),
-  ('per_minute', 10, '1 minute', 'a minute'),
-  ('per_day', 100, '1 day', 'a day');
-
--- Refuses (429) what would exceed a limit, with the limit and the seconds after which it may not.
-create function private.check_limits(wallet uuid)
-returns void
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  reached record;
-begin
-  -- A limit is reached if there is a hold at its place, newest first; it ends when that one leaves.
-  select l.id, l.most, l.words,
-    case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
-      as retry_after
-  into reached
-  from private.submission_limits as l
-  cross join lateral (
-    select h.opened_at
-    from public.credit_holds as h
-    where h.wallet_id = wallet and l.span is not null and h.opened_at > now() - l.span
-    union all
-    select h.opened_at
-    from public.credit_holds as h
-    where h.wallet_id = wallet and l.span is null and h.state = 'open'
-    order by opened_at desc
-    offset l.most - 1
-    limit 1
-  ) as last_place
-  order by retry_after desc
-  limit 1;
-
-  if found then
-    perform private.refuse(429, 'too_many_generations',
-      format('You can start %s generations %s. Please try again in %s seconds.',
-        reached.most, reached.words, reached.retry_after),
-      jsonb_build_object(
-        'limit', reached.id, 'most', reached.most, 'retry_after', reached.retry_after));
-  end if;
-end;
-$$;
 -- What people allow: purposes are rows, choices are kept with their history, and the database obeys the
 -- last one (G6, G7). And which version of the policy somebody has agreed to.
 
@@ -1757,6 +2289,7 @@ create table public.purposes (
 );
 
 alter table public.purposes enable row level security;
+revoke all on public.purposes from public, anon, authenticated, service_role;
 
 create policy "Anyone reads what the purposes are"
 on public.purposes
@@ -1789,6 +2322,8 @@ create index privacy_choices_latest_idx on public.privacy_choices (person_id, pu
 create index privacy_choices_purpose_idx on public.privacy_choices (purpose);
 
 alter table public.privacy_choices enable row level security;
+revoke all on public.privacy_choices from public, anon, authenticated, service_role;
+revoke all on sequence public.privacy_choices_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see their own choices"
 on public.privacy_choices
@@ -1820,6 +2355,7 @@ return coalesce((
   where c.person_id = person and c.purpose = allows.purpose
 ), true);
 
+revoke all on function private.allows from public, anon, authenticated, service_role;
 grant execute on function private.allows to service_role;
 
 -- Who has refused what, for reports over everybody.
@@ -1833,6 +2369,7 @@ from (
 ) as c
 where not c.allowed;
 
+revoke all on private.refusals from public, anon, authenticated, service_role;
 grant select on private.refusals to service_role;
 
 -- People change their minds, and programs err: the history holds the one and not the other.
@@ -1843,22 +2380,24 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  quota constant private.quotas := private.quota('choices', 'per_hour');
   free_at timestamptz;
 begin
   if private.is_anothers(new.person_id) then
     return new;
   end if;
-  select min(latest.at) + interval '1 hour' into free_at
+  perform private.lock_person(new.person_id);
+  select min(latest.at) + quota.span into free_at
   from (
     select c.at from public.privacy_choices as c
-    where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - interval '1 hour'
+    where c.person_id = new.person_id and c.purpose = new.purpose and c.at > now() - quota.span
     order by c.id desc
-    limit 20
+    limit quota.most
   ) as latest
-  having count(*) = 20;
+  having count(*) = quota.most;
   if free_at is not null then
     perform private.refuse(429, 'too_many_choices',
-      'You have changed this twenty times within an hour. The last choice counts; please wait a while.',
+      format('You have changed this %s times within an hour. The last choice counts; please wait a while.', quota.most),
       private.retry_at(free_at));
   end if;
   return new;
@@ -1870,22 +2409,22 @@ before insert on public.privacy_choices
 for each row
 execute function private.check_choice();
 
--- Ends all that somebody has under way. Generations are locked before the wallet, as by what settles them; then the
--- wallet, as by whoever begins one, so that none slips in between.
+-- Ends all that a person has under way. The person is locked first, as by a submission, so that none slips in between.
 create function private.cancel_open(person uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  locked uuid[];
 begin
-  perform from public.generations as g
-  where g.person_id = person and not private.is_terminal(g.state)
-  order by g.id
-  for update;
-  perform from public.wallets as w where w.person_id = person for update;
+  perform private.lock_person(person);
+  locked := private.lock_generations(array(
+    select g.id from public.generations as g where g.person_id = person and not private.is_terminal(g.state)
+  ), skip => false);
   update public.generations as g
   set state = 'canceled'
-  where g.person_id = person and not private.is_terminal(g.state);
+  where g.id = any (locked) and not private.is_terminal(g.state);
 end;
 $$;
 
@@ -1958,6 +2497,7 @@ create table public.policy_versions (
 create index policy_versions_published_at_idx on public.policy_versions (published_at);
 
 alter table public.policy_versions enable row level security;
+revoke all on public.policy_versions from public, anon, authenticated, service_role;
 
 create policy "Anyone reads which versions of the policy are published"
 on public.policy_versions
@@ -1983,6 +2523,7 @@ create table public.policy_consents (
 create index policy_consents_version_idx on public.policy_consents (version);
 
 alter table public.policy_consents enable row level security;
+revoke all on public.policy_consents from public, anon, authenticated, service_role;
 
 create policy "People see what they have agreed to"
 on public.policy_consents
@@ -2033,6 +2574,7 @@ return (
 
 comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet; null where there is none.';
 
+revoke all on function public.policy_to_agree_to from public, anon, authenticated, service_role;
 grant execute on function public.policy_to_agree_to to authenticated;
 -- What is used, and on what kind of device: typed columns, and nothing finer than reports need (C9, C10).
 
@@ -2064,6 +2606,8 @@ create index usage_events_person_id_idx on public.usage_events (person_id, at de
 create index usage_events_at_idx on public.usage_events (at);
 
 alter table public.usage_events enable row level security;
+revoke all on public.usage_events from public, anon, authenticated, service_role;
+revoke all on sequence public.usage_events_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see what was recorded of them"
 on public.usage_events
@@ -2094,24 +2638,26 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  quota constant private.quotas := private.quota('usage_events', 'per_day');
   free_at timestamptz;
 begin
   if private.is_anothers(new.person_id) then
     return new;
   end if;
+  perform private.lock_person(new.person_id);
   if not private.allows(new.person_id, 'analytics') then
     perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
   end if;
-  select min(latest.at) + interval '1 day' into free_at
+  select min(latest.at) + quota.span into free_at
   from (
     select e.at from public.usage_events as e
-    where e.person_id = new.person_id and e.at > now() - interval '1 day'
+    where e.person_id = new.person_id and e.at > now() - quota.span
     order by e.at desc
-    limit 1000
+    limit quota.most
   ) as latest
-  having count(*) = 1000;
+  having count(*) = quota.most;
   if free_at is not null then
-    perform private.refuse(429, 'too_many_events', 'At most 1000 events a day are recorded.',
+    perform private.refuse(429, 'too_many_events', format('At most %s events a day are recorded.', quota.most),
       private.retry_at(free_at));
   end if;
   return new;
@@ -2178,6 +2724,7 @@ comment on view backend.processing_report is 'Times in seconds and failures by m
 comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever objected.';
 comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever objected.';
 
+revoke all on backend.processing_report, backend.usage_report, backend.device_report from public, anon, authenticated, service_role;
 grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;
 -- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
 -- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
@@ -2190,37 +2737,63 @@ stable
 set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
--- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already.
+-- Where the photo of this attempt is prepared, under a name that no client can write. The object is ordered deleted
+-- before it exists; only `record_input` takes the order back. So nothing half prepared can stay.
+create function private.prepare_submission(generation public.generations)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.generation_work;
+  path text;
+begin
+  select * into work from private.generation_work as w where w.generation_id = generation.id;
+  if work.prepared_path is not null then
+    return work.prepared_path;
+  end if;
+  path := format('%s/prepared/%s-%s.%s', generation.person_id, generation.id, work.submissions,
+    substring(generation.input_path from '[^.]+$'));
+  perform private.order_deletion(
+    'inputs', path, 'superseded', generation.person_id, generation.id, work.leased_until + interval '1 minute');
+  return path;
+end;
+$$;
+
+-- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already. `is_prepared`
+-- says whether the photo lies at `prepared_path`, or is to be put there.
 create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
 volatile
 set search_path = pg_catalog, pg_temp
-return jsonb_build_object(
-  'generation', generation.id,
-  'input_path', generation.input_path,
-  'input_recorded', generation.input_format is not null,
-  'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
-  'prompt', generation.prompt,
-  'settings', generation.settings,
-  'deadline_seconds', greatest(0, floor(extract(epoch from generation.deadline_at - clock_timestamp())))::integer,
-  'create_called_at', (
-    select extract(epoch from w.create_called_at)
-    from private.generation_work as w
-    where w.generation_id = generation.id
+return (
+  select jsonb_build_object(
+    'generation', generation.id,
+    'input_path', generation.input_path,
+    'prepared_path', private.prepare_submission(generation),
+    'is_prepared', w.prepared_path is not null,
+    'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+    'prompt', generation.prompt,
+    'settings', generation.settings,
+    'deadline_seconds',
+      greatest(0, floor(extract(epoch from generation.deadline_at - clock_timestamp())))::integer,
+    'create_called_at', extract(epoch from w.create_called_at)
   )
+  from private.generation_work as w
+  where w.generation_id = generation.id
 );
 
--- The photo was checked and lies in Storage without its metadata (C2, T2): `format` to `bytes` say what
--- was measured, or are null where an earlier worker has said so. The worker does not touch it any more,
--- and may now create one prediction, whose events carry the token that `capability` is the SHA-256 (hex)
--- of. Answers {outcome, deletions}: open; superseded, when somebody else submits by now; or ended, when
--- the generation was over before the photo was put back, and then it is among the deletions once more.
+-- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `bytes` say what
+-- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
+-- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
+-- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by
+-- now; ended, when the generation is over.
 create function backend.record_input(
   generation_id uuid,
   lease uuid,
   capability text,
-  path text,
+  prepared_path text,
   format text,
   width integer,
   height integer,
@@ -2232,36 +2805,56 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  outcome text := 'superseded';
+  generation public.generations := private.lock_leased(record_input.generation_id, lease);
+  is_recorded boolean := false;
 begin
-  update public.generations as g
-  set input_format = coalesce(format, g.input_format),
-    input_width = coalesce(width, g.input_width),
-    input_height = coalesce(height, g.input_height),
-    input_bytes = coalesce(bytes, g.input_bytes)
-  from private.generation_work as w
-  where g.id = record_input.generation_id and not private.is_terminal(g.state)
-    and g.prediction_id is null
-    and w.generation_id = g.id and w.lease = record_input.lease;
-  if found then
-    outcome := 'open';
+  if generation.id is not null and not private.is_terminal(generation.state) and generation.prediction_id is null then
+    is_recorded := exists (
+      select from private.generation_work as w
+      where w.generation_id = generation.id and w.prepared_path = record_input.prepared_path
+    );
+    if not is_recorded then
+      -- A deletion that is under way cannot be taken back; then this attempt was too late.
+      delete from public.deletions as d
+      where d.bucket = 'inputs' and d.path = record_input.prepared_path and d.verified_at is null
+        and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
+      is_recorded := found;
+      if is_recorded then
+        update public.generations as g
+        set input_format = format, input_width = width, input_height = height, input_bytes = bytes
+        where g.id = generation.id;
+        perform private.order_deletion(
+          'inputs', generation.input_path, 'prepared', generation.person_id, generation.id);
+      end if;
+    end if;
+  end if;
+  if is_recorded then
     update private.generation_work as w
-    set capability_digest = decode(capability, 'hex'),
+    set prepared_path = record_input.prepared_path,
+      capability_digest = decode(capability, 'hex'),
       create_called_at = now(),
       leased_until = private.submission_lease_end()
-    where w.generation_id = record_input.generation_id;
-  elsif not exists (
-    select from public.generations as g
-    where g.id = record_input.generation_id and not private.is_terminal(g.state)
-  ) then
-    outcome := 'ended';
+    where w.generation_id = generation.id and w.lease = record_input.lease;
+  else
+    -- The order for this path may have been carried out before the object came.
     perform private.order_deletion(
-      'inputs', path, 'superseded', private.owner(path), record_input.generation_id);
+      'inputs', record_input.prepared_path, 'superseded', private.owner(record_input.prepared_path),
+      record_input.generation_id)
+    where not exists (
+      select from private.generation_work as w where w.prepared_path = record_input.prepared_path
+    );
   end if;
 
   return jsonb_build_object(
-    'outcome', outcome,
-    'deletions', backend.lease_deletions(generation_id => record_input.generation_id)
+    'outcome', case
+      when is_recorded then 'open'
+      when exists (
+        select from public.generations as g
+        where g.id = record_input.generation_id and not private.is_terminal(g.state)
+      ) then 'superseded'
+      else 'ended'
+    end,
+    'deletions', backend.lease_deletions(lease, generation_id => record_input.generation_id)
   );
 end;
 $$;
@@ -2282,39 +2875,41 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
-  is_attached boolean;
+  work private.generation_work;
 begin
-  -- An event may have been quicker, so the state only ever moves forward here.
-  update public.generations as g
-  set state = case when g.state = 'reserved' then 'submitted' else g.state end,
-    prediction_id = attach_prediction.prediction_id
-  from private.generation_work as w
+  select * into work from private.generation_work as w
+  where w.generation_id = attach_prediction.generation_id
+  for update;
+  select * into generation from public.generations as g
   where g.id = attach_prediction.generation_id
-    and w.generation_id = g.id
-    and (g.prediction_id = attach_prediction.prediction_id
-      or (g.prediction_id is null and w.capability_digest = decode(capability, 'hex'))
-      or (g.prediction_id is null and capability is null and w.lease = attach_prediction.lease));
-  if found then
-    -- Whoever else has leased the submission meanwhile is told that it is superseded.
+  for update;
+  if generation.prediction_id = attach_prediction.prediction_id
+    or (generation.prediction_id is null and case
+      when capability is null then work.lease = attach_prediction.lease
+      else work.capability_digest = decode(capability, 'hex')
+    end)
+  then
+    -- An event may have been quicker, so the state only ever moves forward here.
+    update public.generations as g
+    set state = case when g.state = 'reserved' then 'submitted' else g.state end,
+      prediction_id = attach_prediction.prediction_id
+    where g.id = generation.id
+    returning * into generation;
+    -- Another worker that has leased the submission meanwhile is told that it is superseded.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
-    where w.generation_id = attach_prediction.generation_id and w.submit_at is not null;
+    where w.generation_id = generation.id and w.submit_at is not null;
   end if;
 
-  select * into generation from public.generations as g where g.id = attach_prediction.generation_id;
-  is_attached := coalesce(
-    generation.prediction_id = attach_prediction.prediction_id and generation.state not in ('failed', 'canceled'),
-    false);
-  if not is_attached then
-    perform private.order_errand('cancel_prediction', attach_prediction.prediction_id, generation.person_id);
-    -- No row names it, and Replicate has the photo all the same (T3).
-    insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
-    values (attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id,
-      now() + private.keep('replicate_hour'))
-    on conflict do nothing;
+  if generation.prediction_id = attach_prediction.prediction_id
+    and generation.state not in ('failed', 'canceled')
+  then
+    return jsonb_build_object('outcome', 'attached', 'generation', private.describe(generation));
   end if;
+  perform private.disown_prediction(
+    attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);
   return jsonb_build_object(
-    'outcome', case when is_attached then 'attached' else 'ended' end,
+    'outcome', 'ended',
     'generation', case when generation.id is not null then private.describe(generation) end
   );
 end;
@@ -2355,7 +2950,8 @@ begin
 end;
 $$;
 
--- Leases submissions that are due, [] if there is none, to be carried out as the first was.
+-- Leases submissions that are due, [] if there is none, to be carried out as the first was. Asked again with the same
+-- lease, it answers the same ones.
 create function backend.lease_submissions(lease uuid, batch integer default 10)
 returns jsonb
 language plpgsql
@@ -2363,6 +2959,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  is_new constant boolean := not exists (
+    select from private.generation_work as w where w.lease = lease_submissions.lease and w.submit_at is not null
+  );
   leased jsonb;
 begin
   with due as (
@@ -2370,6 +2969,7 @@ begin
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now()
+      and is_new
       and (w.lease is null or w.leased_until <= now())
       and w.submissions < 6
       and g.prediction_id is null
@@ -2399,15 +2999,19 @@ comment on function backend.attach_prediction is 'The job was accepted: ties its
 comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
 comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
 
+revoke all on function
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
 to service_role;
--- What a person asks for: begin, cancel, delete. Called under the person's own token, so that
--- PostgREST has verified who it is; the callers in `public` only pass on to `private`.
+-- What a person asks for: begin, cancel, delete. Called under the person's own token, so that PostgREST has verified
+-- who it is; the callers in `public` only pass on to `private`. A person gets no lease: what has to be done next is
+-- leased by the service alone.
 
--- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed,
--- generation}. Refuses with 401, 402, 404, 409, 422 or 429. `lease` is of the caller's choosing: who asks
--- again with the same, because the answer was lost, is told of the submission again.
+-- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed, generation}.
+-- Refuses with 401, 402, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease, because
+-- the answer was lost, gets the submission again.
 create function private.begin_generation(
   style text,
   input_path text,
@@ -2434,9 +3038,17 @@ declare
   work private.generation_work;
 begin
   -- One submission of a person at a time: the key, the credits and the limits are read once.
+  perform private.lock_person(auth.uid());
   select * into wallet from public.wallets where person_id = auth.uid() for update;
   -- Only then, for the account may have been closed while this waited.
   person := private.require_person();
+
+  -- Before the statement whose failure would put the whole row into the database's log (R5).
+  if coalesce(idempotency_key !~ '^[\x21-\x7e]{1,255}$', true) then
+    perform private.refuse(422, 'invalid_idempotency_key',
+      'idempotency_key must be 1 to 255 visible ASCII characters; a new UUID for each new request does.',
+      '{"field": "idempotency_key"}');
+  end if;
 
   select * into generation from public.generations as g
   where g.person_id = person and g.idempotency_key = begin_generation.idempotency_key;
@@ -2499,11 +3111,30 @@ begin
   where v.style_id = chosen_style.id and v.version = chosen_style.version
   returning * into generation;
 
-  insert into private.generation_work (generation_id, request_digest, lease, leased_until)
-  values (generation.id, request, begin_generation.lease, private.submission_lease_end());
+  insert into private.generation_work (generation_id, request_digest, input_stored_at, lease, leased_until)
+  values (
+    generation.id, request,
+    (
+      select o.created_at from storage.objects as o
+      where o.bucket_id = 'inputs' and o.name = begin_generation.input_path
+    ),
+    begin_generation.lease, private.submission_lease_end()
+  );
   return private.created(generation);
 end;
 $$;
+
+-- The form of the names under which clients upload: <person>/<uuid>.<extension>. The functions' own objects in
+-- `inputs` lie one folder deeper, where no client can write.
+create function private.is_upload_name(path text)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return path ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$';
+
+revoke all on function private.is_upload_name from public, anon, authenticated, service_role;
+grant execute on function private.is_upload_name to authenticated;
 
 create function private.created(generation public.generations)
 returns jsonb
@@ -2524,22 +3155,23 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not starts_with(path, person || '/')
-    or not exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
-    or exists (
-      select from public.deletions as d
-      where d.bucket = 'inputs' and d.path = check_input.path and d.verified_at is null
-    )
-  then
-    perform private.refuse(404, 'input_not_found',
-      'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
+  if private.is_upload_name(path) and starts_with(path, person || '/') then
+    if exists (select from public.generations as g where g.input_path = path) then
+      perform private.refuse(409, 'input_in_use',
+        'This photo already belongs to a generation. Upload it again to use it again.',
+        '{"field": "input_path"}');
+    end if;
+    if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
+      and not exists (
+        select from public.deletions as d
+        where d.bucket = 'inputs' and d.path = check_input.path and d.verified_at is null
+      )
+    then
+      return;
+    end if;
   end if;
-
-  if exists (select from public.generations as g where g.input_path = path) then
-    perform private.refuse(409, 'input_in_use',
-      'This photo already belongs to a generation. Upload it again to use it again.',
-      '{"field": "input_path"}');
-  end if;
+  perform private.refuse(404, 'input_not_found',
+    'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
 end;
 $$;
 
@@ -2557,7 +3189,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
--- Locks and returns the caller's generation; another's is as absent as none (404).
+-- Locks and returns the caller's generation; another person's is as absent as none (404).
 create function private.own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
@@ -2566,19 +3198,40 @@ as $$
 declare
   generation public.generations;
 begin
-  select * into generation from public.generations as g
-  where g.id = generation_id and g.person_id = private.person()
-  for update;
-  if not found then
+  -- A person can make nobody wait but themselves: the row is locked only if it is theirs.
+  if exists (
+    select from public.generations as g
+    where g.id = own_generation.generation_id and g.person_id = private.person()
+  ) then
+    perform private.lock_generations(array[own_generation.generation_id], skip => false);
+    select * into generation from public.generations as g where g.id = own_generation.generation_id;
+  end if;
+  if generation.id is null then
     perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
   end if;
   return generation;
 end;
 $$;
 
--- Answers {generation, cancel_prediction, deletions}: the prediction to cancel at Replicate, or null,
--- and the deletions to execute now. A generation that has already ended stays as it is; that of one
--- that was canceled is named again, since the first answer may have been lost.
+-- Ends a generation of its person's. What has ended stays as it is.
+create function private.end_generation(generation public.generations)
+returns public.generations
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not private.is_terminal(generation.state) then
+    update public.generations as g set state = 'canceled' where g.id = generation.id
+    returning * into generation;
+  end if;
+  return generation;
+end;
+$$;
+
+-- Answers {generation, charged, free_cancels_left, cancel_prediction}: what it cost in credits, how many late cancels
+-- are still free today, and the prediction to stop at Replicate, or null. One that was canceled before is answered the
+-- same, since the first answer may have been lost. Refuses (409) once the model has delivered: then the artwork is
+-- stored, and charged.
 create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -2587,19 +3240,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations := private.own_generation(generation_id);
-  running text;
 begin
-  if not private.is_terminal(generation.state) then
-    update public.generations as g set state = 'canceled' where g.id = generation.id
-    returning * into generation;
+  if generation.state in ('storing', 'succeeded') then
+    perform private.refuse(409, 'already_finished',
+      'The model has finished this artwork, so it cannot be canceled any more. You can delete it.');
   end if;
-  if generation.state = 'canceled' then
-    running := generation.prediction_id;
-  end if;
-  return jsonb_build_object(
-    'generation', private.describe(generation),
-    'cancel_prediction', running,
-    'deletions', backend.lease_deletions(generation_id => generation.id)
+  generation := private.end_generation(generation);
+  return (
+    select jsonb_build_object(
+      'generation', private.describe(generation),
+      'charged', case when h.state = 'captured' then h.amount else 0 end,
+      'free_cancels_left', private.free_late_cancels(h.wallet_id),
+      'cancel_prediction', case when generation.state = 'canceled' then generation.prediction_id end
+    )
+    from public.credit_holds as h
+    where h.generation_id = generation.id
   );
 end;
 $$;
@@ -2610,8 +3265,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.cancel_generation(generation_id);
 
--- R9: the row goes at once; its objects are ordered deleted in the same transaction. What somebody
--- is storing at this moment was ordered deleted before it was stored, and stays ordered.
+-- R9: the row goes at once; its objects are ordered deleted in the same transaction. What a worker is storing at this
+-- moment was ordered deleted before it was stored, and stays ordered. Answers {cancel_prediction}.
 create function private.delete_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -2619,11 +3274,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  ended constant jsonb := private.cancel_generation(generation_id);
+  generation public.generations := private.end_generation(private.own_generation(generation_id));
 begin
-  delete from public.generations as g where g.id = delete_generation.generation_id;
-  return jsonb_set(ended, '{deletions}',
-    ended -> 'deletions' || backend.lease_deletions(generation_id => delete_generation.generation_id));
+  delete from public.generations as g where g.id = generation.id;
+  return jsonb_build_object(
+    'cancel_prediction', case when generation.state = 'canceled' then generation.prediction_id end);
 end;
 $$;
 
@@ -2634,9 +3289,13 @@ set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
 comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
-comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back. Use POST /generations/{id}/cancel, which also stops the model.';
+comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back, unless the model had begun and the day''s free cancels are used up. Use POST /generations/{id}/cancel, which also stops the model.';
 comment on function public.delete_generation is 'Deletes a generation of the caller''s and orders its objects deleted. Use DELETE /generations/{id}, which also carries that out.';
 
+revoke all on function
+  private.begin_generation, private.cancel_generation, private.delete_generation,
+  public.begin_generation, public.cancel_generation, public.delete_generation
+from public, anon, authenticated, service_role;
 grant execute on function
   private.begin_generation, private.cancel_generation, private.delete_generation,
   public.begin_generation, public.cancel_generation, public.delete_generation
@@ -2654,27 +3313,25 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
-  failed boolean;
 begin
-  update public.generations as g
-  set state = 'failed', reason = fail_generation.reason
-  where g.id = generation_id
-    and not private.is_terminal(g.state)
+  perform from private.generation_work as w where w.generation_id = fail_generation.generation_id for update;
+  select g.* into generation from public.generations as g where g.id = fail_generation.generation_id for update;
+  if not private.is_terminal(generation.state)
     and (fail_generation.lease is null or exists (
       select from private.generation_work as w
-      where w.generation_id = g.id and w.lease = fail_generation.lease
+      where w.generation_id = generation.id and w.lease = fail_generation.lease
     ))
-  returning * into generation;
-  failed := found;
-
-  if failed and lease is not null then
-    -- Whoever held the lease has stopped storing: what came of it can go now.
+  then
+    update public.generations as g
+    set state = 'failed', reason = fail_generation.reason
+    where g.id = generation.id
+    returning * into generation;
+    -- The holder of the lease has stopped storing: what came of it can go now.
     update public.deletions as d set due_at = now()
-    where d.bucket = 'artworks' and d.generation_id = generation.id and d.verified_at is null;
+    where fail_generation.lease is not null and d.bucket = 'artworks' and d.generation_id = generation.id
+      and d.verified_at is null;
   end if;
-  if not failed then
-    select * into generation from public.generations as g where g.id = generation_id;
-  end if;
+
   return jsonb_build_object(
     'outcome', case
       when generation.state = 'failed' and generation.reason = fail_generation.reason then 'failed'
@@ -2682,14 +3339,15 @@ begin
       else 'superseded'
     end,
     'generation', case when generation.id is not null then private.describe(generation) end,
-    'deletions', backend.lease_deletions(generation_id => fail_generation.generation_id)
+    'deletions', backend.lease_deletions(
+      coalesce(lease, gen_random_uuid()), generation_id => fail_generation.generation_id)
   );
 end;
 $$;
 
--- The generation that an event speaks of: by the capability in the webhook's address, so that an
--- event is at home even where the answer that named its prediction was lost; or, for an answer we
--- asked for ourselves, by the prediction alone.
+-- The generation that an event is about, locked: found by the capability in the webhook's address, so that the event
+-- finds it even if the answer that named its prediction was lost; or, for an answer that we asked for, by the
+-- prediction alone.
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
 language plpgsql
@@ -2697,26 +3355,32 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   generation public.generations;
+  work private.generation_work;
 begin
-  select g.* into generation
-  from public.generations as g
-  join private.generation_work as w on w.generation_id = g.id
+  select w.* into work from private.generation_work as w
+  where w.generation_id = find_generation.generation_id
+  for update;
+  select g.* into generation from public.generations as g
   where g.id = find_generation.generation_id
     and coalesce(g.prediction_id, find_generation.prediction_id) = find_generation.prediction_id
-    and (w.capability_digest = decode(capability, 'hex') or (capability is null and g.prediction_id is not null))
-  -- Both, so that who has waited for another event sees what that has made of the capability.
-  for update of g, w;
-  return generation;
+  for update;
+  if work.capability_digest = decode(capability, 'hex')
+    or (capability is null and generation.prediction_id is not null)
+  then
+    return generation;
+  end if;
+  return null;
 end;
 $$;
 
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
--- where there is no output. Answers {action, deletions}:
+-- where there is no output. Answers {action, deletions, cancel_prediction}:
 --   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
 --   store    stream the output to `artwork_path`, then complete_generation under the lease
--- `lease` is of the caller's choosing, so that asking again after a lost answer gives the same.
+-- `cancel_prediction` is a prediction that runs on for a generation that is over, to be stopped at Replicate.
+-- The caller chooses `lease`, so that a retry after a lost answer gets the same answer.
 create function backend.record_prediction_event(
   lease uuid,
   event_id text,
@@ -2739,6 +3403,7 @@ declare
     record_prediction_event.generation_id, capability, record_prediction_event.prediction_id);
   ended constant text := private.ending(status, reason, output_extension);
   is_open boolean := not private.is_terminal(generation.state);
+  stray text;
   artwork text;
 begin
   if generation.id is null then
@@ -2776,12 +3441,20 @@ begin
     if generation.state = 'storing' and status = 'succeeded' then
       artwork := private.lease_storing(generation, output_extension, record_prediction_event.lease);
     end if;
+  elsif generation.prediction_id is null and capability is not null then
+    -- The answer to the create call was lost, and the generation was over before anything was heard of it (T3).
+    perform private.disown_prediction(
+      record_prediction_event.prediction_id, generation.person_id, generation.id);
+    if status in ('starting', 'processing') then
+      stray := record_prediction_event.prediction_id;
+    end if;
   end if;
 
   return jsonb_build_object(
     'action', case when artwork is null then 'none' else 'store' end,
     'artwork_path', artwork,
-    'deletions', backend.lease_deletions(generation_id => generation.id)
+    'cancel_prediction', stray,
+    'deletions', backend.lease_deletions(lease, generation_id => generation.id)
   );
 end;
 $$;
@@ -2803,9 +3476,10 @@ return case status
   end
 end;
 
--- The right to store an output, for one worker at a time. The object is ordered deleted before it
--- exists: only its completion takes the order back, so nothing half stored can stay. Answers where to
--- store it, or null while another worker is at it.
+-- The right to store an output, for one worker at a time. Each attempt has a path of its own, so that the late
+-- deletion of one never meets the object of another. The object is ordered deleted before it exists: only its
+-- completion takes the order back, so nothing half stored can stay. Answers where to store it, or null while another
+-- worker stores it.
 create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
 returns text
 language plpgsql
@@ -2813,24 +3487,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   lease_end constant timestamptz := now() + interval '2 minutes';
-  artwork constant text := format('%s/%s.%s', generation.person_id, generation.id, extension);
+  attempt integer;
+  artwork text;
 begin
   update private.generation_work as w
-  set lease = new_lease, leased_until = lease_end
+  set lease = new_lease,
+    leased_until = lease_end,
+    storing_attempts = w.storing_attempts + (w.storing_lease is distinct from new_lease)::integer,
+    storing_lease = new_lease
   where w.generation_id = generation.id
-    and (w.lease is null or w.lease = new_lease or w.leased_until <= now());
+    and (w.lease is null or w.lease = new_lease or w.leased_until <= now())
+  returning w.storing_attempts into attempt;
   if not found then
     return null;
   end if;
 
+  artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, attempt, extension);
   insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values ('artworks', artwork, 'superseded', generation.person_id, generation.id, lease_end + interval '1 minute')
   on conflict (bucket, path) where verified_at is null
   do update set due_at = excluded.due_at;
-  delete from private.deletion_leases as l
-  using public.deletions as d
-  where l.deletion_id = d.id and d.bucket = 'artworks' and d.path = artwork and d.verified_at is null;
-
   return artwork;
 end;
 $$;
@@ -2852,14 +3528,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  completed boolean;
+  generation constant public.generations := private.lock_leased(complete_generation.generation_id, lease);
+  completed boolean := generation.id is not null;
 begin
-  -- The generation first, then the order: every other path locks in this sequence.
-  perform from public.generations as g where g.id = complete_generation.generation_id for update;
-  perform from private.generation_work as w
-  where w.generation_id = complete_generation.generation_id and w.lease = complete_generation.lease;
-  completed := found;
-
   if completed and not exists (
     select from storage.objects as o
     where o.bucket_id = 'artworks' and o.name = complete_generation.artwork_path
@@ -2888,26 +3559,30 @@ begin
   end if;
 
   return jsonb_build_object(
-    'outcome', case when completed then 'completed' else 'superseded' end,
-    'deletions', backend.lease_deletions(generation_id => complete_generation.generation_id)
+    'outcome', case
+      when completed or exists (
+        -- Said before, and the answer was lost.
+        select from public.generations as g
+        where g.id = complete_generation.generation_id and g.artwork_path = complete_generation.artwork_path
+      ) then 'completed'
+      else 'superseded'
+    end,
+    'deletions', backend.lease_deletions(lease, generation_id => complete_generation.generation_id)
   );
 end;
 $$;
 
--- What was stored too late goes, unless another worker stores or has stored it. Its order may have been
--- carried out before it was stored, so it is ordered once more.
+-- What was stored too late goes. Its order may have been carried out before it was stored, so it is ordered again.
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   select private.order_deletion('artworks', path, 'superseded', private.owner(path), generation)
-  where not exists (
-    select from public.generations as g where g.id = generation and g.state in ('storing', 'succeeded')
-  );
+  where not exists (select from public.generations as g where g.artwork_path = path);
 end;
 
--- Gives a lease back after a failure that may pass, so that whoever comes next can begin at once.
+-- Gives a lease back after a failure that may pass, so that the next worker can begin at once.
 create function backend.release_lease(generation_id uuid, lease uuid)
 returns void
 language sql
@@ -2919,10 +3594,10 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
--- Ends what no answer can save any more, and answers what is to be asked about, least recently heard of
--- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Nothing was
--- heard of it for `silence_seconds`; or its deadline is over, and then it is the last time, under the
--- lease, and whoever asks also ends it.
+-- Ends generations that no answer can save any more, and answers those to ask Replicate about, least recently heard of
+-- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Silent means that no event
+-- came for `silence_seconds`, or that the deadline is over. Then it is the last time: the caller asks under the lease,
+-- and ends the generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -2934,25 +3609,31 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  locked uuid[];
   ended integer;
   asked jsonb;
 begin
+  locked := private.lock_generations(array(
+    select g.id
+    from public.generations as g
+    join private.generation_work as w on w.generation_id = g.id
+    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      and g.deadline_at < now()
+      and g.prediction_id is null
+      and (w.lease is null or w.leased_until <= now())
+    order by g.deadline_at
+    limit batch
+  ));
+  -- Looked at again under the locks: what was found may have moved on meanwhile.
   update public.generations as g
   set state = 'failed',
-    reason = case when over.create_called_at is not null then 'lost' else 'platform_error' end
-  from (
-    select o.id, w.create_called_at
-    from public.generations as o
-    join private.generation_work as w on w.generation_id = o.id
-    where o.state in ('reserved', 'submitted', 'processing', 'storing')
-      and o.deadline_at < now()
-      and o.prediction_id is null
-      and (w.lease is null or w.leased_until <= now())
-    order by o.deadline_at
-    limit batch
-    for update of o skip locked
-  ) as over
-  where g.id = over.id;
+    reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
+  from private.generation_work as w
+  where w.generation_id = g.id
+    and g.id = any (locked)
+    and not private.is_terminal(g.state)
+    and g.prediction_id is null
+    and (w.lease is null or w.leased_until <= now());
   get diagnostics ended = row_count;
 
   with silent as (
@@ -2992,11 +3673,15 @@ comment on function backend.complete_generation is 'The artwork is stored: captu
 comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
 comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
 
+revoke all on function
+  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
+  backend.release_lease, backend.generations_to_settle
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
   backend.release_lease, backend.generations_to_settle
 to service_role;
--- Buckets and who may do what in them. Both are private (R6, R8); service_role passes by.
+-- Buckets and who may do what in them. All are private (R6, R8); service_role passes by.
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
   ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
@@ -3004,8 +3689,30 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
   -- An export is as large as what it holds; a project's own limit for uploads must allow it.
   ('exports', 'exports', false, null, array['application/zip']);
 
--- The name must be a UUID: a file's own name may say who is in the picture (R5). What could not be deleted
--- in time does not come in (X2).
+-- Whether the bucket takes an object of this type and size. Storage itself checks neither for every upload: not the
+-- size of a body without a declared length, nor the type of a resumable upload without one. What is not known yet
+-- passes: the trigger below sees all of it.
+create function private.fits_bucket(bucket text, mimetype text, bytes text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select
+  from storage.buckets as b
+  where b.id = bucket
+    and coalesce(mimetype = any (b.allowed_mime_types), true)
+    and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit, true) else bytes is null end
+);
+
+revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
+grant execute on function private.fits_bucket to authenticated;
+
+-- The early refusal: Storage asks it before the first byte, as the person. The name must be a UUID: a file's own name
+-- may say who is in the picture (R5). Of Storage's operations only plain and resumable uploads pass: an address that
+-- is signed for an upload would pass every policy for two hours. No photo comes in that could not be deleted in time
+-- (X2).
 create policy "People upload photos into their own folder, under a random name"
 on storage.objects
 for insert
@@ -3013,28 +3720,128 @@ to authenticated
 with check (
   bucket_id = 'inputs'
   and (storage.foldername(name))[1] = (select private.person())::text
-  and name ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jpeg|png|webp)$'
+  and private.is_upload_name(name)
+  and storage.operation() in (
+    'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'
+  )
+  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength')
   and (select private.is_intake_open())
 );
 
+-- The decision. Storage asks the policy when an upload begins, and writes the row when it ends: as service_role, up to
+-- a day later, in place of whatever has the name by then. So each row of a person is judged once more, in the
+-- transaction that writes it, under the lock that closing the account waits for. A write by the service's key has no
+-- owner and passes. Storage answers 42501 with 403 and the message, 23505 with 409, and removes the bytes.
+create function private.guard_upload()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant text := split_part(new.name, '/', 1);
+  waiting record;
+begin
+  if new.bucket_id is distinct from 'inputs' or new.owner_id is null then
+    return new;
+  end if;
+  if tg_op = 'UPDATE' then
+    -- Storage changes rows for reasons of its own; a new version is another photo under the name.
+    if (new.name, new.bucket_id, new.version) is not distinct from (old.name, old.bucket_id, old.version) then
+      return new;
+    end if;
+    raise exception 'A photo cannot be replaced. Please upload the new one under a new name.' using errcode = '42501';
+  end if;
+
+  if not private.is_upload_name(new.name) or person <> new.owner_id then
+    raise exception 'A photo is uploaded into your own folder, under a new UUID: <your id>/<uuid>.jpg.'
+      using errcode = '42501';
+  end if;
+  perform private.lock_person(person::uuid);
+  if not exists (select from public.profiles as p where p.id = person::uuid and p.closed_at is null) then
+    raise exception 'This account is being erased. No photo is taken any more.' using errcode = '42501';
+  end if;
+  if not private.is_intake_open() then
+    raise exception 'No photo is taken at the moment, because photos could not be deleted in time. Please try again in a minute.'
+      using errcode = '42501';
+  end if;
+  if not private.allows(person::uuid, 'generation') then
+    raise exception 'You have refused generation. Please allow it again in your privacy choices, then upload the photo.'
+      using errcode = '42501';
+  end if;
+  -- A name counts once: neither a slow upload nor another photo takes the place of one that was judged.
+  if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = new.name)
+    or exists (select from public.generations as g where g.input_path = new.name)
+    or exists (select from public.deletions as d where d.path = new.name and d.bucket = 'inputs')
+  then
+    raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
+  end if;
+  if not private.fits_bucket('inputs', new.metadata ->> 'mimetype', new.metadata ->> 'size')
+    and new.metadata ? 'size'
+  then
+    raise exception 'A photo is a JPEG, PNG or WebP of at most % MiB.',
+      (select b.file_size_limit / 1024 / 1024 from storage.buckets as b where b.id = 'inputs')
+      using errcode = '42501';
+  end if;
+
+  select count(*) + 1 as photos,
+    coalesce(sum(private.object_bytes(o.metadata)), 0) + coalesce(private.object_bytes(new.metadata), 0) as bytes
+  into waiting
+  from storage.objects as o
+  where o.bucket_id = 'inputs'
+    and o.name collate "C" >= person || '/' and o.name collate "C" < person || '0'
+    and private.is_upload_name(o.name);
+  if waiting.photos > (private.quota('uploads', 'photos')).most
+    or waiting.bytes > (private.quota('uploads', 'bytes')).most
+  then
+    raise exception 'At most % photos, of % MiB together, can wait at a time. Please use or remove some of yours first.',
+      (private.quota('uploads', 'photos')).most, (private.quota('uploads', 'bytes')).most / 1024 / 1024
+      using errcode = '42501';
+  end if;
+  return new;
+end;
+$$;
+
+create trigger guard_upload
+before insert or update on storage.objects
+for each row
+execute function private.guard_upload();
+
+-- What the model sees lies one folder deeper and is the functions' own.
 create policy "People see their own photos while they last"
 on storage.objects
 for select
 to authenticated
-using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select private.person())::text);
+using (
+  bucket_id = 'inputs'
+  and (storage.foldername(name))[1] = (select private.person())::text
+  and private.is_upload_name(name)
+);
 
 create policy "People take back their own photos"
 on storage.objects
 for delete
 to authenticated
-using (bucket_id = 'inputs' and (storage.foldername(name))[1] = (select private.person())::text);
+using (
+  bucket_id = 'inputs'
+  and (storage.foldername(name))[1] = (select private.person())::text
+  and private.is_upload_name(name)
+);
 
--- Written by the functions alone; deleted with its generation, never from under it.
+-- Written by the functions alone; deleted with its generation, never from under it. Until the generation has succeeded
+-- the artwork is not paid for, and an attempt that did not count never is.
 create policy "People see their own artworks"
 on storage.objects
 for select
 to authenticated
-using (bucket_id = 'artworks' and (storage.foldername(name))[1] = (select private.person())::text);
+using (
+  bucket_id = 'artworks'
+  and (storage.foldername(name))[1] = (select private.person())::text
+  and exists (
+    select from public.generations as g
+    where g.artwork_path = objects.name and g.state = 'succeeded' and g.person_id = (select private.person())
+  )
+);
 
 create policy "People fetch their own exports"
 on storage.objects
@@ -3054,6 +3861,7 @@ create table private.audit_places (
 );
 
 alter table private.audit_places enable row level security;
+revoke all on private.audit_places from public, anon, authenticated, service_role;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
 comment on column private.audit_places.ended_at is 'When it last came to the end; of walks that rest then.';
@@ -3099,23 +3907,41 @@ declare
     order by o.name
     limit batch
   );
+  -- A prepared photo is as old as its original.
   past_ceiling constant text[] := array(
     select o.name
     from storage.objects as o
-    where o.bucket_id = 'inputs' and o.name = any (names) and o.created_at < hard
+    left join private.generation_work as w on w.prepared_path = o.name
+    where o.bucket_id = 'inputs' and o.name = any (names) and least(o.created_at, w.input_stored_at) < hard
   );
+  locked uuid[];
   counts jsonb;
 begin
   if past_ceiling <> '{}' then
+    locked := private.lock_generations(array(
+      select g.id
+      from public.generations as g
+      left join private.generation_work as w on w.generation_id = g.id
+      where (g.input_path = any (past_ceiling) or w.prepared_path = any (past_ceiling))
+        and not private.is_terminal(g.state)
+    ));
     update public.generations as g
     set state = 'failed', reason = 'expired'
-    where g.input_path = any (past_ceiling) and not private.is_terminal(g.state);
+    where g.id = any (locked) and not private.is_terminal(g.state);
 
-    -- Past the ceiling there is no waiting between two attempts.
-    update public.deletions as d
-    set due_at = now()
-    where d.bucket = 'inputs' and d.path = any (past_ceiling) and d.verified_at is null and d.due_at > now()
-      and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
+    -- Past the ceiling there is no waiting between two attempts, nor for the lease of a worker.
+    with pulled as (
+      update public.deletions as d
+      set due_at = now()
+      from (
+        select n.id from public.deletions as n
+        where n.bucket = 'inputs' and n.path = any (past_ceiling) and n.verified_at is null and n.due_at > now()
+        for update skip locked
+      ) as late
+      where d.id = late.id
+      returning d.id
+    )
+    delete from private.deletion_leases as l using pulled where l.deletion_id = pulled.id;
   end if;
 
   -- Each object is looked up by itself: whatever is planned for small tables, it is right for large ones.
@@ -3124,10 +3950,15 @@ begin
       case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason
     from storage.objects as o
     left join lateral (
-      select n.id, n.state, n.finished_at from public.generations as n where n.input_path = o.name limit 1
+      select n.id, n.state, n.finished_at
+      from public.generations as n
+      where n.input_path = o.name
+        or n.id = (select w.generation_id from private.generation_work as w where w.prepared_path = o.name)
+      limit 1
     ) as g on true
     where o.bucket_id = 'inputs' and o.name = any (names)
       and case
+        when g.id is null and not private.is_upload_name(o.name) then o.created_at < grace
         when g.id is null then o.created_at < soft
         when private.is_terminal(g.state) then greatest(o.created_at, g.finished_at) < grace
         else false
@@ -3199,11 +4030,9 @@ declare
   ids constant uuid[] := array(
     select g.id from public.generations as g where g.id > after order by g.id limit batch
   );
-  missing integer;
-begin
-  with missed as (
-    update public.generations as g
-    set artwork_missing_at = now()
+  locked constant uuid[] := private.lock_generations(array(
+    select g.id
+    from public.generations as g
     where g.id = any (ids)
       and g.state = 'succeeded'
       and g.artwork_missing_at is null
@@ -3211,13 +4040,21 @@ begin
       and (
         select o.id from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path
       ) is null
-    returning g.id, g.person_id, g.credits
+  ));
+  missing integer;
+begin
+  with missed as (
+    update public.generations as g
+    set artwork_missing_at = now()
+    where g.id = any (locked) and g.artwork_missing_at is null
+    returning g.id
   ),
+  -- What the hold took: a generation's own row is not where money is read from.
   refunded as (
     insert into public.credit_entries (wallet_id, kind, amount, reason, key)
-    select w.id, 'refund', m.credits, 'artwork missing', 'artwork-missing:' || m.id
+    select h.wallet_id, 'refund', h.amount, 'artwork missing', 'artwork-missing:' || m.id
     from missed as m
-    join public.wallets as w on w.person_id = m.person_id
+    join public.credit_holds as h on h.generation_id = m.id and h.state = 'captured'
     on conflict (key) do nothing
   )
   select count(*) into missing from missed;
@@ -3262,6 +4099,9 @@ comment on function backend.audit_inputs is 'Photos past their limit, and photos
 comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
 comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
 
+revoke all on function
+  backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
 to service_role;
@@ -3289,6 +4129,7 @@ create table private.personal_data (
 );
 
 alter table private.personal_data enable row level security;
+revoke all on private.personal_data from public, anon, authenticated, service_role;
 
 comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
@@ -3307,6 +4148,7 @@ create table private.personal_buckets (
 );
 
 alter table private.personal_buckets enable row level security;
+revoke all on private.personal_buckets from public, anon, authenticated, service_role;
 
 comment on table private.personal_buckets is 'Each bucket: objects lie below the id of their person, and erasure deletes them all (X4).';
 
@@ -3330,6 +4172,12 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'A sign-in that was begun; Auth forgets it within a day.'),
   ('auth.audit_log_entries', '$1::text in (t.payload ->> ''actor_id'', t.payload #>> ''{traits,user_id}'')', null, null, '{}',
     'after_account', 'account', 'Auth''s own log of sign-ins, which cannot be searched by person; a request gets what is in it.'),
+  ('private.welcomed_addresses',
+    't.address_hash = private.hash_address((select u.email::text from auth.users as u where u.id = $1))', null, null, '{}',
+    'forget', 'welcomed_addresses', 'A keyed hash that says that an address had its welcome credits.'),
+  ('private.removal_leases',
+    't.prediction_id in (select r.prediction_id from public.replicate_removals as r where r.person_id = $1)', null, null,
+    '{}', 'forget', 'replicate_removals', 'Which worker asks Replicate at this moment.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
@@ -3339,7 +4187,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'delete', 'account', 'Who builds an export at this moment.'),
   ('private.export_files', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'The plan of the export itself, until it is built.'),
-  ('private.letters', 't.person_id = $1', 'letters', null, '{address}', 'delete', 'letters', null),
+  ('private.letters', 't.person_id = $1', 'letters', null, '{address, lease}', 'delete', 'letters', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
     'There is none while the account is open.'),
   ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),
@@ -3362,7 +4210,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
 
 insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
   -- Of nobody is a mail whose sender the provider could not verify.
-  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest}', 'delete', 'requests',
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
     't.person_id is null and t.sender = $1');
 -- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
 -- is answered by that; the rest is the operator's, and nobody forgets it.
@@ -3375,6 +4223,7 @@ set search_path = pg_catalog, pg_temp
 return array['access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other'];
 
 -- A constraint is checked with the rights of whoever inserts.
+revoke all on function private.request_kinds from public, anon, authenticated, service_role;
 grant execute on function private.request_kinds to authenticated, service_role;
 
 create table public.privacy_requests (
@@ -3385,6 +4234,7 @@ create table public.privacy_requests (
   message text,
   sender text,
   mail_digest text,
+  joined_mails text[] not null default '{}',
   filed_at timestamptz not null default now(),
   due_at timestamptz not null,
   confirmed_at timestamptz,
@@ -3395,7 +4245,9 @@ create table public.privacy_requests (
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
-  constraint privacy_requests_message_length check (char_length(message) between 1 and 4000),
+  -- Mails of one day join one request.
+  constraint privacy_requests_message_length
+    check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
   -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
@@ -3403,11 +4255,13 @@ create table public.privacy_requests (
   constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null))
 );
 
+create index privacy_requests_sender_idx on public.privacy_requests (lower(sender), filed_at desc) where sender is not null;
 create index privacy_requests_person_id_idx on public.privacy_requests (person_id, filed_at desc);
 create index privacy_requests_open_idx on public.privacy_requests (due_at) where closed_at is null;
 create index privacy_requests_closed_at_idx on public.privacy_requests (closed_at);
 
 alter table public.privacy_requests enable row level security;
+revoke all on public.privacy_requests from public, anon, authenticated, service_role;
 
 create policy "People see their own requests"
 on public.privacy_requests
@@ -3427,6 +4281,7 @@ grant insert (person_id, kind, message) on public.privacy_requests to authentica
 comment on table public.privacy_requests is 'What people ask of us about their data, by when it is answered, and how it was.';
 comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
 comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
+comment on column public.privacy_requests.joined_mails is 'The same of further mails that the sender wrote within a day.';
 comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
 
 -- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
@@ -3439,6 +4294,7 @@ select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_a
   end as hours_left
 from public.privacy_requests as r;
 
+revoke all on public.privacy_request_clock from public, anon, authenticated, service_role;
 grant select on public.privacy_request_clock to authenticated, service_role;
 
 comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
@@ -3456,16 +4312,23 @@ begin
 end;
 $$;
 
--- Q2: the clock starts with the filing. And the app files a handful, not a flood; a mail is never turned away.
+-- Q2: the clock starts with the filing. The app files a handful, not a flood, whatever has been closed meanwhile.
 create function private.check_request()
 returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  open_quota constant private.quotas := private.quota('requests', 'open');
+  day_quota constant private.quotas := private.quota('requests', 'per_day');
+  free_at timestamptz;
 begin
   new.due_at := new.filed_at + private.keep('requests_answered');
   if private.is_anothers(new.person_id) then
+    return new;
+  end if;
+  if new.channel <> 'app' then
     return new;
   end if;
   perform private.check_kind(new.kind);
@@ -3473,11 +4336,26 @@ begin
     perform private.refuse(422, 'invalid_message',
       'message must have 1 to 4000 characters, or be left out.', '{"field": "message"}');
   end if;
-  if new.channel = 'app' and (
+  perform private.lock_person(new.person_id);
+  if (
     select count(*) from public.privacy_requests as r
-    where r.person_id = new.person_id and r.closed_at is null
-  ) >= 10 then
-    perform private.refuse(429, 'too_many_requests', 'You have ten open requests. They are answered first.');
+    where r.person_id = new.person_id and r.channel = 'app' and r.closed_at is null
+  ) >= open_quota.most then
+    perform private.refuse(429, 'too_many_requests',
+      format('You have %s open requests. They are answered first.', open_quota.most));
+  end if;
+  select min(latest.filed_at) + day_quota.span into free_at
+  from (
+    select r.filed_at from public.privacy_requests as r
+    where r.person_id = new.person_id and r.channel = 'app' and r.filed_at > now() - day_quota.span
+    order by r.filed_at desc
+    limit day_quota.most
+  ) as latest
+  having count(*) = day_quota.most;
+  if free_at is not null then
+    perform private.refuse(429, 'too_many_requests',
+      format('You have filed %s requests within a day. Please wait before you file another.', day_quota.most),
+      private.retry_at(free_at));
   end if;
   return new;
 end;
@@ -3521,7 +4399,9 @@ when (
 execute function private.follow_correction();
 
 -- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
--- account only if the provider has verified it. Answers {outcome, id, matched}: filed, or known.
+-- account only if the provider has verified it. A sender makes one request a day: a further mail joins it, and opens it
+-- again if it was closed, so that a stranger cannot start many clocks and no word is lost. Answers {outcome, id,
+-- matched}: filed, joined, or known.
 create function backend.file_mail(digest text, sender text, verified boolean, message text)
 returns jsonb
 language plpgsql
@@ -3529,7 +4409,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Auth may have two accounts with one address, one of them by single sign-on: then nobody knows whose mail it is.
+  quota constant private.quotas := private.quota('mails', 'per_day');
+  -- Auth may have two accounts with one address, one of them by single sign-on: then it is unclear whose mail it is.
   person constant uuid := (
     select (array_agg(u.id))[1]
     from auth.users as u
@@ -3537,11 +4418,39 @@ declare
     where verified and u.email = lower(sender) and u.email_confirmed_at is not null
     having count(*) = 1
   );
+  address constant text := left(sender, 320);
+  words constant text := nullif(left(message, 4000), '');
+  earlier uuid[];
   filed public.privacy_requests;
 begin
+  -- The mails of one sender come one after the other.
+  perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
+  earlier := array(
+    select r.id
+    from public.privacy_requests as r
+    where r.channel = 'mail' and r.filed_at > now() - quota.span
+      and case when person is null then lower(r.sender) = lower(address) else r.person_id = person end
+    order by r.filed_at desc
+  );
+  if exists (
+    select from public.privacy_requests as r
+    where r.mail_digest = file_mail.digest or (r.id = any (earlier) and file_mail.digest = any (r.joined_mails))
+  ) then
+    return jsonb_build_object('outcome', 'known');
+  end if;
+
+  if cardinality(earlier) >= quota.most then
+    update public.privacy_requests as r
+    set message = left(concat_ws(E'\n\n', r.message, words), 20000),
+      joined_mails = r.joined_mails || file_mail.digest,
+      due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
+      closed_at = null, evidence = null, answer = null
+    where r.id = earlier[1];
+    return jsonb_build_object('outcome', 'joined', 'id', earlier[1], 'matched', person is not null);
+  end if;
+
   insert into public.privacy_requests (person_id, channel, kind, message, sender, mail_digest)
-  values (person, 'mail', 'other', nullif(left(message, 4000), ''),
-    case when person is null then left(sender, 320) end, digest)
+  values (person, 'mail', 'other', words, case when person is null then address end, digest)
   on conflict (mail_digest) do nothing
   returning * into filed;
   if filed.id is null then
@@ -3612,6 +4521,7 @@ return private.confirm_own_request(id, kind);
 
 comment on function public.confirm_request is 'Says that a mailed request was the caller''s, and what it is about (Q1). Answers {id, kind, confirmed_at, due_at}.';
 
+revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
 -- The operator's answer.
@@ -3638,6 +4548,7 @@ comment on function backend.file_mail is 'Files a mail with the subject of the p
 comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
 comment on function backend.close_request is 'The operator has answered a request, in these words.';
 
+revoke all on function backend.file_mail, backend.confirm_request, backend.close_request from public, anon, authenticated, service_role;
 grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;
 -- Exports: everything that is somebody's, in one ZIP (G2, G5). A row is an order; the schedule builds it a piece at
 -- a time, whoever has the lease, and goes on where the last worker came to.
@@ -3669,6 +4580,7 @@ create index exports_ordered_at_idx on public.exports (ordered_at);
 create index exports_expires_at_idx on public.exports (expires_at) where state = 'ready';
 
 alter table public.exports enable row level security;
+revoke all on public.exports from public, anon, authenticated, service_role;
 
 create policy "People see their own exports"
 on public.exports
@@ -3693,6 +4605,7 @@ create table private.export_work (
 );
 
 alter table private.export_work enable row level security;
+revoke all on private.export_work from public, anon, authenticated, service_role;
 
 comment on table private.export_work is 'Who builds an export, and where it is uploaded to.';
 comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
@@ -3714,6 +4627,7 @@ create table private.export_files (
 );
 
 alter table private.export_files enable row level security;
+revoke all on private.export_files from public, anon, authenticated, service_role;
 
 comment on table private.export_files is 'What an export is made of, in its order, as it was found in one look. Goes when the export is done.';
 
@@ -3724,26 +4638,29 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  quota constant private.quotas := private.quota('exports', 'per_day');
   person uuid;
   free_at timestamptz;
   ordered public.exports;
 begin
   -- One at a time; and only then, for the account may have been closed while this waited.
-  perform from public.profiles as p where p.id = auth.uid() for update;
+  perform private.lock_person(auth.uid());
   person := private.require_person();
+  perform private.require_second_factor(person);
   if exists (select from public.exports as e where e.person_id = person and e.state = 'building') then
     perform private.refuse(409, 'export_running', 'An export is being built. Please wait until it is ready.');
   end if;
-  select min(latest.ordered_at) + interval '1 day' into free_at
+  select min(latest.ordered_at) + quota.span into free_at
   from (
     select e.ordered_at from public.exports as e
-    where e.person_id = person and e.ordered_at > now() - interval '1 day' and e.state <> 'failed'
+    where e.person_id = person and e.ordered_at > now() - quota.span and e.state <> 'failed'
     order by e.ordered_at desc
-    limit 3
+    limit quota.most
   ) as latest
-  having count(*) = 3;
+  having count(*) = quota.most;
   if free_at is not null then
-    perform private.refuse(429, 'too_many_exports', 'You can ask for three exports a day.', private.retry_at(free_at));
+    perform private.refuse(429, 'too_many_exports', format('You can ask for %s exports a day.', quota.most),
+      private.retry_at(free_at));
   end if;
 
   ordered.id := gen_random_uuid();
@@ -3764,6 +4681,7 @@ return private.request_export();
 
 comment on function public.request_export is 'Orders an export of everything that is the caller''s (G5). Answers its row; see the table exports for its progress.';
 
+revoke all on function private.request_export, public.request_export from public, anon, authenticated, service_role;
 grant execute on function private.request_export, public.request_export to authenticated;
 
 -- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
@@ -3889,14 +4807,18 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update private.export_work as w
-  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
-  from public.exports as e
+  perform from private.export_work as w
   where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease
-    and e.id = w.export_id and e.state = 'building' and e.files_total is not null;
-  if not found then
+  for update;
+  if not found or not exists (
+    select from public.exports as e
+    where e.id = record_export_piece.export_id and e.state = 'building' and e.files_total is not null
+  ) then
     return false;
   end if;
+  update private.export_work as w
+  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
+  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
 
   update private.export_files as f
   set crc32 = told.crc32, sha256 = told.sha256
@@ -4102,7 +5024,11 @@ declare
   expired integer;
 begin
   with over as (
-    update public.exports as e set state = 'expired' where e.state = 'ready' and e.expires_at <= now()
+    update public.exports as e
+    set state = 'expired'
+    where e.id in (
+      select n.id from public.exports as n where n.state = 'ready' and n.expires_at <= now() for update skip locked
+    )
     returning e.path, e.person_id
   )
   insert into public.deletions (bucket, path, reason, person_id)
@@ -4123,6 +5049,10 @@ comment on function backend.release_export is 'Gives an export back to whoever c
 comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
+revoke all on function
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
   backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
@@ -4267,6 +5197,7 @@ create table private.letters (
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
   attempts integer not null default 0,
+  lease uuid,
   sent_at timestamptz,
   constraint letters_pkey primary key (id),
   constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
@@ -4277,10 +5208,12 @@ create table private.letters (
 );
 
 create index letters_person_id_idx on private.letters (person_id, kind);
+create index letters_lease_idx on private.letters (lease) where sent_at is null;
 create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
 create index letters_ordered_at_idx on private.letters (ordered_at);
 
 alter table private.letters enable row level security;
+revoke all on private.letters from public, anon, authenticated, service_role;
 
 comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
 comment on column private.letters.subject is 'What it is about: a request, an erasure.';
@@ -4294,48 +5227,56 @@ begin atomic
   insert into private.letters (person_id, kind, subject) values (person, kind, subject);
 end;
 
--- Due letters, [{id, kind, subject, address}]; whoever asks has five minutes, then they are anybody's again, later
--- each time. After 40 attempts an address is given up; one of somebody who has left is then forgotten.
-create function backend.lease_letters(batch integer default 50)
+-- Due letters, [{id, kind, subject, address}], under a lease of the caller's choosing; after five minutes they are due
+-- again, each time later. Asked again with the same lease, it answers the same ones. After 40 attempts an address is
+-- given up; that of an erased account is then forgotten.
+create function backend.lease_letters(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  leased jsonb;
 begin
-  delete from private.letters as l where l.sent_at is null and l.attempts >= 40;
-  -- Who has come back since it was ordered, refuses notices or is leaving gets none.
   delete from private.letters as l
-  using public.profiles as p
-  where l.kind = 'inactive' and l.sent_at is null and l.due_at <= now() and p.id = l.person_id
-    and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > l.ordered_at);
+  where l.id in (
+    select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
+  );
+  -- A person who has come back since the letter was ordered, refuses notices or is leaving gets none.
+  delete from private.letters as l
+  where l.id in (
+    select n.id
+    from private.letters as n
+    join public.profiles as p on p.id = n.person_id
+    where n.kind = 'inactive' and n.sent_at is null and n.due_at <= now()
+      and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > n.ordered_at)
+    for update of n skip locked
+  );
 
-  with due as (
-    select l.id
-    from private.letters as l
-    where l.sent_at is null and l.due_at <= now()
-    order by l.due_at
-    limit batch
-    for update skip locked
-  ),
-  taken as (
+  if not exists (select from private.letters as l where l.lease = lease_letters.lease and l.sent_at is null) then
+    with due as (
+      select l.id
+      from private.letters as l
+      where l.sent_at is null and l.due_at <= now()
+      order by l.due_at
+      limit batch
+      for update skip locked
+    )
     update private.letters as l
     set attempts = l.attempts + 1,
+      lease = lease_letters.lease,
       due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(l.attempts, 10)))
     from due
-    where l.id = due.id
-    returning l.*
-  )
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'id', t.id, 'kind', t.kind, 'subject', coalesce(t.subject, t.days::text), 'address', coalesce(t.address, u.email)
-  )), '[]')
-  into leased
-  from taken as t
-  left join auth.users as u on u.id = t.person_id
-  where coalesce(t.address, u.email) is not null;
-  return leased;
+    where l.id = due.id;
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'id', l.id, 'kind', l.kind, 'subject', coalesce(l.subject, l.days::text),
+      'address', coalesce(l.address, u.email)
+    )), '[]')
+    from private.letters as l
+    left join auth.users as u on u.id = l.person_id
+    where l.lease = lease_letters.lease and l.sent_at is null and coalesce(l.address, u.email) is not null
+  );
 end;
 $$;
 
@@ -4353,6 +5294,7 @@ end;
 comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
 comment on function backend.finish_letter is 'A letter was sent.';
 
+revoke all on function backend.lease_letters, backend.finish_letter from public, anon, authenticated, service_role;
 grant execute on function backend.lease_letters, backend.finish_letter to service_role;
 -- Erasure of an account (G3): ordered by its person, or by a year of silence (R10); carried out a step at a time,
 -- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
@@ -4365,6 +5307,7 @@ create table private.erasures (
   stage text not null default 'ordered',
   ordered_at timestamptz not null default now(),
   begins_at timestamptz not null default now() + private.keep('erasure_grace'),
+  lease uuid,
   leased_until timestamptz,
   objects integer not null default 0,
   erased_at timestamptz,
@@ -4380,9 +5323,11 @@ create table private.erasures (
 );
 
 create index erasures_open_idx on private.erasures (begins_at) where stage <> 'done';
+create index erasures_lease_idx on private.erasures (lease) where stage <> 'done';
 create index erasures_finished_at_idx on private.erasures (finished_at);
 
 alter table private.erasures enable row level security;
+revoke all on private.erasures from public, anon, authenticated, service_role;
 
 comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobodys token reaches it any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
@@ -4466,12 +5411,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person constant uuid := (select p.id from public.profiles as p where p.id = auth.uid());
+  person constant uuid := (
+    select p.id from public.profiles as p where p.id = auth.uid() and private.has_open_session(p.id)
+  );
   erasure private.erasures;
 begin
   if person is null then
     perform private.refuse(401, 'not_signed_in', 'Please sign in.');
   end if;
+  perform private.require_second_factor(person);
   if private.signed_in_at(person) < now() - interval '15 minutes' then
     perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
   end if;
@@ -4494,6 +5442,7 @@ return private.erase_account(email);
 
 comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
 
+revoke all on function private.erase_account, public.erase_account from public, anon, authenticated, service_role;
 grant execute on function private.erase_account, public.erase_account to authenticated;
 
 create function backend.erasure(id uuid)
@@ -4536,30 +5485,36 @@ begin
 end;
 $$;
 
--- Erasures to go on with, [{id, person}]; whoever asks has two minutes.
-create function backend.lease_erasures(batch integer default 20)
+-- Erasures to go on with, [{id, person}], under a lease of the caller's choosing, for two minutes. Asked again with the
+-- same lease, it answers the same ones.
+create function backend.lease_erasures(lease uuid, batch integer default 20)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
-  with due as (
-    select e.id
-    from private.erasures as e
-    where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
-    order by e.begins_at
-    limit batch
-    for update skip locked
-  ),
-  leased as (
+as $$
+begin
+  if not exists (select from private.erasures as e where e.lease = lease_erasures.lease and e.stage <> 'done') then
+    with due as (
+      select e.id
+      from private.erasures as e
+      where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
+      order by e.begins_at
+      limit batch
+      for update skip locked
+    )
     update private.erasures as e
-    set leased_until = now() + interval '2 minutes'
+    set lease = lease_erasures.lease, leased_until = now() + interval '2 minutes'
     from due
-    where e.id = due.id
-    returning e.id, e.person_id
-  )
-  select coalesce(jsonb_agg(jsonb_build_object('id', id, 'person', person_id)), '[]') from leased;
+    where e.id = due.id;
+  end if;
+  return (
+    select coalesce(jsonb_agg(jsonb_build_object('id', e.id, 'person', e.person_id)), '[]')
+    from private.erasures as e
+    where e.lease = lease_erasures.lease and e.stage <> 'done'
+  );
 end;
+$$;
 
 create function private.order_folder(person uuid)
 returns integer
@@ -4659,6 +5614,7 @@ as $$
 declare
   erasure private.erasures;
   declared private.personal_data;
+  locked uuid[];
 begin
   select * into erasure from private.erasures as e where e.id = advance_erasure.id for update;
   if not found or erasure.stage = 'done' or erasure.begins_at > now() then
@@ -4668,8 +5624,10 @@ begin
   if erasure.stage in ('ordered', 'deleting') then
     update private.erasures as e set stage = 'deleting' where e.id = erasure.id;
     -- Each orders its own objects deleted.
-    delete from public.generations as g
-    where g.id = any (array(select n.id from public.generations as n where n.person_id = erasure.person_id limit 200));
+    locked := private.lock_generations(array(
+      select n.id from public.generations as n where n.person_id = erasure.person_id order by n.id limit 200
+    ), skip => false);
+    delete from public.generations as g where g.id = any (locked);
     if found or private.order_folder(erasure.person_id) > 0 then
       return jsonb_build_object('next', 'again');
     end if;
@@ -4689,7 +5647,8 @@ begin
       where (d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null
     )
     or exists (
-      select from private.errands as r where r.person_id = erasure.person_id and r.kind = 'abandon_upload'
+      select from private.errands as r
+      where r.person_id = erasure.person_id and r.kind in ('abandon_upload', 'find_prediction')
     )
   then
     return jsonb_build_object('next', 'wait');
@@ -4745,6 +5704,10 @@ comment on function backend.forget_in_auth is 'Cleans what Auth keeps of somebod
 comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
 comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
 
+revoke all on function
+  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
+  backend.finish_erasure
+from public, anon, authenticated, service_role;
 grant execute on function
   backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
   backend.finish_erasure
@@ -4759,6 +5722,7 @@ create table private.notice_ladder (
 );
 
 alter table private.notice_ladder enable row level security;
+revoke all on private.notice_ladder from public, anon, authenticated, service_role;
 
 comment on table private.notice_ladder is 'How many days before the erasure its person is written to.';
 
@@ -4849,9 +5813,15 @@ begin
     ended_at = case when is_last then now() else p.ended_at end
   where p.id = 'people';
 
+  -- A person who is busy at this moment is noted in the next walk: nobody is waited for.
   update public.profiles as p
   set active_at = last.active
-  from (select n.id, private.last_active(n.id) as active from unnest(people) as n (id)) as last
+  from (
+    select n.id, private.last_active(n.id) as active
+    from public.profiles as n
+    where n.id = any (people)
+    for no key update skip locked
+  ) as last
   where p.id = last.id and last.active > p.active_at;
 
   insert into private.letters (person_id, kind, days)
@@ -4910,8 +5880,9 @@ begin
       and private.is_given_up(p.id)
     limit batch
   loop
-    perform from auth.users as u where u.id = candidate for update;
-    perform from public.profiles as p where p.id = candidate and p.closed_at is null for update;
+    -- What refers to the account may go on; signing in and being erased wait.
+    perform from auth.users as u where u.id = candidate for no key update;
+    perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
     if found and private.is_given_up(candidate) then
       perform private.order_erasure(candidate, 'inactive');
       erased := erased + 1;
@@ -4924,6 +5895,7 @@ $$;
 comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
+revoke all on function backend.follow_inactive, backend.erase_inactive from public, anon, authenticated, service_role;
 grant execute on function backend.follow_inactive, backend.erase_inactive to service_role;
 -- What whoever operates this looks at.
 
@@ -4983,7 +5955,9 @@ begin atomic
   from public.generations as g
   left join public.credit_holds as h on h.generation_id = g.id
   where private.is_terminal(g.state)
-    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end;
+    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end
+    -- A late cancel may have been charged.
+    and not (g.state = 'canceled' and coalesce(h.is_late_cancel and h.state = 'captured', false));
 end;
 
 -- Whole seconds since then; null if there is no then.
@@ -5180,4 +6154,5 @@ comment on function backend.privacy_status is 'How the promises are kept at this
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
 comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
 
+revoke all on function backend.audit_credits, backend.status, backend.privacy_status from public, anon, authenticated, service_role;
 grant execute on function backend.audit_credits, backend.status, backend.privacy_status to service_role;

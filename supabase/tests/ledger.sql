@@ -92,12 +92,12 @@ insert into attempts (name, expected, statement) values
   ('complete what is not stored', 'PT409', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
   ('complete with what is not a picture', '23514', $$
     select backend.record_prediction_event('22222222-2222-4222-8222-222222222222', null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'succeeded', null, 'png');
-    insert into storage.objects (bucket_id, name, metadata) values ('artworks', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b.png', '{"size": 1}');
-    select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b.png', 'image/png', 1, 'x')$$),
+    insert into storage.objects (bucket_id, name, metadata) values ('artworks', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', '{"size": 1}');
+    select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', 'image/png', 1, 'x')$$),
   ('complete twice, fail, and speak of it again', 'allowed', $$
     select backend.record_prediction_event('22222222-2222-4222-8222-222222222222', null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'succeeded', null, 'png');
-    insert into storage.objects (bucket_id, name, metadata) values ('artworks', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b.png', '{"size": 1}');
-    select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b.png', 'image/png', 1, repeat('a', 64)) from generate_series(1, 2);
+    insert into storage.objects (bucket_id, name, metadata) values ('artworks', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', '{"size": 1}');
+    select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', 'image/png', 1, repeat('a', 64)) from generate_series(1, 2);
     select backend.fail_generation('00000000-0000-4000-8000-00000000000b', 'lost');
     select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'canceled')$$),
   ('fail twice', 'allowed', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost') from generate_series(1, 2)$$),

@@ -1,7 +1,7 @@
 -- Alice has things; Bob, signed in, tries to reach them; nobody at all tries, too.
 begin;
 set local search_path = public, tap;
-select plan(137);
+select plan(146);
 
 -- Each place where Alice has something, and what she writes to.
 create temporary table places (kind text, source text, words text);
@@ -64,16 +64,31 @@ insert into private.heartbeats (id) values ('cleanup') on conflict (id) do updat
 
 insert into replicate_removals (prediction_id, person_id, due_at)
 values ('prediction', 'a11ce000-0000-4000-8000-000000000001', now());
+insert into auth.sessions (id, user_id, created_at, updated_at) values
+  ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now(), now()),
+  ('5e551000-0000-4000-8000-000000000002', 'b0b00000-0000-4000-8000-000000000002', now(), now());
+-- The artwork that she sees is one that has succeeded.
+insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+values ('00000000-0000-4000-8000-0000000000aa', 'a11ce000-0000-4000-8000-000000000001', 'made', 'watercolor', 1, 'kontext-pro', 'a prompt', '{}', 1,
+  'a11ce000-0000-4000-8000-000000000001/99999999-9999-4999-8999-999999999999.jpg', now());
+update generations set state = 'storing' where idempotency_key = 'made';
+update generations
+set state = 'succeeded', artwork_path = 'a11ce000-0000-4000-8000-000000000001/22222222-2222-4222-8222-222222222222.png',
+  artwork_content_type = 'image/png', artwork_bytes = 1, artwork_sha256 = repeat('a', 64)
+where idempotency_key = 'made';
 insert into storage.buckets (id, name) values ('sketches', 'sketches');
 insert into storage.objects (bucket_id, name) values
   ('sketches', 'a11ce000-0000-4000-8000-000000000001/88888888-8888-4888-8888-888888888888.jpg'),
   ('inputs', 'a11ce000-0000-4000-8000-000000000001/66666666-6666-4666-8666-666666666666.jpg'),
   ('inputs', 'a11ce000-0000-4000-8000-000000000001/11111111-1111-4111-8111-111111111111.jpg'),
   ('artworks', 'a11ce000-0000-4000-8000-000000000001/22222222-2222-4222-8222-222222222222.png'),
+  ('inputs', 'a11ce000-0000-4000-8000-000000000001/prepared/44444444-4444-4444-8444-444444444444-1.jpg'),
+  ('artworks', 'a11ce000-0000-4000-8000-000000000001/44444444-4444-4444-8444-444444444444-1.png'),
   ('exports', 'a11ce000-0000-4000-8000-000000000001/77777777-7777-4777-8777-777777777777.zip');
+set local storage.operation = 'storage.object.upload';
 
 set local role authenticated;
-set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "role": "authenticated"}';
+set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "session_id": "5e551000-0000-4000-8000-000000000001", "role": "authenticated"}';
 create temporary table begun as
 select begin_generation(
   'watercolor', 'a11ce000-0000-4000-8000-000000000001/11111111-1111-4111-8111-111111111111.jpg',
@@ -93,6 +108,30 @@ select lives_ok(
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp')$$,
   'alice uploads into her folder'
 );
+select is_empty(
+  $$select name from storage.objects where name like '%/prepared/%' or name like '%-1.png'$$,
+  'alice sees neither what the model will see nor what a worker is storing'
+);
+select throws_ok(
+  $$insert into storage.objects (bucket_id, name)
+    values ('inputs', 'a11ce000-0000-4000-8000-000000000001/prepared/55555555-5555-4555-8555-555555555555-1.jpg')$$,
+  '42501', null, 'alice cannot write where the model reads'
+);
+select throws_ok(
+  $$set local storage.operation = 'storage.object.sign_upload_url';
+    insert into storage.objects (bucket_id, name)
+    values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.jpg')$$,
+  '42501', null, 'alice cannot have an address signed for an upload, which would pass every policy for two hours'
+);
+select throws_ok(
+  format($$insert into storage.objects (bucket_id, name, metadata)
+    values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.jpg', %L)$$, metadata),
+  '42501', null, 'alice cannot begin to upload ' || words
+) from (values
+  ('{"mimetype": "image/gif", "contentLength": 10}', 'another type'),
+  ('{"mimetype": "image/jpeg", "contentLength": 10485761}', 'more than the bucket takes'),
+  ('{"mimetype": "image/jpeg", "contentLength": "a lot"}', 'a length that is no number')
+) as given (metadata, words);
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/me at the beach.jpg')$$,
@@ -121,7 +160,7 @@ select results_eq(
   'alice takes back her photo, and neither artwork nor export'
 );
 
-set local request.jwt.claims = '{"sub": "b0b00000-0000-4000-8000-000000000002", "role": "authenticated", "amr": [{"method": "password", "timestamp": 9999999999}]}';
+set local request.jwt.claims = '{"sub": "b0b00000-0000-4000-8000-000000000002", "session_id": "5e551000-0000-4000-8000-000000000002", "role": "authenticated", "amr": [{"method": "password", "timestamp": 9999999999}]}';
 select is_empty($$select from profiles where id::text like 'a11ce%'$$, 'bob does not see her profile');
 select is_empty($$select from wallets where person_id::text like 'a11ce%'$$, 'bob does not see her wallet');
 select results_eq('select count(*)::integer from credit_entries', 'values (1)', 'bob sees his own ledger alone');
@@ -234,12 +273,64 @@ select isnt_empty('select from deletion_reasons', 'anybody reads what the reason
 reset role;
 update private.heartbeats set at = now() - interval '1 hour';
 set local role authenticated;
-set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "role": "authenticated"}';
+set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "session_id": "5e551000-0000-4000-8000-000000000001", "role": "authenticated"}';
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.webp')$$,
   '42501', null, 'nobody uploads while the sweeper is silent (X2)'
 );
+
+-- S1: a session that is over reaches nothing, though its token has not expired, and neither does a banned person.
+reset role;
+update private.heartbeats set at = now();
+create temporary table endings (words text, statement text, undo text);
+insert into endings values
+  ('has signed out', $$delete from auth.sessions where user_id = 'a11ce000-0000-4000-8000-000000000001'$$,
+    $$insert into auth.sessions (id, user_id, created_at, updated_at)
+      values ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now(), now())$$),
+  ('is banned', $$update auth.users set banned_until = now() + interval '1 hour' where id = 'a11ce000-0000-4000-8000-000000000001'$$,
+    $$update auth.users set banned_until = null where id = 'a11ce000-0000-4000-8000-000000000001'$$);
+create function pg_temp.seen_after(ending text, undo text)
+returns text[]
+language plpgsql
+as $$
+declare
+  seen text[] := '{}';
+  place record;
+  there boolean;
+begin
+  execute ending;
+  set local role authenticated;
+  for place in select source, words from places loop
+    execute 'select exists (select from ' || place.source || ')' into there;
+    if there then
+      seen := seen || place.words;
+    end if;
+  end loop;
+  begin
+    perform begin_generation('watercolor', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp', 'third', gen_random_uuid());
+    seen := seen || 'a generation'::text;
+  exception when sqlstate 'PT401' then null;
+  end;
+  begin
+    perform request_export();
+    seen := seen || 'another export'::text;
+  exception when sqlstate 'PT401' then null;
+  end;
+  begin
+    perform erase_account('alice@example.com');
+    seen := seen || 'an erasure'::text;
+  exception when sqlstate 'PT401' then null;
+  end;
+  reset role;
+  execute undo;
+  return seen;
+end;
+$$;
+select is(pg_temp.seen_after(statement, undo), '{}'::text[], format('once alice %s, her token reaches nothing', words))
+from endings;
+set local role authenticated;
+select isnt_empty('select from generations', 'and afterwards a new session reaches what is hers');
 
 -- G3: from the moment on at which it is closed, the tokens of an account reach nothing.
 reset role;

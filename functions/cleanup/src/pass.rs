@@ -11,6 +11,7 @@ use opusflair::{App, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
+use uuid::Uuid;
 
 use crate::audit::audit;
 use crate::budget::Budget;
@@ -186,7 +187,7 @@ async fn expire_rows(
 async fn delete(app: &App, budget: Budget, seconds: u64) -> Result<(Tally, bool), Error> {
     let mut total = Tally::default();
     while budget.is_within(seconds) {
-        let batch = json!({ "batch": DELETIONS });
+        let batch = json!({ "lease": Uuid::new_v4(), "batch": DELETIONS });
         let due: Vec<Deletion> = app.ask("lease_deletions", batch).await?;
         if due.is_empty() {
             return Ok((total, true));

@@ -6,6 +6,7 @@ use futures_util::{StreamExt, stream};
 use opusflair::{App, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::budget::Budget;
 
@@ -30,7 +31,8 @@ pub(crate) async fn ask_for_removals(
     let is_down = AtomicBool::new(false);
     let mut removed = 0;
     while budget.is_within(seconds) && !is_down.load(Ordering::Relaxed) {
-        let due: Vec<String> = app.ask("lease_removals", json!({ "batch": BATCH })).await?;
+        let due: Vec<String> =
+            app.ask("lease_removals", json!({ "lease": Uuid::new_v4(), "batch": BATCH })).await?;
         if due.is_empty() {
             break;
         }

@@ -10,6 +10,7 @@ use opusflair::letter::Letter;
 use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::status::SOON;
@@ -18,6 +19,13 @@ use crate::status::SOON;
 const AT_ONCE: usize = 4;
 /// Rows under one lease: few, for a pass that ends leaves them to the next with an attempt spent.
 const BATCH: u32 = 8;
+/// Accounts whose erasure goes on under one lease.
+const ERASURES: u32 = 20;
+
+/// A lease of our own choosing: a retry after a lost answer gets the same rows.
+fn leased(batch: u32) -> Value {
+    json!({ "lease": Uuid::new_v4(), "batch": batch })
+}
 
 #[derive(Deserialize)]
 struct Status {
@@ -49,7 +57,7 @@ pub(crate) async fn run_errands(
     seconds: u64,
 ) -> Result<((), bool), Error> {
     while budget.is_within(seconds) {
-        let due: Vec<Errand> = app.ask("lease_errands", json!({ "batch": BATCH })).await?;
+        let due: Vec<Errand> = app.ask("lease_errands", leased(BATCH)).await?;
         if due.is_empty() {
             return Ok(((), true));
         }
@@ -88,7 +96,7 @@ pub(crate) async fn begin_erasures(
     }
     let mut begun = Erasures::default();
     while budget.is_within(seconds) {
-        let due: Vec<Erasure> = app.ask("lease_erasures", json!({})).await?;
+        let due: Vec<Erasure> = app.ask("lease_erasures", leased(ERASURES)).await?;
         if due.is_empty() {
             return Ok((begun, true));
         }
@@ -128,7 +136,7 @@ pub(crate) async fn write_letters(
 ) -> Result<(u64, bool), Error> {
     let mut sent = 0;
     while app.mailer.is_some() && budget.is_within(seconds) {
-        let due: Vec<Letter> = app.ask("lease_letters", json!({ "batch": BATCH })).await?;
+        let due: Vec<Letter> = app.ask("lease_letters", leased(BATCH)).await?;
         if due.is_empty() {
             return Ok((sent, true));
         }

@@ -21,19 +21,21 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// The longest token that is passed on, in bytes; those of Supabase have one or two thousand.
 const TOKEN_LIMIT: usize = 8 * 1024;
 
-/// A signed-in person.
+/// The token of a request, not verified: what is asked under it is decided by the database, which asks whose token it
+/// is, and whether the session is still open, in the statement that it runs anyway (`private.person` in
+/// `sql/accounts.sql`).
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The person's id in Supabase Auth.
-    pub id: Uuid,
-    /// The person's own token: what is asked of the database is asked under it.
+    /// The person's own token.
     pub token: Secret,
 }
 
-/// Supabase Auth, to be asked who a token belongs to.
-///
-/// Auth itself is asked, rather than the signature checked here, because only Auth knows that a
-/// session was ended or a person banned; a token alone would be good until it expires.
+/// A person whose token Auth itself has confirmed in this request.
+#[derive(Clone, Debug)]
+pub struct ConfirmedCaller(pub Caller);
+
+/// Supabase Auth, to be asked whether it accepts a token. Only an erasure asks: it cannot be taken back, so two
+/// witnesses are wanted.
 pub struct Identity(AuthClient);
 
 impl Identity {
@@ -42,7 +44,7 @@ impl Identity {
         Self(AuthClient::new(project, config.publishable_key.reveal(), ""))
     }
 
-    async fn person(&self, token: &str) -> Result<Uuid, Error> {
+    async fn confirm(&self, token: &str) -> Result<Uuid, Error> {
         let asked = tokio::time::timeout(TIME_LIMIT, self.0.get_user(token))
             .await
             .map_err(|_| Error::unavailable("Auth", "no answer in time"))?;
@@ -75,10 +77,19 @@ fn judge(status: u16, body: &str) -> Result<Uuid, Error> {
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Error> {
         let token = bearer(parts).ok_or(Error::NotSignedIn)?;
-        let id = app.identity.person(token).await?;
-        Ok(Self { id, token: Secret::new(token) })
+        Ok(Self { token: Secret::new(token) })
+    }
+}
+
+impl FromRequestParts<Arc<App>> for ConfirmedCaller {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Error> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        app.identity.confirm(caller.token.reveal()).await?;
+        Ok(Self(caller))
     }
 }
 

@@ -112,11 +112,23 @@ impl App {
         Ok(tally)
     }
 
-    /// The same on the way of a request, where a failure is no concern of the caller's: what is left
-    /// over stays ordered, and the schedule comes by.
+    /// The same on the way of a request. A failure is not the caller's concern: what is left over stays ordered, and
+    /// the schedule does it.
     pub async fn execute_deletions_now(&self, deletions: Vec<Deletion>) {
         if let Err(error) = self.execute_deletions(deletions).await {
             tracing::warn!(error = error.for_log(), "deletions were left to the schedule");
+        }
+    }
+
+    /// Leases what is ordered deleted of a generation, and does it, on the way of a request: a person has ended it, and
+    /// no person gets a lease.
+    pub async fn execute_deletions_of(&self, generation: Uuid) {
+        let due = json!({ "lease": Uuid::new_v4(), "generation_id": generation });
+        match self.ask::<Vec<Deletion>>("lease_deletions", due).await {
+            Ok(deletions) => self.execute_deletions_now(deletions).await,
+            Err(error) => {
+                tracing::warn!(error = error.for_log(), "deletions were left to the schedule");
+            }
         }
     }
 

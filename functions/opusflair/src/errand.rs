@@ -1,8 +1,9 @@
-//! Calls that are owed to others: a prediction to stop, an upload to abandon. The database orders them; whoever
-//! comes by makes them.
+//! Calls that are owed to other services: a prediction to stop or to search for, an upload to abandon. The database
+//! orders them; the next worker makes them.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use url::Url;
 
 use crate::{App, Error, crash};
@@ -12,12 +13,15 @@ use crate::{App, Error, crash};
 pub struct Errand {
     kind: Kind,
     target: String,
+    /// From when on to search, in Unix seconds.
+    since: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Kind {
     CancelPrediction,
+    FindPrediction,
     AbandonUpload,
 }
 
@@ -25,7 +29,7 @@ impl Errand {
     /// To stop a prediction.
     #[must_use]
     pub fn cancel(prediction: String) -> Self {
-        Self { kind: Kind::CancelPrediction, target: prediction }
+        Self { kind: Kind::CancelPrediction, target: prediction, since: None }
     }
 }
 
@@ -35,11 +39,15 @@ impl App {
     /// # Errors
     /// Where it could not be made: then it is owed still.
     pub async fn run_errand(&self, errand: &Errand) -> Result<(), Error> {
-        let Errand { kind, target } = errand;
+        let Errand { kind, target, since } = errand;
         let name = match kind {
             Kind::CancelPrediction => {
                 self.replicate.cancel(target).await?;
                 "cancel_prediction"
+            }
+            Kind::FindPrediction => {
+                self.stop_strays(target, since.unwrap_or_default()).await?;
+                "find_prediction"
             }
             Kind::AbandonUpload => {
                 let upload = Url::parse(target).map_err(|_| Error::fault("an upload's address"))?;
@@ -49,6 +57,26 @@ impl App {
         };
         crash::reached("errand.made");
         self.ask::<Value>("finish_errand", json!({ "kind": name, "target": target })).await?;
+        Ok(())
+    }
+
+    /// The answer to a create call was lost, and the generation is over: what Replicate made of the photo is stopped,
+    /// and is owed the question whether it was removed (T3).
+    async fn stop_strays(&self, photo: &str, since: f64) -> Result<(), Error> {
+        #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
+        let since = OffsetDateTime::from_unix_timestamp(since as i64)
+            .map_err(|_| Error::fault("an impossible time"))?;
+        let found = self.replicate.find_all(photo, since).await?;
+        let ids: Vec<&str> = found.iter().map(|prediction| prediction.id.as_str()).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(predictions = ids.len(), "predictions of no open generation were found");
+        let arguments = json!({ "target": photo, "predictions": ids });
+        self.ask::<Value>("record_found_predictions", arguments).await?;
+        for id in ids {
+            Box::pin(self.run_errand(&Errand::cancel(id.to_owned()))).await?;
+        }
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::artwork::{NotStored, extension};
 use crate::deletion::Deletion;
+use crate::errand::Errand;
 use crate::replicate::Prediction;
 use crate::{App, Error, crash};
 
@@ -45,6 +46,8 @@ pub enum Outcome {
 struct Instruction {
     action: Action,
     artwork_path: Option<String>,
+    /// A prediction that runs on for a generation that is over.
+    cancel_prediction: Option<String>,
     #[serde(default)]
     deletions: Vec<Deletion>,
 }
@@ -117,6 +120,15 @@ impl App {
             )
             .await?;
         crash::reached("event.recorded");
+        if let Some(stray) = instruction.cancel_prediction
+            && let Err(error) = self.run_errand(&Errand::cancel(stray)).await
+        {
+            tracing::warn!(
+                %generation,
+                error = error.for_log(),
+                "a prediction was left to the schedule"
+            );
+        }
         self.execute_deletions_now(instruction.deletions).await;
 
         match (instruction.action, instruction.artwork_path, output) {

@@ -151,11 +151,11 @@ impl Prediction {
         self.data_removed
     }
 
-    /// Whether it was made of the photo at `input_path`: names of photos are never used twice.
-    fn is_of(&self, input_path: &str) -> bool {
+    /// Whether it was made of the photo at `photo`: names of photos are never used twice.
+    fn is_of(&self, photo: &str) -> bool {
         let image = self.input.as_ref().and_then(|input| input.input_image.as_ref()?.as_str());
         image.and_then(|image| Url::parse(image).ok()).is_some_and(|image| {
-            image.path().strip_suffix(input_path).is_some_and(|rest| rest.ends_with("/inputs/"))
+            image.path().strip_suffix(photo).is_some_and(|rest| rest.ends_with("/inputs/"))
         })
     }
 
@@ -262,22 +262,46 @@ impl Replicate {
         }
     }
 
-    /// Searches for the newest prediction that was made of the photo at `input_path`, and not in vain: how
-    /// to learn what became of a create call whose answer was lost. `since` is when that was, by our
-    /// clock. `None` means that there certainly is none.
+    /// Searches for the newest prediction that was made of the photo at `photo`, and not in vain: how to learn what
+    /// became of a create call whose answer was lost. `since` is when that was, by our clock. `None` means that there
+    /// certainly is none.
     ///
     /// # Errors
     /// [`Error::Unavailable`], also where there are too many predictions to know.
     pub async fn find(
         &self,
-        input_path: &str,
+        photo: &str,
         since: OffsetDateTime,
     ) -> Result<Option<Prediction>, Error> {
+        let found = self.search(photo, since, |one| !one.is_vain()).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Searches for all predictions that were made of the photo at `photo`, whatever became of them.
+    ///
+    /// # Errors
+    /// As [`Replicate::find`].
+    pub async fn find_all(
+        &self,
+        photo: &str,
+        since: OffsetDateTime,
+    ) -> Result<Vec<Prediction>, Error> {
+        self.search(photo, since, |_| true).await
+    }
+
+    /// Walks the list, newest first, back to `since`.
+    async fn search(
+        &self,
+        photo: &str,
+        since: OffsetDateTime,
+        is_wanted: impl Fn(&Prediction) -> bool,
+    ) -> Result<Vec<Prediction>, Error> {
         #[derive(Deserialize)]
         struct Page {
             next: Option<String>,
             results: Vec<Prediction>,
         }
+        let mut found = Vec::new();
         let mut cursor: Option<Vec<(String, String)>> = None;
         for _ in 0..PAGES {
             let request = self.request(Method::GET, ["predictions"].into_iter())?;
@@ -291,15 +315,18 @@ impl Replicate {
                 found.created_at.is_some_and(|created_at| created_at < since - CLOCKS_APART)
             };
             let reaches_back = page.results.last().is_none_or(is_older);
-            let found =
-                page.results.into_iter().find(|one| one.is_of(input_path) && !one.is_vain());
-            let Some(next) = page.next.filter(|_| found.is_none() && !reaches_back) else {
+            found.extend(page.results.into_iter().filter(|one| one.is_of(photo) && is_wanted(one)));
+            let Some(next) = page.next.filter(|_| !reaches_back) else {
                 return Ok(found);
             };
             // The cursor alone: the token goes to no other address, whatever an answer names.
             cursor = Url::parse(&next).ok().map(|next| next.query_pairs().into_owned().collect());
         }
-        Err(Error::unavailable(SERVICE, "too many predictions to search"))
+        // What was found counts; that there is nothing more is not known.
+        if found.is_empty() {
+            return Err(Error::unavailable(SERVICE, "too many predictions to search"));
+        }
+        Ok(found)
     }
 
     /// Asks for a prediction to be stopped. One that has ended stays as it is.

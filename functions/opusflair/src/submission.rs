@@ -27,8 +27,10 @@ pub struct Submission {
     /// Its id.
     pub generation: Uuid,
     input_path: String,
-    /// Whether the photo has been checked, and lies in Storage without its metadata.
-    input_recorded: bool,
+    /// Where the photo lies as the model sees it, or is to be put: no client can write there.
+    prepared_path: String,
+    /// Whether it lies there.
+    is_prepared: bool,
     replicate_model: String,
     prompt: String,
     settings: Map<String, Value>,
@@ -159,22 +161,19 @@ impl App {
             && let Some(prediction) = self.find_created(submission, since).await?
         {
             let attached = self.attach(submission.generation, lease, &prediction.id, None).await?;
-            // What happened to it until now was told to nobody.
+            // No event for it has been processed yet.
             let followed = self
                 .follow_prediction(Heard::Asked, Uuid::new_v4(), submission.generation, &prediction)
                 .await;
             return followed.map(|_| attached).map_err(|_| Stop::Unsure("found, not followed"));
         }
 
-        let photo = if submission.input_recorded {
-            None
-        } else {
-            Some(self.check_photo(submission).await?)
-        };
+        let photo =
+            if submission.is_prepared { None } else { Some(self.prepare_photo(submission).await?) };
         crash::reached("submit.checked");
         let signed = self
             .storage
-            .sign(INPUTS, &submission.input_path, submission.seconds_left()?)
+            .sign(INPUTS, &submission.prepared_path, submission.seconds_left()?)
             .await?
             .ok_or_else(no_photo)?;
         let token = hex::encode(rand::rng().random::<[u8; 32]>());
@@ -196,12 +195,14 @@ impl App {
         #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
         let since = OffsetDateTime::from_unix_timestamp(since as i64)
             .map_err(|_| Stop::Unsure("an impossible time"))?;
-        let found = self.replicate.find(&submission.input_path, since).await;
+        let found = self.replicate.find(&submission.prepared_path, since).await;
         found.map_err(|_| Stop::Unsure("Replicate could not say whether it was created"))
     }
 
-    /// Judges the photo by its bytes (C2) and puts it back without its metadata (T2).
-    async fn check_photo(&self, submission: &Submission) -> Result<Photo, Stop> {
+    /// Judges the photo by its bytes (C2) and writes what the model will see: those very bytes without their
+    /// metadata (T2), under a name that no client can write. What happens to the original from now on, or to its
+    /// name, changes nothing.
+    async fn prepare_photo(&self, submission: &Submission) -> Result<Photo, Stop> {
         let path = &submission.input_path;
         let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
             Err(Error::BodyTooLarge { limit: max_bytes }) => {
@@ -214,14 +215,15 @@ impl App {
             .await
             .map_err(|_| Error::fault("the photo could not be judged"))?
             .map_err(rejected)?;
-        if let Some(stripped) = photo.stripped() {
-            self.storage.replace(INPUTS, path, photo.content_type(), stripped).await?;
-        }
+        let clean = photo.clone().into_clean();
+        self.storage
+            .replace(INPUTS, &submission.prepared_path, photo.content_type(), clean)
+            .await?;
         Ok(photo)
     }
 
-    /// Records what was measured, and is allowed one create call. A generation that was canceled or
-    /// deleted meanwhile has had its photo deleted, and now it may be back: it is deleted once more (R2).
+    /// Records what was measured, and is allowed one create call. The original is deleted now; and if the generation
+    /// is over, or another worker has the lease, so is what was prepared (R2).
     async fn record_input(
         &self,
         submission: &Submission,
@@ -236,7 +238,7 @@ impl App {
                     "generation_id": submission.generation,
                     "lease": lease,
                     "capability": capability_digest(token),
-                    "path": submission.input_path,
+                    "prepared_path": submission.prepared_path,
                     "format": photo.map(Photo::format_name),
                     "width": photo.map(Photo::width),
                     "height": photo.map(Photo::height),

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::LOCATION;
-use opusflair::caller::Caller;
+use opusflair::caller::{Caller, ConfirmedCaller};
 use opusflair::database::Again;
 use opusflair::pseudonym::Use;
 use opusflair::request::{self, PathId};
@@ -43,7 +43,7 @@ pub(crate) async fn export(State(app): State<Arc<App>>, caller: Caller) -> Resul
 /// Orders the erasure of the account (G3); the schedule carries it out.
 pub(crate) async fn erase(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    ConfirmedCaller(caller): ConfirmedCaller,
     request::Json(Erase { email }): request::Json<Erase>,
 ) -> Result<Response, Error> {
     let arguments = json!({ "email": email });

@@ -13,7 +13,7 @@ use opusflair::request::{self, PathId};
 use opusflair::{App, Error};
 use serde_json::Value;
 
-use crate::ending::{End, end};
+use crate::ending;
 use crate::submission::{IdempotencyKey, NewGeneration, submit};
 
 /// The routes of this function.
@@ -43,7 +43,7 @@ async fn cancel(
     caller: Caller,
     PathId(id): PathId,
 ) -> Result<Json<Value>, Error> {
-    end(&app, &caller, End::Cancel, id).await.map(Json)
+    ending::cancel(&app, &caller, id).await.map(Json)
 }
 
 async fn remove(
@@ -51,6 +51,6 @@ async fn remove(
     caller: Caller,
     PathId(id): PathId,
 ) -> Result<StatusCode, Error> {
-    end(&app, &caller, End::Delete, id).await?;
+    ending::delete(&app, &caller, id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
