@@ -94,7 +94,7 @@ begin
     perform private.refuse(403, 'account_closed',
       'This account is being erased, and nothing can be done with it any more.');
   elsif person is null then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+    perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
   return person;
 end;

@@ -131,9 +131,9 @@ begin
 end;
 $$;
 
--- A prediction exists: it was created with that capability, or found by whoever has the lease. Answers
--- {outcome, generation}: attached; or ended, when the generation is over, or another was allowed in its
--- place by now, and this one is to be canceled.
+-- A prediction exists: it was created with that capability, or found by the holder of the lease. Answers {outcome,
+-- generation}: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
+-- this one is to be canceled; superseded, when it was found under a lease that was lost: the new holder finds it, too.
 create function backend.attach_prediction(
   generation_id uuid,
   lease uuid,
@@ -178,6 +178,9 @@ begin
   then
     return jsonb_build_object('outcome', 'attached', 'generation', private.describe(generation));
   end if;
+  if capability is null and generation.prediction_id is null and not private.is_terminal(generation.state) then
+    return jsonb_build_object('outcome', 'superseded', 'generation', private.describe(generation));
+  end if;
   perform private.disown_prediction(
     attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);
   return jsonb_build_object(
@@ -187,19 +190,37 @@ begin
 end;
 $$;
 
--- Certainly nothing was created: to be tried again later, each time later, under the same hold.
+-- Certainly nothing was created: to be tried again later, each time later, under the same hold. What the caller was
+-- preparing can go now: the next attempt has another path.
 create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+begin
   update private.generation_work as w
   set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
     create_called_at = null,
     lease = null,
     leased_until = null
   where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
+  if found then
+    perform private.discard_attempts(postpone_submission.generation_id);
+  end if;
+end;
+$$;
+
+-- The holder of the lease has stopped: what it may have stored so far, and no row counts on, is due to be deleted now.
+create function private.discard_attempts(generation uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update public.deletions as d
+  set due_at = now()
+  where d.generation_id = generation and d.reason = 'superseded' and d.verified_at is null and d.due_at > now()
+    and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
 -- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and

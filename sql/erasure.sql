@@ -119,7 +119,7 @@ declare
   erasure private.erasures;
 begin
   if person is null then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+    perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
   perform private.require_second_factor(person);
   if private.signed_in_at(person) < now() - interval '15 minutes' then

@@ -59,6 +59,8 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'with_account', 'account', null),
   ('auth.sessions', 't.user_id = $1', 'sessions',
     array['id', 'user_agent', 'ip', 'aal', 'created_at', 'updated_at'], '{}', 'with_account', 'account', null),
+  ('auth.mfa_factors', 't.user_id = $1', 'second_factors',
+    array['id', 'friendly_name', 'factor_type', 'status', 'created_at', 'updated_at'], '{}', 'with_account', 'account', null),
   ('auth.refresh_tokens', 't.session_id in (select s.id from auth.sessions as s where s.user_id = $1)', null, null, '{}',
     'with_account', 'account', 'Secrets of a session; what else is known of it is in sessions.'),
   ('auth.flow_state', 't.user_id = $1', null, null, '{}', 'after_account', 'account',

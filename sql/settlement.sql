@@ -24,10 +24,7 @@ begin
     set state = 'failed', reason = fail_generation.reason
     where g.id = generation.id
     returning * into generation;
-    -- The holder of the lease has stopped storing: what came of it can go now.
-    update public.deletions as d set due_at = now()
-    where fail_generation.lease is not null and d.bucket = 'artworks' and d.generation_id = generation.id
-      and d.verified_at is null;
+    perform private.discard_attempts(generation.id) where fail_generation.lease is not null;
   end if;
 
   return jsonb_build_object(

@@ -93,8 +93,9 @@ begin
   then
     raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
   end if;
-  if not private.fits_bucket('inputs', new.metadata ->> 'mimetype', new.metadata ->> 'size')
-    and new.metadata ? 'size'
+  -- What is measured is there when the bytes are.
+  if new.metadata ? 'size'
+    and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
     raise exception 'A photo is a JPEG, PNG or WebP of at most % MiB.',
       (select b.file_size_limit / 1024 / 1024 from storage.buckets as b where b.id = 'inputs')

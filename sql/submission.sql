@@ -189,12 +189,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  person constant uuid := private.require_person();
   generation public.generations;
 begin
-  -- A person can make nobody wait but themselves: the row is locked only if it is theirs.
+  -- The row is locked only if it is the caller's, so that a stranger can hold up nothing.
   if exists (
     select from public.generations as g
-    where g.id = own_generation.generation_id and g.person_id = private.person()
+    where g.id = own_generation.generation_id and g.person_id = person
   ) then
     perform private.lock_generations(array[own_generation.generation_id], skip => false);
     select * into generation from public.generations as g where g.id = own_generation.generation_id;

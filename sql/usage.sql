@@ -52,7 +52,8 @@ comment on table public.usage_events is 'Which feature was used, when, on what k
 comment on column public.usage_events.browser_version is 'The major version.';
 comment on column public.usage_events.viewport_width is 'In CSS pixels.';
 
--- G7: refused at the insert, whoever inserts. And no client floods the table.
+-- G7: refused at the insert, for every role. And no client floods the table: counted once a statement, under a lock,
+-- however many rows it brings.
 create function private.check_usage()
 returns trigger
 language plpgsql
@@ -61,34 +62,34 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   quota constant private.quotas := private.quota('usage_events', 'per_day');
+  person uuid;
   free_at timestamptz;
 begin
-  if private.is_anothers(new.person_id) then
-    return new;
-  end if;
-  perform private.lock_person(new.person_id);
-  if not private.allows(new.person_id, 'analytics') then
-    perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
-  end if;
-  select min(latest.at) + quota.span into free_at
-  from (
-    select e.at from public.usage_events as e
-    where e.person_id = new.person_id and e.at > now() - quota.span
+  for person in select distinct n.person_id from recorded as n order by 1 loop
+    perform private.lock_person(person);
+    if not private.allows(person, 'analytics') then
+      perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
+    end if;
+    -- One that has no place any more; it ends when the one at the last place leaves.
+    select e.at + quota.span into free_at
+    from public.usage_events as e
+    where e.person_id = person and e.at > now() - quota.span
     order by e.at desc
-    limit quota.most
-  ) as latest
-  having count(*) = quota.most;
-  if free_at is not null then
-    perform private.refuse(429, 'too_many_events', format('At most %s events a day are recorded.', quota.most),
-      private.retry_at(free_at));
-  end if;
-  return new;
+    offset quota.most
+    limit 1;
+    if found then
+      perform private.refuse(429, 'too_many_events', format('At most %s events a day are recorded.', quota.most),
+        private.retry_at(free_at));
+    end if;
+  end loop;
+  return null;
 end;
 $$;
 
 create trigger usage_events_check
-before insert on public.usage_events
-for each row
+after insert on public.usage_events
+referencing new table as recorded
+for each statement
 execute function private.check_usage();
 
 create trigger usage_events_follow_activity

@@ -65,7 +65,7 @@ insert into private.heartbeats (id) values ('cleanup') on conflict (id) do updat
 insert into replicate_removals (prediction_id, person_id, due_at)
 values ('prediction', 'a11ce000-0000-4000-8000-000000000001', now());
 insert into auth.sessions (id, user_id, created_at, updated_at) values
-  ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now(), now()),
+  ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now() - interval '1 day', now()),
   ('5e551000-0000-4000-8000-000000000002', 'b0b00000-0000-4000-8000-000000000002', now(), now());
 -- The artwork that she sees is one that has succeeded.
 insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
@@ -287,7 +287,7 @@ create temporary table endings (words text, statement text, undo text);
 insert into endings values
   ('has signed out', $$delete from auth.sessions where user_id = 'a11ce000-0000-4000-8000-000000000001'$$,
     $$insert into auth.sessions (id, user_id, created_at, updated_at)
-      values ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now(), now())$$),
+      values ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now() - interval '1 day', now())$$),
   ('is banned', $$update auth.users set banned_until = now() + interval '1 hour' where id = 'a11ce000-0000-4000-8000-000000000001'$$,
     $$update auth.users set banned_until = null where id = 'a11ce000-0000-4000-8000-000000000001'$$);
 create function pg_temp.seen_after(ending text, undo text)
@@ -361,8 +361,8 @@ from (values
   ($$select begin_generation('watercolor',
     'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp',
     'another', gen_random_uuid())$$, 'PT403', 'begins no generation'),
-  ('select cancel_generation((select id::uuid from begun))', 'PT404', 'cancels no generation'),
-  ('select delete_generation((select id::uuid from begun))', 'PT404', 'deletes no generation'),
+  ('select cancel_generation((select id::uuid from begun))', 'PT403', 'cancels no generation'),
+  ('select delete_generation((select id::uuid from begun))', 'PT403', 'deletes no generation'),
   ('select request_export()', 'PT403', 'is given no export'),
   ($$select erase_account('alice@example.com')$$, 'PT403', 'learns of no erasure without a recent sign-in')
 ) as given (statement, refusal, words);

@@ -22,13 +22,13 @@ afterEach(async () => {
 });
 after(() => database.end());
 
-const usual = await database`select id, most from private.submission_limits`;
+const usual = await database`select id, most from private.quotas where scope = 'generations'`;
 async function restore(): Promise<void> {
-  for (const { id, most } of usual) await database`update private.submission_limits set most = ${most} where id = ${id}`;
+  for (const { id, most } of usual) await database`update private.quotas set most = ${most} where scope = 'generations' and id = ${id}`;
 }
 
 async function limit(id: string, most: number): Promise<void> {
-  await database`update private.submission_limits set most = ${most} where id = ${id}`;
+  await database`update private.quotas set most = ${most} where scope = 'generations' and id = ${id}`;
 }
 
 async function submit(person: Person): Promise<Response> {

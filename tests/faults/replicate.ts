@@ -1,6 +1,7 @@
 // Replicate, as tests look at it and speak for it.
 
 import { Webhook } from "standardwebhooks";
+import { database } from "../journeys/stack.ts";
 import { until } from "../waiting.ts";
 
 export interface Prediction {
@@ -12,11 +13,16 @@ export interface Prediction {
   [member: string]: unknown;
 }
 
-/** The predictions that were made of a photo, oldest first. */
+/** The predictions that were made of an uploaded photo, or of a folder of photos, oldest first. */
 export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
   const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`);
   const all = (await answer.json()) as Prediction[];
-  return all.filter(({ input }) => input.input_image?.includes(inputPath));
+  // What Replicate gets is the prepared copy, which is named after its generation.
+  const generations = await database`
+    select id from public.generations where input_path = ${inputPath}
+    union select generation_id from public.deletions where path = ${inputPath} and generation_id is not null`;
+  const names = [inputPath, ...generations.map(({ id }) => `/prepared/${id}-`)];
+  return all.filter(({ input }) => names.some((name) => input.input_image?.includes(name)));
 }
 
 /** Waits until the first prediction of a photo has a status. */

@@ -43,11 +43,15 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
 
   // R2: the photo is gone from the listing, from the address, and from the disk.
   await alice.forgotten();
-  const [deletion] = await alice.deletions();
-  assert.deepEqual([deletion.bucket, deletion.path, deletion.reason], ["inputs", input, "succeeded"]);
+  // The original as soon as its copy without metadata was there, and that copy with the success.
+  const prepared = `${alice.id}/prepared/${submitted.id}-1.jpg`;
+  assert.deepEqual(
+    (await alice.deletions()).map(({ bucket, path, reason }) => [bucket, path, reason]).sort(),
+    [["inputs", input, "prepared"], ["inputs", prepared, "succeeded"]].sort(),
+  );
   assert.deepEqual((await alice.client.storage.from("inputs").list(alice.id)).data, []);
   assert.ok((await alice.client.storage.from("inputs").download(input)).error);
-  assert.equal(existsSync(join(process.env.STACK_STATE!, "storage", "inputs", input)), false);
+  for (const photo of [input, prepared]) assert.equal(existsSync(join(process.env.STACK_STATE!, "storage", "inputs", photo)), false);
 });
 
 test("each step is logged with its time, for the person to see", async () => {
@@ -175,7 +179,7 @@ test("a deleted account leaves no object and no hold behind, even while a genera
     left join public.wallets w on w.id = h.wallet_id where h.state = 'open' and w.person_id is null`;
   assert.equal(open, 0);
   const deletions = await database`select * from public.deletions where id = any(${known.map(({ id }) => id)})`;
-  assert.ok(deletions.length === 1 && deletions.every(({ verified_at, receipt }) => verified_at && receipt));
+  assert.ok(deletions.length === 2 && deletions.every(({ verified_at, receipt }) => verified_at && receipt));
   // What is left of them says nothing of whose they were (X1).
   for (const { path, object_key, generation_id, person_id } of deletions)
     assert.deepEqual([path, object_key, generation_id, person_id], [null, null, null, null]);

@@ -33,8 +33,9 @@ async function refused(response: Response, status: number, code: string): Promis
 test("whoever is not signed in is told to sign in", async () => {
   for (const authorization of ["", "Bearer ", "Bearer nonsense", `Bearer ${process.env.SUPABASE_PUBLISHABLE_KEY}`]) {
     const alice = await Person.signUp("alice");
-    const call = (method: string, path: string) => alice.call(method, path, undefined, { authorization });
-    await refused(await call("POST", "/generations"), 401, "not_signed_in");
+    const call = (method: string, path: string, body?: unknown) =>
+      alice.call(method, path, body, { authorization, "idempotency-key": randomUUID() });
+    await refused(await call("POST", "/generations", { style: "mosaic", input_path: "x" }), 401, "not_signed_in");
     await refused(await call("POST", `/generations/${randomUUID()}/cancel`), 401, "not_signed_in");
     await refused(await call("DELETE", `/generations/${randomUUID()}`), 401, "not_signed_in");
   }

@@ -313,6 +313,9 @@ impl App {
             .ask("attach_prediction", arguments)
             .await
             .map_err(|_| Stop::Unsure("a prediction could not be attached"))?;
+        if attached.outcome == "superseded" {
+            return Err(Stop::Unsure("the lease was lost"));
+        }
         if attached.outcome == "ended"
             && let Err(error) = self.run_errand(&Errand::cancel(prediction.to_owned())).await
         {
