@@ -10,6 +10,7 @@ import type { Log } from "./log.ts";
 import type { Presence } from "./presence.ts";
 import { answerAdmin } from "./repairs/admin.ts";
 import { answerAuth } from "./repairs/auth.ts";
+import { refuseUnreadable, refuseUnstorable } from "./repairs/unstorable.ts";
 import { withZ } from "./repairs/values.ts";
 import { announced } from "./storage/resumable.ts";
 import { answerStorage } from "./storage/routes.ts";
@@ -61,6 +62,10 @@ async function route(request: Request, gateway: Gateway): Promise<Response> {
 async function ask(request: Request, pathname: string, gateway: Gateway): Promise<Response> {
   if (pathname.startsWith("/storage/v1"))
     return answerStorage(request, gateway.storage, gateway.log.failure);
+  const refusal = pathname.startsWith("/auth/v1/")
+    ? await refuseUnreadable(request)
+    : await refuseUnstorable(request);
+  if (refusal) return refusal;
   if (pathname.startsWith("/auth/v1/admin/"))
     return answerAdmin(request, gateway.sql, gateway.keys);
   // HS256: there is no public key to show, and clients ask Auth instead.

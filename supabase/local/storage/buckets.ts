@@ -1,6 +1,7 @@
 // Buckets: rows like any other, so policies decide; without any, the secret key alone.
 
 import { Failure, noBucket } from "./failure.ts";
+import { readJson } from "./json.ts";
 import { checkBucketName } from "./names.ts";
 import { type Asked, type StoredObject, asCaller } from "./storage.ts";
 
@@ -32,7 +33,7 @@ const shown = (bucket: Record<string, unknown>) => ({
 });
 
 export async function createBucket(asked: Asked): Promise<Response> {
-  const wish = (await asked.request.json()) as Wish;
+  const wish = await readJson<Wish>(asked.request);
   const name = wish.name ?? wish.id ?? "";
   checkBucketName(name);
   const { owner } = asked.caller;
@@ -64,7 +65,7 @@ export async function getBucket(asked: Asked): Promise<Response> {
 }
 
 export async function updateBucket(asked: Asked): Promise<Response> {
-  const wish = (await asked.request.json()) as Wish;
+  const wish = await readJson<Wish>(asked.request);
   const change: Record<string, unknown> = { updated_at: new Date() };
   if (wish.public !== undefined) change.public = wish.public;
   if (wish.file_size_limit !== undefined) change.file_size_limit = bytes(wish.file_size_limit);

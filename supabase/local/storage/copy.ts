@@ -3,6 +3,7 @@
 import { randomUUID } from "node:crypto";
 import { find, findAny } from "./download.ts";
 import { noObject } from "./failure.ts";
+import { readJson } from "./json.ts";
 import { checkObjectName } from "./names.ts";
 import { lockName, upsert } from "./rows.ts";
 import { type Asked, asCaller, asStorage, findBucket, probe } from "./storage.ts";
@@ -16,7 +17,7 @@ interface Wish {
 }
 
 async function wished(asked: Asked): Promise<{ from: Asked; to: Asked }> {
-  const wish = (await asked.request.json()) as Wish;
+  const wish = await readJson<Wish>(asked.request);
   checkObjectName(wish.destinationKey);
   const from = { ...asked, bucket: wish.bucketId, name: wish.sourceKey };
   const to = {

@@ -1,6 +1,7 @@
 // The second version of lists: full names, folders apart, and a cursor in place of an offset.
 
 import { invalidRequest } from "./failure.ts";
+import { readJson } from "./json.ts";
 import { type Asked, asCaller } from "./storage.ts";
 
 interface Wish {
@@ -26,7 +27,7 @@ function position(cursor: string | undefined): Position | undefined {
 }
 
 export async function listV2(asked: Asked): Promise<Response> {
-  const wish = (await asked.request.json()) as Wish;
+  const wish = await readJson<Wish>(asked.request);
   const prefix = wish.prefix ?? "";
   const column = wish.sortBy?.column ?? "name";
   if (!columns.includes(column))

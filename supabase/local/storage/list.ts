@@ -1,6 +1,7 @@
 // Lists of one level: objects by name, deeper folders as entries without an id.
 
 import { invalidRequest } from "./failure.ts";
+import { readJson } from "./json.ts";
 import { type Asked, asCaller } from "./storage.ts";
 
 interface Wish {
@@ -14,7 +15,7 @@ interface Wish {
 const columns = ["name", "updated_at", "created_at", "last_accessed_at"];
 
 export async function list(asked: Asked): Promise<Response> {
-  const wish = (await asked.request.json()) as Wish;
+  const wish = await readJson<Wish>(asked.request);
   const column = wish.sortBy?.column || "name";
   if (!columns.includes(column))
     throw invalidRequest("body/sortBy/column must be equal to one of the allowed values");

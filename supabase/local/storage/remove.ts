@@ -1,6 +1,7 @@
 // Deletions: rows by the caller's rights, and with each row its bytes.
 
 import { invalidRequest, noObject } from "./failure.ts";
+import { readJson } from "./json.ts";
 import { type Asked, type StoredObject, asCaller } from "./storage.ts";
 
 const most = 1000;
@@ -19,7 +20,7 @@ async function removeAll(asked: Asked, names: string[]): Promise<StoredObject[]>
 }
 
 export async function removeMany(asked: Asked): Promise<Response> {
-  const { prefixes } = (await asked.request.json()) as { prefixes?: unknown };
+  const { prefixes } = await readJson<{ prefixes?: unknown }>(asked.request);
   if (!Array.isArray(prefixes)) throw invalidRequest("body must have required property 'prefixes'");
   if (prefixes.length === 0) throw invalidRequest("body/prefixes must NOT have fewer than 1 items");
   if (prefixes.length > most)

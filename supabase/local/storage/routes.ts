@@ -8,10 +8,11 @@ import {
   listBuckets,
   updateBucket,
 } from "./buckets.ts";
+import { isStorable } from "../text.ts";
 import { identify, nobody } from "./caller.ts";
 import { copy, move } from "./copy.ts";
 import { download, downloadPublic, info } from "./download.ts";
-import { asFailure, invalidRequest } from "./failure.ts";
+import { asFailure, invalidKey, invalidRequest } from "./failure.ts";
 import { list } from "./list.ts";
 import { listV2 } from "./list-v2.ts";
 import { removeMany, removeOne } from "./remove.ts";
@@ -120,9 +121,13 @@ function callerOf(request: Request, storage: Storage, credentials: Credentials) 
 }
 
 function decode(part: string | undefined): string {
-  try {
-    return decodeURIComponent(part ?? "");
-  } catch {
-    throw invalidRequest("the address is not well-formed");
-  }
+  const decoded = (() => {
+    try {
+      return decodeURIComponent(part ?? "");
+    } catch {
+      throw invalidRequest("the address is not well-formed");
+    }
+  })();
+  if (!isStorable(decoded)) throw invalidKey(decoded);
+  return decoded;
 }

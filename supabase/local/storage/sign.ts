@@ -3,6 +3,7 @@
 import { signToken, verifyToken } from "../tokens.ts";
 import { deliver, findAny } from "./download.ts";
 import { Failure, invalidRequest, noObject } from "./failure.ts";
+import { readJson } from "./json.ts";
 import { type Asked, type StoredObject, asCaller, asStorage } from "./storage.ts";
 import { mayUpload, store } from "./upload.ts";
 
@@ -33,13 +34,13 @@ function address({ storage, bucket }: Asked, name: string, lasting: number): str
 }
 
 export async function sign(asked: Asked): Promise<Response> {
-  const lasting = await seconds((await asked.request.json()) as Wish);
+  const lasting = await seconds(await readJson<Wish>(asked.request));
   if ((await visible(asked, [asked.name])).length === 0) throw noObject();
   return Response.json({ signedURL: address(asked, asked.name, lasting) });
 }
 
 export async function signMany(asked: Asked): Promise<Response> {
-  const wish = (await asked.request.json()) as Wish;
+  const wish = await readJson<Wish>(asked.request);
   const lasting = await seconds(wish);
   if (!Array.isArray(wish.paths) || wish.paths.length === 0) {
     throw invalidRequest("body/paths must NOT have fewer than 1 items");
