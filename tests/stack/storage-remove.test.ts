@@ -71,7 +71,7 @@ describe("removal", () => {
         key: publishable,
         token,
       });
-    assert.equal((await remove(bob.token)).body.statusCode, "404");
+    assert.equal((await remove(bob.token)).body.statusCode, "403");
     assert.deepEqual((await remove(alice.token)).body, { message: "Successfully deleted" });
     assert.equal((await remove(alice.token)).body.statusCode, "404");
   });

@@ -19,19 +19,14 @@ export interface Written {
 export class Disk {
   constructor(private readonly folder: string) {}
 
-  /** Writes all of `body`, or nothing: `check` is told the size so far and may throw. */
-  async write(
-    place: Place,
-    body: AsyncIterable<Uint8Array>,
-    check: (size: number) => void,
-  ): Promise<Written> {
+  /** Writes all of `body`, or nothing. */
+  async write(place: Place, body: AsyncIterable<Uint8Array>): Promise<Written> {
     const file = await this.create(this.path(place));
     const digest = createHash("md5");
     let size = 0;
     try {
       for await (const chunk of body) {
         size += chunk.byteLength;
-        check(size);
         digest.update(chunk);
         await file.writeFile(chunk);
       }

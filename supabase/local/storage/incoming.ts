@@ -6,14 +6,18 @@ import { parseForm } from "./form.ts";
 
 export interface Described {
   mimetype: string;
+  /** Unset if a resumable upload names none: no rule of the bucket's is asked then. */
+  declaredType?: string;
   cacheControl: string;
-  /** Unset when nobody said it. */
+  /** As the request says it: of a form, with the form's own lines. */
   contentLength?: number;
   userMetadata?: Record<string, unknown>;
 }
 
 export interface Incoming extends Described {
   body: AsyncIterable<Uint8Array>;
+  /** Of the bytes alone. Unset for a raw body that does not say its length: no limit is asked then. */
+  size?: number;
 }
 
 export async function incoming(request: Request): Promise<Incoming> {
@@ -26,23 +30,30 @@ async function form(request: Request, type: string): Promise<Incoming> {
   if (!form?.file) throw new Failure(400, "InvalidRequest", "No content provided");
   const { fields, file } = form;
   const cacheTime = fields.get("cacheControl");
+  const mimetype = fields.get("contentType") || file.type || "application/octet-stream";
   return {
     body: new Blob([file.bytes]).stream() as unknown as AsyncIterable<Uint8Array>,
-    mimetype: fields.get("contentType") || file.type || "application/octet-stream",
+    ...{ mimetype, declaredType: mimetype },
     cacheControl: cacheTime ? `max-age=${cacheTime}` : "no-cache",
-    contentLength: file.bytes.byteLength,
+    contentLength: lengthOf(request),
+    size: file.bytes.byteLength,
     userMetadata: parse(fields.get("metadata") ?? fields.get("userMetadata")),
   };
 }
 
-function raw(request: Request, type: string): Incoming {
+function lengthOf(request: Request): number | undefined {
   const length = request.headers.get("content-length");
+  return length === null ? undefined : Number(length);
+}
+
+function raw(request: Request, type: string): Incoming {
+  const mimetype = type || "application/octet-stream";
   const metadata = request.headers.get("x-metadata");
   return {
     body: (request.body ?? new Blob([]).stream()) as unknown as AsyncIterable<Uint8Array>,
-    mimetype: type || "application/octet-stream",
+    ...{ mimetype, declaredType: mimetype },
     cacheControl: request.headers.get("cache-control") ?? "no-cache",
-    contentLength: length === null ? undefined : Number(length),
+    ...{ contentLength: lengthOf(request), size: lengthOf(request) },
     userMetadata: parse(
       metadata === null ? undefined : Buffer.from(metadata, "base64").toString("utf8"),
     ),
@@ -57,8 +68,9 @@ export function pairs(header: string): Map<string, string> {
 
 export function describedBy(pairs: Map<string, string>, contentLength: number): Described {
   const cacheTime = pairs.get("cacheControl") ?? "";
+  const declaredType = pairs.get("contentType") || undefined;
   return {
-    mimetype: pairs.get("contentType") || "application/octet-stream",
+    ...{ mimetype: declaredType ?? "binary/octet-stream", declaredType },
     cacheControl: /^-?\d+$/.test(cacheTime) ? `max-age=${cacheTime}` : "no-cache",
     contentLength,
     userMetadata: parse(pairs.get("metadata")),

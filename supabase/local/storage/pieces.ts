@@ -14,8 +14,6 @@ export interface Upload {
   version: string;
   bucket: string;
   name: string;
-  role: string;
-  owner: string | null;
   length: number;
   /** The header, as it was sent. */
   metadata: string;

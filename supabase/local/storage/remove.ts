@@ -1,6 +1,7 @@
 // Deletions: rows by the caller's rights, and with each row its bytes.
 
-import { invalidRequest, noObject } from "./failure.ts";
+import { findAny } from "./download.ts";
+import { accessDenied, invalidRequest } from "./failure.ts";
 import { readJson } from "./json.ts";
 import { type Asked, type StoredObject, asCaller } from "./storage.ts";
 
@@ -30,6 +31,8 @@ export async function removeMany(asked: Asked): Promise<Response> {
 }
 
 export async function removeOne(asked: Asked): Promise<Response> {
-  if ((await removeAll(asked, [asked.name])).length === 0) throw noObject();
+  // Storage looks for it as itself: what is hidden is told apart from what is not there.
+  await findAny(asked);
+  if ((await removeAll(asked, [asked.name])).length === 0) throw accessDenied("Access denied");
   return Response.json({ message: "Successfully deleted" });
 }

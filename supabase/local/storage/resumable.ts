@@ -2,11 +2,11 @@
 // other upload, looked at before each piece, as on hosted.
 
 import { randomUUID } from "node:crypto";
-import { Failure, accessDenied, asFailure, invalidRequest } from "./failure.ts";
+import { Failure, asFailure, invalidRequest } from "./failure.ts";
 import { type Described, describedBy, pairs } from "./incoming.ts";
 import { type Upload, pieceBytes } from "./pieces.ts";
 import { type Asked, findBucket } from "./storage.ts";
-import { keep, mayStore, projectLimit } from "./upload.ts";
+import { keep, limitOf, mayStore, projectLimit } from "./upload.ts";
 
 const path = "/storage/v1/upload/resumable";
 const piecesType = "application/offset+octet-stream";
@@ -45,15 +45,13 @@ function reply(status: number, headers: Record<string, string> = {}): Response {
 }
 
 export const create = speaking(async (asked) => {
-  const { request, caller, storage } = asked;
+  const { request, storage } = asked;
   const metadata = request.headers.get("upload-metadata") ?? "";
   const said = pairs(metadata);
   const upload: Upload = {
     version: randomUUID(),
     bucket: said.get("bucketName") ?? "",
     name: said.get("objectName") ?? "",
-    role: caller.role,
-    owner: caller.owner,
     length: count(request, "upload-length"),
     metadata,
   };
@@ -73,7 +71,7 @@ export const create = speaking(async (asked) => {
 });
 
 export const inspect = speaking(async (asked) => {
-  const upload = await own(asked);
+  const upload = await begun(asked);
   return reply(200, {
     "upload-offset": String(await asked.storage.pieces.offset(upload)),
     "upload-length": String(upload.length),
@@ -86,7 +84,7 @@ export const append = speaking(async (asked) => {
   const { request, storage } = asked;
   if (request.headers.get("content-type") !== piecesType)
     throw new Failure(415, "InvalidRequest", `Content-Type must be ${piecesType}`);
-  const upload = await own(asked);
+  const upload = await begun(asked);
   return storage.pieces.alone(upload, async () => {
     const offset = await storage.pieces.offset(upload);
     if (count(request, "upload-offset") !== offset)
@@ -97,8 +95,9 @@ export const append = speaking(async (asked) => {
 });
 
 export const terminate = speaking(async (asked) => {
-  const upload = await own(asked);
+  const upload = await begun(asked);
   const { pieces } = asked.storage;
+  await checked(asked, upload);
   return pieces.alone(upload, async () => {
     if ((await pieces.offset(upload)) === upload.length)
       throw invalidRequest("Cannot terminate an already completed upload");
@@ -120,7 +119,7 @@ async function take(asked: Asked, upload: Upload, offset: number): Promise<numbe
   if (offset + bytes < upload.length) {
     await storage.pieces.keep(upload, offset);
   } else {
-    await keep(...rules, { ...described, body: storage.pieces.all(upload) });
+    await keep(...rules, { ...described, size: upload.length, body: storage.pieces.all(upload) });
     await storage.pieces.end(upload);
   }
   return offset + bytes;
@@ -131,23 +130,25 @@ async function checked(asked: Asked, upload: Upload) {
   const { bucket, name, length, metadata } = upload;
   const described: Described = describedBy(pairs(metadata), length);
   const upsert = asked.request.headers.get("x-upsert") === "true";
+  const found = await findBucket(asked.storage, bucket);
+  if (length > limitOf(found))
+    throw new Failure(413, "Payload too large", "Maximum size exceeded");
   const rules = [
     { ...asked, bucket, name },
     { owner: asked.caller.owner, upsert },
-    await findBucket(asked.storage, bucket),
+    found,
   ] as const;
   await mayStore(...rules, described);
   return { rules, described };
 }
 
-/** The path has an id where others have a bucket. */
-async function own({ storage, caller, bucket }: Asked): Promise<Upload> {
+/** Whoever asks is told of it; to go on, a person needs the rights of any upload to that name. The path has an
+ *  id where others have a bucket. */
+async function begun({ storage, bucket }: Asked): Promise<Upload> {
   const id = Buffer.from(bucket, "base64url").toString();
   const upload = await storage.pieces.find(id.slice(id.lastIndexOf("/") + 1));
   if (!upload || idOf(upload) !== id)
     throw new Failure(404, "not_found", "The file for this url was not found");
-  if (upload.role !== caller.role || upload.owner !== caller.owner)
-    throw accessDenied("The upload was begun by somebody else");
   return upload;
 }
 

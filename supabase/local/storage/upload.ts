@@ -33,8 +33,6 @@ export async function upload(asked: Asked): Promise<Response> {
 export async function store(asked: Asked, target: Target): Promise<{ id: string; key: string }> {
   const { storage, request } = asked;
   const bucket = await findBucket(storage, asked.bucket);
-  if (Number(request.headers.get("content-length")) > limitOf(bucket) + formOverhead(request))
-    throw tooLarge();
   const file = await incoming(request);
   await mayStore(asked, target, bucket, file);
   return keep(asked, target, bucket, file);
@@ -47,9 +45,9 @@ export async function mayStore(
   bucket: Bucket,
   described: Described,
 ): Promise<void> {
-  const { mimetype, contentLength, userMetadata } = described;
-  if (contentLength !== undefined && contentLength > limitOf(bucket)) throw tooLarge();
-  checkType(described, bucket);
+  const { declaredType: mimetype, contentLength, userMetadata } = described;
+  checkType(mimetype, bucket);
+  if (!isForm(asked.request) && (contentLength ?? 0) > limitOf(bucket)) throw tooLarge();
   checkObjectName(asked.name);
   await mayUpload(asked, target, { mimetype, contentLength }, userMetadata);
 }
@@ -62,13 +60,11 @@ export async function keep(
   file: Incoming,
 ): Promise<{ id: string; key: string }> {
   const { storage, bucket: bucketId, name } = asked;
-  const limit = limitOf(bucket);
+  if ((file.size ?? 0) > limitOf(bucket)) throw tooLarge();
   const place = { bucket_id: bucketId, name, version: randomUUID() };
-  const written = await storage.disk.write(place, file.body, (size) => {
-    if (size > limit) throw tooLarge();
-  });
+  const written = await storage.disk.write(place, file.body);
   try {
-    if (file.contentLength !== undefined && written.size !== file.contentLength) {
+    if (file.size !== undefined && written.size !== file.size) {
       throw new Failure(400, "InvalidRequest", "The upload was cut short");
     }
     const id = await record(asked, target, place.version, file, written);
@@ -79,17 +75,19 @@ export async function keep(
   }
 }
 
-function limitOf(bucket: Bucket): number {
+export function limitOf(bucket: Bucket): number {
   return Math.min(Number(bucket.file_size_limit ?? projectLimit), projectLimit);
 }
 
-/** A form is a little longer than what it carries. */
-function formOverhead(request: Request): number {
-  return request.headers.get("content-type")?.startsWith("multipart/form-data") ? 64 * 1024 : 0;
+/** What a form carries is only known once the form is read. */
+function isForm(request: Request): boolean {
+  return request.headers.get("content-type")?.startsWith("multipart/form-data") ?? false;
 }
 
-function checkType({ mimetype }: Described, { allowed_mime_types: allowed }: Bucket): void {
-  if (!allowed || allowed.length === 0) return;
+/** Compared as text: `image/jpg` is not `image/jpeg`, nor is a type with parameters. */
+function checkType(mimetype: string | undefined, bucket: Bucket): void {
+  const allowed = bucket.allowed_mime_types ?? [];
+  if (mimetype === undefined || allowed.length === 0) return;
   const [type, subtype] = mimetype.split("/");
   const isAllowed = allowed.some((pattern) => {
     const [allowedType, allowedSubtype] = pattern.split("/");
