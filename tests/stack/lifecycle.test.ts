@@ -90,7 +90,7 @@ function isAlive(pid: number): boolean {
 
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-describe("the stack", { timeout: 120_000 }, () => {
+describe("the stack", { timeout: 240_000 }, () => {
   it("runs a command with its environment, passes its exit code on and leaves nothing running", async () => {
     makeProject();
     const script = `
