@@ -1,0 +1,81 @@
+// The owner of an account who cheats: what they can send besides what the app sends.
+
+import assert from "node:assert/strict";
+import { createHmac, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { predictionThatIs } from "../faults/replicate.ts";
+import type { Generation, Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, database } from "../journeys/stack.ts";
+import { until } from "../waiting.ts";
+
+export const service = process.env.SUPABASE_SECRET_KEY!;
+export const publishable = process.env.SUPABASE_PUBLISHABLE_KEY!;
+
+const jwtSecret = (JSON.parse(readFileSync(join(process.env.STACK_STATE!, "keys.json"), "utf8")) as { jwt: string }).jwt;
+const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
+
+/** A token that this project has signed, with any claims. */
+export function sign(claims: object): string {
+  const seconds = Math.floor(Date.now() / 1000);
+  const text = `${base64({ alg: "HS256", typ: "JWT" })}.${base64({ iat: seconds, exp: seconds + 3600, ...claims })}`;
+  return `${text}.${createHmac("sha256", jwtSecret).update(text).digest("base64url")}`;
+}
+
+/** What a token claims. */
+export function claimsOf(token: string): Record<string, unknown> {
+  return JSON.parse(Buffer.from(token.split(".")[1]!, "base64url").toString()) as Record<string, unknown>;
+}
+
+export interface Answer {
+  status: number;
+  body: any;
+}
+
+/** A request to Supabase, byte for byte as it is written here. */
+export async function ask(token: string, method: string, path: string, body?: string | Buffer, headers: Record<string, string> = {}): Promise<Answer> {
+  const response = await fetch(`${process.env.SUPABASE_URL}${path}`, {
+    method,
+    headers: { apikey: publishable, authorization: `Bearer ${token}`, "content-type": "application/json", ...headers },
+    body: body as BodyInit | undefined,
+  });
+  const text = await response.text();
+  const isJson = /json/.test(response.headers.get("content-type") ?? "") && text !== "";
+  return { status: response.status, body: isJson ? JSON.parse(text) : text };
+}
+
+export async function give(person: Person, credits: number): Promise<void> {
+  await database`select backend.adjust_credits(${person.id}, ${credits}, 'for a test', ${randomUUID()})`;
+}
+
+/** Generations whose model runs and does not end by itself. */
+export async function running(person: Person, count = 1): Promise<Generation[]> {
+  await arm({ fault: "stuck_processing", count });
+  const made: Generation[] = [];
+  for (let each = 0; each < count; each += 1) made.push(await person.generate(await small));
+  for (const { id } of made) await untilState(person, id, "processing");
+  return made;
+}
+
+/** Waits until a generation has a state, as its person sees it. */
+export function untilState(person: Person, id: string, state: string): Promise<Generation> {
+  return until(`a generation to be ${state}`, async () => {
+    const found = await person.generation(id);
+    return found?.state === state ? found : undefined;
+  });
+}
+
+/** How the holds of a person ended, oldest first. */
+export async function holds(person: Person): Promise<string[]> {
+  const rows = await database<{ state: string }[]>`
+    select h.state from public.credit_holds as h join public.wallets as w on w.id = h.wallet_id
+    where w.person_id = ${person.id} order by h.opened_at`;
+  return rows.map(({ state }) => state);
+}
+
+export async function booksBalance(): Promise<void> {
+  assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
+}
+
+export { predictionThatIs };
