@@ -50,10 +50,10 @@ export async function give(person: Person, credits: number): Promise<void> {
 }
 
 /** Generations whose model runs and does not end by itself. */
-export async function running(person: Person, count = 1): Promise<Generation[]> {
+export async function running(person: Person, count = 1, body: Record<string, unknown> = {}): Promise<Generation[]> {
   await arm({ fault: "stuck_processing", count });
   const made: Generation[] = [];
-  for (let each = 0; each < count; each += 1) made.push(await person.generate(await small));
+  for (let each = 0; each < count; each += 1) made.push(await person.generate(await small, body));
   for (const { id } of made) await untilState(person, id, "processing");
   return made;
 }
