@@ -6,8 +6,7 @@ import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
-import { until } from "../waiting.ts";
-import { booksBalance, give, holds, running } from "./owner.ts";
+import { booksBalance, erase, give, holds, running } from "./owner.ts";
 
 afterEach(() => disarm());
 after(() => database.end());
@@ -57,7 +56,7 @@ test("a day later cancels are free again", async () => {
   assert.equal((await alice.wallet()).balance, 4);
   await pass(86_460);
   await cleanUp();
-  const [{ id }] = (await running(alice)) as [{ id: string }];
+  const id = (await running(alice))[0]!.id;
   assert.deepEqual(told(await cancel(alice, id)), ["canceled", 0, 2]);
   assert.equal((await alice.wallet()).balance, 4);
 });
@@ -98,11 +97,7 @@ test("leaving, which ends what runs, follows the same rule", async () => {
   const mallory = await Person.signUp("mallory");
   const [{ wallet }] = await database`select id as wallet from public.wallets where person_id = ${mallory.id}`;
   await running(mallory, 5);
-  assert.equal((await mallory.call("POST", "/privacy/erasures", { email: mallory.email })).status, 202);
-  await until("the account to be erased", async () => {
-    await cleanUp();
-    return (await database`select id from auth.users where id = ${mallory.id}`).length === 0 || undefined;
-  });
+  await erase(mallory);
   const settled = await database<{ state: string }[]>`select state from public.credit_holds where wallet_id = ${wallet} order by state`;
   assert.deepEqual(settled.map(({ state }) => state), ["captured", "captured", "released", "released", "released"]);
   await booksBalance();
@@ -127,7 +122,7 @@ test("how many are free is a row", async () => {
     for (const { id } of await running(alice, 2)) answers.push(await cancel(alice, id));
     assert.deepEqual(answers.map(told), [["canceled", 0, 0], ["canceled", 1, 0]]);
     assert.equal((await set(0)).length, 1);
-    const [{ id }] = (await running(alice)) as [{ id: string }];
+    const id = (await running(alice))[0]!.id;
     assert.deepEqual(told(await cancel(alice, id)), ["canceled", 1, 0]);
   } finally {
     await set(3);

@@ -4,14 +4,16 @@ import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { predictionThatIs } from "../faults/replicate.ts";
-import type { Generation, Person } from "../journeys/person.ts";
+import { createClient } from "@supabase/supabase-js";
+import ws from "ws";
+import { type Generation, Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
-import { arm, database } from "../journeys/stack.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { until } from "../waiting.ts";
 
 export const service = process.env.SUPABASE_SECRET_KEY!;
 export const publishable = process.env.SUPABASE_PUBLISHABLE_KEY!;
+export const password = randomUUID();
 
 const jwtSecret = (JSON.parse(readFileSync(join(process.env.STACK_STATE!, "keys.json"), "utf8")) as { jwt: string }).jwt;
 const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -45,6 +47,32 @@ export async function ask(token: string, method: string, path: string, body?: st
   return { status: response.status, body: isJson ? JSON.parse(text) : text };
 }
 
+const connect = () =>
+  createClient(process.env.SUPABASE_URL!, publishable, {
+    auth: { persistSession: false, autoRefreshToken: false },
+    realtime: { transport: ws as never },
+  });
+
+/** A person with a session of their own. */
+const personOf = (client: unknown, { user, session }: { user: { id: string; email?: string } | null; session: { access_token: string } | null }): Person =>
+  Object.assign(Object.create(Person.prototype), { id: user!.id, email: user!.email, token: session!.access_token, client }) as Person;
+
+/** A new account with this very address, and a password that `signIn` knows. */
+export async function signUpAs(email: string): Promise<Person> {
+  const client = connect();
+  const { data, error } = await client.auth.signUp({ email, password });
+  if (error) throw error;
+  return personOf(client, data);
+}
+
+/** One more session of somebody who came by `signUpAs`. */
+export async function signIn(email: string): Promise<Person> {
+  const client = connect();
+  const { data, error } = await client.auth.signInWithPassword({ email, password });
+  if (error) throw error;
+  return personOf(client, data);
+}
+
 export async function give(person: Person, credits: number): Promise<void> {
   await database`select backend.adjust_credits(${person.id}, ${credits}, 'for a test', ${randomUUID()})`;
 }
@@ -74,8 +102,16 @@ export async function holds(person: Person): Promise<string[]> {
   return rows.map(({ state }) => state);
 }
 
+/** Erases an account as its person does, until nothing of it is left. */
+export async function erase(person: Person): Promise<void> {
+  const asked = await person.call("POST", "/privacy/erasures", { email: person.email });
+  assert.equal(asked.status, 202, await asked.clone().text());
+  await until("the account to be erased", async () => {
+    await cleanUp();
+    return (await database`select id from auth.users where id = ${person.id}`).length === 0 || undefined;
+  });
+}
+
 export async function booksBalance(): Promise<void> {
   assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
 }
-
-export { predictionThatIs };

@@ -117,7 +117,7 @@ test("deleting while the artwork is stored leaves nothing, and only the first th
   assert.deepEqual([...left], []);
 });
 
-test("a slow filter ends after three seconds, and nobody else waits for it", async () => {
+test("a slow filter ends after three seconds, and other people do not wait for it", async () => {
   const [mallory, bob] = [await Person.signUp("mallory"), await Person.signUp("bob")];
   const [his] = await running(bob);
   const [held] = await running(mallory, 1, { prompt: "a".repeat(40) });
