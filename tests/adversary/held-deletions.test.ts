@@ -1,0 +1,103 @@
+// A deletion that its owner tries to hold back. Leases belong to the functions, and 48 hours wait for none of them.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { cleanUp, database } from "../journeys/stack.ts";
+import { lab } from "../faults/lab.ts";
+import { pass } from "../lab/time.ts";
+import { running } from "./owner.ts";
+
+async function photos(person: Person): Promise<number> {
+  return (await database`select from storage.objects where bucket_id = 'inputs' and starts_with(name, ${`${person.id}/`})`).length;
+}
+
+async function leases(person: Person): Promise<number> {
+  const rows = await database`
+    select from private.deletion_leases as l join public.deletions as d on d.id = l.deletion_id
+    where d.person_id = ${person.id} and d.verified_at is null`;
+  return rows.length;
+}
+
+async function askDatabase(person: Person, verb: "cancel_generation" | "delete_generation", generation_id: string): Promise<Record<string, unknown>> {
+  const { data, error } = await person.client.rpc(verb, { generation_id });
+  assert.equal(error, null);
+  return data as Record<string, unknown>;
+}
+
+test("cancelling through the database says what to stop, and hands out no lease of a deletion", async () => {
+  const mallory = await Person.signUp("mallory");
+  const { id } = (await running(mallory))[0]!;
+  for (let asked = 0; asked < 2; asked += 1) {
+    assert.deepEqual(Object.keys(await askDatabase(mallory, "cancel_generation", id)).sort(), ["cancel_prediction", "generation"]);
+    assert.equal(await leases(mallory), 0);
+  }
+});
+
+test("deleting through the database hands out no lease of a deletion either", async () => {
+  const mallory = await Person.signUp("mallory");
+  const { id } = (await running(mallory))[0]!;
+  assert.deepEqual(Object.keys(await askDatabase(mallory, "delete_generation", id)).sort(), ["cancel_prediction", "generation"]);
+  assert.equal(await leases(mallory), 0);
+});
+
+test("an owner who asks again each minute for an hour keeps no photo past the first sweep", async () => {
+  const mallory = await Person.signUp("mallory");
+  const { id } = (await running(mallory))[0]!;
+  await askDatabase(mallory, "cancel_generation", id);
+  assert.ok((await photos(mallory)) > 0, "the functions were not asked, so the photo is still there");
+  let lasted = 0;
+  for (let minute = 1; minute <= 60; minute += 1) {
+    await pass(60);
+    // Both ends of a minute, so that no lease is ever over when the sweep comes.
+    await mallory.client.rpc("cancel_generation", { generation_id: id });
+    if (minute % 10 === 0) await cleanUp();
+    if ((await photos(mallory)) > 0) lasted = minute;
+  }
+  assert.ok(lasted < 10, `the photo was there for ${lasted} minutes after its cancel`);
+  await mallory.forgotten();
+});
+
+test("an owner who asks at the last moment keeps no photo past 48 hours", async () => {
+  const mallory = await Person.signUp("mallory");
+  const { id } = (await running(mallory))[0]!;
+  await askDatabase(mallory, "cancel_generation", id);
+  await pass(48 * 3600 + 60);
+  await mallory.client.rpc("cancel_generation", { generation_id: id });
+  await cleanUp();
+  assert.equal(await photos(mallory), 0);
+  await mallory.forgotten();
+});
+
+test("a photo past 48 hours goes in the next pass, though a worker that died has the lease of its deletion", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.upload(await small);
+  await pass(48 * 3600 + 60);
+  // Its deletion is leased, and the answer is lost each time it is asked for.
+  lab.supabase.misbehave({ fault: "lose_answer", when: /rpc\/lease_deletions/, count: 100 });
+  await assert.rejects(cleanUp());
+  const [order] = await database`select due_at > now() as is_leased from public.deletions where person_id = ${alice.id} and verified_at is null`;
+  assert.ok(order?.is_leased, "its deletion is leased");
+  lab.heal();
+  await lab.functions.restart();
+  await cleanUp();
+  assert.equal(await photos(alice), 0);
+  await alice.forgotten();
+});
+
+test("the badge does not turn red for an owner who holds deletions back", async () => {
+  const mallory = await Person.signUp("mallory");
+  const { id } = (await running(mallory))[0]!;
+  await askDatabase(mallory, "cancel_generation", id);
+  const overdue = async () => {
+    const response = await fetch(`${process.env.FUNCTIONS_URL}/privacy/status`);
+    return ((await response.json()) as { deletions: { overdue: number } }).deletions.overdue;
+  };
+  const before = await overdue();
+  await pass(25 * 3600);
+  await mallory.client.rpc("cancel_generation", { generation_id: id });
+  await cleanUp();
+  assert.equal(await overdue(), before);
+  assert.equal(await photos(mallory), 0);
+});
