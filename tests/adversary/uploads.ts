@@ -50,7 +50,7 @@ export function slowPost({ token }: Person, name: string, bytes: Buffer): Promis
   return heldRequest("POST", `/storage/v1/object/inputs/${name}`, { ...bearer(token), "content-type": "image/jpeg" }, bytes);
 }
 
-/** A resumable upload of which the first half has arrived. */
+/** A resumable upload that is created, and whose bytes are still to come. */
 export async function tusUpload({ token }: Person, name: string, bytes: Buffer): Promise<Upload> {
   const pair = (key: string, value: string) => `${key} ${Buffer.from(value).toString("base64")}`;
   const headers = { ...bearer(token), "tus-resumable": "1.0.0" };
