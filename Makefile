@@ -38,6 +38,12 @@ chaos: install build ## Random jobs and faults, then every invariant: SEED=7 or 
 	@SEED="$(or $(SEED),1..5)" JOBS="$(or $(JOBS),500)" SANDBOX_RUN_MS=30 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/chaos --fresh --quiet -- sh -c 'cd tests && exec $(NODE) chaos/chaos.ts'
 
+.PHONY: adversary
+adversary: install build ## What an owner who cheats can gain, kind by kind: nothing
+	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
+	  $(STACK) --state .local/adversary --fresh --quiet -- \
+	  sh -c 'cd tests && $(NODE) --test --test-concurrency=1 --test-timeout=300000 adversary/*.test.ts'
+
 .PHONY: bench
 bench: install build ## What a sweep costs an object, from a thousand to a hundred thousand: SIZES="1000 100000"
 	@SIZES="$(or $(SIZES),1000 10000 100000)" CLEANUP_INTERVAL_SECONDS=0 \
