@@ -1,0 +1,186 @@
+// Two workers, one lease: a lease that was lost is honoured by no verb.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, afterEach, test } from "node:test";
+import { createClient } from "@supabase/supabase-js";
+import ws from "ws";
+import { lab } from "../faults/lab.ts";
+import { predictionThatIs, predictionsOf, send } from "../faults/replicate.ts";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
+import {
+  type Answer, type Leased, type Take, building, handOver, overdue, owed, planned, runOut, running, service, storing,
+  submitting, succeeded,
+} from "./workers.ts";
+
+afterEach(async () => {
+  // An export that no worker builds would be the first that whatever comes next leases.
+  await database`delete from public.exports where id in (select w.export_id from private.export_work as w where w.due_at = '2000-01-01')`;
+});
+after(() => service.end());
+
+const takesSubmission: Take = async (sql, { id }) => {
+  const [{ leased }] = await sql`select backend.lease_submissions(${randomUUID()}::uuid, 1000) as leased`;
+  assert.ok(leased.some(({ generation }: { generation: string }) => generation === id));
+};
+
+const takesStoring: Take = async (sql, leased) => {
+  assert.equal((await succeeded(sql, { ...leased, lease: randomUUID() })).action, "store");
+};
+
+const takesSettling: Take = async (sql, { id }) => {
+  const [{ answer }] = await sql`select backend.generations_to_settle(${randomUUID()}::uuid, 1000) as answer`;
+  assert.ok(answer.silent.some((each: { generation: string; is_last: boolean }) => each.generation === id && each.is_last));
+};
+
+const takesExport: Take = async (sql, { id }) => {
+  const [{ leased }] = await sql`select backend.lease_export(${randomUUID()}::uuid) as leased`;
+  assert.equal(leased.id, id);
+};
+
+const { storage } = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
+  auth: { persistSession: false },
+  realtime: { transport: ws as never },
+});
+
+type Call = (leased: Leased) => Promise<Answer | boolean | string>;
+
+const verb = (query: (leased: Leased) => Promise<readonly Record<string, never>[]>): Call =>
+  async (leased) => (await query(leased))[0]!.answer as never;
+
+const fails = verb(({ id, lease }) => service`
+  select backend.fail_generation(generation_id => ${id}::uuid, reason => 'lost', lease => ${lease}::uuid) as answer`);
+
+const completes = verb(({ id, lease, path }) => service`
+  select backend.complete_generation(generation_id => ${id}::uuid, lease => ${lease}::uuid, artwork_path => ${path},
+    content_type => 'image/png', bytes => 1000, sha256 => ${"0".repeat(64)}) as answer`);
+
+const cases: [name: string, begins: () => Promise<Leased>, takes: Take, call: Call][] = [
+  ["record_input", submitting, takesSubmission, verb(({ id, lease, person }) => service`
+    select backend.record_input(generation_id => ${id}::uuid, lease => ${lease}::uuid, capability => ${"ab".repeat(32)},
+      path => ${`${person.id}/${id}.jpg`}, format => 'jpeg', width => 10, height => 10, bytes => 100) as answer`)],
+  ["attach_prediction of one that was found", submitting, takesSubmission, verb(({ id, lease }) => service`
+    select backend.attach_prediction(generation_id => ${id}::uuid, lease => ${lease}::uuid,
+      prediction_id => ${`p-${id}`}, capability => null) as answer`)],
+  ["fail_generation while it is submitted", submitting, takesSubmission, fails],
+  ["fail_generation while its artwork is stored", storing, takesStoring, fails],
+  ["fail_generation at its deadline", overdue, takesSettling, fails],
+  ["complete_generation while its artwork is stored", storing, takesStoring, completes],
+  ["complete_generation at its deadline", overdue, takesSettling, completes],
+];
+
+for (const [name, begins, takes, call] of cases) {
+  test(`${name}: a worker that has lost its lease is told so, and changes nothing`, async () => {
+    const leased = await begins();
+    const answer = (await handOver(leased, takes, () => call(leased))) as Answer;
+    assert.equal(answer.outcome, "superseded");
+  });
+}
+
+test("record_prediction_event: a worker that has lost its lease is not told to store", async () => {
+  const leased = await storing();
+  const answer = await handOver(leased, takesStoring, () => succeeded(service, leased));
+  assert.equal(answer.action, "none");
+});
+
+/** What has no answer, or none by which a worker decides anything else than to stop. */
+const silent: typeof cases = [
+  ["postpone_submission", submitting, takesSubmission, verb(({ id, lease }) => service`
+    select backend.postpone_submission(${id}::uuid, ${lease}::uuid) as answer`)],
+  ["release_lease of a submission", submitting, takesSubmission, verb(({ id, lease }) => service`
+    select backend.release_lease(${id}::uuid, ${lease}::uuid) as answer`)],
+  ["release_lease of an artwork", storing, takesStoring, verb(({ id, lease }) => service`
+    select backend.release_lease(${id}::uuid, ${lease}::uuid) as answer`)],
+  ["plan_export", building, takesExport, verb(({ id, lease }) => service`
+    select backend.plan_export(${id}::uuid, ${lease}::uuid) as answer`)],
+  ["restart_export", planned, takesExport, verb(({ id, lease }) => service`
+    select backend.restart_export(${id}::uuid, ${lease}::uuid) as answer`)],
+  ["restart_export for an object that is missing", planned, takesExport, verb(({ id, lease }) => service`
+    select backend.restart_export(${id}::uuid, ${lease}::uuid, 'an object') as answer`)],
+  ["release_export", planned, takesExport, verb(({ id, lease }) => service`
+    select backend.release_export(${id}::uuid, ${lease}::uuid, true) as answer`)],
+  ["finish_export", planned, takesExport, verb(({ id, lease }) => service`
+    select backend.finish_export(${id}::uuid, ${lease}::uuid) as answer`)],
+];
+
+for (const [name, begins, takes, call] of silent) {
+  test(`${name}: a worker that has lost its lease changes nothing`, async () => {
+    const leased = await begins();
+    await handOver(leased, takes, () => call(leased));
+  });
+}
+
+test("record_export_piece: a worker that has lost its lease sends nothing more", async () => {
+  const leased = await planned();
+  const [{ is_held }] = await handOver(leased, takesExport, () => service`
+    select backend.record_export_piece(${leased.id}::uuid, ${leased.lease}::uuid, 'another upload', 500, 1000, '[]') as is_held`);
+  assert.equal(is_held, false);
+});
+
+test("two attempts to store one artwork have two paths; asked again under its lease, an attempt keeps its own", async () => {
+  const first = await running();
+  const path = (await succeeded(service, first)).artwork_path;
+  assert.equal((await succeeded(service, first)).artwork_path, path);
+  await runOut(first);
+  const second = { ...first, lease: randomUUID() };
+  assert.notEqual((await succeeded(service, second)).artwork_path, path);
+});
+
+test("a deletion of what the first attempt stored, however late, does not strike the artwork of the second", async () => {
+  const first = await storing();
+  const second = { ...first, lease: randomUUID() };
+  second.path = (await succeeded(service, second)).artwork_path!;
+  for (const path of [first.path, second.path]) {
+    const { error } = await storage.from("artworks").upload(path, Buffer.alloc(1000), { contentType: "image/png", upsert: true });
+    assert.equal(error, null);
+  }
+  assert.equal(((await completes(second)) as Answer).outcome, "completed");
+  // A worker was told to delete it, and froze until now.
+  const { error } = await storage.from("artworks").remove([first.path]);
+  assert.equal(error, null);
+  const left = await database`
+    select name from storage.objects where bucket_id = 'artworks' and starts_with(name, ${`${first.person.id}/`})`;
+  assert.deepEqual(left.map(({ name }) => name), [second.path]);
+});
+
+for (const [verb, order] of Object.entries(owed)) {
+  test(`${verb}: asked again under the same lease it gives the same rows, and another lease gets none of them`, async () => {
+    const due = await order(await Person.signUp("alice"));
+    const [first, second] = [randomUUID(), randomUUID()];
+    const ask = async (lease: string) => {
+      const [{ leased }] = await service`select ${service.unsafe(`backend.${verb}`)}(lease => ${lease}::uuid, batch => 1000) as leased`;
+      const found = (leased as (string | { id?: string; target?: string })[])
+        .map((row) => (typeof row === "string" ? row : row.id ?? row.target!));
+      return found.filter((id) => due.includes(id)).sort();
+    };
+    assert.deepEqual(await ask(first), due);
+    assert.deepEqual(await ask(first), due, "the answer was lost, and it asks again");
+    assert.deepEqual(await ask(second), [], "another worker");
+  });
+}
+
+for (const end of ["cancel", "delete"] as const) {
+  for (const seen of ["its event", "Replicate's list"]) {
+    test(`a create call whose answer was lost, then a ${end}: the prediction shows up by ${seen}, is stopped and asked about (T3)`, async () => {
+      await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
+      lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
+      const alice = await Person.signUp("alice");
+      const { id } = await alice.generate(await small);
+      const prediction = await predictionThatIs("processing", alice.id);
+      const ended = end === "cancel"
+        ? await alice.call("POST", `/generations/${id}/cancel`)
+        : await alice.call("DELETE", `/generations/${id}`);
+      assert.ok(ended.ok);
+
+      if (seen === "its event") await send(prediction);
+      else await pass(61);
+      await cleanUp();
+      assert.deepEqual((await predictionsOf(alice.id)).map(({ status }) => status), ["canceled"]);
+      const removals = await database`select from public.replicate_removals where prediction_id = ${prediction.id}`;
+      assert.equal(removals.length, 1);
+    });
+  }
+}
