@@ -386,7 +386,7 @@ begin
     perform private.refuse(403, 'account_closed',
       'This account is being erased, and nothing can be done with it any more.');
   elsif person is null then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+    perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
   return person;
 end;
@@ -2630,7 +2630,8 @@ comment on table public.usage_events is 'Which feature was used, when, on what k
 comment on column public.usage_events.browser_version is 'The major version.';
 comment on column public.usage_events.viewport_width is 'In CSS pixels.';
 
--- G7: refused at the insert, whoever inserts. And no client floods the table.
+-- G7: refused at the insert, for every role. And no client floods the table: counted once a statement, under a lock,
+-- however many rows it brings.
 create function private.check_usage()
 returns trigger
 language plpgsql
@@ -2639,34 +2640,34 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   quota constant private.quotas := private.quota('usage_events', 'per_day');
+  person uuid;
   free_at timestamptz;
 begin
-  if private.is_anothers(new.person_id) then
-    return new;
-  end if;
-  perform private.lock_person(new.person_id);
-  if not private.allows(new.person_id, 'analytics') then
-    perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
-  end if;
-  select min(latest.at) + quota.span into free_at
-  from (
-    select e.at from public.usage_events as e
-    where e.person_id = new.person_id and e.at > now() - quota.span
+  for person in select distinct n.person_id from recorded as n order by 1 loop
+    perform private.lock_person(person);
+    if not private.allows(person, 'analytics') then
+      perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
+    end if;
+    -- One that has no place any more; it ends when the one at the last place leaves.
+    select e.at + quota.span into free_at
+    from public.usage_events as e
+    where e.person_id = person and e.at > now() - quota.span
     order by e.at desc
-    limit quota.most
-  ) as latest
-  having count(*) = quota.most;
-  if free_at is not null then
-    perform private.refuse(429, 'too_many_events', format('At most %s events a day are recorded.', quota.most),
-      private.retry_at(free_at));
-  end if;
-  return new;
+    offset quota.most
+    limit 1;
+    if found then
+      perform private.refuse(429, 'too_many_events', format('At most %s events a day are recorded.', quota.most),
+        private.retry_at(free_at));
+    end if;
+  end loop;
+  return null;
 end;
 $$;
 
 create trigger usage_events_check
-before insert on public.usage_events
-for each row
+after insert on public.usage_events
+referencing new table as recorded
+for each statement
 execute function private.check_usage();
 
 create trigger usage_events_follow_activity
@@ -2859,9 +2860,9 @@ begin
 end;
 $$;
 
--- A prediction exists: it was created with that capability, or found by whoever has the lease. Answers
--- {outcome, generation}: attached; or ended, when the generation is over, or another was allowed in its
--- place by now, and this one is to be canceled.
+-- A prediction exists: it was created with that capability, or found by the holder of the lease. Answers {outcome,
+-- generation}: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
+-- this one is to be canceled; superseded, when it was found under a lease that was lost: the new holder finds it, too.
 create function backend.attach_prediction(
   generation_id uuid,
   lease uuid,
@@ -2906,6 +2907,9 @@ begin
   then
     return jsonb_build_object('outcome', 'attached', 'generation', private.describe(generation));
   end if;
+  if capability is null and generation.prediction_id is null and not private.is_terminal(generation.state) then
+    return jsonb_build_object('outcome', 'superseded', 'generation', private.describe(generation));
+  end if;
   perform private.disown_prediction(
     attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);
   return jsonb_build_object(
@@ -2915,19 +2919,37 @@ begin
 end;
 $$;
 
--- Certainly nothing was created: to be tried again later, each time later, under the same hold.
+-- Certainly nothing was created: to be tried again later, each time later, under the same hold. What the caller was
+-- preparing can go now: the next attempt has another path.
 create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-begin atomic
+as $$
+begin
   update private.generation_work as w
   set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
     create_called_at = null,
     lease = null,
     leased_until = null
   where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
+  if found then
+    perform private.discard_attempts(postpone_submission.generation_id);
+  end if;
+end;
+$$;
+
+-- The holder of the lease has stopped: what it may have stored so far, and no row counts on, is due to be deleted now.
+create function private.discard_attempts(generation uuid)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update public.deletions as d
+  set due_at = now()
+  where d.generation_id = generation and d.reason = 'superseded' and d.verified_at is null and d.due_at > now()
+    and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
 -- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and
@@ -3196,12 +3218,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  person constant uuid := private.require_person();
   generation public.generations;
 begin
-  -- A person can make nobody wait but themselves: the row is locked only if it is theirs.
+  -- The row is locked only if it is the caller's, so that a stranger can hold up nothing.
   if exists (
     select from public.generations as g
-    where g.id = own_generation.generation_id and g.person_id = private.person()
+    where g.id = own_generation.generation_id and g.person_id = person
   ) then
     perform private.lock_generations(array[own_generation.generation_id], skip => false);
     select * into generation from public.generations as g where g.id = own_generation.generation_id;
@@ -3326,10 +3349,7 @@ begin
     set state = 'failed', reason = fail_generation.reason
     where g.id = generation.id
     returning * into generation;
-    -- The holder of the lease has stopped storing: what came of it can go now.
-    update public.deletions as d set due_at = now()
-    where fail_generation.lease is not null and d.bucket = 'artworks' and d.generation_id = generation.id
-      and d.verified_at is null;
+    perform private.discard_attempts(generation.id) where fail_generation.lease is not null;
   end if;
 
   return jsonb_build_object(
@@ -3776,8 +3796,9 @@ begin
   then
     raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
   end if;
-  if not private.fits_bucket('inputs', new.metadata ->> 'mimetype', new.metadata ->> 'size')
-    and new.metadata ? 'size'
+  -- What is measured is there when the bytes are.
+  if new.metadata ? 'size'
+    and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
     raise exception 'A photo is a JPEG, PNG or WebP of at most % MiB.',
       (select b.file_size_limit / 1024 / 1024 from storage.buckets as b where b.id = 'inputs')
@@ -5419,7 +5440,7 @@ declare
   erasure private.erasures;
 begin
   if person is null then
-    perform private.refuse(401, 'not_signed_in', 'Please sign in.');
+    perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
   perform private.require_second_factor(person);
   if private.signed_in_at(person) < now() - interval '15 minutes' then
