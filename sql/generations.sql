@@ -122,6 +122,25 @@ with check (person_id = (select private.person()));
 grant select on public.generations to authenticated, service_role;
 grant update (favourite) on public.generations to authenticated;
 
+-- A statement of a person's may lock many of their generations, in any order. The person is locked first, so that
+-- nothing that ends all of them meets it half-way.
+create function private.lock_caller()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.lock_person(private.person());
+  return null;
+end;
+$$;
+
+create trigger generations_lock_caller
+before update of favourite on public.generations
+for each statement
+execute function private.lock_caller();
+
 comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
 comment on column public.generations.favourite is 'What its person likes best (C8).';
 comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';

@@ -24,6 +24,18 @@ create extension if not exists pgcrypto with schema extensions;
 -- A person's statement reads a few rows by an index. Three seconds bound what a hostile filter can burn, and how
 -- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
 alter role authenticated set statement_timeout = '3s';
+
+-- PostgreSQL writes what it refuses into its log, with the text that was sent and the whole row that failed (R5). A
+-- person can make it refuse anything, so the Data API's errors stay out of the log; the functions log their codes. Not
+-- every project lets `postgres` set this: without it the check-list of the runbook says so.
+do $$
+begin
+  alter role authenticator set log_min_messages = 'fatal';
+exception
+  when insufficient_privilege then
+    raise warning 'log_min_messages of authenticator could not be set: what people send may reach the database''s log';
+end;
+$$;
 notify pgrst, 'reload config';
 
 -- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary

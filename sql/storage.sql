@@ -6,10 +6,11 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
   -- An export is as large as what it holds; a project's own limit for uploads must allow it.
   ('exports', 'exports', false, null, array['application/zip']);
 
--- Whether the bucket takes an object of this type and size. Storage itself checks neither for every upload: not the
--- size of a body without a declared length, nor the type of a resumable upload without one. What is not known yet
--- passes: the trigger below sees all of it.
-create function private.fits_bucket(bucket text, mimetype text, bytes text)
+-- Whether the bucket takes an object of this type and size, in bytes. Storage itself checks neither for every upload:
+-- not the size of a body without a declared length, nor the type of a resumable upload without one. What is not known
+-- yet passes: the trigger below sees all of it. `slack` is what a declared length may say beyond the photo: that of a
+-- form has the lines of the form.
+create function private.fits_bucket(bucket text, mimetype text, bytes text, slack integer default 0)
 returns boolean
 language sql
 stable
@@ -20,7 +21,7 @@ return exists (
   from storage.buckets as b
   where b.id = bucket
     and coalesce(mimetype = any (b.allowed_mime_types), true)
-    and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit, true) else bytes is null end
+    and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit + slack, true) else bytes is null end
 );
 
 revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
@@ -41,7 +42,7 @@ with check (
   and storage.operation() in (
     'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'
   )
-  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength')
+  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
   and (select private.is_intake_open())
 );
 

@@ -24,6 +24,18 @@ create extension if not exists pgcrypto with schema extensions;
 -- A person's statement reads a few rows by an index. Three seconds bound what a hostile filter can burn, and how
 -- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
 alter role authenticated set statement_timeout = '3s';
+
+-- PostgreSQL writes what it refuses into its log, with the text that was sent and the whole row that failed (R5). A
+-- person can make it refuse anything, so the Data API's errors stay out of the log; the functions log their codes. Not
+-- every project lets `postgres` set this: without it the check-list of the runbook says so.
+do $$
+begin
+  alter role authenticator set log_min_messages = 'fatal';
+exception
+  when insufficient_privilege then
+    raise warning 'log_min_messages of authenticator could not be set: what people send may reach the database''s log';
+end;
+$$;
 notify pgrst, 'reload config';
 
 -- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
@@ -1309,6 +1321,25 @@ with check (person_id = (select private.person()));
 
 grant select on public.generations to authenticated, service_role;
 grant update (favourite) on public.generations to authenticated;
+
+-- A statement of a person's may lock many of their generations, in any order. The person is locked first, so that
+-- nothing that ends all of them meets it half-way.
+create function private.lock_caller()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.lock_person(private.person());
+  return null;
+end;
+$$;
+
+create trigger generations_lock_caller
+before update of favourite on public.generations
+for each statement
+execute function private.lock_caller();
 
 comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
 comment on column public.generations.favourite is 'What its person likes best (C8).';
@@ -3709,10 +3740,11 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
   -- An export is as large as what it holds; a project's own limit for uploads must allow it.
   ('exports', 'exports', false, null, array['application/zip']);
 
--- Whether the bucket takes an object of this type and size. Storage itself checks neither for every upload: not the
--- size of a body without a declared length, nor the type of a resumable upload without one. What is not known yet
--- passes: the trigger below sees all of it.
-create function private.fits_bucket(bucket text, mimetype text, bytes text)
+-- Whether the bucket takes an object of this type and size, in bytes. Storage itself checks neither for every upload:
+-- not the size of a body without a declared length, nor the type of a resumable upload without one. What is not known
+-- yet passes: the trigger below sees all of it. `slack` is what a declared length may say beyond the photo: that of a
+-- form has the lines of the form.
+create function private.fits_bucket(bucket text, mimetype text, bytes text, slack integer default 0)
 returns boolean
 language sql
 stable
@@ -3723,7 +3755,7 @@ return exists (
   from storage.buckets as b
   where b.id = bucket
     and coalesce(mimetype = any (b.allowed_mime_types), true)
-    and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit, true) else bytes is null end
+    and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit + slack, true) else bytes is null end
 );
 
 revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
@@ -3744,7 +3776,7 @@ with check (
   and storage.operation() in (
     'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'
   )
-  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength')
+  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
   and (select private.is_intake_open())
 );
 

@@ -7,7 +7,8 @@ import type { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { database } from "../journeys/stack.ts";
 import { lab } from "../faults/lab.ts";
-import { ask, claimsOf, running, service, sign, signIn, signUpAs } from "./owner.ts";
+import { claimsOf, sign } from "../journeys/tokens.ts";
+import { ask, running, service, signIn, signUpAs } from "./owner.ts";
 import { nameOf } from "./uploads.ts";
 
 interface Owned {

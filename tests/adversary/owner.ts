@@ -1,9 +1,7 @@
 // The owner of an account who cheats: what they can send besides what the app sends.
 
 import assert from "node:assert/strict";
-import { createHmac, randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { randomUUID } from "node:crypto";
 import { createClient } from "@supabase/supabase-js";
 import ws from "ws";
 import { type Generation, Person } from "../journeys/person.ts";
@@ -14,21 +12,6 @@ import { until } from "../waiting.ts";
 export const service = process.env.SUPABASE_SECRET_KEY!;
 export const publishable = process.env.SUPABASE_PUBLISHABLE_KEY!;
 export const password = randomUUID();
-
-const jwtSecret = (JSON.parse(readFileSync(join(process.env.STACK_STATE!, "keys.json"), "utf8")) as { jwt: string }).jwt;
-const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString("base64url");
-
-/** A token that this project has signed, with any claims. */
-export function sign(claims: object): string {
-  const seconds = Math.floor(Date.now() / 1000);
-  const text = `${base64({ alg: "HS256", typ: "JWT" })}.${base64({ iat: seconds, exp: seconds + 3600, ...claims })}`;
-  return `${text}.${createHmac("sha256", jwtSecret).update(text).digest("base64url")}`;
-}
-
-/** What a token claims. */
-export function claimsOf(token: string): Record<string, unknown> {
-  return JSON.parse(Buffer.from(token.split(".")[1]!, "base64url").toString()) as Record<string, unknown>;
-}
 
 export interface Answer {
   status: number;

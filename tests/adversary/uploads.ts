@@ -3,7 +3,8 @@
 import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
 import type { Person } from "../journeys/person.ts";
-import { publishable, sign } from "./owner.ts";
+import { sign } from "../journeys/tokens.ts";
+import { publishable } from "./owner.ts";
 
 export interface Finished {
   status: number;

@@ -15,6 +15,7 @@ interface Column {
 const path = join(resolve(import.meta.dirname, "..", ".."), "docs", "export.schema.json");
 const sql = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1, onnotice: () => {} });
 const columns = await sql<Column[]>`select * from private.export_columns()`;
+const enums = await sql<{ type: string }[]>`select oid::regtype::text as type from pg_type where typtype = 'e'`;
 await sql.end();
 
 /** What PostgreSQL writes a value of a type as, in JSON. */
@@ -26,6 +27,7 @@ function shape(type: string): object {
   if (type.startsWith("numeric") || type === "double precision") return { type: "number" };
   if (type === "boolean") return { type: "boolean" };
   if (type.startsWith("json")) return {};
+  if (enums.some((known) => known.type === type)) return { type: "string" };
   if (type === "text" || type === "inet" || type.startsWith("character varying")) return { type: "string" };
   throw new Error(`what is a ${type} in JSON? Say so in tests/check/export-schema.ts.`);
 }

@@ -97,7 +97,9 @@ export const asked: Flows = {
   "nobody, and somebody who has left": async () => {
     for (const authorization of [`Bearer ${planted("token")}`, `Bearer ${planted("token")}, and more`, `Basic ${planted("token")}`, planted("token")]) {
       const headers = { authorization, "user-agent": planted("agent"), cookie: `session=${planted("cookie")}` };
-      await answers(401, functions("/generations", { method: "POST", headers, body: planted("body") }));
+      const body = JSON.stringify({ style: planted("style"), input_path: planted("path") });
+      const asks = { ...headers, "content-type": "application/json", "idempotency-key": planted("key") };
+      await answers(401, functions("/generations", { method: "POST", headers: asks, body }));
       for (const [method, path] of [["POST", "/cleanup"], ["GET", "/status"]]) await answers(401, functions(path!, { method: method!, headers }));
     }
     const person = await somebody();
