@@ -62,8 +62,8 @@ export const ofCredits: Mutant[] = [
   {
     name: "an end settles nothing",
     file: sql("lifecycle"),
-    line: "      settled_at = clock_timestamp()\n    where generation_id = new.id;",
-    instead: "      settled_at = clock_timestamp()\n    where false;",
+    line: "        settled_at = clock_timestamp()\n      where generation_id = new.id;",
+    instead: "        settled_at = clock_timestamp()\n      where false;",
     seenBy: ["database"],
   },
   {
@@ -83,8 +83,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a generation that is deleted keeps its hold",
     file: sql("lifecycle"),
-    line: "    where generation_id = old.id;",
-    instead: "    where false;",
+    line: "    perform private.settle_ended_by_person(old.id, private.has_begun(old));\n",
     seenBy: ["database"],
   },
   {
@@ -97,8 +96,8 @@ export const ofCredits: Mutant[] = [
   {
     name: "two submissions of a person at once",
     file: sql("submission"),
-    line: "where person_id = auth.uid() for update;",
-    instead: "where person_id = auth.uid();",
+    line: "  perform private.lock_person(auth.uid());\n  select * into wallet from public.wallets where person_id = auth.uid() for update;",
+    instead: "  select * into wallet from public.wallets where person_id = auth.uid();",
     seenBy: [submission, "faults/limits.test.ts"],
   },
   {
@@ -110,8 +109,8 @@ export const ofCredits: Mutant[] = [
   {
     name: "a failure that is reported fails nothing",
     file: sql("settlement"),
-    line: "  where g.id = generation_id\n    and not private.is_terminal(g.state)",
-    instead: "  where false\n    and not private.is_terminal(g.state)",
+    line: "  if not private.is_terminal(generation.state)\n    and (fail_generation.lease is null",
+    instead: "  if false and (fail_generation.lease is null",
     seenBy: [submission],
   },
   {
@@ -137,15 +136,15 @@ export const ofCredits: Mutant[] = [
   {
     name: "a worker without the lease completes",
     file: sql("settlement"),
-    line: "  where w.generation_id = complete_generation.generation_id and w.lease = complete_generation.lease;",
-    instead: "  where w.generation_id = complete_generation.generation_id;",
-    seenBy: ["database"],
+    line: "private.lock_leased(complete_generation.generation_id, lease);",
+    instead: "private.lock_leased(complete_generation.generation_id,\n    (select w.lease from private.generation_work as w where w.generation_id = complete_generation.generation_id));",
+    seenBy: ["database", "adversary/two-workers.test.ts"],
   },
   {
     name: "nothing ends at its deadline without a prediction",
     file: sql("settlement"),
-    line: "      and o.prediction_id is null\n",
-    instead: "      and false\n",
+    line: "    and not private.is_terminal(g.state)\n    and g.prediction_id is null\n",
+    instead: "    and false\n",
     seenBy: ["faults/outage.test.ts"],
   },
   {
@@ -164,15 +163,15 @@ export const ofCredits: Mutant[] = [
   {
     name: "a worker without the lease submits",
     file: sql("dispatch"),
-    line: "    and w.generation_id = g.id and w.lease = record_input.lease;",
-    instead: "    and w.generation_id = g.id;",
-    seenBy: [submission],
+    line: "private.lock_leased(record_input.generation_id, lease);",
+    instead: "private.lock_leased(record_input.generation_id,\n    (select w.lease from private.generation_work as w where w.generation_id = record_input.generation_id));",
+    seenBy: ["adversary/two-workers.test.ts"],
   },
   {
     name: "a second prediction takes the place of the first",
     file: sql("dispatch"),
-    line: "      or (g.prediction_id is null and capability is null and w.lease = attach_prediction.lease));",
-    instead: "      or true);",
+    line: "    or (generation.prediction_id is null and case\n",
+    instead: "    or (generation.id is not null and case when true then true\n",
     seenBy: [submission],
   },
   {
@@ -199,7 +198,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a deadline that is over keeps its hold",
     file: rust("cleanup/src/settle"),
-    line: `app.fail_generation(generation, "expired", None).await`,
+    line: `app.fail_generation(generation, "expired", Some(lease)).await`,
     instead: "Ok::<(), Error>(())",
     seenBy: ["faults/outage.test.ts"],
   },

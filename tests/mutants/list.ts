@@ -3,6 +3,7 @@
 import { ofCredits } from "./credits.ts";
 import { ofDeletion } from "./deletion.ts";
 import type { Mutant } from "./mutant.ts";
+import { ofOwners } from "./owners.ts";
 import { ofPromises } from "./promises.ts";
 
-export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofPromises];
+export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofOwners, ...ofPromises];

@@ -18,15 +18,15 @@ export const ofPromises: Mutant[] = [
     clause: "C1",
     name: "photos go into anybody's folder",
     file: sql("storage"),
-    line: "  and (storage.foldername(name))[1] = (select private.person())::text\n  and name ~",
-    instead: "  and name ~",
+    line: "  and (storage.foldername(name))[1] = (select private.person())::text\n  and private.is_upload_name(name)\n  and storage.operation()",
+    instead: "  and private.is_upload_name(name)\n  and storage.operation()",
     seenBy: ["database"],
   },
   {
     clause: "C9",
     name: "use is recorded of who has objected",
     file: sql("usage"),
-    line: trigger("usage_events_check", "before insert", "public.usage_events", "check_usage"),
+    line: "create trigger usage_events_check\nafter insert on public.usage_events\nreferencing new table as recorded\nfor each statement\nexecute function private.check_usage();\n",
     seenBy: [usage],
   },
   {
@@ -72,7 +72,7 @@ export const ofPromises: Mutant[] = [
     clause: "R2",
     name: "a success orders nothing deleted",
     file: sql("lifecycle"),
-    line: "    perform private.order_deletion('inputs', new.input_path, new.state, new.person_id, new.id);\n",
+    line: "    perform private.order_photo_deletion(new, new.state, new.person_id);\n",
     seenBy: ["database"],
   },
   {
@@ -126,8 +126,7 @@ export const ofPromises: Mutant[] = [
     clause: "T3",
     name: "what came of a deleted generation is not asked about",
     file: sql("dispatch"),
-    line: "    on conflict do nothing;\n  end if;",
-    instead: "    on conflict do nothing;\n    delete from public.replicate_removals as r where r.prediction_id = attach_prediction.prediction_id;\n  end if;",
+    line: "  perform private.disown_prediction(\n    attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);\n",
     seenBy: ["faults/submission.test.ts"],
   },
   {
@@ -149,8 +148,8 @@ export const ofPromises: Mutant[] = [
     clause: "G3",
     name: "a closed account is open to old tokens",
     file: sql("accounts"),
-    line: "where p.id = auth.uid() and p.closed_at is null);",
-    instead: "where p.id = auth.uid());",
+    line: "where p.id = auth.uid() and p.closed_at is null and private.has_open_session(p.id)",
+    instead: "where p.id = auth.uid() and private.has_open_session(p.id)",
     seenBy: [erasure],
   },
   {

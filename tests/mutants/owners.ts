@@ -1,0 +1,252 @@
+// Guards against the owner of an account who cheats, and against a lease that changes hands.
+
+import { type Mutant, rust, sql } from "./mutant.ts";
+
+const floods = "adversary/floods.test.ts";
+const held = "adversary/held-deletions.test.ts";
+const hostile = "adversary/hostile-requests.test.ts";
+const sessions = "adversary/over-sessions.test.ts";
+const swaps = "adversary/swapped-photos.test.ts";
+const unpaid = "adversary/unpaid-artworks.test.ts";
+const welcome = "adversary/welcome-credits.test.ts";
+const workers = "adversary/two-workers.test.ts";
+
+const privilege = (file: string, relation: string): Mutant => ({
+  name: `${relation} keeps the privileges that a project gave it`,
+  file: sql(file),
+  line: `revoke all on ${relation} from public, anon, authenticated, service_role;\n`,
+  seenBy: ["database --default-privileges legacy"],
+});
+
+export const ofOwners: Mutant[] = [
+  {
+    name: "an artwork is readable before it is paid for",
+    file: sql("storage"),
+    line: "  and exists (\n    select from public.generations as g\n    where g.artwork_path = objects.name and g.state = 'succeeded' and g.person_id = (select private.person())\n  )\n",
+    seenBy: ["database", unpaid],
+  },
+  {
+    name: "a cancel comes when the model has delivered",
+    file: sql("submission"),
+    line: "if generation.state in ('storing', 'succeeded') then",
+    instead: "if generation.state = 'succeeded' then",
+    seenBy: ["database"],
+  },
+  {
+    name: "every late cancel is free",
+    file: sql("credits"),
+    line: "is_free := private.free_late_cancels(wallet) > 0;",
+    instead: "is_free := true;",
+    seenBy: ["database"],
+  },
+  {
+    name: "late cancels of one moment are all free",
+    file: sql("credits"),
+    line: "    perform from public.wallets as w where w.id = wallet for update;\n    is_free",
+    instead: "    is_free",
+    seenBy: ["adversary/late-cancels.test.ts", "database"],
+  },
+  {
+    name: "a statement of a person's runs as long as it likes",
+    file: sql("schemas"),
+    line: "alter role authenticated set statement_timeout = '3s';\n",
+    seenBy: [unpaid],
+  },
+  {
+    name: "an address is welcomed again",
+    file: sql("welcome"),
+    line: "  if found then\n    insert into public.credit_entries",
+    instead: "  if true then\n    insert into public.credit_entries",
+    seenBy: [welcome],
+  },
+  {
+    name: "an unconfirmed address is welcomed",
+    file: sql("welcome"),
+    line: "account.email_confirmed_at is null or ",
+    seenBy: [welcome],
+  },
+  {
+    name: "an anonymous account is welcomed",
+    file: sql("welcome"),
+    line: " or account.is_anonymous",
+    seenBy: [welcome],
+  },
+  {
+    name: "the model reads what the client uploaded",
+    file: rust("opusflair/src/submission"),
+    line: ".sign(INPUTS, &submission.prepared_path, submission.seconds_left()?)",
+    instead: ".sign(INPUTS, &submission.input_path, submission.seconds_left()?)",
+    seenBy: [swaps],
+  },
+  {
+    name: "a client writes where the model reads",
+    file: sql("submission"),
+    line: "return path ~ '^[0-9a-f-]{36}/[0-9a-f]{8}",
+    instead: "return path ~ '^[0-9a-f-]{36}/(prepared/)?[0-9a-f]{8}",
+    seenBy: ["database"],
+  },
+  {
+    name: "a slow upload takes the place of a photo",
+    file: sql("storage"),
+    line: "  if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = new.name)\n    or exists",
+    instead: "  if exists",
+    seenBy: ["database"],
+  },
+  {
+    name: "a name that a generation has can be uploaded to",
+    file: sql("storage"),
+    line: "    or exists (select from public.generations as g where g.input_path = new.name)\n",
+    seenBy: ["database"],
+  },
+  {
+    name: "an address is signed for an upload",
+    file: sql("storage"),
+    line: "  and storage.operation() in (\n    'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'\n  )\n",
+    seenBy: ["database"],
+  },
+  {
+    name: "an upload completes while intake is closed",
+    file: sql("storage"),
+    line: "  if not private.is_intake_open() then\n",
+    instead: "  if false then\n",
+    seenBy: ["database"],
+  },
+  {
+    name: "an upload completes for a restricted person",
+    file: sql("storage"),
+    line: "  if not private.allows(person::uuid, 'generation') then\n",
+    instead: "  if false then\n",
+    seenBy: ["database"],
+  },
+  {
+    name: "an upload completes for an account that is being erased",
+    file: sql("storage"),
+    line: "where p.id = person::uuid and p.closed_at is null) then",
+    instead: "where p.id = person::uuid) then",
+    seenBy: ["database"],
+  },
+  {
+    name: "an upload has no limit of size",
+    file: sql("storage"),
+    line: "coalesce(bytes::bigint <= b.file_size_limit + slack, true)",
+    instead: "true",
+    seenBy: ["database"],
+  },
+  {
+    name: "uploads of one moment are not counted together",
+    file: sql("storage"),
+    line: "  perform private.lock_person(person::uuid);\n",
+    seenBy: [floods],
+  },
+  {
+    name: "any number of photos wait",
+    file: sql("storage"),
+    line: "  if waiting.photos > (private.quota('uploads', 'photos')).most\n    or waiting.bytes",
+    instead: "  if waiting.bytes",
+    seenBy: ["database"],
+  },
+  {
+    name: "choices of one moment are not counted together",
+    file: sql("choices"),
+    line: "  perform private.lock_person(new.person_id);\n  select min(latest.at)",
+    instead: "  select min(latest.at)",
+    seenBy: [floods],
+  },
+  {
+    name: "events of one moment are not counted together",
+    file: sql("usage"),
+    line: "    perform private.lock_person(person);\n",
+    seenBy: [floods],
+  },
+  {
+    name: "requests are filed again without end",
+    file: sql("requests"),
+    line: "having count(*) = day_quota.most;",
+    instead: "having false;",
+    seenBy: [floods],
+  },
+  {
+    name: "each mail of a sender is a request",
+    file: sql("requests"),
+    line: "  if cardinality(earlier) >= quota.most then",
+    instead: "  if false then",
+    seenBy: [floods],
+  },
+  {
+    name: "the ceiling waits for a lease",
+    file: sql("audit"),
+    line: "        where n.bucket = 'inputs' and n.path = any (past_ceiling) and n.verified_at is null and n.due_at > now()\n",
+    instead: "        where n.bucket = 'inputs' and n.path = any (past_ceiling) and n.verified_at is null and n.due_at > now()\n          and not exists (select from private.deletion_leases as l where l.deletion_id = n.id)\n",
+    seenBy: [held],
+  },
+  {
+    name: "a session that is over counts",
+    file: sql("accounts"),
+    line: "  where s.id = nullif(auth.jwt() ->> 'session_id', '')::uuid\n    and s.user_id = person",
+    instead: "  where s.user_id = person",
+    seenBy: [sessions],
+  },
+  {
+    name: "a ban does not count",
+    file: sql("accounts"),
+    line: "    and coalesce(u.banned_until <= now(), true)\n",
+    seenBy: ["database"],
+  },
+  {
+    name: "no second factor is asked for",
+    file: sql("accounts"),
+    line: "  if auth.jwt() ->> 'aal' is distinct from 'aal2' and exists (",
+    instead: "  if false and exists (",
+    seenBy: [sessions],
+  },
+  {
+    name: "more signatures are read than a rotation needs",
+    file: rust("opusflair/src/signature"),
+    line: "const MAX_SIGNATURES: usize = 8;",
+    instead: "const MAX_SIGNATURES: usize = 100_000;",
+    seenBy: [hostile],
+  },
+  {
+    name: "a lease is checked before the lock is there",
+    file: sql("generations"),
+    line: "  perform from private.generation_work as w where w.generation_id = lock_leased.generation_id for update;\n",
+    seenBy: [workers],
+  },
+  {
+    name: "attempts to store share a path",
+    file: sql("settlement"),
+    line: "artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, attempt, extension);",
+    instead: "artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, 1, extension);",
+    seenBy: [workers],
+  },
+  {
+    name: "a lost lease of deletions hands out others",
+    file: sql("deletion"),
+    line: "      and is_new\n",
+    seenBy: [workers],
+  },
+  {
+    name: "a prediction that shows up late runs on",
+    file: sql("settlement"),
+    line: "    perform private.disown_prediction(\n      record_prediction_event.prediction_id, generation.person_id, generation.id);\n",
+    seenBy: [workers],
+  },
+  {
+    name: "a prediction whose answer was lost is not searched for",
+    file: sql("lifecycle"),
+    line: "    perform private.order_errand('find_prediction', work.prepared_path, person, work.create_called_at);\n",
+    instead: "    null;\n",
+    seenBy: [workers],
+  },
+  {
+    name: "what was asked for changes",
+    file: sql("generations"),
+    line: "create trigger generations_freeze\nafter update on public.generations\nfor each row\nexecute function private.freeze_generation();\n",
+    seenBy: ["database"],
+  },
+  privilege("generations", "public.generations"),
+  privilege("requests", "public.privacy_requests"),
+  privilege("usage", "public.usage_events"),
+  privilege("credits", "public.wallets"),
+  privilege("credits", "public.credit_entries"),
+];
