@@ -13,11 +13,11 @@ as $$
 begin
   delete from private.erasures as e where e.person_id = person;
   delete from auth.users as u where u.id = person;
-  set local session_replication_role = replica;
   delete from public.deletions as d where starts_with(d.path, person || '/');
+  delete from private.errands as e where e.person_id is null and e.target ~ ('^locks-|^' || person);
+  delete from public.replicate_removals as r where r.person_id is null and starts_with(r.prediction_id, 'locks-');
+  set local session_replication_role = replica;
   delete from storage.objects as o where starts_with(o.name, person || '/');
-  delete from private.errands as e where starts_with(e.target, 'locks-' || person);
-  delete from public.replicate_removals as r where starts_with(r.prediction_id, 'locks-' || person);
   set local session_replication_role = origin;
 end;
 $$;
@@ -116,6 +116,7 @@ as $$
 #variable_conflict use_column
 declare
   photo constant text := person || '/' || id || '.jpg';
+  prepared constant text := person || '/prepared/' || id || '-1.jpg';
   artwork constant text := person || '/' || id || '-1.png';
 begin
   insert into public.generations
@@ -135,7 +136,11 @@ begin
   insert into storage.objects (bucket_id, name, owner_id, created_at, metadata)
   values ('inputs', photo, person::text, now() - case when kind = 'aged' then interval '49 hours' else '1 minute' end, '{"size": 1000}');
   set local session_replication_role = origin;
-  if kind = 'storing' then
+  if kind = 'leased' then
+    insert into storage.objects (bucket_id, name, metadata) values ('inputs', prepared, '{"size": 1000}');
+    insert into public.deletions (bucket, path, reason, person_id, generation_id, due_at)
+    values ('inputs', prepared, 'superseded', person, id, now() + interval '1 hour');
+  elsif kind = 'storing' then
     insert into storage.objects (bucket_id, name, metadata) values ('artworks', artwork, '{"size": 1000}');
     insert into public.deletions (bucket, path, reason, person_id, generation_id, due_at)
     values ('artworks', artwork, 'superseded', person, id, now() + interval '1 hour');
@@ -191,19 +196,19 @@ begin
   set local session_replication_role = replica;
   delete from storage.objects as o using people as p
   where o.bucket_id = 'inputs' and starts_with(o.name, p.id || '/')
-    and not exists (select from public.generations as g where g.input_path = o.name);
+    and not exists (select from fixtures as f where o.name ~ f.id::text);
   insert into storage.objects (bucket_id, name, owner_id, metadata)
   select 'inputs', p.id || '/' || gen_random_uuid() || '.jpg', p.id::text, '{"size": 1000}'
   from people as p, generate_series(1, photos)
   where p.slot <> 'leaving';
+  set local session_replication_role = origin;
   delete from public.deletions as d using people as p
   where d.person_id = p.id and d.bucket <> 'artworks' and not exists (select from storage.objects as o where o.name = d.path);
-  update public.deletions as d set due_at = now() from people as p where d.person_id = p.id and d.bucket = 'inputs';
+  update public.deletions as d set due_at = now() from people as p where d.person_id = p.id and d.bucket = 'inputs' and d.reason <> 'superseded';
   delete from public.privacy_requests as r using people as p where r.person_id = p.id;
   delete from public.usage_events as e using people as p where e.person_id = p.id;
   delete from private.errands as e where starts_with(e.target, 'locks-');
   delete from public.replicate_removals as r where starts_with(r.prediction_id, 'locks-');
-  set local session_replication_role = origin;
   insert into private.errands (kind, target, person_id)
   select 'cancel_prediction', 'locks-' || p.id || n, p.id from people as p, generate_series(1, 3) as n;
   insert into public.replicate_removals (prediction_id, person_id, due_at)
@@ -213,7 +218,7 @@ begin
   from fixtures as f join public.generations as g on g.id = f.id where f.kind in ('due', 'running', 'done');
   -- Leased by a worker that may still report, and due again.
   insert into private.deletion_leases (deletion_id, lease)
-  select d.id, d.id from public.deletions as d join people as p on p.id = d.person_id where d.bucket = 'inputs'
+  select d.id, d.id from public.deletions as d join people as p on p.id = d.person_id where d.reason = 'orphaned'
   on conflict (deletion_id) do update set lease = excluded.lease;
   delete from private.letters as l using people as p where l.person_id = p.id and l.kind = 'request_filed';
   insert into private.letters (person_id, kind, subject)
@@ -256,7 +261,7 @@ begin
       )) from people as p
     ), '{}'),
     'deletions', (
-      select jsonb_agg(d.id) from public.deletions as d join people as p on p.id = d.person_id where d.bucket = 'inputs'
+      select jsonb_agg(d.id) from public.deletions as d join people as p on p.id = d.person_id where d.reason = 'orphaned'
     ),
     'erasure', (select e.id from private.erasures as e join people as p on p.id = e.person_id)
   );

@@ -59,9 +59,9 @@ const completes = verb(({ id, lease, path }) => service`
     content_type => 'image/png', bytes => 1000, sha256 => ${"0".repeat(64)}) as answer`);
 
 const cases: [name: string, begins: () => Promise<Leased>, takes: Take, call: Call][] = [
-  ["record_input", submitting, takesSubmission, verb(({ id, lease, person }) => service`
+  ["record_input", submitting, takesSubmission, verb(({ id, lease, path }) => service`
     select backend.record_input(generation_id => ${id}::uuid, lease => ${lease}::uuid, capability => ${"ab".repeat(32)},
-      path => ${`${person.id}/${id}.jpg`}, format => 'jpeg', width => 10, height => 10, bytes => 100) as answer`)],
+      prepared_path => ${path}, format => 'jpeg', width => 10, height => 10, bytes => 100) as answer`)],
   ["attach_prediction of one that was found", submitting, takesSubmission, verb(({ id, lease }) => service`
     select backend.attach_prediction(generation_id => ${id}::uuid, lease => ${lease}::uuid,
       prediction_id => ${`p-${id}`}, capability => null) as answer`)],
@@ -176,7 +176,8 @@ for (const end of ["cancel", "delete"] as const) {
       assert.ok(ended.ok);
 
       if (seen === "its event") await send(prediction);
-      else await pass(61);
+      // Once the row is gone, no event finds it: Replicate's list is searched a minute later.
+      if (seen !== "its event" || end === "delete") await pass(61);
       await cleanUp();
       assert.deepEqual((await predictionsOf(alice.id)).map(({ status }) => status), ["canceled"]);
       const removals = await database`select from public.replicate_removals where prediction_id = ${prediction.id}`;

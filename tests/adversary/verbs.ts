@@ -88,7 +88,7 @@ const people: Verb[] = [
 
 const functions: Verb[] = [
   backend("record_input", (target) => ({
-    ...leased(target), capability: "ab".repeat(32), path: `${target.person}/${target.generation}.jpg`,
+    ...leased(target), capability: "ab".repeat(32), prepared_path: `${target.person}/prepared/${target.generation}-1.jpg`,
     format: "jpeg", width: 10, height: 10, bytes: 100,
   }), "leased"),
   backend("attach_prediction", (target) => ({

@@ -22,14 +22,16 @@ export interface Leased {
   person: Person;
   /** The old worker's lease. */
   lease: string;
-  /** Where the old worker stores, if it does. */
+  /** Of the object that the old worker makes. */
   path: string;
 }
 
 /** Leases for another worker, in an open transaction; fails unless that worker got the lease. */
 export type Take = (sql: TransactionSql, leased: Leased) => Promise<void>;
 
-async function reserve(person: Person): Promise<Leased> {
+/** A generation whose submission the old worker has leased; its lease has just run out. */
+export async function submitting(): Promise<Leased> {
+  const person = await Person.signUp("alice");
   const [id, lease] = [randomUUID(), randomUUID()];
   await database`
     insert into public.generations
@@ -37,14 +39,12 @@ async function reserve(person: Person): Promise<Leased> {
     values (${id}, ${person.id}, ${id}, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1,
       ${`${person.id}/${id}.jpg`}, now() + interval '5 minutes')`;
   await database`
-    insert into private.generation_work (generation_id, request_digest, capability_digest, submit_at, lease, leased_until)
-    values (${id}, sha256('r'), sha256('old'), now() - interval '2 minutes', ${lease}, now() - interval '1 second')`;
-  return { id, person, lease, path: "" };
-}
-
-/** A generation whose submission the old worker has leased; its lease has just run out. */
-export async function submitting(): Promise<Leased> {
-  return reserve(await Person.signUp("alice"));
+    insert into private.generation_work (generation_id, request_digest, submit_at)
+    values (${id}, sha256('r'), now() - interval '2 minutes')`;
+  const [{ leased }] = await service`select backend.lease_submissions(${lease}::uuid, 1000) as leased`;
+  const own = (leased as { generation: string; prepared_path: string }[]).find(({ generation }) => generation === id);
+  await runOut({ id });
+  return { id, person, lease, path: own!.prepared_path };
 }
 
 /** A generation whose prediction runs, and that no worker has leased. */
@@ -74,7 +74,7 @@ export async function succeeded(sql: TransactionSql | typeof service, { id, leas
 }
 
 /** Lets a lease run out. */
-export async function runOut({ id }: Leased): Promise<void> {
+export async function runOut({ id }: Pick<Leased, "id">): Promise<void> {
   await database`
     update private.generation_work set leased_until = now() - interval '1 second' where generation_id = ${id}`;
 }
@@ -129,8 +129,8 @@ export async function planned(): Promise<Leased> {
   return leased;
 }
 
-/** All that a worker could have changed. Not when Replicate was last heard of: that is no worker's. */
-async function look(sql: TransactionSql | typeof database, { id, person }: Leased): Promise<Record<string, unknown>> {
+/** All that a worker could change, but for two things: when Replicate was last heard of, and its own object's deletion. */
+async function look(sql: TransactionSql | typeof database, { id, person, path }: Leased): Promise<Record<string, unknown>> {
   const [{ found }] = await sql`
     select jsonb_build_object(
       'generation', (select to_jsonb(g) from public.generations as g where g.id = ${id}),
@@ -139,7 +139,7 @@ async function look(sql: TransactionSql | typeof database, { id, person }: Lease
       'export', (select to_jsonb(e) from public.exports as e where e.id = ${id}),
       'export_work', (select to_jsonb(w) from private.export_work as w where w.export_id = ${id}),
       'export_files', (select jsonb_agg(to_jsonb(f) order by f.position) from private.export_files as f where f.export_id = ${id}),
-      'orders', (select jsonb_agg(to_jsonb(d) order by d.path) from public.deletions as d where d.person_id = ${person.id}),
+      'orders', (select jsonb_agg(to_jsonb(d) order by d.path) from public.deletions as d where d.person_id = ${person.id} and d.path <> ${path}),
       'errands', (select jsonb_agg(to_jsonb(e) order by e.target) from private.errands as e where e.person_id = ${person.id}),
       'removals', (select jsonb_agg(to_jsonb(r)) from public.replicate_removals as r where r.person_id = ${person.id})
     ) as found`;
