@@ -55,7 +55,7 @@ async function chaos(seed: number): Promise<Row> {
 
   const counts: Row = {};
   for (const { name, says, violations } of invariants) {
-    const found = await violations({ ...run.told, late: run.late });
+    const found = await violations({ ...run.told, late: run.late, given: run.given });
     counts[name] = found.length;
     if (found.length > 0) unsound.push(`seed ${seed}, ${name}: ${says}; but\n  ${found.slice(0, 5).join("\n  ")}`);
   }

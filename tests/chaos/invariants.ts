@@ -7,6 +7,8 @@ import type { Told } from "./client.ts";
 
 export interface Found extends Told {
   late: Set<string>;
+  /** The address of what Replicate was given, by prediction. */
+  given: Map<string, string>;
 }
 
 export interface Invariant {
@@ -33,6 +35,13 @@ export async function late(began: string): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
+const freeLateCancels = "(select q.most from private.quotas as q where q.scope = 'late_cancels')";
+/** How many late cancels of the wallet of hold `h` were free in the day up to it, itself not counted. */
+const freeBefore = `(
+  select count(*) from public.credit_holds as f
+  where f.wallet_id = h.wallet_id and f.id <> h.id and f.is_late_cancel and f.state = 'released'
+    and f.settled_at > h.settled_at - interval '1 day' and f.settled_at <= h.settled_at)`;
+
 export const invariants: Invariant[] = [
   query("ledger", "wallets, holds, entries and generations agree", `
     select a::text as what from backend.audit_credits() as a`),
@@ -55,7 +64,7 @@ export const invariants: Invariant[] = [
     where hold_id is not null group by hold_id having count(*) > 1`),
   query("extra", "a generation has one artwork object at most", `
     select min(name) as what from storage.objects
-    where bucket_id = 'artworks' group by split_part(name, '.', 1) having count(*) > 1`),
+    where bucket_id = 'artworks' group by substring(name from '^.{36}/.{36}') having count(*) > 1`),
   query("lost", "what succeeded has its artwork, of its size", `
     select g.id as what from public.generations as g
     left join storage.objects as o on o.bucket_id = 'artworks' and o.name = g.artwork_path
@@ -77,7 +86,7 @@ export const invariants: Invariant[] = [
       - (select coalesce(sum(h.amount), 0) from public.credit_holds as h
         where h.wallet_id = w.id and h.state = 'captured')`),
   // That a generation which is gone had succeeded, the order to delete its artwork says.
-  query("charge", "what succeeded is paid for, and nothing else", `
+  query("charge", "what succeeded is paid for, and late cancels beyond the day's free ones, and nothing else", `
     select h.generation_id as what from public.credit_holds as h
     left join public.credit_entries as e on e.hold_id = h.id
     left join public.generations as g on g.id = h.generation_id
@@ -86,8 +95,11 @@ export const invariants: Invariant[] = [
         select from public.deletions as d
         where d.generation_id = h.generation_id and d.bucket = 'artworks' and d.reason = 'asked_by_person'
       )) then coalesce(g.credits, h.amount)
+      when h.is_late_cancel and h.state = 'captured' and ${freeBefore} >= ${freeLateCancels} then h.amount
       else 0
     end`),
+  { name: "unpaid", says: "no artwork is had unpaid, and a day has so many free late cancels", violations: unpaid },
+  { name: "swapped", says: "Replicate was given judged photos alone, from where no client writes", violations: swapped },
   { name: "word", says: "what people were told is so", violations: broken },
 ];
 
@@ -108,11 +120,42 @@ async function files(): Promise<string[]> {
   return [...violations, ...onDisk.keys()];
 }
 
-async function broken({ accepted, deleted }: Found): Promise<string[]> {
+async function unpaid({ fetched }: Found): Promise<string[]> {
+  const rows = await database.unsafe(`
+    select h.generation_id as what from public.credit_holds as h
+    where h.state <> 'captured' and h.generation_id = any($1::uuid[])
+    union all
+    select g.id from storage.objects as o
+    join public.generations as g on g.artwork_path = o.name and g.state = 'succeeded'
+    join public.credit_holds as h on h.generation_id = g.id
+    where o.bucket_id = 'artworks' and h.state <> 'captured'
+    union all
+    select h.generation_id from public.credit_holds as h
+    where h.is_late_cancel and h.state = 'released' and ${freeBefore} >= ${freeLateCancels}
+    union all
+    select g.id from public.generations as g
+    join public.credit_holds as h on h.generation_id = g.id
+    where g.state = 'canceled' and coalesce(g.processing_at, g.storing_at) is not null and not h.is_late_cancel`, [[...fetched]]);
+  return rows.map(({ what }) => what);
+}
+
+/** The size of every honest photo, of which a cheat's differs (photos.ts, cheats.ts). */
+const side = 64;
+
+async function swapped({ given }: Found): Promise<string[]> {
+  const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/inputs`);
+  const seen = (await answer.json()) as { prediction: string; width?: number; height?: number; exif?: boolean }[];
+  const ofOthers = seen.filter(({ prediction, width, height, exif }) =>
+    given.has(prediction) && (width !== side || height !== side || exif));
+  const elsewhere = [...given].filter(([, address]) => !address.includes("/prepared/"));
+  return [...ofOthers.map(({ prediction }) => prediction), ...elsewhere.map(([prediction]) => prediction)];
+}
+
+async function broken({ accepted, deleted, overrun }: Found): Promise<string[]> {
   const rows = await database`
     select accepted.id as what from unnest(${[...accepted]}::uuid[]) as accepted (id)
     where not exists (select from public.credit_holds as h where h.generation_id = accepted.id)
     union all
     select g.id from public.generations as g where g.id = any(${[...deleted]}::uuid[])`;
-  return rows.map(({ what }) => what);
+  return [...overrun, ...rows.map(({ what }) => what)];
 }

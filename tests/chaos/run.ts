@@ -4,6 +4,7 @@ import { Person } from "../journeys/person.ts";
 import { arm, database, disarm } from "../journeys/stack.ts";
 import { crashDatabase } from "../lab/database.ts";
 import type { Functions } from "../lab/functions.ts";
+import { predictionsOf } from "../faults/replicate.ts";
 import type { Lab } from "../lab/lab.ts";
 import { pass } from "../lab/time.ts";
 import { type Told, carryOut } from "./client.ts";
@@ -15,7 +16,9 @@ const jobsInFlight = 8;
 const patience = 25;
 
 export class Run {
-  readonly told: Told = { keys: 0, accepted: new Set(), deleted: new Set() };
+  readonly told: Told = { keys: 0, accepted: new Set(), deleted: new Set(), fetched: new Set(), overrun: [] };
+  /** What Replicate was given for each prediction; it forgets it after an hour. */
+  readonly given = new Map<string, string>();
   /** Generations that were open past their deadline after a whole sweep. */
   readonly late = new Set<string>();
   sweeps = 0;
@@ -47,7 +50,7 @@ export class Run {
     // It forgets a crash point that nobody has come to.
     await this.lab.functions.kill();
     await this.untilNone(underWay);
-    await pass(25 * 60 * 60);
+    await this.pass(25 * 60 * 60);
     await this.sweep(this.lab.functions.url);
     await this.untilNone(underWay);
   }
@@ -55,7 +58,7 @@ export class Run {
   private async untilNone(count: () => Promise<number>): Promise<void> {
     for (let minutes = 0; (await count()) > 0; minutes += 1) {
       if (minutes === patience) return;
-      await pass(61);
+      await this.pass(61);
       await this.sweep(this.lab.functions.url);
     }
   }
@@ -81,7 +84,7 @@ export class Run {
         return functions.kill();
       case "freeze":
         functions.freeze();
-        await pass(step.seconds);
+        await this.pass(step.seconds);
         await this.sweep(this.another.url);
         return functions.thaw();
       case "crash database":
@@ -91,10 +94,15 @@ export class Run {
         return void (await Promise.all(workers.map((url) => this.sweep(url))));
       }
       case "pass":
-        return pass(step.seconds);
+        return this.pass(step.seconds);
       case "outage":
         return replicate.misbehave({ fault: "refuse", count: step.calls });
     }
+  }
+
+  private async pass(seconds: number): Promise<void> {
+    for (const { id, input } of await predictionsOf("/object/sign/")) this.given.set(id, input.input_image);
+    await pass(seconds);
   }
 
   /** A sweep that was whole ends whatever had met its deadline when it began. */

@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { type CrashPoint, crashPoints } from "../lab/functions.ts";
 import type { Fault } from "../lab/proxy.ts";
+import { type Cheat, cheats } from "./cheats.ts";
 import { type SandboxFault, type Way, proxyFaults, sandboxFaults } from "./faults.ts";
 import { Random } from "./random.ts";
 
@@ -17,7 +18,9 @@ export interface Job {
   /** How often it is asked for at once: under one key, or with a key and a photo each. */
   submits: "once" | "same key twice" | "same key eight times" | "eight photos";
   /** What the person does with it before the end, or after it. */
-  ending?: { call: "cancel" | "delete"; when: "at once" | "running" | "ended" };
+  ending?: { call: "cancel" | "delete"; when: "at once" | "running" | "storing" | "ended" };
+  /** What its person tries besides. */
+  cheat?: Cheat;
   sandbox?: SandboxFault;
   proxy?: Fault & { way: Way; when: string; count: number };
   crashAt?: CrashPoint;
@@ -74,7 +77,7 @@ function drawJob(random: Random, people: number): Job {
   if (random.chance(0.3)) {
     job.ending = {
       call: random.pick(["cancel", "delete"]),
-      when: random.pick(["at once", "running", "ended"]),
+      when: random.pick(["at once", "running", "storing", "ended"]),
     };
   }
   if (random.chance(0.4)) job.sandbox = random.pick(sandboxFaults);
@@ -83,6 +86,7 @@ function drawJob(random: Random, people: number): Job {
     job.proxy = { ...aim, ...random.pick(kinds), count: random.between(1, 4) };
   }
   if (random.chance(0.06)) job.crashAt = random.pick(crashPoints);
+  if (random.chance(0.2)) job.cheat = random.pick(cheats);
   return job;
 }
 

@@ -1,0 +1,142 @@
+// Owners of accounts who cheat: they want artworks unpaid, photos unjudged, and room without end.
+
+import { randomUUID } from "node:crypto";
+import { type ClientRequest, request } from "node:http";
+import sharp from "sharp";
+import { Person } from "../journeys/person.ts";
+import { mountains } from "../journeys/photos.ts";
+import { database } from "../journeys/stack.ts";
+import { until } from "../waiting.ts";
+import type { Told } from "./client.ts";
+
+export const cheats = ["swap", "late upload", "held row", "flood", "restrict and allow", "old token"] as const;
+export type Cheat = (typeof cheats)[number];
+
+/** Of no honest photo's size, and it says where it was taken: whatever Replicate has of it was not judged. */
+const bait: Promise<Buffer> = sharp(mountains)
+  .resize(96, 96)
+  .withExif({ IFD3: { GPSLatitudeRef: "N", GPSLatitude: "45/1 55/1 0/1" } })
+  .jpeg()
+  .toBuffer();
+
+/** Milliseconds. */
+const patience = 2_000;
+
+async function isBegun(path: string): Promise<true> {
+  return until("the generation of a photo", async () => {
+    const rows = await database`select from public.generations where input_path = ${path}`.catch(() => []);
+    return rows.length > 0 || undefined;
+  }, patience);
+}
+
+/** Fetches whatever lies in the person's folder of artworks for this generation, until it is over. */
+export async function grab(person: Person, id: string, told: Told, isOver: () => boolean): Promise<void> {
+  const artworks = person.client.storage.from("artworks");
+  const names = [1, 2].flatMap((attempt) => ["png", "jpg", "webp"].map((extension) => `${person.id}/${id}-${attempt}.${extension}`));
+  for (let turn = 0; !isOver(); turn += 1) {
+    const listed = await artworks.list(person.id, { search: id }).catch(() => ({ data: null }));
+    const found = (listed.data ?? []).map(({ name }) => `${person.id}/${name}`);
+    for (const path of [...found, names[turn % names.length]!]) {
+      const { data } = await artworks.download(path).catch(() => ({ data: null }));
+      if (data && data.size > 0) told.fetched.add(id);
+    }
+  }
+}
+
+/** Once the generation exists, other bytes are put under the name of its photo. */
+async function swap(person: Person, path: string): Promise<void> {
+  await isBegun(path);
+  const inputs = person.client.storage.from("inputs");
+  for (let tries = 0; tries < 5; tries += 1) {
+    await inputs.remove([path]);
+    await inputs.upload(path, await bait, { contentType: "image/jpeg", upsert: tries % 2 === 1 });
+    await inputs.update(path, await bait, { contentType: "image/jpeg" });
+  }
+}
+
+/** An upload to the name of the photo that began before it and ends after it was submitted. */
+async function finishLate(person: Person, path: string): Promise<void> {
+  const bytes = await bait;
+  const upload: ClientRequest = request(`${process.env.SUPABASE_URL}/storage/v1/object/inputs/${path}`, {
+    method: "POST",
+    headers: {
+      "apikey": process.env.SUPABASE_PUBLISHABLE_KEY!,
+      "authorization": `Bearer ${person.token}`,
+      "content-type": "image/jpeg",
+      "content-length": bytes.length,
+      "x-upsert": "true",
+    },
+  });
+  const over = new Promise((resolve) => {
+    upload.once("response", (answer) => answer.resume().once("end", resolve).once("error", resolve));
+    upload.once("error", resolve);
+  });
+  upload.write(bytes.subarray(0, 100));
+  await isBegun(path).catch(() => "never");
+  upload.end(bytes.subarray(100));
+  await over;
+}
+
+/** A change with a filter that takes as long as it may: the rows that it has come to are held. */
+async function hold(person: Person): Promise<void> {
+  await person.client.from("generations").update({ favourite: true }).or("favourite.is.false,prompt.match.((.+)+)+\\1\\1#");
+}
+
+/** More of everything than anybody may have; what Storage has taken is removed again. */
+async function flood(person: Person, told: Told): Promise<void> {
+  const { client } = person;
+  const tiny = await bait;
+  const paths = Array.from({ length: 40 }, () => `${person.id}/${randomUUID()}.jpg`);
+  await Promise.all([
+    ...paths.map((path) => client.storage.from("inputs").upload(path, tiny, { contentType: "image/jpeg" })),
+    ...Array.from({ length: 15 }, () => client.from("privacy_requests").insert({ kind: "other" })),
+    ...Array.from({ length: 3 }, () =>
+      client.from("usage_events").insert(Array.from({ length: 600 }, () => ({ feature: "flood" })))),
+  ]);
+  const [has] = await database`
+    select
+      (select count(*)::int from storage.objects
+        where bucket_id = 'inputs' and starts_with(name, ${`${person.id}/`}) and name !~ '/prepared/') as photos,
+      (select count(*)::int from public.privacy_requests where person_id = ${person.id} and closed_at is null) as requests,
+      (select count(*)::int from public.usage_events where person_id = ${person.id} and at > now() - interval '1 day') as events`;
+  const most = { photos: 20, requests: 10, events: 1000 };
+  for (const [what, count] of Object.entries(most)) {
+    if (has![what] > count) told.overrun.push(`${person.id} has ${has![what]} ${what}`);
+  }
+  await client.storage.from("inputs").remove(paths);
+}
+
+async function toggle(person: Person): Promise<void> {
+  for (const allowed of [false, true, false, true]) {
+    await person.client.from("privacy_choices").insert({ purpose: "generation", allowed });
+  }
+}
+
+/** Somebody new signs out and goes on with the token that is left. */
+async function useOldToken(told: Told): Promise<void> {
+  const person = await Person.signUp("somebody");
+  const input_path = await person.upload(await bait);
+  await person.client.auth.signOut({ scope: "local" });
+  const isClosed = await database`select from auth.sessions where user_id = ${person.id}`;
+  // A fault has swallowed it.
+  if (isClosed.length > 0) return;
+  const submitted = await person.submit({ style: "mosaic", input_path });
+  if (submitted.ok) told.overrun.push(`${person.id} has submitted after signing out`);
+  const rows = await fetch(`${process.env.SUPABASE_URL}/rest/v1/wallets`, {
+    headers: { apikey: process.env.SUPABASE_PUBLISHABLE_KEY!, authorization: `Bearer ${person.token}` },
+  });
+  if (rows.ok && ((await rows.json()) as unknown[]).length > 0) told.overrun.push(`${person.id} has read after signing out`);
+}
+
+/** Beside a job, whose photo is at `path`. What fails fails for the cheat alone. */
+export async function cheat(kind: Cheat, person: Person, path: string, told: Told): Promise<void> {
+  const attempt = {
+    "swap": () => swap(person, path),
+    "late upload": () => finishLate(person, path),
+    "held row": () => isBegun(path).then(() => hold(person)),
+    "flood": () => flood(person, told),
+    "restrict and allow": () => isBegun(path).then(() => toggle(person)),
+    "old token": () => useOldToken(told),
+  }[kind];
+  await attempt().catch(() => "in vain");
+}
