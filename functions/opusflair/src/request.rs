@@ -14,6 +14,12 @@ use crate::Error;
 /// The largest JSON body that any route takes, in bytes.
 pub const JSON_LIMIT: usize = 16 * 1024;
 
+/// How much syntax ([`has_little_syntax`]) it may have. A longest prompt in which each character is
+/// escaped has half of it.
+const SYNTAX_LIMIT: usize = 4096;
+
+const NOT_AN_OBJECT: &str = "must be a JSON object.";
+
 /// A body of JSON, of at most [`JSON_LIMIT`] bytes.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
@@ -24,7 +30,11 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Error> {
         let (parts, body) = request.into_parts();
         let body = read_body(&parts.headers, body, JSON_LIMIT).await?;
-        serde_json::from_slice(&body)
+        let text = str::from_utf8(&body).map_err(|_| Error::invalid("body", NOT_AN_OBJECT))?;
+        if !has_little_syntax(text, SYNTAX_LIMIT) {
+            return Err(Error::invalid("body", "has too many members, elements or escapes."));
+        }
+        serde_json::from_str(text)
             .map(Self)
             .map_err(|fault| Error::invalid("body", describe(&fault)))
     }
@@ -59,6 +69,30 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     to_bytes(body, limit).await.map_err(|_| Error::BodyTooLarge { limit })
 }
 
+/// Whether a JSON text has at most `allowed` quotes, escapes and bytes outside strings, all together.
+///
+/// They are what is slow to parse: a body that is full of them costs ten times what text costs. Plain
+/// characters of strings are skipped by searching, so this costs little next to parsing.
+#[must_use]
+pub fn has_little_syntax(json: &str, allowed: usize) -> bool {
+    let mut spent = json.matches('\\').take(allowed + 1).count();
+    let mut is_in_string = false;
+    for part in json.split('"') {
+        let is_escaped = is_in_string && ends_with_escape(part);
+        spent += if is_in_string { usize::from(!is_escaped) } else { part.len() + 1 };
+        if spent > allowed {
+            return false;
+        }
+        is_in_string = !is_in_string || is_escaped;
+    }
+    true
+}
+
+/// Whether the character after this part of a string is escaped.
+fn ends_with_escape(part: &str) -> bool {
+    (part.len() - part.trim_end_matches('\\').len()) % 2 == 1
+}
+
 /// What is wrong with a body, without repeating any of it: a person may have written anything into it.
 fn describe(fault: &serde_json::Error) -> String {
     let text = fault.to_string();
@@ -79,6 +113,64 @@ fn describe(fault: &serde_json::Error) -> String {
                 fault.column()
             )
         }
-        _ => "must be a JSON object.".to_owned(),
+        _ => NOT_AN_OBJECT.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    async fn read(body: String) -> Result<Value, Error> {
+        let request = http::Request::builder().body(Body::from(body)).expect("a request");
+        Json::<Value>::from_request(request, &()).await.map(|Json(value)| value)
+    }
+
+    #[tokio::test]
+    async fn a_body_of_thousands_of_members_is_refused_before_it_is_parsed() {
+        for body in [
+            format!("{{{}\"a\":0}}", "\"a\":0,".repeat(2000)),
+            json!({ "a": vec![0; 5000] }).to_string(),
+            json!({ "a": "\n".repeat(5000) }).to_string(),
+            "[".repeat(5000),
+        ] {
+            assert!(matches!(read(body).await, Err(Error::Invalid { field: "body", .. })));
+        }
+        for value in [
+            json!({ "prompt": "\n".repeat(4000), "settings": { "a": 1, "b": [1, 2] } }),
+            json!({ "prompt": "[{,:}] ".repeat(2000) }),
+        ] {
+            assert_eq!(read(value.to_string()).await.ok(), Some(value));
+        }
+    }
+
+    #[test]
+    fn what_stands_in_a_string_is_no_syntax() {
+        for (json, syntax) in [
+            ("", 1),
+            ("{}", 3),
+            (r#"{"a":"[{,:}] "}"#, 8),
+            (r#""\"""#, 4),
+            (r#""\\""#, 5),
+            (r#""\\\"[]""#, 6),
+            (r#""\\"[]"#, 7),
+        ] {
+            assert!(has_little_syntax(json, syntax), "{json}");
+            assert!(!has_little_syntax(json, syntax - 1), "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_string_is_as_much_syntax_as_it_has_escapes(text in ".*") {
+            let json = Value::from(text).to_string();
+            let escapes = json.matches('\\').count();
+            prop_assert!(has_little_syntax(&json, escapes + 5));
+            prop_assert!(escapes == 0 || !has_little_syntax(&json, escapes - 1));
+        }
     }
 }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use crate::mail::{Event, Mail};
+use crate::event::Event;
+use crate::mail::Mail;
 
 /// A mail as the provider tells of it, in bytes: as much as a Lambda takes.
 const LARGEST_MAIL: usize = 6 * 1024 * 1024;
@@ -37,8 +38,8 @@ async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<V
     let body = read_body(&parts.headers, body, LARGEST_MAIL).await?;
     keys.verify(&signed, &body)?;
 
-    let event: Event = serde_json::from_slice(&body)
-        .map_err(|_| Error::invalid("body", "must be an event of the mail provider's."))?;
+    let event = Event::read(&body)
+        .ok_or_else(|| Error::invalid("body", "must be an event of the mail provider's."))?;
     let Some(mail) = Mail::requesting(event, app.config.inbox_authserv_id.as_deref()) else {
         return Ok(Json(json!({ "received": true, "ignored": true })));
     };

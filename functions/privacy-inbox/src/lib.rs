@@ -1,5 +1,6 @@
 //! Receives mail with privacy requests from the mail provider (Q1). It files them; nothing is done on a mail alone.
 
+mod event;
 mod handler;
 mod mail;
 

@@ -1,76 +1,20 @@
 //! What a mail says, read without trusting it: who it is from, whether the provider has verified that, and whether
 //! it asks for anything.
 
-use std::collections::BTreeMap;
-
 use mail_parser::MessageParser;
-use serde::Deserialize;
+
+use crate::event::Event;
 
 /// What the policy tells people to write (Q1).
 const SUBJECT: &str = "privacy request - ai data";
 /// Characters of a message that are kept.
 const MESSAGE_LIMIT: usize = 4000;
-
-/// As the provider tells of a mail. Attachments and whatever else is there are not read.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Event {
-    #[serde(rename = "type")]
-    kind: String,
-    data: Data,
-}
-
-/// What is missing may also be null.
-#[derive(Debug, Deserialize)]
-struct Data {
-    from: Option<String>,
-    subject: Option<String>,
-    text: Option<String>,
-    message_id: Option<String>,
-    headers: Option<Headers>,
-}
-
-/// A list of names and values, or an object.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Headers {
-    List(Vec<Header>),
-    Object(BTreeMap<String, Values>),
-}
-
-#[derive(Debug, Deserialize)]
-struct Header {
-    name: String,
-    value: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Values {
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Headers {
-    /// The topmost of one name; `None` where an object has several, for nobody knows which was on top.
-    fn topmost(&self, name: &str) -> Option<&str> {
-        match self {
-            Self::List(list) => {
-                let found = list.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
-                Some(&found.value)
-            }
-            Self::Object(object) => {
-                let mut found = object
-                    .iter()
-                    .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-                    .flat_map(|(_, values)| match values {
-                        Values::One(value) => std::slice::from_ref(value),
-                        Values::Many(values) => values,
-                    });
-                found.next().filter(|_| found.next().is_none()).map(String::as_str)
-            }
-        }
-    }
-}
+/// How far they are looked for, in bytes: before them may be white space, among them NULs.
+const TEXT_LIMIT: usize = 16 * MESSAGE_LIMIT;
+/// The longest header that is read, in bytes. A line of a mail has at most 998 (RFC 5322).
+const HEADER_LIMIT: usize = 4000;
+/// The longest `Authentication-Results`, in bytes.
+const RESULTS_LIMIT: usize = 16 * 1024;
 
 /// A mail that asks for something.
 #[derive(Debug)]
@@ -93,21 +37,28 @@ impl Mail {
             return None;
         }
         let sender = address(data.from.as_deref()?)?;
-        let headers = data.headers.as_ref();
-        let results = headers.and_then(|headers| headers.topmost("authentication-results"));
-        let is_verified =
-            authserv_id.zip(results).is_some_and(|(id, results)| is_verified(results, id, &sender));
+        let results = data.headers.and_then(|headers| headers.results);
+        let is_verified = authserv_id
+            .zip(results.as_deref())
+            .is_some_and(|(id, results)| is_verified(results, id, &sender));
         let text = data.text.unwrap_or_default();
+        let text = &text[..text.floor_char_boundary(TEXT_LIMIT)];
         let message =
             text.trim().chars().filter(|letter| *letter != '\0').take(MESSAGE_LIMIT).collect();
-        let name =
-            data.message_id.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
+        let name = data
+            .message_id
+            .filter(|name| name.len() <= HEADER_LIMIT)
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty());
         Some(Self { name, sender, is_verified, message })
     }
 }
 
 /// However it is cased, spaced, encoded or prefixed.
 fn is_request(subject: &str) -> bool {
+    if subject.len() > HEADER_LIMIT {
+        return false;
+    }
     let decoded = header("Subject", subject, |message| message.subject().map(str::to_owned));
     let plain: String = decoded
         .unwrap_or_else(|| subject.to_owned())
@@ -136,12 +87,15 @@ fn address(from: &str) -> Option<String> {
     (is_plain && !name.is_empty() && domain.contains('.')).then_some(found)
 }
 
-/// One header, read as mail programs do.
+/// One header, read as mail programs do; `None` if it is too long to be one.
 fn header<T>(
     name: &str,
     value: &str,
     read: impl Fn(&mail_parser::Message<'_>) -> Option<T>,
 ) -> Option<T> {
+    if value.len() > HEADER_LIMIT {
+        return None;
+    }
     let value = value.replace(['\r', '\n'], " ");
     let raw = format!("{name}: {value}\r\n\r\n");
     read(&MessageParser::new().parse(raw.as_bytes())?)
@@ -151,6 +105,9 @@ fn header<T>(
 /// topmost, and only one that has its name counts, for a sender may write others below. It says so once; two words
 /// on it are none, for a part of the header quotes what the sender has said.
 fn is_verified(results: &str, authserv_id: &str, sender: &str) -> bool {
+    if results.len() > RESULTS_LIMIT {
+        return false;
+    }
     let Some((_, domain)) = sender.rsplit_once('@') else { return false };
     let Some(plain) = without_quotes(results) else { return false };
     let mut parts = plain.split(';').map(str::trim);
@@ -318,9 +275,38 @@ mod tests {
         let bare = json!({ "text": null, "headers": null, "message_id": null });
         let mail = Mail::requesting(event(&bare), PROVIDER).expect("a request");
         assert_eq!((mail.message.as_str(), mail.is_verified, mail.name), ("", false, None));
-        let long = "\u{0}a".repeat(10_000);
+        let long = "\u{0}a".repeat(10_000) + &"\u{e9}".repeat(100_000);
         let mail = Mail::requesting(event(&json!({ "text": long })), PROVIDER).expect("a request");
         assert_eq!(mail.message, "a".repeat(MESSAGE_LIMIT));
+    }
+
+    #[test]
+    fn a_header_is_read_up_to_its_limit() {
+        let padded = |length: usize| format!("{:>length$}", "Privacy Request - AI Data");
+        assert!(is_request(&padded(HEADER_LIMIT)));
+        assert!(!is_request(&padded(HEADER_LIMIT + 1)));
+
+        let named = |length: usize| {
+            let rest = " <alice@example.com>";
+            format!("{}{rest}", "a".repeat(length - rest.len()))
+        };
+        assert_eq!(address(&named(HEADER_LIMIT)).as_deref(), Some("alice@example.com"));
+        assert_eq!(address(&named(HEADER_LIMIT + 1)), None);
+
+        let results = |length: usize| {
+            format!("{:<length$}", "mx.example.net; dmarc=pass header.from=example.com")
+        };
+        for (length, expected) in [(RESULTS_LIMIT, true), (RESULTS_LIMIT + 1, false)] {
+            let verdict = is_verified(&results(length), "mx.example.net", "alice@example.com");
+            assert_eq!(verdict, expected);
+        }
+
+        // A mail whose Message-ID is too long has the name of its delivery.
+        for (length, expected) in [(HEADER_LIMIT, true), (HEADER_LIMIT + 1, false)] {
+            let told = event(&json!({ "message_id": "m".repeat(length) }));
+            let mail = Mail::requesting(told, PROVIDER).expect("a request");
+            assert_eq!(mail.name.is_some(), expected);
+        }
     }
 
     proptest! {

@@ -1,0 +1,290 @@
+// What one request may cost: a hostile one takes at most twice the CPU of an honest one of the same
+// size. Measured in the functions' process, by ten milliseconds, so each is sent many times.
+
+import assert from "node:assert/strict";
+import { createHmac, randomBytes, randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { request } from "node:http";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { mail } from "../journeys/inbox.ts";
+import { Person } from "../journeys/person.ts";
+import { database } from "../journeys/stack.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** How often the CPU of an honest request may be spent on a hostile one. */
+const LIMIT = 2;
+/** The headers that API Gateway lets through, all together, in bytes. */
+const HEADERS_LIMIT = 9600;
+/** CPU of the honest requests that are compared, at least: 25 ticks, of which few may be miscounted. */
+const MEASURED_MS = 250;
+
+const { pids, ports } = JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")) as {
+  pids: { functions: number };
+  ports: { functions: number };
+};
+after(() => database.end());
+
+type Headers = Record<string, string>;
+
+interface Request {
+  path: string;
+  headers: Headers;
+  body: Buffer | string;
+  /** What it is answered with. */
+  status: number;
+  /** A server that answers before it has read the body may end the connection while it is sent. */
+  mayBeCut?: boolean;
+}
+
+/** User and system time of the functions' process so far, in milliseconds. */
+function cpu(): number {
+  const stat = readFileSync(`/proc/${pids.functions}/stat`, "utf8");
+  const [user, system] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").slice(11, 13);
+  return (Number(user) + Number(system)) * 10;
+}
+
+/** Straight to the functions: the gateway of the stack is not what is measured. */
+function send({ path, headers, body }: Request): Promise<number | "cut"> {
+  return new Promise((answered, failed) => {
+    // A connection each: some are cut.
+    const options = { agent: false, port: ports.functions, path, method: "POST", headers: { ...headers, "content-length": Buffer.byteLength(body) } };
+    const sent = request(options, (response) => {
+      response.on("error", () => {});
+      response.on("close", () => answered(response.statusCode!));
+      response.resume();
+    });
+    sent.on("error", (error: Error & { code?: string }) =>
+      error.code === "ECONNRESET" || error.code === "EPIPE" ? answered("cut") : failed(error),
+    );
+    sent.end(body);
+  });
+}
+
+/** CPU of so many requests, in milliseconds. */
+async function spent(make: () => Request, count: number): Promise<number> {
+  const requests = Array.from({ length: count }, make);
+  const before = cpu();
+  for (const one of requests) {
+    const status = await send(one);
+    if (status !== "cut" || !one.mayBeCut) assert.equal(status, one.status);
+  }
+  return cpu() - before;
+}
+
+/** Sends both in turn until enough is measured, and compares the sums. */
+async function compare(name: string, honest: () => Request, hostile: () => Request): Promise<void> {
+  await spent(hostile, 1);
+  await spent(honest, 1);
+  const trial = await spent(honest, 3);
+  const count = Math.ceil((3 * MEASURED_MS) / 4 / Math.max(trial, 10));
+  const sums = { honest: 0, hostile: 0, rounds: 0 };
+  while (sums.rounds < 4 || (sums.honest < MEASURED_MS && sums.rounds < 40)) {
+    sums.honest += await spent(honest, count);
+    sums.hostile += await spent(hostile, count);
+    sums.rounds += 1;
+    // No need to go on for minutes when it is plain.
+    if (sums.hostile > 10 * LIMIT * Math.max(sums.honest, MEASURED_MS / 4)) break;
+  }
+  const each = (sum: number) => `${(sum / sums.rounds / count).toFixed(1)} ms`;
+  const times = sums.hostile / sums.honest;
+  const figures = `${each(sums.hostile)}, honest ${each(sums.honest)}: ${times.toFixed(2)} times (${sums.rounds * count} each)`;
+  console.log(`${name}: ${figures}`);
+  assert.ok(times <= LIMIT, figures);
+}
+
+const [ID, TIMESTAMP, SIGNATURE] = ["webhook-id", "webhook-timestamp", "webhook-signature"] as const;
+const seconds = () => Math.floor(Date.now() / 1000);
+
+function sign(secret: string, id: string, timestamp: string, body: Buffer | string): string {
+  const key = Buffer.from(secret.slice("whsec_".length), "base64");
+  return `v1,${createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64")}`;
+}
+
+interface Webhook {
+  name: string;
+  path: string;
+  secret: string;
+  /** The largest body that is taken. */
+  honest: string;
+}
+
+type Change = (own: Headers, body: Buffer | string) => Headers;
+
+/** A message that is signed as its sender signs, with what is changed of its headers. */
+function signed({ path, secret }: Webhook, body: Buffer | string, status = 200, change: Change = (own) => own): Request {
+  const [id, timestamp] = ["msg_31ZgKQ9r8GKYqrTwjUPD8ILPZIo", String(seconds())];
+  const own = { [ID]: id, [TIMESTAMP]: timestamp, [SIGNATURE]: sign(secret, id, timestamp, body) };
+  const headers = { "content-type": "application/json", ...change(own, body) };
+  return { path, body, status, headers, mayBeCut: status === 401 || status === 413 };
+}
+
+/** A message that is filled up to a size, by so many of one unit. */
+function filled(size: number, make: (filling: string) => string, unit: string): string {
+  const width = Buffer.byteLength(make(unit)) - Buffer.byteLength(make(""));
+  return make(unit.repeat(Math.floor((size - Buffer.byteLength(make(""))) / width)));
+}
+
+const prediction = (logs: string) =>
+  JSON.stringify({ id: "ufawqhfynnddngldkgtslldrkq", status: "processing", output: null, logs, input: { prompt: "a poster" } });
+
+/** A mail that asks, delivered again and again: it is filed once. */
+const letter = (data: Record<string, unknown>) => mail("Ada <ada@example.com>", { message_id: "<1@example.com>", ...data });
+
+/** The same, with a member that is written as given. */
+const written = (name: string, json: string) => letter({ [name]: 7 }).replace(`"${name}":7`, () => `"${name}":${json}`);
+
+const replicate: Webhook = {
+  name: "replicate",
+  path: `/replicate-webhook?generation=${randomUUID()}&token=x`,
+  secret: process.env.REPLICATE_WEBHOOK_SECRET!,
+  honest: filled(2 * MIB, prediction, "Step 12 of 50, all is well so far "),
+};
+const inbox: Webhook = {
+  name: "inbox",
+  path: "/privacy-inbox",
+  secret: process.env.INBOX_WEBHOOK_SECRET!,
+  honest: filled(6 * MIB, (content) => letter({ attachments: [{ content }] }), "bm90IHJl"),
+};
+
+const unfitting = () => `v1,${randomBytes(32).toString("base64")}`;
+
+/** As many signatures as the headers can hold. */
+function listed(one: () => string): string {
+  return Array.from({ length: Math.floor((HEADERS_LIMIT - 200) / (one().length + 1)) }, one).join(" ");
+}
+
+/** Headers whose signature fits, with another id or time. */
+function resigned({ secret }: Webhook, id: string, timestamp: string): Change {
+  return (_, body) => ({ [ID]: id, [TIMESTAMP]: timestamp, [SIGNATURE]: sign(secret, id, timestamp, body) });
+}
+
+for (const webhook of [replicate, inbox]) {
+  const { name, honest } = webhook;
+  const known = "msg_31ZgKQ9r8GKYqrTwjUPD8ILPZIo";
+  const nested = "[".repeat(honest.length / 2) + "]".repeat(honest.length / 2);
+
+  const hostile: [string, Change][] = [
+    ["one signature that does not fit", (own) => ({ ...own, [SIGNATURE]: unfitting() })],
+    ["hundreds of signatures that do not fit", (own) => ({ ...own, [SIGNATURE]: listed(unfitting) })],
+    ["thousands of empty signatures", (own) => ({ ...own, [SIGNATURE]: listed(() => "v1,") })],
+    ["thousands of signatures of another version", (own) => ({ ...own, [SIGNATURE]: listed(() => "v2") })],
+    ["a signature that fits behind hundreds that do not", (own) => ({ ...own, [SIGNATURE]: `${listed(unfitting)} ${own[SIGNATURE]}` })],
+    ["a signed id of 201 characters", resigned(webhook, "m".repeat(201), String(seconds()))],
+    ["a signed id of nine thousand characters", resigned(webhook, "m".repeat(9000), String(seconds()))],
+    ["a signed time of last year", resigned(webhook, known, String(seconds() - 31_536_000))],
+    ["no signature", () => ({})],
+  ];
+  for (const [what, change] of hostile) {
+    test(`${name}: ${what} costs no more than twice an honest message, and is refused`, () =>
+      compare(`${name}: ${what}`, () => signed(webhook, honest), () => signed(webhook, honest, 401, change)));
+  }
+
+  test(`${name}: lists in lists cost no more than twice an honest message`, async () => {
+    const change: Change = (own) => ({ ...own, [SIGNATURE]: unfitting() });
+    await compare(`${name}: nested, not signed`, () => signed(webhook, honest), () => signed(webhook, nested, 401, change));
+    await compare(`${name}: nested, signed`, () => signed(webhook, honest), () => signed(webhook, nested, 422));
+  });
+
+  // Each of these has all that is needed to be judged: the answer does not wait for a body.
+  for (const [what, change] of hostile.slice(2).filter(([what]) => !/that fits/.test(what))) {
+    test(`${name}: ${what} is refused before the body is sent`, async () => {
+      const { path, headers } = signed(webhook, honest, 401, change);
+      assert.equal(await answerToHeaders(path, headers, honest.length), 401);
+    });
+  }
+
+  test(`${name}: an id of 200 characters is taken`, async () => {
+    const change = resigned(webhook, "m".repeat(200), String(seconds()));
+    assert.equal(await send(signed(webhook, name === "inbox" ? letter({}) : prediction(""), 200, change)), 200);
+  });
+}
+
+/** What is answered when the headers are sent and the body is not. */
+function answerToHeaders(path: string, headers: Headers, length: number): Promise<number> {
+  return new Promise((answered, failed) => {
+    const options = { agent: false, port: ports.functions, path, method: "POST", headers: { ...headers, "content-length": length } };
+    const sent = request(options, (response) => {
+      answered(response.statusCode!);
+      sent.destroy();
+    });
+    sent.on("error", failed);
+    sent.setTimeout(10_000, () => sent.destroy(new Error("the answer waits for the body")));
+    sent.flushHeaders();
+  });
+}
+
+// What a stranger can put into a mail, which the provider then signs.
+const header = '{"name":"Received","value":"x"},';
+for (const [what, make, unit, status] of [
+  ["headers", (units) => written("headers", `[${units}{"name":"a","value":""}]`), header, 422],
+  ["headers of one name", (units) => written("headers", `{"Received":[${units}""]}`), '"",', 422],
+  ["attachments", (units) => written("attachments", `[${units}{}]`), '{"filename":""},', 422],
+  ["addresses", (from) => letter({ from }), "a@b.example, ", 200],
+  ["groups of addresses", (from) => letter({ from }), "a:;", 200],
+  ["comments in the sender", (from) => letter({ from }), "(", 200],
+  ["quoted parts in the sender", (from) => letter({ from }), '"" ', 422],
+  ["encoded words in the sender", (from) => letter({ from }), "=?utf-8?q?a", 200],
+  ["encoded words in the subject", (subject) => letter({ subject }), "=?utf-8?b?AAAA?= ", 200],
+  ["encoded words without an end", (subject) => letter({ subject }), "=?utf-8?b?AAAA", 200],
+  ["words in the subject", (subject) => letter({ subject }), "a ", 200],
+  ["dots behind the subject", (dots) => letter({ subject: `Privacy Request - AI Data${dots}` }), ".", 200],
+  ["results", (rest) => written("headers", `{"Authentication-Results":"mx.example.net${rest}"}`), ";dmarc=pass", 200],
+  ["comments in the results", (rest) => written("headers", `{"Authentication-Results":"mx.example.net${rest}"}`), "(", 200],
+  ["empty lines", (text) => letter({ text }), "\n", 422],
+  ["NULs", (text) => letter({ text }), "\0", 422],
+  ["quotes", (text) => letter({ text }), '"', 422],
+  ["spaces", (text) => letter({ text }), " ", 200],
+  ["lines", (text) => letter({ text }), `${"Please send me all of it. ".repeat(3)}\n`, 200],
+  ["spaces in its name", (message_id) => letter({ message_id }), " ", 200],
+] as [string, (units: string) => string, string, number][]) {
+  test(`inbox: a mail of endless ${what} costs no more than twice an honest one`, () => {
+    const hostile = filled(6 * MIB, make, unit);
+    return compare(`inbox: ${what}`, () => signed(inbox, inbox.honest), () => signed(inbox, hostile, status));
+  });
+}
+
+test("inbox: as much syntax as a mail may have costs no more than twice an honest one", async () => {
+  for (const [what, make, unit, cost] of [
+    ["quotes", (units, rest) => letter({ text: units + rest }), '"', 1],
+    ["NULs", (units, rest) => letter({ text: units + rest }), "\0", 1],
+    ["headers", (units, rest) => written("headers", `[${units}{"name":"a","value":"${rest}"}]`), header, 20],
+    ["headers of one name", (units, rest) => written("headers", `{"Authentication-Results":[${units}"${rest}"]}`), '"",', 3],
+    ["numbers", (units, rest) => written("attachments", `[${units}"${rest}"]`), "1,", 2],
+  ] as [string, (units: string, rest: string) => string, string, number][]) {
+    const units = unit.repeat(Math.floor(158_000 / cost));
+    const hostile = filled(6 * MIB - 1, (rest) => make(units, rest), "a");
+    await compare(`inbox: at the limit, ${what}`, () => signed(inbox, inbox.honest), () => signed(inbox, hostile));
+  }
+});
+
+test("a person's request of thousands of members costs no more than twice one of a long text", async () => {
+  const alice = await Person.signUp("alice");
+  const size = 16 * KIB;
+  const headers = { authorization: `Bearer ${alice.token}`, "content-type": "application/json", "idempotency-key": "1" };
+  const generation = (members: object) => JSON.stringify({ style: "watercolor", input_path: `${alice.id}/none.jpg`, ...members });
+  const settings = (json: string) => generation({ settings: 7 }).replace('"settings":7', () => `"settings":${json}`);
+  const post = (path: string, body: string, status: number) => () => ({ path, body, status, headers });
+  const ask = (body: string) => post("/generations", body, 422);
+  const honest = ask(filled(size, (prompt) => generation({ prompt }), "a poster "));
+  let count = 0;
+  const members = filled(size, (units) => settings(`{${units.replaceAll("n", () => `"${count++ % 10_000}`.padStart(5, " "))}"n":0}`), 'n":0,');
+  await compare("generations: members of the settings", honest, ask(members));
+  const fewer = filled(size, (prompt) => settings(JSON.stringify({ ...Object.fromEntries(Array.from({ length: 780 }, (_, n) => [n, 0])), prompt })), "a poster ");
+  await compare("generations: as many members as are read", honest, ask(fewer));
+  await compare("generations: lists in lists", honest, ask(filled(size, (units) => settings(`{"a":${units}`), "[")));
+  await compare("generations: unknown members", honest, ask(filled(size, (units) => `{${units}"style":""}`, '"a":[],')));
+  const erase = (body: string) => post("/privacy/erasures", body, 422);
+  await compare("erasures: unknown members", erase(filled(size, (email) => JSON.stringify({ email }), "a")), erase(filled(size, (units) => `{${units}"email":""}`, '"a":[],')));
+  const confirm = (body: string) => post(`/privacy/requests/${randomUUID()}/confirm`, body, 422);
+  await compare("confirm: unknown members", confirm(filled(size, (token) => JSON.stringify({ token }), "a")), confirm(filled(size, (units) => `{${units}"token":""}`, '"a":[],')));
+});
+
+test("a header of megabytes is cut, and costs no more than twice an honest message of its size", async () => {
+  for (const name of ["authorization", "idempotency-key", SIGNATURE]) {
+    const headers = { [name]: `Bearer ${"a".repeat(2 * MIB)}` };
+    const hostile = () => ({ path: "/generations", body: "{}", status: 431, headers, mayBeCut: true });
+    await compare(`a header of 2 MiB, ${name}`, () => signed(replicate, replicate.honest), hostile);
+  }
+});
