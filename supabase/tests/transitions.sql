@@ -1,7 +1,7 @@
 -- Every pair of states is tried; what is not allowed is refused, and an end brings all that it implies.
 begin;
 set local search_path = public, tap;
-select plan(57);
+select plan(63);
 
 -- Not a test of how many late cancels are free: late-cancels.sql is.
 update private.quotas set most = 1000 where scope = 'late_cancels';
@@ -76,6 +76,15 @@ select throws_ok(
     values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/x.jpg', now(), 'submitted')$$,
   '23514', null, 'a generation begins reserved'
 );
+
+create temporary table fixed (change text);
+insert into fixed values
+  ('credits = 1'), ($$prompt = 'another'$$), ($$settings = '{"seed": 1}'$$), ($$idempotency_key = 'other'$$),
+  ($$input_path = person_id || '/other.jpg'$$), ($$reserved_at = now() - interval '1 day'$$);
+select throws_ok(
+  format('update generations set %s where id = %L', change, pg_temp.bring_to('reserved')), '42501', null,
+  format('what was asked for does not change, not even for its owner: %s', change)
+) from fixed;
 
 create temporary table ended as
 select state, pg_temp.bring_to(state) as id, case state when 'succeeded' then 'captured' else 'released' end as settled

@@ -28,7 +28,7 @@ export const ofDeletion: Mutant[] = [
     name: "a photo of an open generation has no ceiling",
     file: sql("audit"),
     line: "      where (g.input_path = any (past_ceiling) or w.prepared_path = any (past_ceiling))\n",
-    instead: "where false and",
+    instead: "      where false\n",
     seenBy: [retention],
   },
   {
@@ -55,7 +55,7 @@ export const ofDeletion: Mutant[] = [
     name: "an artwork that is gone is not paid back",
     file: sql("audit"),
     line: "select h.wallet_id, 'refund', h.amount, 'artwork missing', 'artwork-missing:' || m.id\n    from missed as m",
-    instead: "select w.id, 'refund', m.credits, 'artwork missing', 'artwork-missing:' || m.id\n    from (select * from missed where false) as m",
+    instead: "select h.wallet_id, 'refund', h.amount, 'artwork missing', 'artwork-missing:' || m.id\n    from (select * from missed where false) as m",
     seenBy: [audit],
   },
   {

@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { sections } from "../policy/clauses.ts";
 import { parse } from "../policy/document.ts";
 import { mutants } from "./list.ts";
+import { isDatabase } from "./mutant.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 
@@ -15,7 +16,7 @@ test("each line that is taken away is there, once, and tests that could notice a
     assert.equal(readFileSync(join(root, file), "utf8").split(line).length - 1, 1, name);
     assert.notEqual(line, instead ?? "", name);
     assert.ok(seenBy.length > 0, name);
-    for (const suite of seenBy) assert.ok(suite === "database" || existsSync(join(root, "tests", suite)), suite);
+    for (const suite of seenBy) assert.ok(isDatabase(suite) || existsSync(join(root, "tests", suite)), suite);
   }
 });
 
@@ -34,7 +35,7 @@ test("each section of the policy has something taken away, in a suite that POLIC
   for (const { clause, name, seenBy } of mutants.filter((mutant) => mutant.clause)) {
     const files = rows.filter(({ id }) => id === clause).flatMap(({ tests }) => tests.map(({ file }) => file));
     for (const suite of seenBy) {
-      assert.ok(files.some((file) => (suite === "database" ? file.startsWith("supabase/tests/") : file === `tests/${suite}`)), `${clause}, ${name}: ${suite}`);
+      assert.ok(files.some((file) => (isDatabase(suite) ? file.startsWith("supabase/tests/") : file === `tests/${suite}`)), `${clause}, ${name}: ${suite}`);
     }
   }
 });

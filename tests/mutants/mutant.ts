@@ -9,9 +9,12 @@ export interface Mutant {
   line: string;
   /** What stands there instead; nothing if absent. */
   instead?: string;
-  /** The suites that are run until one is red: `database` is pgTAP, the others are files of tests. */
+  /** The suites that are run until one is red: `database` is pgTAP, with the flags of its stack; the others are files of tests. */
   seenBy: string[];
 }
 
 export const sql = (file: string) => `sql/${file}.sql`;
 export const rust = (file: string) => `functions/${file}.rs`;
+
+/** pgTAP, on a stack of whatever kind. */
+export const isDatabase = (suite: string) => suite === "database" || suite.startsWith("database ");

@@ -8,7 +8,7 @@ import { parse } from "../policy/document.ts";
 import { faultOf } from "../policy/judge.ts";
 import { readResults } from "../policy/results.ts";
 import { mutants } from "./list.ts";
-import type { Mutant } from "./mutant.ts";
+import { type Mutant, isDatabase } from "./mutant.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const copy = join(root, ".local", "mutants", "source");
@@ -42,8 +42,10 @@ function passes(suite: string): boolean {
   const test = `node --import tsx --test --test-concurrency=1 --test-timeout=300000 ${reporter}`;
   rmSync(results, { recursive: true, force: true });
   mkdirSync(results, { recursive: true });
-  const command = suite === "database" ? "node --import tsx database/run.ts" : `${test} ${suite}`;
-  const own = ["--state", join(root, ".local/mutants/stack"), "--fresh", "--quiet", "--project", copy];
+  // A suite of the database may say on what kind of stack: `database --default-privileges legacy`.
+  const [, ...flags] = suite.split(" ");
+  const command = isDatabase(suite) ? "node --import tsx database/run.ts" : `${test} ${suite}`;
+  const own = ["--state", join(root, ".local/mutants/stack"), "--fresh", "--quiet", "--project", copy, ...flags];
   const { status } = spawnSync(stack, [join(root, "supabase/local/stack.ts"), ...own, "--", "sh", "-c", command], {
     cwd: join(root, "tests"),
     stdio: "ignore",
@@ -54,7 +56,7 @@ function passes(suite: string): boolean {
 
 /** Whether a test that POLICY.md names for the clause was red in the suite that has just run. */
 function isRed(clause: string, suite: string): boolean {
-  const folder = suite === "database" ? "supabase/tests/" : `tests/${suite}`;
+  const folder = isDatabase(suite) ? "supabase/tests/" : `tests/${suite}`;
   const tests = rows.filter(({ id }) => id === clause).flatMap((row) => row.tests).filter(({ file }) => file.startsWith(folder));
   return tests.some((test) => faultOf(test, readResults(results, root), () => true) !== undefined);
 }
