@@ -17,7 +17,7 @@ say = @printf '\n\033[1m%s\033[0m\n' "$(1)"
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: install build ## A photo becomes an artwork: STYLE=neon-night PHOTO=path/to.jpg
@@ -43,6 +43,12 @@ adversary: install build ## What an owner who cheats can gain, kind by kind: not
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/adversary --fresh --quiet -- \
 	  sh -c 'cd tests && $(NODE) --test --test-concurrency=1 --test-timeout=300000 adversary/*.test.ts'
+
+.PHONY: old-privileges
+old-privileges: install build ## The database's suite and the strangers' table, where the platform grants everything at first
+	@RESULTS= SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
+	  $(STACK) --state .local/old-privileges --fresh --quiet --default-privileges legacy -- \
+	  sh -c 'cd tests && $(NODE) database/run.ts && $(NODE) --test --test-concurrency=1 --test-reporter=dot journeys/strangers.test.ts'
 
 .PHONY: bench
 bench: install build ## What a sweep costs an object, from a thousand to a hundred thousand: SIZES="1000 100000"
@@ -75,6 +81,8 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	$(call say,Tests on the stack)
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/test --fresh -- tests/all.sh
+	$(call say,The database and strangers, on a project with the old default privileges)
+	@$(MAKE) --no-print-directory old-privileges
 	$(call say,Chaos)
 	@$(MAKE) --no-print-directory chaos SEED=1..3 JOBS=60
 	@$(MAKE) --no-print-directory check
