@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { mail } from "../journeys/inbox.ts";
 import { Person } from "../journeys/person.ts";
-import { database } from "../journeys/stack.ts";
+import { cleanUp, database } from "../journeys/stack.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
@@ -262,6 +262,8 @@ test("inbox: as much syntax as a mail may have costs no more than twice an hones
 });
 
 test("a person's request of thousands of members costs no more than twice one of a long text", async () => {
+  // The intake closes when no pass has run for a while, and what comes before may take that long.
+  await cleanUp();
   const alice = await Person.signUp("alice");
   const size = 16 * KIB;
   const headers = { authorization: `Bearer ${alice.token}`, "content-type": "application/json", "idempotency-key": "1" };
@@ -273,7 +275,7 @@ test("a person's request of thousands of members costs no more than twice one of
   let count = 0;
   const members = filled(size, (units) => settings(`{${units.replaceAll("n", () => `"${count++ % 10_000}`.padStart(5, " "))}"n":0}`), 'n":0,');
   await compare("generations: members of the settings", honest, ask(members));
-  const fewer = filled(size, (prompt) => settings(JSON.stringify({ ...Object.fromEntries(Array.from({ length: 780 }, (_, n) => [n, 0])), prompt })), "a poster ");
+  const fewer = filled(size, (prompt) => settings(JSON.stringify({ ...Object.fromEntries(Array.from({ length: 480 }, (_, n) => [n, 0])), prompt })), "a poster ");
   await compare("generations: as many members as are read", honest, ask(fewer));
   await compare("generations: lists in lists", honest, ask(filled(size, (units) => settings(`{"a":${units}`), "[")));
   await compare("generations: unknown members", honest, ask(filled(size, (units) => `{${units}"style":""}`, '"a":[],')));
