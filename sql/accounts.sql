@@ -35,8 +35,8 @@ return exists (
   select
   from auth.sessions as s
   join auth.users as u on u.id = s.user_id
-  where s.id = nullif(auth.jwt() ->> 'session_id', '')::uuid
-    and s.user_id = person
+  where s.user_id = person
+    and s.id::text = auth.jwt() ->> 'session_id'
     and coalesce(u.banned_until <= now(), true)
 );
 

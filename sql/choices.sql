@@ -23,7 +23,7 @@ grant select on public.purposes to anon, authenticated, service_role;
 comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
 
 insert into public.purposes (id, clause, words, position) values
-  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing is charged or submitted, and what runs is stopped.', 1),
+  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing new is charged or submitted, and what runs is stopped: if the model has begun, as a late cancel.', 1),
   ('analytics', 'G7', 'Counting which features are used, and on what kind of device. Refused, nothing is recorded.', 2),
   ('improvement', 'G7', 'Reports that help to improve models and styles. Refused, you are left out of all of them, your past included.', 3),
   ('notices', 'R10', 'Reminders by email before an account that is not used is deleted. Refused, none are sent, and the account stays.', 4);

@@ -248,7 +248,7 @@ begin
 end;
 $$;
 
--- G6: whoever restricted generation cannot be charged, whoever asks.
+-- G6: nothing new is charged to a person who refuses generation, whichever role asks.
 create trigger credit_holds_unrestricted
 before insert on public.credit_holds
 for each row

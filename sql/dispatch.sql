@@ -1,7 +1,7 @@
 -- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
 -- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
 
--- Long enough to fetch, judge and put back the largest photo.
+-- Long enough to fetch and judge the largest photo, and to write its copy.
 create function private.submission_lease_end()
 returns timestamptz
 language sql

@@ -31,7 +31,7 @@ create index erasures_finished_at_idx on private.erasures (finished_at);
 alter table private.erasures enable row level security;
 revoke all on private.erasures from public, anon, authenticated, service_role;
 
-comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobodys token reaches it any more.';
+comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. The id is what shows how it stands, for no token reaches the account any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
 
 -- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.

@@ -47,7 +47,7 @@ comment on table private.personal_buckets is 'Each bucket: objects lie below the
 
 insert into private.personal_buckets (bucket, export_as, retention, why) values
   ('artworks', 'artworks', 'account', null),
-  ('inputs', null, 'inputs_hard_limit', 'Originals last for hours and are never copied (R4).'),
+  ('inputs', null, 'inputs_hard_limit', 'Originals are deleted within minutes, and so is the copy without metadata that the model reads (R4).'),
   ('exports', null, 'exports', 'An export does not hold other exports.');
 
 insert into private.personal_data (relation, subject, export_as, columns, hidden, erasure, retention, why) values

@@ -339,8 +339,8 @@ return exists (
   select
   from auth.sessions as s
   join auth.users as u on u.id = s.user_id
-  where s.id = nullif(auth.jwt() ->> 'session_id', '')::uuid
-    and s.user_id = person
+  where s.user_id = person
+    and s.id::text = auth.jwt() ->> 'session_id'
     and coalesce(u.banned_until <= now(), true)
 );
 
@@ -771,7 +771,7 @@ begin
 end;
 $$;
 
--- G6: whoever restricted generation cannot be charged, whoever asks.
+-- G6: nothing new is charged to a person who refuses generation, whichever role asks.
 create trigger credit_holds_unrestricted
 before insert on public.credit_holds
 for each row
@@ -2333,7 +2333,7 @@ grant select on public.purposes to anon, authenticated, service_role;
 comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
 
 insert into public.purposes (id, clause, words, position) values
-  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing is charged or submitted, and what runs is stopped.', 1),
+  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing new is charged or submitted, and what runs is stopped: if the model has begun, as a late cancel.', 1),
   ('analytics', 'G7', 'Counting which features are used, and on what kind of device. Refused, nothing is recorded.', 2),
   ('improvement', 'G7', 'Reports that help to improve models and styles. Refused, you are left out of all of them, your past included.', 3),
   ('notices', 'R10', 'Reminders by email before an account that is not used is deleted. Refused, none are sent, and the account stays.', 4);
@@ -2761,7 +2761,7 @@ grant select on backend.processing_report, backend.usage_report, backend.device_
 -- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
 -- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
 
--- Long enough to fetch, judge and put back the largest photo.
+-- Long enough to fetch and judge the largest photo, and to write its copy.
 create function private.submission_lease_end()
 returns timestamptz
 language sql
@@ -4207,7 +4207,7 @@ comment on table private.personal_buckets is 'Each bucket: objects lie below the
 
 insert into private.personal_buckets (bucket, export_as, retention, why) values
   ('artworks', 'artworks', 'account', null),
-  ('inputs', null, 'inputs_hard_limit', 'Originals last for hours and are never copied (R4).'),
+  ('inputs', null, 'inputs_hard_limit', 'Originals are deleted within minutes, and so is the copy without metadata that the model reads (R4).'),
   ('exports', null, 'exports', 'An export does not hold other exports.');
 
 insert into private.personal_data (relation, subject, export_as, columns, hidden, erasure, retention, why) values
@@ -5384,7 +5384,7 @@ create index erasures_finished_at_idx on private.erasures (finished_at);
 alter table private.erasures enable row level security;
 revoke all on private.erasures from public, anon, authenticated, service_role;
 
-comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. Who knows an id may see how it stands: nobodys token reaches it any more.';
+comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. The id is what shows how it stands, for no token reaches the account any more.';
 comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
 
 -- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.

@@ -63,7 +63,7 @@ export const proxyFaults: ProxyFaults[] = [
   { way: "supabase", when: "rpc/(complete|fail)_generation$", kinds: anyCall },
   { way: "supabase", when: "rpc/(cancel|delete)_generation$", kinds: anyCall },
   { way: "supabase", when: "rpc/(record_deletions|release_lease)$", kinds: anyCall },
-  { way: "supabase", when: "^GET /auth/", kinds: anyCall },
+  { way: "supabase", when: "rpc/lease_deletions$", kinds: anyCall },
   { way: "supabase", when: "^GET /storage/", kinds: anyCall },
   { way: "supabase", when: "^(POST|PUT) /storage/v1/object/(inputs|artworks)", kinds: anyCall },
   { way: "supabase", when: "^DELETE /storage/", kinds: anyCall },

@@ -189,8 +189,7 @@ export const ofOwners: Mutant[] = [
   {
     name: "a session that is over counts",
     file: sql("accounts"),
-    line: "  where s.id = nullif(auth.jwt() ->> 'session_id', '')::uuid\n    and s.user_id = person",
-    instead: "  where s.user_id = person",
+    line: "    and s.id::text = auth.jwt() ->> 'session_id'\n",
     seenBy: [sessions],
   },
   {

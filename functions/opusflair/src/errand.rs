@@ -71,7 +71,6 @@ impl App {
         if ids.is_empty() {
             return Ok(());
         }
-        tracing::info!(predictions = ids.len(), "predictions of no open generation were found");
         let arguments = json!({ "target": photo, "predictions": ids });
         self.ask::<Value>("record_found_predictions", arguments).await?;
         for id in ids {

@@ -146,8 +146,8 @@ impl Error {
             Self::Signature(_) => "The webhook's signature was not accepted.".to_owned(),
             Self::Refused(refusal) => refusal.sentence.clone(),
             Self::Unavailable { .. } => {
-                "A service we depend on is not answering. Nothing was charged. Please try again in a \
-                 minute, with the same Idempotency-Key."
+                "A service we depend on is not answering. Please try again in a minute: the same request with the \
+                 same Idempotency-Key is made and paid for once."
                     .to_owned()
             }
             Self::Fault(_) => "Something went wrong on our side; it has been noted.".to_owned(),
