@@ -206,10 +206,10 @@ export const ofOwners: Mutant[] = [
     seenBy: [sessions],
   },
   {
-    name: "more signatures are read than a rotation needs",
+    name: "a body is hashed for each signature that is listed",
     file: rust("opusflair/src/signature"),
-    line: "const MAX_SIGNATURES: usize = 8;",
-    instead: "const MAX_SIGNATURES: usize = 100_000;",
+    line: "CtOutput::new((*tag).into()) == expected)",
+    instead: "CtOutput::new((*tag).into()) == sign(key, signed, body))",
     seenBy: [hostile],
   },
   {
