@@ -29,7 +29,7 @@ async function isBegun(path: string): Promise<true> {
   }, patience);
 }
 
-/** Fetches whatever lies in the person's folder of artworks for this generation, until it is over. */
+/** Tries whatever may lie in the person's folder of artworks for this generation, until it has something or it is over. */
 export async function grab(person: Person, id: string, told: Told, isOver: () => boolean): Promise<void> {
   const artworks = person.client.storage.from("artworks");
   const names = [1, 2].flatMap((attempt) => ["png", "jpg", "webp"].map((extension) => `${person.id}/${id}-${attempt}.${extension}`));
@@ -38,7 +38,7 @@ export async function grab(person: Person, id: string, told: Told, isOver: () =>
     const found = (listed.data ?? []).map(({ name }) => `${person.id}/${name}`);
     for (const path of [...found, names[turn % names.length]!]) {
       const { data } = await artworks.download(path).catch(() => ({ data: null }));
-      if (data && data.size > 0) told.fetched.add(id);
+      if (data && data.size > 0) return void told.fetched.add(id);
     }
   }
 }

@@ -56,7 +56,7 @@ async function follow(id: string, when: "running" | "storing" | "ended"): Promis
   await until("progress", async () => {
     const [found] = await database`select state from public.generations where id = ${id}`.catch(() => []);
     return [...reached, "succeeded", "failed", "canceled"].includes(found?.state) || undefined;
-  }, patienceMs).catch(() => "not yet");
+  }, when === "storing" ? 4 * patienceMs : patienceMs).catch(() => "not yet");
 }
 
 async function end(person: Person, id: string, call: "cancel" | "delete", told: Told): Promise<void> {
@@ -91,12 +91,16 @@ export async function carryOut(job: Job, person: Person, told: Told): Promise<vo
   await Promise.all(cheating);
 }
 
-/** To its end, or to where its person ends it; who ends it while it is stored tries to have the artwork all the same. */
+/** Milliseconds for which a cheat tries to fetch an artwork that is being stored, before it ends the generation. */
+const grabMs = 500;
+
+/** To its end, or to where its person ends it: while it is stored, but not before the artwork could be fetched. */
 async function see(job: Job, person: Person, id: string, told: Told): Promise<void> {
   const when = job.ending?.when ?? "ended";
   let isOver = false;
   const grabbing = when === "storing" ? grab(person, id, told, () => isOver) : undefined;
   if (when !== "at once") await follow(id, when);
+  if (grabbing) await Promise.race([grabbing, new Promise((later) => setTimeout(later, grabMs))]);
   if (job.ending) await end(person, id, job.ending.call, told);
   isOver = true;
   await grabbing;

@@ -59,6 +59,9 @@ export function digest(schedule: Schedule): string {
   return createHash("sha256").update(JSON.stringify(schedule)).digest("hex").slice(0, 16);
 }
 
+const slowCompletion: Job["proxy"] =
+  { way: "supabase", when: "rpc/complete_generation$", fault: "delay", ms: 400, count: 3 };
+
 function drawJob(random: Random, people: number): Job {
   const job: Job = {
     step: "job",
@@ -77,7 +80,7 @@ function drawJob(random: Random, people: number): Job {
   if (random.chance(0.3)) {
     job.ending = {
       call: random.pick(["cancel", "delete"]),
-      when: random.pick(["at once", "running", "storing", "ended"]),
+      when: random.pick(["at once", "running", "storing", "storing", "ended"]),
     };
   }
   if (random.chance(0.4)) job.sandbox = random.pick(sandboxFaults);
@@ -85,6 +88,8 @@ function drawJob(random: Random, people: number): Job {
     const { kinds, ...aim } = random.pick(proxyFaults);
     job.proxy = { ...aim, ...random.pick(kinds), count: random.between(1, 4) };
   }
+  // Time to fetch what is not paid for yet.
+  if (job.ending?.when === "storing") job.proxy = slowCompletion;
   if (random.chance(0.06)) job.crashAt = random.pick(crashPoints);
   if (random.chance(0.2)) job.cheat = random.pick(cheats);
   return job;
