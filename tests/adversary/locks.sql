@@ -1,76 +1,5 @@
--- The few people that every pair of verbs meets on, with something to do for each verb. `top_up` makes anew what the
--- last pair has used up. All of it is in pg_temp, and goes with its connection.
-
-create temporary table people (slot text primary key, id uuid);
-insert into people values ('active', null), ('idle', null), ('leaving', null);
-
-create temporary table fixtures (slot text, kind text, id uuid, mark text, primary key (slot, kind));
-
-create function pg_temp.remove_person(person uuid)
-returns void
-language plpgsql
-as $$
-begin
-  delete from private.erasures as e where e.person_id = person;
-  delete from auth.users as u where u.id = person;
-  delete from public.deletions as d where starts_with(d.path, person || '/');
-  delete from private.errands as e where e.person_id is null and e.target ~ ('^locks-|^' || person);
-  delete from public.replicate_removals as r where r.person_id is null and starts_with(r.prediction_id, 'locks-');
-  set local session_replication_role = replica;
-  delete from storage.objects as o where starts_with(o.name, person || '/');
-  set local session_replication_role = origin;
-end;
-$$;
-
--- `active` was here today; `idle` has had all notices and their days; the erasure of `leaving` has begun.
-create function pg_temp.open_person(slot text)
-returns uuid
-language plpgsql
-as $$
-#variable_conflict use_column
-declare
-  person constant uuid := gen_random_uuid();
-  last_here constant timestamptz := now() - case open_person.slot when 'idle' then interval '3 years' else '2 hours' end;
-begin
-  insert into auth.users (id, aud, role, email, email_confirmed_at, is_sso_user, is_anonymous, created_at, updated_at, last_sign_in_at)
-  values (person, 'authenticated', 'authenticated', person || '@locks.example.com', last_here, false, false, last_here, last_here, last_here);
-  insert into auth.sessions (id, user_id, aal, created_at, updated_at) values (person, person, 'aal1', last_here, last_here);
-  insert into public.credit_entries (wallet_id, kind, amount, reason)
-  select w.id, 'adjustment', 1000000, 'locks' from public.wallets as w where w.person_id = person;
-  if slot = 'idle' then
-    insert into private.letters (person_id, kind, days, ordered_at, sent_at)
-    select person, 'inactive', n.days, now() - interval '100 days', now() - interval '100 days' from private.notice_ladder as n;
-  elsif slot = 'leaving' then
-    update public.profiles as p set closed_at = now() where p.id = person;
-    insert into private.erasures (person_id, reason, stage) values (person, 'asked', 'deleting');
-  end if;
-  return person;
-end;
-$$;
-
-create function pg_temp.top_up_people()
-returns void
-language plpgsql
-as $$
-#variable_conflict use_column
-declare
-  known people;
-begin
-  delete from public.privacy_choices as c using people as p where c.person_id = p.id;
-  for known in select * from people loop
-    if not exists (
-      select from public.profiles as p
-      join public.wallets as w on w.person_id = p.id
-      left join private.erasures as e on e.person_id = p.id
-      where p.id = known.id and (p.closed_at is not null) = (known.slot = 'leaving') and (e.id is not null) = (known.slot = 'leaving')
-    ) then
-      perform pg_temp.remove_person(known.id);
-      delete from fixtures as f where f.slot = known.slot;
-      update people as p set id = pg_temp.open_person(known.slot) where p.slot = known.slot;
-    end if;
-  end loop;
-end;
-$$;
+-- Something to do for each verb, for the people of locks-people.sql. `top_up` makes anew what the last pair of verbs has
+-- used up.
 
 create function pg_temp.mark(generation uuid)
 returns text
@@ -132,10 +61,8 @@ begin
     set prediction_id = 'locks-' || person || id, state = case when kind = 'running' then 'processing' else 'storing' end
     where g.id = make_generation.id;
   end if;
-  set local session_replication_role = replica;
-  insert into storage.objects (bucket_id, name, owner_id, created_at, metadata)
-  values ('inputs', photo, person::text, now() - case when kind = 'aged' then interval '49 hours' else '1 minute' end, '{"size": 1000}');
-  set local session_replication_role = origin;
+  insert into storage.objects (bucket_id, name, created_at, metadata)
+  values ('inputs', photo, now() - case when kind = 'aged' then interval '49 hours' else '1 minute' end, '{"size": 1000}');
   if kind = 'leased' then
     insert into storage.objects (bucket_id, name, metadata) values ('inputs', prepared, '{"size": 1000}');
     insert into public.deletions (bucket, path, reason, person_id, generation_id, due_at)
@@ -148,10 +75,8 @@ begin
     update public.generations as g
     set state = 'succeeded', artwork_path = artwork, artwork_content_type = 'image/png', artwork_bytes = 1000, artwork_sha256 = repeat('0', 64)
     where g.id = make_generation.id;
-    set local session_replication_role = replica;
     -- Long enough ago for the audit to miss the artwork, which is not there.
     update public.generations as g set finished_at = now() - interval '1 day' where g.id = make_generation.id;
-    set local session_replication_role = origin;
   end if;
 end;
 $$;
@@ -193,17 +118,17 @@ as $$
 begin
   perform backend.record_heartbeat('cleanup');
   update private.audit_places set after = '', ended_at = null;
-  set local session_replication_role = replica;
   delete from storage.objects as o using people as p
-  where o.bucket_id = 'inputs' and starts_with(o.name, p.id || '/')
-    and not exists (select from fixtures as f where o.name ~ f.id::text);
-  insert into storage.objects (bucket_id, name, owner_id, metadata)
-  select 'inputs', p.id || '/' || gen_random_uuid() || '.jpg', p.id::text, '{"size": 1000}'
+  where o.name collate "C" >= p.id || '/' and o.name collate "C" < p.id || '0'
+    and not exists (select from fixtures as f where f.id::text = substring(o.name from '/(.{36})(-1)?\.'))
+    and not exists (select from public.exports as e where e.path = o.name);
+  insert into storage.objects (bucket_id, name, metadata)
+  select 'inputs', p.id || '/' || gen_random_uuid() || '.jpg', '{"size": 1000}'
   from people as p, generate_series(1, photos)
   where p.slot <> 'leaving';
-  set local session_replication_role = origin;
   delete from public.deletions as d using people as p
-  where d.person_id = p.id and d.bucket <> 'artworks' and not exists (select from storage.objects as o where o.name = d.path);
+  where d.person_id = p.id
+    and not exists (select from storage.objects as o where o.bucket_id = d.bucket and o.name = d.path);
   update public.deletions as d set due_at = now() from people as p where d.person_id = p.id and d.bucket = 'inputs' and d.reason <> 'superseded';
   delete from public.privacy_requests as r using people as p where r.person_id = p.id;
   delete from public.usage_events as e using people as p where e.person_id = p.id;

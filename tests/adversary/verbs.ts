@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 export type Slot = "active" | "idle" | "leaving";
 export type Kind = "due" | "leased" | "running" | "storing" | "late" | "aged" | "done";
 
-/** What locks.sql answers. */
+/** What `top_up` of locks.sql answers. */
 export interface World {
   people: Record<Slot, string>;
   generations: Record<Slot, Record<Kind, string>>;
