@@ -111,7 +111,6 @@ describe("a role's settings", () => {
     }
     for (const statement of [
       "alter role authenticator set log_error_verbosity = 'terse'",
-      "alter role authenticator set log_parameter_max_length_on_error = 0",
       "alter role supabase_storage_admin set log_min_messages = 'fatal'",
       "alter role supabase_auth_admin set log_min_messages = 'fatal'",
       "alter database postgres set log_error_verbosity = 'terse'",
