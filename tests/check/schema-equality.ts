@@ -38,7 +38,9 @@ async function rows(database: string): Promise<Set<string>> {
     where schemaname not in ('pg_catalog', 'information_schema')`;
   const found = new Set<string>();
   for (const { name } of tables) {
-    for (const { row } of await sql.unsafe(`select to_jsonb(t)::text as row from ${name} as t`)) found.add(`${name} ${row}`);
+    // Keys are random.
+    const shown = name === "private.keys" ? "to_jsonb(t) - 'key'" : "to_jsonb(t)";
+    for (const { row } of await sql.unsafe(`select (${shown})::text as row from ${name} as t`)) found.add(`${name} ${row}`);
   }
   await sql.end();
   return found;

@@ -2,6 +2,7 @@
 
 create schema auth;
 create schema storage;
+create schema extensions;
 
 create table auth.users (
   id uuid primary key,
@@ -9,6 +10,8 @@ create table auth.users (
   email_confirmed_at timestamptz,
   raw_user_meta_data jsonb,
   last_sign_in_at timestamptz,
+  banned_until timestamptz,
+  is_anonymous boolean,
   created_at timestamptz
 );
 
@@ -36,6 +39,8 @@ create table storage.objects (
   id uuid primary key default gen_random_uuid(),
   bucket_id text references storage.buckets (id),
   name text,
+  owner_id text,
+  version text,
   created_at timestamptz default now(),
   metadata jsonb
 );
@@ -45,3 +50,4 @@ alter table storage.objects enable row level security;
 create function auth.jwt() returns jsonb language sql stable as 'select null::jsonb';
 create function auth.uid() returns uuid language sql stable as 'select null::uuid';
 create function storage.foldername(name text) returns text[] language sql immutable as 'select null::text[]';
+create function storage.operation() returns text language sql stable as 'select null::text';
