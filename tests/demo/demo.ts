@@ -57,9 +57,12 @@ check(tried.error !== null, "somebody else who knows its address cannot open it"
 
 heading("The photo");
 await person.forgotten();
-const [deletion] = (await person.deletions()).filter(({ path }) => path === input) as unknown as Record<string, string>[];
-say(`deletion ordered ${time(deletion.ordered_at)}, because the generation ${deletion.reason}`);
+const deletions = (await person.deletions()) as unknown as Record<string, string>[];
+const deletion = deletions.find(({ path }) => path === input)!;
+const copy = deletions.find(({ bucket, reason }) => bucket === "inputs" && reason === "succeeded");
+say(`deletion ordered ${time(deletion.ordered_at)}, as soon as its copy without metadata was there`);
 check(Boolean(deletion.verified_at), `absence verified ${time(deletion.verified_at)}, by fetching and listing it again`);
+check(Boolean(copy?.verified_at), "so is the absence of the copy that the model read");
 const listed = await person.client.storage.from("inputs").list(person.id);
 check(listed.data?.length === 0, "its owner's folder is empty");
 check((await person.client.storage.from("inputs").download(input)).error !== null, "its address answers nothing");
