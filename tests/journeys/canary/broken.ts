@@ -126,6 +126,14 @@ export const broken: Flows = {
     fails(lab, /^DELETE \/storage/, 200);
     fails(lab, /^GET \/storage\/v1\/object\/inputs/);
     assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
+    // By the cancel, or by the event of the prediction that it stops.
+    await until("the deletion to be tried in vain", async () => {
+      const tried = await database`
+        select from public.deletions as d
+        where d.generation_id = ${id} and d.verified_at is null and d.attempts > 0
+          and not exists (select from private.deletion_leases as l where l.deletion_id = d.id)`;
+      return tried.length > 0 || undefined;
+    });
   },
   "a database and an Auth that answer nothing, or no": async (lab) => {
     const person = await somebody();
