@@ -103,6 +103,7 @@ test("a photo and an artwork have a receipt each, with the clause that asked for
   const rows = await receiptsOf(await alice);
   const statements = rows.map(({ receipt }) => verify("jose, from npm", receipt));
   assert.deepEqual(statements.map(({ bucket, reason, rule }) => [bucket, reason, rule]), [
+    ["inputs", "prepared", "R4"],
     ["inputs", "succeeded", "R2"],
     ["artworks", "asked_by_person", "R9"],
   ]);

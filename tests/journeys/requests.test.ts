@@ -57,10 +57,13 @@ test("the older names of the headers are accepted, too", async () => {
 });
 
 test("the subject counts however it is cased, prefixed and encoded", async () => {
-  const alice = await Person.signUp("alice");
   const subjects = ["RE: privacy request - ai data", "[Ticket 7] Fwd: Privacy Request – AI Data", `=?utf-8?B?${Buffer.from(subject).toString("base64")}?=`];
-  for (const each of subjects) assert.equal((await deliver(mail(alice.email, { subject: each }))).status, 200);
-  assert.equal((await clock(alice)).length, subjects.length);
+  // A sender has one request a day, so each subject has a sender of its own.
+  for (const each of subjects) {
+    const person = await Person.signUp("alice");
+    assert.equal((await deliver(mail(person.email, { subject: each }))).status, 200);
+    assert.equal((await clock(person)).length, 1, each);
+  }
 });
 
 test("a forged, stale or unsigned event is refused and files nothing", async () => {
@@ -118,8 +121,9 @@ test("a sender whom the provider has not verified is matched with nobody", async
   ];
   for (const headers of spoofed) assert.equal((await deliver(mail(alice.email, { headers }))).status, 200);
   assert.deepEqual(await clock(alice), []);
-  const rows = await database`select person_id, sender from public.privacy_requests where sender = ${alice.email}`;
-  assert.equal(rows.length, spoofed.length);
+  const rows = await database`
+    select person_id, cardinality(joined_mails) as joined from public.privacy_requests where sender = ${alice.email}`;
+  assert.deepEqual([...rows], [{ person_id: null, joined: spoofed.length - 1 }]);
   await cleanUp();
   assert.deepEqual(mails.to(alice.email), []);
 });
@@ -242,5 +246,5 @@ test("nobody files without end", async () => {
   const alice = await Person.signUp("alice");
   const file = async () => (await alice.client.from("privacy_requests").insert({ kind: "other" })).error;
   for (let number = 0; number < 10; number += 1) assert.equal(await file(), null);
-  assert.match((await file())!.message, /ten open requests/);
+  assert.match((await file())!.message, /10 open requests/);
 });

@@ -31,16 +31,24 @@ async function stored(name: string): Promise<boolean> {
   return (await database`select from storage.objects where name = ${name}`).length === 1;
 }
 
-/** A photo of this age, in this state. */
-async function photo(person: Person, ageSeconds: number, isOpen: boolean): Promise<string> {
+/** A photo of this age that waits. */
+async function waiting(person: Person, ageSeconds: number): Promise<string> {
   const path = await person.upload(await small);
-  if (isOpen) {
-    await arm({ fault: "stuck_processing" });
-    assert.equal((await person.submit({ style: "mosaic", input_path: path })).status, 201);
-    await database`update public.generations set deadline_at = now() + interval '1 year' where input_path = ${path}`;
-  }
   await database`update storage.objects set created_at = now() - make_interval(secs => ${ageSeconds}) where name = ${path}`;
   return path;
+}
+
+/** A photo of this age whose generation is open and has no end: what the model reads is as old as the original. */
+async function needed(person: Person, ageSeconds: number): Promise<{ id: string; path: string }> {
+  const input_path = await person.upload(await small);
+  await arm({ fault: "stuck_processing" });
+  assert.equal((await person.submit({ style: "mosaic", input_path })).status, 201);
+  const [{ id }] = await database`
+    update public.generations set deadline_at = now() + interval '1 year' where input_path = ${input_path} returning id`;
+  const [{ path }] = await database`
+    update private.generation_work set input_stored_at = now() - make_interval(secs => ${ageSeconds})
+    where generation_id = ${id} returning prepared_path as path`;
+  return { id, path };
 }
 
 /** What a rule whose subject is no row by itself does to what is a minute younger, and to what is older. */
@@ -48,21 +56,21 @@ const carriedOut: Record<string, () => Promise<void>> = {
   async inputs_soft_limit() {
     const alice = await Person.signUp("alice");
     const limit = seconds("inputs_soft_limit");
-    const [young, old, needed] = [await photo(alice, limit - 60, false), await photo(alice, limit + 60, false), await photo(alice, limit + 60, true)];
+    const [young, old] = [await waiting(alice, limit - 60), await waiting(alice, limit + 60)];
+    const { id, path } = await needed(alice, limit + 60);
     await cleanUp();
-    assert.deepEqual([await stored(young), await stored(old), await stored(needed)], [true, false, true]);
-    await alice.call("POST", `/generations/${(await alice.client.from("generations").select("id").single()).data!.id}/cancel`);
+    assert.deepEqual([await stored(young), await stored(old), await stored(path)], [true, false, true]);
+    await alice.call("POST", `/generations/${id}/cancel`);
   },
   async inputs_hard_limit() {
     const alice = await Person.signUp("alice");
     const limit = seconds("inputs_hard_limit");
-    const [young, old] = [await photo(alice, limit - 60, true), await photo(alice, limit + 60, true)];
+    const [young, old] = [await needed(alice, limit - 60), await needed(alice, limit + 60)];
     await cleanUp();
-    assert.deepEqual([await stored(young), await stored(old)], [true, false]);
-    const { data } = await alice.client.from("generations").select("state, reason").eq("input_path", old).single();
-    assert.deepEqual(data, { state: "failed", reason: "expired" });
-    const open = (await alice.client.from("generations").select("id").eq("input_path", young).single()).data!;
-    await alice.call("POST", `/generations/${open.id}/cancel`);
+    assert.deepEqual([await stored(young.path), await stored(old.path)], [true, false]);
+    const { state, reason } = (await alice.generation(old.id))!;
+    assert.deepEqual([state, reason], ["failed", "expired"]);
+    await alice.call("POST", `/generations/${young.id}/cancel`);
     assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
   },
   async sweep_silence() {
@@ -152,7 +160,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
 };
 
 /** By which column a row is known, where that is not its id. */
-const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.errands": "target" };
+const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.errands": "target", "private.welcomed_addresses": "address_hash" };
 
 /** Removes an object's row past whoever guards it. */
 async function behind(name: string): Promise<void> {
