@@ -59,6 +59,8 @@ test("a letter that was sent by a worker that then died is sent once more at mos
   try {
     const other = await lab.another(mails.env);
     const alice = await Person.signUp("alice");
+    // Hers alone is owed: the worker dies over the first that is sent.
+    await database`delete from private.letters where sent_at is null`;
     await alice.call("POST", "/privacy/erasures", { email: alice.email });
     await other.crashAt("letter.sent");
     await cleanUp(other.url).catch(() => undefined);

@@ -177,12 +177,27 @@ impl App {
             .await?
             .ok_or_else(no_photo)?;
         let token = hex::encode(rand::rng().random::<[u8; 32]>());
-        self.record_input(submission, lease, &token, photo.as_ref()).await?;
+        let deletions = self.record_input(submission, lease, &token, photo.as_ref()).await?;
         crash::reached("submit.recorded");
 
-        let id = self.create(submission, &token, &signed).await?;
+        // Neither waits for the other: a Storage that is slow to delete costs the person no time of the model's.
+        let (attached, ()) = tokio::join!(
+            self.create_and_attach(submission, lease, &token, &signed),
+            self.execute_deletions_now(deletions),
+        );
+        attached
+    }
+
+    async fn create_and_attach(
+        &self,
+        submission: &Submission,
+        lease: Uuid,
+        token: &str,
+        signed: &Url,
+    ) -> Result<Value, Stop> {
+        let id = self.create(submission, token, signed).await?;
         crash::reached("submit.created");
-        self.attach(submission.generation, lease, &id, Some(&token)).await
+        self.attach(submission.generation, lease, &id, Some(token)).await
     }
 
     /// An earlier worker may have died, or lost the answer, after the prediction was created: then
@@ -222,15 +237,15 @@ impl App {
         Ok(photo)
     }
 
-    /// Records what was measured, and is allowed one create call. The original is deleted now; and if the generation
-    /// is over, or another worker has the lease, so is what was prepared (R2).
+    /// Records what was measured, and is allowed one create call. Answers what is to be deleted now: the original. If
+    /// the generation is over, or another worker has the lease, what was prepared is deleted here (R2).
     async fn record_input(
         &self,
         submission: &Submission,
         lease: Uuid,
         token: &str,
         photo: Option<&Photo>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Vec<Deletion>, Stop> {
         let recorded: Recorded = self
             .ask(
                 "record_input",
@@ -246,12 +261,13 @@ impl App {
                 }),
             )
             .await?;
+        let stop = match recorded.outcome.as_str() {
+            "open" => return Ok(recorded.deletions),
+            "ended" => Stop::Ended,
+            _ => Stop::Unsure("the lease was lost"),
+        };
         self.execute_deletions_now(recorded.deletions).await;
-        match recorded.outcome.as_str() {
-            "open" => Ok(()),
-            "ended" => Err(Stop::Ended),
-            _ => Err(Stop::Unsure("the lease was lost")),
-        }
+        Err(stop)
     }
 
     async fn create(
