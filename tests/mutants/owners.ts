@@ -23,7 +23,7 @@ export const ofOwners: Mutant[] = [
     name: "an artwork is readable before it is paid for",
     file: sql("storage"),
     line: "  and exists (\n    select from public.generations as g\n    where g.artwork_path = objects.name and g.state = 'succeeded' and g.person_id = (select private.person())\n  )\n",
-    seenBy: ["database", unpaid],
+    seenBy: ["database"],
   },
   {
     name: "a cancel comes when the model has delivered",
