@@ -839,7 +839,7 @@ declare
   is_free boolean := true;
 begin
   if has_begun then
-    perform from public.wallets as w where w.id = wallet for update;
+    -- The wallet is locked with the generation (`private.lock_generations`), so ends of one moment are counted in turn.
     is_free := private.free_late_cancels(wallet) > 0;
   end if;
   update public.credit_holds as h

@@ -1,6 +1,6 @@
 begin;
 set local search_path = public, tap;
-select plan(28);
+select plan(29);
 
 create temporary table purse as
 select id from wallets where person_id = 'a11ce000-0000-4000-8000-000000000001';
@@ -110,6 +110,13 @@ select throws_ok(
 select throws_ok(
   $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 1, 'x', null)$$,
   'PT422', null, 'and a key'
+);
+insert into auth.users (id, aud, role, email, email_confirmed_at, is_anonymous, created_at, updated_at) values
+  ('a0000000-0000-4000-8000-00000000000a', 'authenticated', 'authenticated', 'anonymous@example.com', now(), true, now(), now()),
+  ('a0000000-0000-4000-8000-00000000000b', 'authenticated', 'authenticated', 'known@example.com', now(), false, now(), now());
+select results_eq(
+  $$select balance from wallets where person_id::text like 'a0000000%' order by person_id$$, $$values (0), (5)$$,
+  'an anonymous sign-in is not welcomed with credits, a confirmed address is'
 );
 select is_empty('select * from backend.audit_credits()', 'and the books balance');
 

@@ -45,7 +45,8 @@ async function booksBalance(person: Person): Promise<void> {
 test("cancel against success: whoever is first decides, and the books balance", async () => {
   const alice = await Person.signUp("alice");
   const statuses = await race(alice, (id) => alice.call("POST", `/generations/${id}/cancel`));
-  assert.deepEqual(new Set(statuses), new Set([200]));
+  // Once the model has delivered it is too late.
+  assert.deepEqual(new Set(statuses), new Set([200, 409]));
   const ends = await database`select distinct state from public.generations where person_id = ${alice.id} order by 1`;
   assert.deepEqual(ends.map(({ state }) => state), ["canceled", "succeeded"]);
   await booksBalance(alice);

@@ -162,9 +162,9 @@ export const ofCredits: Mutant[] = [
   },
   {
     name: "a worker without the lease submits",
-    file: sql("dispatch"),
-    line: "private.lock_leased(record_input.generation_id, lease);",
-    instead: "private.lock_leased(record_input.generation_id,\n    (select w.lease from private.generation_work as w where w.generation_id = record_input.generation_id));",
+    file: sql("generations"),
+    line: " and w.lease = lock_leased.lease\n",
+    instead: "\n",
     seenBy: ["adversary/two-workers.test.ts"],
   },
   {

@@ -48,10 +48,9 @@ export const ofOwners: Mutant[] = [
   },
   {
     name: "late cancels of one moment are all free",
-    file: sql("credits"),
-    line: "    perform from public.wallets as w where w.id = wallet for update;\n    is_free",
-    instead: "    is_free",
-    seenBy: ["adversary/late-cancels.test.ts", "database"],
+    file: sql("generations"),
+    line: "  perform from public.wallets as w\n  where w.person_id in (select g.person_id from public.generations as g where g.id = any (locked))\n  order by w.id\n  for update;\n",
+    seenBy: ["adversary/late-cancels.test.ts"],
   },
   {
     name: "a statement of a person's runs as long as it likes",
@@ -76,7 +75,7 @@ export const ofOwners: Mutant[] = [
     name: "an anonymous account is welcomed",
     file: sql("welcome"),
     line: " or account.is_anonymous",
-    seenBy: [welcome],
+    seenBy: ["database"],
   },
   {
     name: "the model reads what the client uploaded",
