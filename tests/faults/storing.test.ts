@@ -25,15 +25,15 @@ test("killed after the upload and before the row: the next worker stores it, and
   await artworkIsWhole(alice, id);
 });
 
-test("killed after the upload, and its person cancels: nothing of it stays", async () => {
+test("killed after the upload, and its person deletes it: nothing of it stays", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await pass(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
   await lab.functions.crashed();
-  assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
-  await sound(alice, { canceled: 1 });
+  assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
+  await sound(alice, {});
 });
 
 test("storage cut mid-upload: the event comes again and the artwork is stored whole", async () => {

@@ -198,7 +198,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a deadline that is over keeps its hold",
     file: rust("cleanup/src/settle"),
-    line: `app.fail_generation(generation, "expired", Some(lease)).await`,
+    line: `app.fail_generation(generation, "expired", None).await`,
     instead: "Ok::<(), Error>(())",
     seenBy: ["faults/outage.test.ts"],
   },

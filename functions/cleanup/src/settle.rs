@@ -82,7 +82,7 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
     );
     if silent.is_last
         && !is_over
-        && let Err(error) = app.fail_generation(generation, "expired", Some(lease)).await
+        && let Err(error) = app.fail_generation(generation, "expired", None).await
     {
         tracing::warn!(%generation, error = error.for_log(), "could not be ended");
     }
