@@ -135,7 +135,7 @@ test("worker frozen while its person deletes: what it has stored is deleted when
   assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
   await quiet(alice);
   // As if the upload had only now come through.
-  const late = await fetch(`${process.env.SUPABASE_URL}/storage/v1/object/artworks/${alice.id}/${id}.png`, {
+  const late = await fetch(`${process.env.SUPABASE_URL}/storage/v1/object/artworks/${alice.id}/${id}-1.png`, {
     method: "POST",
     headers: { apikey: process.env.SUPABASE_SECRET_KEY!, "content-type": "image/png" },
     body: "late",
