@@ -1,7 +1,7 @@
 -- However many are past saving, each call ends its part, until none is left.
 begin;
 set local search_path = public, tap;
-select plan(6);
+select plan(7);
 
 insert into credit_entries (wallet_id, kind, amount, reason) select id, 'grant', 1000, 'a test' from wallets;
 insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
@@ -28,6 +28,16 @@ select results_eq(
   'where a prediction may have been made it was lost; where none was, the service had a fault'
 );
 select is_empty('select * from backend.audit_credits()', 'and the books balance');
+
+-- More is due than the caller asked for: a retry gets what was leased, and nothing else.
+insert into deletions (bucket, path, reason) select 'inputs', 'somewhere/' || place, 'limit_reached' from generate_series(1, 3) as place;
+create temporary table leased as
+select d ->> 'id' as id from jsonb_array_elements(backend.lease_deletions('11111111-1111-4111-8111-111111111111', 2)) as d;
+select set_eq(
+  $$select d ->> 'id' from jsonb_array_elements(backend.lease_deletions('11111111-1111-4111-8111-111111111111', 2)) as d$$,
+  'select id from leased',
+  'deletions that are leased again under the same lease are the same ones'
+);
 
 select * from finish();
 rollback;

@@ -225,10 +225,10 @@ export const ofOwners: Mutant[] = [
     seenBy: [workers],
   },
   {
-    name: "a lost lease of deletions hands out others",
+    name: "a retry leases further deletions",
     file: sql("deletion"),
     line: "      and is_new\n",
-    seenBy: [workers],
+    seenBy: ["database"],
   },
   {
     name: "a prediction that shows up late runs on",
