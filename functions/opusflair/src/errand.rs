@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use url::Url;
+use uuid::Uuid;
 
 use crate::{App, Error, crash};
 
@@ -58,6 +59,18 @@ impl App {
         crash::reached("errand.made");
         self.ask::<Value>("finish_errand", json!({ "kind": name, "target": target })).await?;
         Ok(())
+    }
+
+    /// Stops a prediction of `generation` on the way of a request. A failure is not the caller's concern: the call is
+    /// owed, and the schedule makes it.
+    pub async fn cancel_prediction_now(&self, generation: Uuid, prediction: String) {
+        if let Err(error) = self.run_errand(&Errand::cancel(prediction)).await {
+            tracing::warn!(
+                %generation,
+                error = error.for_log(),
+                "a prediction was left to the schedule"
+            );
+        }
     }
 
     /// The answer to a create call was lost, and the generation is over: what Replicate made of the photo is stopped,

@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use crate::artwork::{NotStored, extension};
 use crate::deletion::Deletion;
-use crate::errand::Errand;
 use crate::replicate::Prediction;
 use crate::{App, Error, crash};
 
@@ -120,14 +119,8 @@ impl App {
             )
             .await?;
         crash::reached("event.recorded");
-        if let Some(stray) = instruction.cancel_prediction
-            && let Err(error) = self.run_errand(&Errand::cancel(stray)).await
-        {
-            tracing::warn!(
-                %generation,
-                error = error.for_log(),
-                "a prediction was left to the schedule"
-            );
+        if let Some(stray) = instruction.cancel_prediction {
+            self.cancel_prediction_now(generation, stray).await;
         }
         self.execute_deletions_now(instruction.deletions).await;
 

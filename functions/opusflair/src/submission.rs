@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use crate::cause::Cause;
 use crate::deletion::Deletion;
-use crate::errand::Errand;
 use crate::error::Refusal;
 use crate::photo::{Photo, Rejection};
 use crate::prediction::{Heard, Outcome, capability_digest};
@@ -332,14 +331,8 @@ impl App {
         if attached.outcome == "superseded" {
             return Err(Stop::Unsure("the lease was lost"));
         }
-        if attached.outcome == "ended"
-            && let Err(error) = self.run_errand(&Errand::cancel(prediction.to_owned())).await
-        {
-            tracing::warn!(
-                %generation,
-                error = error.for_log(),
-                "a prediction was left to the schedule"
-            );
+        if attached.outcome == "ended" {
+            self.cancel_prediction_now(generation, prediction.to_owned()).await;
         }
         attached.generation.ok_or(Stop::Ended)
     }

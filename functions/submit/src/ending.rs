@@ -3,7 +3,6 @@
 
 use opusflair::caller::Caller;
 use opusflair::database::Again;
-use opusflair::errand::Errand;
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -49,14 +48,8 @@ pub(crate) async fn delete(app: &App, caller: &Caller, id: Uuid) -> Result<(), E
 /// generation has ended, whatever the model still makes is discarded.
 async fn follow(app: &App, generation: Uuid, prediction: Option<String>) {
     crash::reached("end.recorded");
-    if let Some(prediction) = prediction
-        && let Err(error) = app.run_errand(&Errand::cancel(prediction)).await
-    {
-        tracing::warn!(
-            %generation,
-            error = error.for_log(),
-            "a prediction was left to the schedule"
-        );
+    if let Some(prediction) = prediction {
+        app.cancel_prediction_now(generation, prediction).await;
     }
     app.execute_deletions_of(generation).await;
 }
