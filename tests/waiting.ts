@@ -1,5 +1,6 @@
 // Waiting for a condition, and finding a port for what is waited for.
 
+import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 
 /** Asks again until there is an answer; says what it waited for when there is none. */
@@ -13,12 +14,21 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined>, 
   }
 }
 
-export function freePort(): Promise<number> {
+/**
+ * A port that nobody listens on. It lies below those that the system gives to outgoing connections: one of them could
+ * take it before its service listens.
+ */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    if (await isFree(port)) return port;
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
   return new Promise((found) => {
     const server = createServer();
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => found(port));
-    });
+    server.once("error", () => found(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => found(true)));
   });
 }

@@ -1,6 +1,7 @@
-// The usual port if it is free, any free one if not; held until its service starts, so that two stacks
+// The usual port if it is free, another free one if not. It is held until its service starts, so that two stacks
 // that start at the same time do not choose the same.
 
+import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 
 export interface Reservation {
@@ -9,7 +10,10 @@ export interface Reservation {
 }
 
 export async function reservePort(usual: number): Promise<Reservation> {
-  return (await listen(usual)) ?? (await listen(0))!;
+  let reserved = await listen(usual);
+  // Below the ports that the system gives to outgoing connections: one of them could take it in between.
+  while (!reserved) reserved = await listen(randomInt(20_000, 32_000));
+  return reserved;
 }
 
 function listen(wanted: number): Promise<Reservation | undefined> {
