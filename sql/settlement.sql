@@ -215,7 +215,8 @@ create function backend.complete_generation(
   artwork_path text,
   content_type text,
   bytes bigint,
-  sha256 text
+  sha256 text,
+  crc32 bigint default null
 )
 returns jsonb
 language plpgsql
@@ -249,6 +250,9 @@ begin
       artwork_bytes = bytes,
       artwork_sha256 = sha256
     where g.id = complete_generation.generation_id;
+    update private.generation_work as w
+    set artwork_crc32 = complete_generation.crc32
+    where w.generation_id = complete_generation.generation_id;
   else
     perform private.discard_artwork(complete_generation.generation_id, complete_generation.artwork_path);
   end if;

@@ -1362,12 +1362,14 @@ create table private.generation_work (
   storing_lease uuid,
   storing_attempts integer not null default 0,
   checked_at timestamptz not null default now(),
+  artwork_crc32 bigint,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
   constraint generation_work_prepared_unique unique (prepared_path),
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_submissions_positive check (submissions > 0),
+  constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
@@ -1389,6 +1391,7 @@ comment on column private.generation_work.submit_at is 'From then on it is to be
 comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, counted while it was stored. A ZIP has it before the bytes. Null for an artwork from before this was kept: its export counts it.';
 comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
@@ -3571,7 +3574,8 @@ create function backend.complete_generation(
   artwork_path text,
   content_type text,
   bytes bigint,
-  sha256 text
+  sha256 text,
+  crc32 bigint default null
 )
 returns jsonb
 language plpgsql
@@ -3605,6 +3609,9 @@ begin
       artwork_bytes = bytes,
       artwork_sha256 = sha256
     where g.id = complete_generation.generation_id;
+    update private.generation_work as w
+    set artwork_crc32 = complete_generation.crc32
+    where w.generation_id = complete_generation.generation_id;
   else
     perform private.discard_artwork(complete_generation.generation_id, complete_generation.artwork_path);
   end if;

@@ -88,6 +88,7 @@ insert into attempts values
   ('welcomed_addresses_hash_form', $$insert into private.welcomed_addresses values ('ada@example.com')$$),
   ('credit_holds_late_cancel_settled', $$insert into credit_holds (wallet_id, generation_id, amount, is_late_cancel) select id, gen_random_uuid(), 1, true from wallets where person_id is not null$$),
   ('generation_work_prepared_unique', $$insert into private.generation_work (generation_id, request_digest, prepared_path) select gen_random_uuid(), sha256('r'), 'x' from generate_series(1, 2)$$),
+  ('generation_work_artwork_crc32_range', $$update private.generation_work set artwork_crc32 = 4294967296$$),
   ('generation_work_storing_attempts_not_negative', $$update private.generation_work set storing_attempts = -1$$),
   ('removal_leases_removal_exists', $$insert into private.removal_leases values ('none', gen_random_uuid())$$),
   ('generation_work_submissions_positive', $$update private.generation_work set submissions = 0$$),

@@ -30,6 +30,8 @@ pub struct Stored {
     pub bytes: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
+    /// CRC-32 as ZIP has it: an export writes it before the bytes.
+    pub crc32: u32,
 }
 
 /// Why an output was not stored.
@@ -145,6 +147,7 @@ struct Meter(Arc<Mutex<Measured>>);
 struct Measured {
     bytes: u64,
     digest: Sha256,
+    crc32: crc32fast::Hasher,
 }
 
 impl Meter {
@@ -158,6 +161,7 @@ impl Meter {
             let mut measured = meter.0.lock().expect("nothing panics while it holds this");
             measured.bytes += chunk.len() as u64;
             measured.digest.update(&chunk);
+            measured.crc32.update(&chunk);
             if measured.bytes > LARGEST_ARTWORK {
                 return Err(std::io::Error::other("the output is too long"));
             }
@@ -172,7 +176,12 @@ impl Meter {
 
 impl Measured {
     fn finish(self) -> Stored {
-        Stored { content_type: "", bytes: self.bytes, sha256: hex::encode(self.digest.finalize()) }
+        Stored {
+            content_type: "",
+            bytes: self.bytes,
+            sha256: hex::encode(self.digest.finalize()),
+            crc32: self.crc32.finalize(),
+        }
     }
 }
 
@@ -206,7 +215,7 @@ mod tests {
         let passed: Vec<_> = meter.watch(stream::iter(chunks)).collect().await;
         assert_eq!(passed.len(), 2);
         let stored = meter.read().finish();
-        assert_eq!(stored.bytes, 3);
+        assert_eq!((stored.bytes, stored.crc32), (3, 0x3524_41c2));
         assert_eq!(
             stored.sha256,
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

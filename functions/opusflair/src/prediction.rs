@@ -169,6 +169,7 @@ impl App {
                     "content_type": stored.content_type,
                     "bytes": stored.bytes,
                     "sha256": stored.sha256,
+                    "crc32": stored.crc32,
                 });
                 self.ask::<Ended>("complete_generation", arguments).await
             }
