@@ -1,28 +1,5 @@
--- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage, all of
--- one moment.
-
-create function private.csv_cell(value text)
-returns text
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-return case
-  when value ~ '[",\r\n]' or value = '' then '"' || replace(value, '"', '""') || '"'
-  else coalesce(value, '')
-end;
-
--- RFC 4180, the columns in the order given. Nothing for null; "" for an empty text.
-create function private.csv(rows jsonb, columns text[])
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return array_to_string(columns, ',') || E'\r\n' || coalesce((
-  select string_agg(
-    (select string_agg(private.csv_cell(r.value ->> c.name), ',' order by c.place)
-      from unnest(columns) with ordinality as c (name, place)) || E'\r\n', '' order by r.place)
-  from jsonb_array_elements(rows) with ordinality as r (value, place)
-), '');
+-- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is
+-- written in stretches, each of a bounded size and of one moment, so that no statement takes long or much memory.
 
 -- The columns of a declared table that its export has.
 create function private.exported_columns(declared private.personal_data)
@@ -54,74 +31,377 @@ begin atomic
   order by d.export_as, a.attnum;
 end;
 
--- What is somebody's in one declared table, as an array of objects.
-create function private.rows_of(declared private.personal_data, person uuid)
+-- The columns that the rows of a declared table are read in the order of, with their types.
+create function private.export_key(declared private.personal_data)
+returns table (name text, type text, place bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select a.attname::text, format_type(a.atttypid, a.atttypmod), k.place
+  from pg_index as i
+  cross join unnest(coalesce(declared.key, array(
+    select p.attname::text
+    from unnest(i.indkey::smallint[]) with ordinality as c (attnum, place)
+    join pg_attribute as p on p.attrelid = i.indrelid and p.attnum = c.attnum
+    order by c.place
+  ))) with ordinality as k (name, place)
+  join pg_attribute as a on a.attrelid = i.indrelid and a.attname = k.name
+  where i.indrelid = declared.relation::regclass and i.indisprimary;
+end;
+
+-- What an export is made of, in its order: the declared tables, the receipts, the objects of each bucket, and the
+-- artworks that a row speaks of and Storage does not have.
+create function private.export_sections()
+returns table (section text, declared private.personal_data, bucket text, folder text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select '1 ' || d.export_as, d, null, null from private.personal_data as d where d.export_as is not null
+  union all
+  select '2 receipts', null, null, null
+  union all
+  select '3 ' || b.bucket, null, b.bucket, b.export_as from private.personal_buckets as b where b.export_as is not null
+  union all
+  select '4 missing', null, null, null
+  order by 1;
+end;
+
+-- The query of the rows of a declared table that follow a key: of the person $1, after the key $2, $3 rows at most.
+-- Without a declared key, all rows of the person are found first (`offset 0`): the planner might otherwise follow the
+-- primary key through everybody's rows.
+create function private.rows_query(declared private.personal_data, has_after boolean)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  columns constant text[] := private.exported_columns(declared);
+  -- RFC 4180. Nothing for null; "" for an empty text.
+  cell constant text := $cell$
+    case when r.document ->> %1$L ~ '[",\r\n]' or r.document ->> %1$L = ''
+      then '"' || replace(r.document ->> %1$L, '"', '""') || '"'
+      else coalesce(r.document ->> %1$L, '')
+    end
+  $cell$;
+  key_columns text;
+  key_texts text;
+  key_values text;
+begin
+  select string_agg(format('t.%I', k.name), ', ' order by k.place),
+    string_agg(format('t.%I::text', k.name), ', ' order by k.place),
+    string_agg(format('($2)[%s]::%s', k.place, k.type), ', ' order by k.place)
+  into key_columns, key_texts, key_values
+  from private.export_key(declared) as k;
+  return format(
+    $query$
+      select array[%1$s] as key, r.document::text as json, concat_ws(',', %2$s) as csv, null::jsonb as file
+      from (
+        select * from (select t.* from %3$s as t where %4$s %5$s) as t where %6$s order by %7$s limit $3
+      ) as t
+      cross join lateral (select to_jsonb(r) as document from (select %8$s) as r offset 0) as r
+    $query$,
+    key_texts,
+    (select string_agg(format(cell, c.name), ', ' order by c.place)
+      from unnest(columns) with ordinality as c (name, place)),
+    declared.relation::regclass,
+    declared.subject,
+    case when declared.key is null then 'offset 0' end,
+    case when has_after then format('(%s) > (%s)', key_columns, key_values) else 'true' end,
+    key_columns,
+    (select string_agg(format('t.%I', c.name), ', ' order by c.place)
+      from unnest(columns) with ordinality as c (name, place))
+  );
+end;
+$$;
+
+-- The query of what follows a key in a section, as (key, json, csv, file): a row of a table as JSON and as CSV, or a
+-- file. Of the person $1, after the key $2 (null at its beginning), $3 rows at most.
+create function private.section_query(section text, declared private.personal_data, bucket text, folder text, has_after boolean)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if declared.relation is not null then
+    return private.rows_query(declared, has_after);
+  elsif section = '2 receipts' then
+    return $query$
+      select array[d.id::text] as key, null as json, null as csv,
+        jsonb_build_object('name', format('receipts/%s.jws', d.id), 'content', d.receipt) as file
+      from (select * from public.deletions as d where d.person_id = $1 and d.receipt is not null offset 0) as d
+      where $2 is null or d.id > ($2)[1]::uuid
+      order by d.id
+      limit $3
+    $query$;
+  elsif bucket is not null then
+    -- The checksum that was counted when an artwork was stored holds for an object of the length that was stored.
+    return format($query$
+      select array[o.name] as key, null as json, null as csv,
+        jsonb_build_object('name', %L || '/' || substr(o.name, 38), 'bucket', o.bucket_id, 'object', o.name,
+          'bytes', private.object_bytes(o.metadata), 'crc32', w.artwork_crc32) as file
+      from storage.objects as o
+      left join public.generations as g
+        on g.artwork_path = o.name and o.bucket_id = 'artworks' and g.artwork_bytes = private.object_bytes(o.metadata)
+      left join private.generation_work as w on w.generation_id = g.id
+      where o.bucket_id = %L
+        and o.name collate "C" > coalesce(($2)[1], $1 || '/') and o.name collate "C" < $1 || '0'
+      order by o.name collate "C"
+      limit $3
+    $query$, folder, bucket);
+  end if;
+  return $query$
+    select array[g.id::text] as key, null as json, null as csv,
+      jsonb_build_object('name', 'artworks/' || substr(g.artwork_path, 38), 'bucket', 'artworks',
+        'object', g.artwork_path, 'missing', true) as file
+    from (
+      select * from public.generations as g
+      where g.person_id = $1 and g.artwork_path is not null
+        and not exists (select from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path)
+      offset 0
+    ) as g
+    where $2 is null or g.id > ($2)[1]::uuid
+    order by g.id
+    limit $3
+  $query$;
+end;
+$$;
+
+-- Rows of a declared table as the content of its two files; with what begins and what ends them.
+create function private.table_files(
+  declared private.personal_data,
+  documents text[],
+  lines text[],
+  is_first boolean,
+  is_last boolean
+)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select jsonb_build_array(
+    jsonb_build_object(
+      'name', format('data/%s.json', declared.export_as),
+      'content', case when is_first then format('{"format": "opusflair-export-1", "table": "%s", "rows": [', declared.export_as) else '' end
+        || case when documents = '{}' then '' when is_first then E'\n' else E',\n' end
+        || array_to_string(documents, E',\n')
+        || case when is_last then E'\n]}\n' else '' end
+    ),
+    jsonb_build_object(
+      'name', format('data/%s.csv', declared.export_as),
+      -- Excel takes a file for UTF-8 if it begins with a byte order mark.
+      'content', case when is_first then U&'\FEFF' || array_to_string(private.exported_columns(declared), ',') || E'\r\n' else '' end
+        || array_to_string(lines, E'\r\n')
+        || case when lines = '{}' then '' else E'\r\n' end
+    )
+  );
+end;
+
+-- What follows a key of a section, across sections, up to the size of a stretch: {section, after, files: [{name,
+-- content, bucket, object, bytes, crc32, missing}]}, where `section` and `after` are where the next stretch begins;
+-- `section` is null after the last. Stable, so that all of it is of one moment.
+create function private.read_stretch(person uuid, from_section text, from_after text[])
 returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  found_rows jsonb;
-  columns constant text := (
-    select string_agg(format('t.%I', name), ', ') from unnest(private.exported_columns(declared)) as name
-  );
+  room integer := private.stretch_bytes();
+  rows_left integer := 2000;
+  files jsonb[] := '{}';
+  documents text[];
+  lines text[];
+  is_last boolean;
+  after text[];
+  part record;
+  found_row record;
 begin
-  execute format(
-    'select coalesce(jsonb_agg(to_jsonb(r)), ''[]'') from (select %s from %s as t where %s order by 1) as r',
-    columns, declared.relation::regclass, declared.subject)
-  into found_rows using person;
-  return found_rows;
+  for part in
+    select * from private.export_sections() as s
+    where from_section is null or s.section collate "C" >= from_section
+    order by s.section collate "C"
+  loop
+    after := case when part.section = from_section then from_after end;
+    documents := '{}';
+    lines := '{}';
+    for found_row in
+      execute private.section_query(part.section, part.declared, part.bucket, part.folder, after is not null)
+      using person, after, rows_left
+    loop
+      if found_row.file is null then
+        documents := documents || found_row.json;
+        lines := lines || found_row.csv;
+        room := room - octet_length(found_row.json) - octet_length(found_row.csv);
+      else
+        files := files || found_row.file;
+        room := room - coalesce(octet_length(found_row.file ->> 'content'), 0);
+      end if;
+      rows_left := rows_left - 1;
+      after := found_row.key;
+      exit when room <= 0;
+    end loop;
+    is_last := room > 0 and rows_left > 0;
+    if part.bucket is null and (part.declared).relation is not null then
+      files := files || array(select jsonb_array_elements(private.table_files(part.declared, documents, lines,
+        part.section is distinct from from_section or from_after is null, is_last)));
+    end if;
+    if not is_last then
+      return jsonb_build_object('section', part.section, 'after', after, 'files', to_jsonb(files));
+    end if;
+  end loop;
+  return jsonb_build_object('files', to_jsonb(files));
 end;
 $$;
 
--- Everything at one moment: data by the declaration, then receipts, then objects.
-create function private.write_plan(export public.exports)
+-- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last one ended in.
+create function private.write_stretch(export public.exports, work private.export_work)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  stretch constant jsonb := private.read_stretch(export.person_id, work.section, work.after);
+begin
+  insert into private.export_files (export_id, position, name, bucket, object, bytes, crc32, missing)
+  select export.id, row_number() over (order by n.place) + (
+      select coalesce(max(l.position), 0) from private.export_files as l where l.export_id = export.id
+    ),
+    n.file ->> 'name', n.file ->> 'bucket', n.file ->> 'object', coalesce((n.file ->> 'bytes')::bigint, 0),
+    (n.file ->> 'crc32')::bigint, coalesce((n.file ->> 'missing')::boolean, false)
+  from jsonb_array_elements(stretch -> 'files') with ordinality as n (file, place)
+  where not exists (
+    select from private.export_files as f where f.export_id = export.id and f.name = n.file ->> 'name'
+  );
+
+  with content as (
+    select f.position, n.file ->> 'content' as content,
+      (select coalesce(max(p.part) + 1, 0) from private.export_parts as p
+        where p.export_id = export.id and p.position = f.position) as part
+    from jsonb_array_elements(stretch -> 'files') as n (file)
+    join private.export_files as f on f.export_id = export.id and f.name = n.file ->> 'name'
+    where n.file ->> 'content' <> ''
+  ),
+  longer as (
+    update private.export_files as f set bytes = f.bytes + octet_length(c.content)
+    from content as c
+    where f.export_id = export.id and f.position = c.position
+  )
+  insert into private.export_parts (export_id, position, part, content)
+  select export.id, c.position, c.part + cut.place, substr(c.content, 1 + cut.place * 131072, 131072)
+  from content as c
+  cross join generate_series(0, (char_length(c.content) - 1) / 131072) as cut (place);
+
+  update private.export_work as w
+  set section = stretch ->> 'section',
+    after = case when stretch ->> 'after' is not null then array(select jsonb_array_elements_text(stretch -> 'after')) end,
+    is_written = stretch ->> 'section' is null
+  where w.export_id = export.id;
+end;
+$$;
+
+create function private.has_uncounted_parts(export uuid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select exists (select from private.export_parts as p where p.export_id = export and p.crc32 is null);
+end;
+
+-- Parts whose checksum is not known, as much as fits an answer, with the checksum of their file before them.
+create function private.uncounted_parts(export uuid)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object('position', n.position, 'part', n.part, 'content', n.content,
+    'crc32', coalesce(before.crc32, 0)) order by n.position, n.part), '[]')
+  from (
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_before
+    from (
+      select * from private.export_parts as u
+      where u.export_id = export and u.crc32 is null
+      order by u.position, u.part
+      limit 1000
+    ) as p
+  ) as n
+  left join private.export_parts as before
+    on before.export_id = n.export_id and before.position = n.position and before.part = n.part - 1
+  where n.bytes_before < private.stretch_bytes();
+end;
+
+-- Objects whose checksum is not known, as many as are read within a lease: artworks from before it was kept, and what
+-- else Storage has.
+create function private.uncounted_objects(export uuid)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'position', n.position, 'bucket', n.bucket, 'object', n.object, 'bytes', n.bytes
+  ) order by n.position), '[]')
+  from (
+    select f.*, sum(f.bytes) over (order by f.position) - f.bytes as bytes_before
+    from (
+      select * from private.export_files as u
+      where u.export_id = export and u.object is not null and u.crc32 is null and not u.missing
+      order by u.position
+      limit 50
+    ) as f
+  ) as n
+  where n.bytes_before < 64 * 1024 * 1024;
+end;
+
+-- What a worker has counted. An object without a checksum is one that Storage has a row of and not the bytes.
+create function private.record_export_checksums(export uuid, parts jsonb, objects jsonb)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.export_parts as p
+  set crc32 = told.crc32
+  from jsonb_to_recordset(parts) as told ("position" integer, part integer, crc32 bigint)
+  where p.export_id = export and p.position = told.position and p.part = told.part;
+  update private.export_files as f
+  set crc32 = told.crc32, missing = told.crc32 is null, bytes = case when told.crc32 is null then 0 else f.bytes end
+  from jsonb_to_recordset(objects) as told ("position" integer, crc32 bigint)
+  where f.export_id = export and f.position = told.position and f.object is not null;
+end;
+
+-- Everything is written: the export has its files as soon as no checksum is missing.
+create function private.finish_plan(export uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  with declared as (
-    select d, d.export_as as name, private.rows_of(d, export.person_id) as found_rows
-    from private.personal_data as d
-    where d.export_as is not null
-  ),
-  documents as (
-    select 1 as place, format('data/%s.json', name) as name, null as bucket, null as object, null::bigint as bytes,
-      jsonb_pretty(jsonb_build_object('format', 'opusflair-export-1', 'table', name, 'rows', found_rows)) || E'\n' as content
-    from declared
-    union all
-    select 2, format('data/%s.csv', name), null, null, null, private.csv(found_rows, private.exported_columns(d))
-    from declared
-    union all
-    select 3, format('receipts/%s.jws', r.id), null, null, null, r.receipt
-    from public.deletions as r
-    where r.person_id = export.person_id and r.receipt is not null
-    union all
-    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, private.object_bytes(o.metadata), null
-    from storage.objects as o
-    join private.personal_buckets as b on b.bucket = o.bucket_id and b.export_as is not null
-    where o.name collate "C" >= export.person_id || '/' and o.name collate "C" < export.person_id || '0'
-    union all
-    -- What a row speaks of, and Storage does not have.
-    select 5, 'artworks/' || substr(g.artwork_path, 38), 'artworks', g.artwork_path, null, null
-    from public.generations as g
-    where g.person_id = export.person_id and g.artwork_path is not null
-      and not exists (select from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path)
-  )
-  insert into private.export_files (export_id, position, name, bucket, object, content, bytes, missing)
-  select export.id, row_number() over (order by d.place, d.name), d.name, d.bucket, d.object, d.content,
-    coalesce(d.bytes, octet_length(d.content), 0), d.place = 5
-  from documents as d;
-
+  if private.uncounted_objects(export) <> '[]' then
+    return;
+  end if;
+  -- The checksum of a file is that of its last part.
+  update private.export_files as f
+  set crc32 = whole.crc32
+  from (
+    select distinct on (p.position) p.position, p.crc32
+    from private.export_parts as p
+    where p.export_id = export
+    order by p.position, p.part desc
+  ) as whole
+  where f.export_id = export and f.position = whole.position;
   update public.exports as e
   set files_total = f.total, files_missing = f.missing, files_done = 0, bytes_done = 0, bytes_total = null
   from (
     select count(*) filter (where not n.missing) as total, count(*) filter (where n.missing) as missing
     from private.export_files as n
-    where n.export_id = export.id
+    where n.export_id = export
   ) as f
-  where e.id = export.id;
+  where e.id = export;
 end;
 $$;

@@ -1,5 +1,6 @@
--- Exports: everything that is somebody's, in one ZIP (G2, G5). A row is an order; the schedule builds it a piece at
--- a time, whoever has the lease, and goes on where the last worker came to.
+-- Exports: everything that belongs to a person, in one ZIP (G2, G5). A row is an order. The schedule builds it in small
+-- steps: it writes the plan, a stretch at a time, and then uploads the archive, a piece at a time. Each step is
+-- recorded, so that any worker can take the next one.
 
 create table public.exports (
   id uuid not null default gen_random_uuid(),
@@ -47,6 +48,9 @@ create table private.export_work (
   due_at timestamptz not null default now(),
   lease uuid,
   leased_until timestamptz,
+  section text,
+  after text[],
+  is_written boolean not null default false,
   constraint export_work_pkey primary key (export_id),
   constraint export_work_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
   constraint export_work_lease_has_end check ((lease is null) = (leased_until is null))
@@ -55,7 +59,10 @@ create table private.export_work (
 alter table private.export_work enable row level security;
 revoke all on private.export_work from public, anon, authenticated, service_role;
 
-comment on table private.export_work is 'Who builds an export, and where it is uploaded to.';
+comment on table private.export_work is 'Who builds an export, how far its plan has come, and where it is uploaded to.';
+comment on column private.export_work.section is 'The section of the plan that is being written (`private.export_sections`); null before the first.';
+comment on column private.export_work.after is 'The key of the last row of that section that is in the plan; null before its first row.';
+comment on column private.export_work.is_written is 'Whether every section is in the plan. Checksums may still be missing.';
 comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
 
 create table private.export_files (
@@ -64,20 +71,43 @@ create table private.export_files (
   name text not null,
   bucket text,
   object text,
-  content text,
   bytes bigint not null,
   missing boolean not null default false,
   crc32 bigint,
   sha256 text,
   constraint export_files_pkey primary key (export_id, position),
   constraint export_files_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
-  constraint export_files_is_object_or_content check ((object is null) = (content is not null))
+  constraint export_files_object_has_bucket check ((object is null) = (bucket is null))
 );
 
 alter table private.export_files enable row level security;
 revoke all on private.export_files from public, anon, authenticated, service_role;
 
-comment on table private.export_files is 'What an export is made of, in its order, as it was found in one look. Goes when the export is done.';
+comment on table private.export_files is 'The plan of an export: its files, in their order. Deleted when the export is done.';
+comment on column private.export_files.object is 'An object of Storage; null if the content is in private.export_parts.';
+comment on column private.export_files.crc32 is 'Written before the bytes, so it is known before the upload begins.';
+comment on column private.export_files.sha256 is 'For the manifest, which comes last: counted while the file is uploaded.';
+
+create table private.export_parts (
+  export_id uuid not null,
+  position integer not null,
+  part integer not null,
+  content text not null,
+  crc32 bigint,
+  constraint export_parts_pkey primary key (export_id, position, part),
+  constraint export_parts_file_exists foreign key (export_id, position)
+    references private.export_files (export_id, position) on delete cascade
+);
+
+create index export_parts_uncounted_idx on private.export_parts (export_id, position, part) where crc32 is null;
+create index export_files_uncounted_idx on private.export_files (export_id, position)
+  where object is not null and crc32 is null and not missing;
+
+alter table private.export_parts enable row level security;
+revoke all on private.export_parts from public, anon, authenticated, service_role;
+
+comment on table private.export_parts is 'The content of files that are not objects of Storage, in parts that a function can hold in memory.';
+comment on column private.export_parts.crc32 is 'Of the file up to the end of this part; null until a worker has counted it.';
 
 create function private.request_export()
 returns jsonb
@@ -180,32 +210,60 @@ begin
 end;
 $$;
 
--- Takes the look. Apart from the lease, which one that is too large to be planned has used up then; others wait no
--- longer for it than that.
-create function backend.plan_export(export_id uuid, lease uuid)
-returns void
+-- How much of a plan one statement writes, and about how much content one answer holds, in bytes. JSON may make six
+-- times as much of it, and the functions read answers of at most 4 MiB.
+create function private.stretch_bytes()
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return 512 * 1024;
+
+-- One step of the plan; the caller repeats it until `is_planned`. It records the checksums that the caller counted, and
+-- answers the next ones to count: {is_planned, parts: [{position, part, content, crc32}], objects: [{position, bucket,
+-- object, bytes}]}. The `crc32` of a part is that of its file so far. If nothing is left to count, it writes the next
+-- stretch. So a retry, or the next worker, gets what the last one has not reported. Null if the lease was lost.
+-- `parts` is [{position, part, crc32}]; `objects` is [{position, crc32}], with null for an object that is not there.
+create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
+returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-set statement_timeout = '1min'
 as $$
 declare
   export public.exports;
+  work private.export_work;
 begin
-  perform from private.export_work as w
+  select w.* into work
+  from private.export_work as w
   where w.export_id = plan_export.export_id and w.lease = plan_export.lease
   for update;
-  if not found then
-    return;
+  select e.* into export from public.exports as e where e.id = work.export_id and e.state = 'building';
+  if export.id is null then
+    return null;
   end if;
-  select * into export from public.exports as e where e.id = plan_export.export_id;
-  if export.files_total is null then
-    perform private.write_plan(export);
+  perform private.record_export_checksums(export.id, parts, objects);
+  if export.files_total is null and not private.has_uncounted_parts(export.id) then
+    if work.is_written then
+      perform private.finish_plan(export.id);
+    else
+      perform private.write_stretch(export, work);
+    end if;
   end if;
+  -- The attempts count again from each checksum on: a plan that comes further is not given up.
+  update private.export_work as w
+  set leased_until = now() + interval '2 minutes',
+    attempts = case when parts = '[]' and objects = '[]' then w.attempts else 0 end
+  where w.export_id = export.id;
+  return jsonb_build_object(
+    'is_planned', (select e.files_total is not null from public.exports as e where e.id = export.id),
+    'parts', private.uncounted_parts(export.id),
+    'objects', private.uncounted_objects(export.id)
+  );
 end;
 $$;
 
--- The next `batch` files of a plan; small contents are in it, others are asked for by their position.
+-- The next `batch` files of a plan.
 create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
 returns jsonb
 language sql
@@ -215,8 +273,7 @@ set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(jsonb_agg(jsonb_build_object(
     'position', f.position, 'name', f.name, 'bucket', f.bucket, 'object', f.object, 'bytes', f.bytes,
-    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256,
-    'content', case when octet_length(f.content) <= 2048 then f.content end
+    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256
   ) order by f.position), '[]')
   from (
     select * from private.export_files as n
@@ -226,20 +283,31 @@ begin atomic
   ) as f;
 end;
 
--- Characters of a content, from the first (1) on; fewer than asked for at its end.
-create function backend.export_content(export_id uuid, place integer, start integer, length integer)
-returns text
+-- The content of files from a part of one of them on, as much as fits an answer: [{position, part, content}].
+create function backend.export_parts(export_id uuid, place integer, part integer)
+returns jsonb
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select substr(f.content, start, length)
-  from private.export_files as f
-  where f.export_id = export_content.export_id and f.position = export_content.place;
+  select coalesce(jsonb_agg(
+    jsonb_build_object('position', n.position, 'part', n.part, 'content', n.content) order by n.position, n.part
+  ), '[]')
+  from (
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as before
+    from (
+      select * from private.export_parts as f
+      where f.export_id = export_parts.export_id
+        and (f.position, f.part) >= (export_parts.place, export_parts.part)
+      order by f.position, f.part
+      limit 1000
+    ) as p
+  ) as n
+  where n.before < private.stretch_bytes();
 end;
 
--- What a worker says before it sends a piece: the digests of the files that end in it. Answers whether its lease
+-- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
 -- still holds; where it does not, it stops.
 create function backend.record_export_piece(
   export_id uuid,
@@ -269,8 +337,8 @@ begin
   where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
 
   update private.export_files as f
-  set crc32 = told.crc32, sha256 = told.sha256
-  from jsonb_to_recordset(files) as told ("position" integer, crc32 bigint, sha256 text)
+  set sha256 = told.sha256
+  from jsonb_to_recordset(files) as told ("position" integer, sha256 text)
   where f.export_id = record_export_piece.export_id and f.position = told.position;
   update public.exports as e
   set bytes_done = record_export_piece.bytes_done,
@@ -283,9 +351,15 @@ begin
 end;
 $$;
 
--- The plan does not hold any more: what was uploaded is abandoned and a new look is taken, at the next turn.
--- `missing` is an object that Storage has a row of and nothing else; it is listed as missing from then on.
-create function backend.restart_export(export_id uuid, lease uuid, missing text default null)
+-- The plan does not hold any more, so what was uploaded is abandoned. `missing` is an object that Storage has a row of
+-- and not the bytes: it is listed as missing from then on. `changed` is an object with other bytes than its checksum
+-- says: it is counted again. With neither, a new plan is written.
+create function backend.restart_export(
+  export_id uuid,
+  lease uuid,
+  missing text default null,
+  changed text default null
+)
 returns void
 language plpgsql
 security definer
@@ -298,20 +372,20 @@ begin
   if not found then
     return;
   end if;
-  if missing is null then
+  if missing is null and changed is null then
     perform private.abandon_export(restart_export.export_id);
-  else
-    perform private.abandon_export_upload(restart_export.export_id);
-    update private.export_files as f
-    set missing = f.missing or coalesce(f.object = restart_export.missing, false),
-      bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
-      crc32 = null, sha256 = null
-    where f.export_id = restart_export.export_id;
-    update public.exports as e
-    set files_missing = e.files_missing + 1, files_total = e.files_total - 1,
-      files_done = 0, bytes_done = 0, bytes_total = null
-    where e.id = restart_export.export_id;
+    return;
   end if;
+  perform private.abandon_export_upload(restart_export.export_id);
+  update private.export_files as f
+  set missing = f.missing or coalesce(f.object = restart_export.missing, false),
+    bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
+    crc32 = case when f.object in (restart_export.missing, changed) then null else f.crc32 end,
+    sha256 = null
+  where f.export_id = restart_export.export_id;
+  update public.exports as e
+  set files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
+  where e.id = restart_export.export_id;
 end;
 $$;
 
@@ -334,8 +408,8 @@ begin
 end;
 $$;
 
--- Forgets all that an export has come to, its copy of the data above all. What comes after it has another name: what
--- Storage has of the old one, or gets yet, goes by an order that strikes nothing new.
+-- Deletes the plan of an export, with its copy of the data. The next plan has another path: the order to delete what
+-- Storage has of the old one, or may still get, never strikes the new one.
 create function private.abandon_export(export_id uuid)
 returns void
 language plpgsql
@@ -346,6 +420,9 @@ declare
 begin
   perform private.abandon_export_upload(abandon_export.export_id);
   delete from private.export_files as f where f.export_id = abandon_export.export_id;
+  update private.export_work as w
+  set section = null, after = null, is_written = false
+  where w.export_id = abandon_export.export_id;
   select * into export from public.exports as e where e.id = abandon_export.export_id for update;
   perform private.order_deletion('exports', export.path, 'superseded', export.person_id, null)
   where exists (select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path);
@@ -488,9 +565,9 @@ end;
 $$;
 
 comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
-comment on function backend.plan_export is 'Writes down what an export is made of.';
-comment on function backend.export_files is 'What an export is made of.';
-comment on function backend.export_content is 'A part of a content of an export.';
+comment on function backend.plan_export is 'One step of the plan of an export: writes the next stretch, and answers which checksums to count.';
+comment on function backend.export_files is 'The files of an export.';
+comment on function backend.export_parts is 'The content of files of an export, in parts.';
 comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
 comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
 comment on function backend.release_export is 'Gives an export back to whoever comes next.';
@@ -498,10 +575,10 @@ comment on function backend.finish_export is 'An export is uploaded, and can be 
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
 revoke all on function
-  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_parts,
   backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_parts,
   backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
 to service_role;

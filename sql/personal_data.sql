@@ -12,6 +12,7 @@ create table private.personal_data (
   retention text not null,
   why text,
   names text,
+  key text[],
   constraint personal_data_pkey primary key (relation),
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
@@ -29,6 +30,7 @@ comment on column private.personal_data.subject is 'Which rows are somebody''s: 
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
 comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
 comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
+comment on column private.personal_data.key is 'The columns that an export is written in the order of: unique together, never null, and never changed. Null stands for the primary key. If a person can have very many rows, name columns that an index of the person has.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
 create table private.personal_buckets (
@@ -76,12 +78,13 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
-  ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'Who builds an export at this moment.'),
   ('private.export_files', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'The plan of the export itself, until it is built.'),
+  ('private.export_parts', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
+    'delete', 'account', 'What the export itself holds, until it is built.'),
   ('private.letters', 't.person_id = $1', 'letters', null, '{address, lease}', 'delete', 'letters', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
     'There is none while the account is open.'),
@@ -107,3 +110,7 @@ insert into private.personal_data (relation, subject, export_as, hidden, erasure
   -- Of nobody is a mail whose sender the provider could not verify.
   ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
     't.person_id is null and t.sender = $1');
+
+insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
+  -- A thousand a day: by time, as the index of the person has them.
+  ('public.usage_events', 't.person_id = $1', 'usage_events', 'delete', 'usage_events', '{at,id}');

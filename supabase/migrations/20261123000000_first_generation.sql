@@ -4179,6 +4179,7 @@ create table private.personal_data (
   retention text not null,
   why text,
   names text,
+  key text[],
   constraint personal_data_pkey primary key (relation),
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
@@ -4196,6 +4197,7 @@ comment on column private.personal_data.subject is 'Which rows are somebody''s: 
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
 comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
 comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
+comment on column private.personal_data.key is 'The columns that an export is written in the order of: unique together, never null, and never changed. Null stands for the primary key. If a person can have very many rows, name columns that an index of the person has.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
 create table private.personal_buckets (
@@ -4243,12 +4245,13 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
-  ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'Who builds an export at this moment.'),
   ('private.export_files', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'The plan of the export itself, until it is built.'),
+  ('private.export_parts', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
+    'delete', 'account', 'What the export itself holds, until it is built.'),
   ('private.letters', 't.person_id = $1', 'letters', null, '{address, lease}', 'delete', 'letters', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
     'There is none while the account is open.'),
@@ -4274,6 +4277,10 @@ insert into private.personal_data (relation, subject, export_as, hidden, erasure
   -- Of nobody is a mail whose sender the provider could not verify.
   ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
     't.person_id is null and t.sender = $1');
+
+insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
+  -- A thousand a day: by time, as the index of the person has them.
+  ('public.usage_events', 't.person_id = $1', 'usage_events', 'delete', 'usage_events', '{at,id}');
 -- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
 -- is answered by that; the rest is the operator's, and nobody forgets it.
 
@@ -4612,8 +4619,9 @@ comment on function backend.close_request is 'The operator has answered a reques
 
 revoke all on function backend.file_mail, backend.confirm_request, backend.close_request from public, anon, authenticated, service_role;
 grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;
--- Exports: everything that is somebody's, in one ZIP (G2, G5). A row is an order; the schedule builds it a piece at
--- a time, whoever has the lease, and goes on where the last worker came to.
+-- Exports: everything that belongs to a person, in one ZIP (G2, G5). A row is an order. The schedule builds it in small
+-- steps: it writes the plan, a stretch at a time, and then uploads the archive, a piece at a time. Each step is
+-- recorded, so that any worker can take the next one.
 
 create table public.exports (
   id uuid not null default gen_random_uuid(),
@@ -4661,6 +4669,9 @@ create table private.export_work (
   due_at timestamptz not null default now(),
   lease uuid,
   leased_until timestamptz,
+  section text,
+  after text[],
+  is_written boolean not null default false,
   constraint export_work_pkey primary key (export_id),
   constraint export_work_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
   constraint export_work_lease_has_end check ((lease is null) = (leased_until is null))
@@ -4669,7 +4680,10 @@ create table private.export_work (
 alter table private.export_work enable row level security;
 revoke all on private.export_work from public, anon, authenticated, service_role;
 
-comment on table private.export_work is 'Who builds an export, and where it is uploaded to.';
+comment on table private.export_work is 'Who builds an export, how far its plan has come, and where it is uploaded to.';
+comment on column private.export_work.section is 'The section of the plan that is being written (`private.export_sections`); null before the first.';
+comment on column private.export_work.after is 'The key of the last row of that section that is in the plan; null before its first row.';
+comment on column private.export_work.is_written is 'Whether every section is in the plan. Checksums may still be missing.';
 comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
 
 create table private.export_files (
@@ -4678,20 +4692,43 @@ create table private.export_files (
   name text not null,
   bucket text,
   object text,
-  content text,
   bytes bigint not null,
   missing boolean not null default false,
   crc32 bigint,
   sha256 text,
   constraint export_files_pkey primary key (export_id, position),
   constraint export_files_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
-  constraint export_files_is_object_or_content check ((object is null) = (content is not null))
+  constraint export_files_object_has_bucket check ((object is null) = (bucket is null))
 );
 
 alter table private.export_files enable row level security;
 revoke all on private.export_files from public, anon, authenticated, service_role;
 
-comment on table private.export_files is 'What an export is made of, in its order, as it was found in one look. Goes when the export is done.';
+comment on table private.export_files is 'The plan of an export: its files, in their order. Deleted when the export is done.';
+comment on column private.export_files.object is 'An object of Storage; null if the content is in private.export_parts.';
+comment on column private.export_files.crc32 is 'Written before the bytes, so it is known before the upload begins.';
+comment on column private.export_files.sha256 is 'For the manifest, which comes last: counted while the file is uploaded.';
+
+create table private.export_parts (
+  export_id uuid not null,
+  position integer not null,
+  part integer not null,
+  content text not null,
+  crc32 bigint,
+  constraint export_parts_pkey primary key (export_id, position, part),
+  constraint export_parts_file_exists foreign key (export_id, position)
+    references private.export_files (export_id, position) on delete cascade
+);
+
+create index export_parts_uncounted_idx on private.export_parts (export_id, position, part) where crc32 is null;
+create index export_files_uncounted_idx on private.export_files (export_id, position)
+  where object is not null and crc32 is null and not missing;
+
+alter table private.export_parts enable row level security;
+revoke all on private.export_parts from public, anon, authenticated, service_role;
+
+comment on table private.export_parts is 'The content of files that are not objects of Storage, in parts that a function can hold in memory.';
+comment on column private.export_parts.crc32 is 'Of the file up to the end of this part; null until a worker has counted it.';
 
 create function private.request_export()
 returns jsonb
@@ -4794,32 +4831,60 @@ begin
 end;
 $$;
 
--- Takes the look. Apart from the lease, which one that is too large to be planned has used up then; others wait no
--- longer for it than that.
-create function backend.plan_export(export_id uuid, lease uuid)
-returns void
+-- How much of a plan one statement writes, and about how much content one answer holds, in bytes. JSON may make six
+-- times as much of it, and the functions read answers of at most 4 MiB.
+create function private.stretch_bytes()
+returns integer
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return 512 * 1024;
+
+-- One step of the plan; the caller repeats it until `is_planned`. It records the checksums that the caller counted, and
+-- answers the next ones to count: {is_planned, parts: [{position, part, content, crc32}], objects: [{position, bucket,
+-- object, bytes}]}. The `crc32` of a part is that of its file so far. If nothing is left to count, it writes the next
+-- stretch. So a retry, or the next worker, gets what the last one has not reported. Null if the lease was lost.
+-- `parts` is [{position, part, crc32}]; `objects` is [{position, crc32}], with null for an object that is not there.
+create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
+returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-set statement_timeout = '1min'
 as $$
 declare
   export public.exports;
+  work private.export_work;
 begin
-  perform from private.export_work as w
+  select w.* into work
+  from private.export_work as w
   where w.export_id = plan_export.export_id and w.lease = plan_export.lease
   for update;
-  if not found then
-    return;
+  select e.* into export from public.exports as e where e.id = work.export_id and e.state = 'building';
+  if export.id is null then
+    return null;
   end if;
-  select * into export from public.exports as e where e.id = plan_export.export_id;
-  if export.files_total is null then
-    perform private.write_plan(export);
+  perform private.record_export_checksums(export.id, parts, objects);
+  if export.files_total is null and not private.has_uncounted_parts(export.id) then
+    if work.is_written then
+      perform private.finish_plan(export.id);
+    else
+      perform private.write_stretch(export, work);
+    end if;
   end if;
+  -- The attempts count again from each checksum on: a plan that comes further is not given up.
+  update private.export_work as w
+  set leased_until = now() + interval '2 minutes',
+    attempts = case when parts = '[]' and objects = '[]' then w.attempts else 0 end
+  where w.export_id = export.id;
+  return jsonb_build_object(
+    'is_planned', (select e.files_total is not null from public.exports as e where e.id = export.id),
+    'parts', private.uncounted_parts(export.id),
+    'objects', private.uncounted_objects(export.id)
+  );
 end;
 $$;
 
--- The next `batch` files of a plan; small contents are in it, others are asked for by their position.
+-- The next `batch` files of a plan.
 create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
 returns jsonb
 language sql
@@ -4829,8 +4894,7 @@ set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(jsonb_agg(jsonb_build_object(
     'position', f.position, 'name', f.name, 'bucket', f.bucket, 'object', f.object, 'bytes', f.bytes,
-    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256,
-    'content', case when octet_length(f.content) <= 2048 then f.content end
+    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256
   ) order by f.position), '[]')
   from (
     select * from private.export_files as n
@@ -4840,20 +4904,31 @@ begin atomic
   ) as f;
 end;
 
--- Characters of a content, from the first (1) on; fewer than asked for at its end.
-create function backend.export_content(export_id uuid, place integer, start integer, length integer)
-returns text
+-- The content of files from a part of one of them on, as much as fits an answer: [{position, part, content}].
+create function backend.export_parts(export_id uuid, place integer, part integer)
+returns jsonb
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select substr(f.content, start, length)
-  from private.export_files as f
-  where f.export_id = export_content.export_id and f.position = export_content.place;
+  select coalesce(jsonb_agg(
+    jsonb_build_object('position', n.position, 'part', n.part, 'content', n.content) order by n.position, n.part
+  ), '[]')
+  from (
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as before
+    from (
+      select * from private.export_parts as f
+      where f.export_id = export_parts.export_id
+        and (f.position, f.part) >= (export_parts.place, export_parts.part)
+      order by f.position, f.part
+      limit 1000
+    ) as p
+  ) as n
+  where n.before < private.stretch_bytes();
 end;
 
--- What a worker says before it sends a piece: the digests of the files that end in it. Answers whether its lease
+-- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
 -- still holds; where it does not, it stops.
 create function backend.record_export_piece(
   export_id uuid,
@@ -4883,8 +4958,8 @@ begin
   where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
 
   update private.export_files as f
-  set crc32 = told.crc32, sha256 = told.sha256
-  from jsonb_to_recordset(files) as told ("position" integer, crc32 bigint, sha256 text)
+  set sha256 = told.sha256
+  from jsonb_to_recordset(files) as told ("position" integer, sha256 text)
   where f.export_id = record_export_piece.export_id and f.position = told.position;
   update public.exports as e
   set bytes_done = record_export_piece.bytes_done,
@@ -4897,9 +4972,15 @@ begin
 end;
 $$;
 
--- The plan does not hold any more: what was uploaded is abandoned and a new look is taken, at the next turn.
--- `missing` is an object that Storage has a row of and nothing else; it is listed as missing from then on.
-create function backend.restart_export(export_id uuid, lease uuid, missing text default null)
+-- The plan does not hold any more, so what was uploaded is abandoned. `missing` is an object that Storage has a row of
+-- and not the bytes: it is listed as missing from then on. `changed` is an object with other bytes than its checksum
+-- says: it is counted again. With neither, a new plan is written.
+create function backend.restart_export(
+  export_id uuid,
+  lease uuid,
+  missing text default null,
+  changed text default null
+)
 returns void
 language plpgsql
 security definer
@@ -4912,20 +4993,20 @@ begin
   if not found then
     return;
   end if;
-  if missing is null then
+  if missing is null and changed is null then
     perform private.abandon_export(restart_export.export_id);
-  else
-    perform private.abandon_export_upload(restart_export.export_id);
-    update private.export_files as f
-    set missing = f.missing or coalesce(f.object = restart_export.missing, false),
-      bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
-      crc32 = null, sha256 = null
-    where f.export_id = restart_export.export_id;
-    update public.exports as e
-    set files_missing = e.files_missing + 1, files_total = e.files_total - 1,
-      files_done = 0, bytes_done = 0, bytes_total = null
-    where e.id = restart_export.export_id;
+    return;
   end if;
+  perform private.abandon_export_upload(restart_export.export_id);
+  update private.export_files as f
+  set missing = f.missing or coalesce(f.object = restart_export.missing, false),
+    bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
+    crc32 = case when f.object in (restart_export.missing, changed) then null else f.crc32 end,
+    sha256 = null
+  where f.export_id = restart_export.export_id;
+  update public.exports as e
+  set files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
+  where e.id = restart_export.export_id;
 end;
 $$;
 
@@ -4948,8 +5029,8 @@ begin
 end;
 $$;
 
--- Forgets all that an export has come to, its copy of the data above all. What comes after it has another name: what
--- Storage has of the old one, or gets yet, goes by an order that strikes nothing new.
+-- Deletes the plan of an export, with its copy of the data. The next plan has another path: the order to delete what
+-- Storage has of the old one, or may still get, never strikes the new one.
 create function private.abandon_export(export_id uuid)
 returns void
 language plpgsql
@@ -4960,6 +5041,9 @@ declare
 begin
   perform private.abandon_export_upload(abandon_export.export_id);
   delete from private.export_files as f where f.export_id = abandon_export.export_id;
+  update private.export_work as w
+  set section = null, after = null, is_written = false
+  where w.export_id = abandon_export.export_id;
   select * into export from public.exports as e where e.id = abandon_export.export_id for update;
   perform private.order_deletion('exports', export.path, 'superseded', export.person_id, null)
   where exists (select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path);
@@ -5102,9 +5186,9 @@ end;
 $$;
 
 comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
-comment on function backend.plan_export is 'Writes down what an export is made of.';
-comment on function backend.export_files is 'What an export is made of.';
-comment on function backend.export_content is 'A part of a content of an export.';
+comment on function backend.plan_export is 'One step of the plan of an export: writes the next stretch, and answers which checksums to count.';
+comment on function backend.export_files is 'The files of an export.';
+comment on function backend.export_parts is 'The content of files of an export, in parts.';
 comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
 comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
 comment on function backend.release_export is 'Gives an export back to whoever comes next.';
@@ -5112,38 +5196,15 @@ comment on function backend.finish_export is 'An export is uploaded, and can be 
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
 revoke all on function
-  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_parts,
   backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.lease_export, backend.plan_export, backend.export_files, backend.export_content,
+  backend.lease_export, backend.plan_export, backend.export_files, backend.export_parts,
   backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
 to service_role;
--- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage, all of
--- one moment.
-
-create function private.csv_cell(value text)
-returns text
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-return case
-  when value ~ '[",\r\n]' or value = '' then '"' || replace(value, '"', '""') || '"'
-  else coalesce(value, '')
-end;
-
--- RFC 4180, the columns in the order given. Nothing for null; "" for an empty text.
-create function private.csv(rows jsonb, columns text[])
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return array_to_string(columns, ',') || E'\r\n' || coalesce((
-  select string_agg(
-    (select string_agg(private.csv_cell(r.value ->> c.name), ',' order by c.place)
-      from unnest(columns) with ordinality as c (name, place)) || E'\r\n', '' order by r.place)
-  from jsonb_array_elements(rows) with ordinality as r (value, place)
-), '');
+-- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is
+-- written in stretches, each of a bounded size and of one moment, so that no statement takes long or much memory.
 
 -- The columns of a declared table that its export has.
 create function private.exported_columns(declared private.personal_data)
@@ -5175,75 +5236,378 @@ begin atomic
   order by d.export_as, a.attnum;
 end;
 
--- What is somebody's in one declared table, as an array of objects.
-create function private.rows_of(declared private.personal_data, person uuid)
+-- The columns that the rows of a declared table are read in the order of, with their types.
+create function private.export_key(declared private.personal_data)
+returns table (name text, type text, place bigint)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select a.attname::text, format_type(a.atttypid, a.atttypmod), k.place
+  from pg_index as i
+  cross join unnest(coalesce(declared.key, array(
+    select p.attname::text
+    from unnest(i.indkey::smallint[]) with ordinality as c (attnum, place)
+    join pg_attribute as p on p.attrelid = i.indrelid and p.attnum = c.attnum
+    order by c.place
+  ))) with ordinality as k (name, place)
+  join pg_attribute as a on a.attrelid = i.indrelid and a.attname = k.name
+  where i.indrelid = declared.relation::regclass and i.indisprimary;
+end;
+
+-- What an export is made of, in its order: the declared tables, the receipts, the objects of each bucket, and the
+-- artworks that a row speaks of and Storage does not have.
+create function private.export_sections()
+returns table (section text, declared private.personal_data, bucket text, folder text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select '1 ' || d.export_as, d, null, null from private.personal_data as d where d.export_as is not null
+  union all
+  select '2 receipts', null, null, null
+  union all
+  select '3 ' || b.bucket, null, b.bucket, b.export_as from private.personal_buckets as b where b.export_as is not null
+  union all
+  select '4 missing', null, null, null
+  order by 1;
+end;
+
+-- The query of the rows of a declared table that follow a key: of the person $1, after the key $2, $3 rows at most.
+-- Without a declared key, all rows of the person are found first (`offset 0`): the planner might otherwise follow the
+-- primary key through everybody's rows.
+create function private.rows_query(declared private.personal_data, has_after boolean)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  columns constant text[] := private.exported_columns(declared);
+  -- RFC 4180. Nothing for null; "" for an empty text.
+  cell constant text := $cell$
+    case when r.document ->> %1$L ~ '[",\r\n]' or r.document ->> %1$L = ''
+      then '"' || replace(r.document ->> %1$L, '"', '""') || '"'
+      else coalesce(r.document ->> %1$L, '')
+    end
+  $cell$;
+  key_columns text;
+  key_texts text;
+  key_values text;
+begin
+  select string_agg(format('t.%I', k.name), ', ' order by k.place),
+    string_agg(format('t.%I::text', k.name), ', ' order by k.place),
+    string_agg(format('($2)[%s]::%s', k.place, k.type), ', ' order by k.place)
+  into key_columns, key_texts, key_values
+  from private.export_key(declared) as k;
+  return format(
+    $query$
+      select array[%1$s] as key, r.document::text as json, concat_ws(',', %2$s) as csv, null::jsonb as file
+      from (
+        select * from (select t.* from %3$s as t where %4$s %5$s) as t where %6$s order by %7$s limit $3
+      ) as t
+      cross join lateral (select to_jsonb(r) as document from (select %8$s) as r offset 0) as r
+    $query$,
+    key_texts,
+    (select string_agg(format(cell, c.name), ', ' order by c.place)
+      from unnest(columns) with ordinality as c (name, place)),
+    declared.relation::regclass,
+    declared.subject,
+    case when declared.key is null then 'offset 0' end,
+    case when has_after then format('(%s) > (%s)', key_columns, key_values) else 'true' end,
+    key_columns,
+    (select string_agg(format('t.%I', c.name), ', ' order by c.place)
+      from unnest(columns) with ordinality as c (name, place))
+  );
+end;
+$$;
+
+-- The query of what follows a key in a section, as (key, json, csv, file): a row of a table as JSON and as CSV, or a
+-- file. Of the person $1, after the key $2 (null at its beginning), $3 rows at most.
+create function private.section_query(section text, declared private.personal_data, bucket text, folder text, has_after boolean)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if declared.relation is not null then
+    return private.rows_query(declared, has_after);
+  elsif section = '2 receipts' then
+    return $query$
+      select array[d.id::text] as key, null as json, null as csv,
+        jsonb_build_object('name', format('receipts/%s.jws', d.id), 'content', d.receipt) as file
+      from (select * from public.deletions as d where d.person_id = $1 and d.receipt is not null offset 0) as d
+      where $2 is null or d.id > ($2)[1]::uuid
+      order by d.id
+      limit $3
+    $query$;
+  elsif bucket is not null then
+    -- The checksum that was counted when an artwork was stored holds for an object of the length that was stored.
+    return format($query$
+      select array[o.name] as key, null as json, null as csv,
+        jsonb_build_object('name', %L || '/' || substr(o.name, 38), 'bucket', o.bucket_id, 'object', o.name,
+          'bytes', private.object_bytes(o.metadata), 'crc32', w.artwork_crc32) as file
+      from storage.objects as o
+      left join public.generations as g
+        on g.artwork_path = o.name and o.bucket_id = 'artworks' and g.artwork_bytes = private.object_bytes(o.metadata)
+      left join private.generation_work as w on w.generation_id = g.id
+      where o.bucket_id = %L
+        and o.name collate "C" > coalesce(($2)[1], $1 || '/') and o.name collate "C" < $1 || '0'
+      order by o.name collate "C"
+      limit $3
+    $query$, folder, bucket);
+  end if;
+  return $query$
+    select array[g.id::text] as key, null as json, null as csv,
+      jsonb_build_object('name', 'artworks/' || substr(g.artwork_path, 38), 'bucket', 'artworks',
+        'object', g.artwork_path, 'missing', true) as file
+    from (
+      select * from public.generations as g
+      where g.person_id = $1 and g.artwork_path is not null
+        and not exists (select from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path)
+      offset 0
+    ) as g
+    where $2 is null or g.id > ($2)[1]::uuid
+    order by g.id
+    limit $3
+  $query$;
+end;
+$$;
+
+-- Rows of a declared table as the content of its two files; with what begins and what ends them.
+create function private.table_files(
+  declared private.personal_data,
+  documents text[],
+  lines text[],
+  is_first boolean,
+  is_last boolean
+)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select jsonb_build_array(
+    jsonb_build_object(
+      'name', format('data/%s.json', declared.export_as),
+      'content', case when is_first then format('{"format": "opusflair-export-1", "table": "%s", "rows": [', declared.export_as) else '' end
+        || case when documents = '{}' then '' when is_first then E'\n' else E',\n' end
+        || array_to_string(documents, E',\n')
+        || case when is_last then E'\n]}\n' else '' end
+    ),
+    jsonb_build_object(
+      'name', format('data/%s.csv', declared.export_as),
+      -- Excel takes a file for UTF-8 if it begins with a byte order mark.
+      'content', case when is_first then U&'\FEFF' || array_to_string(private.exported_columns(declared), ',') || E'\r\n' else '' end
+        || array_to_string(lines, E'\r\n')
+        || case when lines = '{}' then '' else E'\r\n' end
+    )
+  );
+end;
+
+-- What follows a key of a section, across sections, up to the size of a stretch: {section, after, files: [{name,
+-- content, bucket, object, bytes, crc32, missing}]}, where `section` and `after` are where the next stretch begins;
+-- `section` is null after the last. Stable, so that all of it is of one moment.
+create function private.read_stretch(person uuid, from_section text, from_after text[])
 returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  found_rows jsonb;
-  columns constant text := (
-    select string_agg(format('t.%I', name), ', ') from unnest(private.exported_columns(declared)) as name
-  );
+  room integer := private.stretch_bytes();
+  rows_left integer := 2000;
+  files jsonb[] := '{}';
+  documents text[];
+  lines text[];
+  is_last boolean;
+  after text[];
+  part record;
+  found_row record;
 begin
-  execute format(
-    'select coalesce(jsonb_agg(to_jsonb(r)), ''[]'') from (select %s from %s as t where %s order by 1) as r',
-    columns, declared.relation::regclass, declared.subject)
-  into found_rows using person;
-  return found_rows;
+  for part in
+    select * from private.export_sections() as s
+    where from_section is null or s.section collate "C" >= from_section
+    order by s.section collate "C"
+  loop
+    after := case when part.section = from_section then from_after end;
+    documents := '{}';
+    lines := '{}';
+    for found_row in
+      execute private.section_query(part.section, part.declared, part.bucket, part.folder, after is not null)
+      using person, after, rows_left
+    loop
+      if found_row.file is null then
+        documents := documents || found_row.json;
+        lines := lines || found_row.csv;
+        room := room - octet_length(found_row.json) - octet_length(found_row.csv);
+      else
+        files := files || found_row.file;
+        room := room - coalesce(octet_length(found_row.file ->> 'content'), 0);
+      end if;
+      rows_left := rows_left - 1;
+      after := found_row.key;
+      exit when room <= 0;
+    end loop;
+    is_last := room > 0 and rows_left > 0;
+    if part.bucket is null and (part.declared).relation is not null then
+      files := files || array(select jsonb_array_elements(private.table_files(part.declared, documents, lines,
+        part.section is distinct from from_section or from_after is null, is_last)));
+    end if;
+    if not is_last then
+      return jsonb_build_object('section', part.section, 'after', after, 'files', to_jsonb(files));
+    end if;
+  end loop;
+  return jsonb_build_object('files', to_jsonb(files));
 end;
 $$;
 
--- Everything at one moment: data by the declaration, then receipts, then objects.
-create function private.write_plan(export public.exports)
+-- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last one ended in.
+create function private.write_stretch(export public.exports, work private.export_work)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  stretch constant jsonb := private.read_stretch(export.person_id, work.section, work.after);
+begin
+  insert into private.export_files (export_id, position, name, bucket, object, bytes, crc32, missing)
+  select export.id, row_number() over (order by n.place) + (
+      select coalesce(max(l.position), 0) from private.export_files as l where l.export_id = export.id
+    ),
+    n.file ->> 'name', n.file ->> 'bucket', n.file ->> 'object', coalesce((n.file ->> 'bytes')::bigint, 0),
+    (n.file ->> 'crc32')::bigint, coalesce((n.file ->> 'missing')::boolean, false)
+  from jsonb_array_elements(stretch -> 'files') with ordinality as n (file, place)
+  where not exists (
+    select from private.export_files as f where f.export_id = export.id and f.name = n.file ->> 'name'
+  );
+
+  with content as (
+    select f.position, n.file ->> 'content' as content,
+      (select coalesce(max(p.part) + 1, 0) from private.export_parts as p
+        where p.export_id = export.id and p.position = f.position) as part
+    from jsonb_array_elements(stretch -> 'files') as n (file)
+    join private.export_files as f on f.export_id = export.id and f.name = n.file ->> 'name'
+    where n.file ->> 'content' <> ''
+  ),
+  longer as (
+    update private.export_files as f set bytes = f.bytes + octet_length(c.content)
+    from content as c
+    where f.export_id = export.id and f.position = c.position
+  )
+  insert into private.export_parts (export_id, position, part, content)
+  select export.id, c.position, c.part + cut.place, substr(c.content, 1 + cut.place * 131072, 131072)
+  from content as c
+  cross join generate_series(0, (char_length(c.content) - 1) / 131072) as cut (place);
+
+  update private.export_work as w
+  set section = stretch ->> 'section',
+    after = case when stretch ->> 'after' is not null then array(select jsonb_array_elements_text(stretch -> 'after')) end,
+    is_written = stretch ->> 'section' is null
+  where w.export_id = export.id;
+end;
+$$;
+
+create function private.has_uncounted_parts(export uuid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select exists (select from private.export_parts as p where p.export_id = export and p.crc32 is null);
+end;
+
+-- Parts whose checksum is not known, as much as fits an answer, with the checksum of their file before them.
+create function private.uncounted_parts(export uuid)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object('position', n.position, 'part', n.part, 'content', n.content,
+    'crc32', coalesce(before.crc32, 0)) order by n.position, n.part), '[]')
+  from (
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_before
+    from (
+      select * from private.export_parts as u
+      where u.export_id = export and u.crc32 is null
+      order by u.position, u.part
+      limit 1000
+    ) as p
+  ) as n
+  left join private.export_parts as before
+    on before.export_id = n.export_id and before.position = n.position and before.part = n.part - 1
+  where n.bytes_before < private.stretch_bytes();
+end;
+
+-- Objects whose checksum is not known, as many as are read within a lease: artworks from before it was kept, and what
+-- else Storage has.
+create function private.uncounted_objects(export uuid)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'position', n.position, 'bucket', n.bucket, 'object', n.object, 'bytes', n.bytes
+  ) order by n.position), '[]')
+  from (
+    select f.*, sum(f.bytes) over (order by f.position) - f.bytes as bytes_before
+    from (
+      select * from private.export_files as u
+      where u.export_id = export and u.object is not null and u.crc32 is null and not u.missing
+      order by u.position
+      limit 50
+    ) as f
+  ) as n
+  where n.bytes_before < 64 * 1024 * 1024;
+end;
+
+-- What a worker has counted. An object without a checksum is one that Storage has a row of and not the bytes.
+create function private.record_export_checksums(export uuid, parts jsonb, objects jsonb)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.export_parts as p
+  set crc32 = told.crc32
+  from jsonb_to_recordset(parts) as told ("position" integer, part integer, crc32 bigint)
+  where p.export_id = export and p.position = told.position and p.part = told.part;
+  update private.export_files as f
+  set crc32 = told.crc32, missing = told.crc32 is null, bytes = case when told.crc32 is null then 0 else f.bytes end
+  from jsonb_to_recordset(objects) as told ("position" integer, crc32 bigint)
+  where f.export_id = export and f.position = told.position and f.object is not null;
+end;
+
+-- Everything is written: the export has its files as soon as no checksum is missing.
+create function private.finish_plan(export uuid)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  with declared as (
-    select d, d.export_as as name, private.rows_of(d, export.person_id) as found_rows
-    from private.personal_data as d
-    where d.export_as is not null
-  ),
-  documents as (
-    select 1 as place, format('data/%s.json', name) as name, null as bucket, null as object, null::bigint as bytes,
-      jsonb_pretty(jsonb_build_object('format', 'opusflair-export-1', 'table', name, 'rows', found_rows)) || E'\n' as content
-    from declared
-    union all
-    select 2, format('data/%s.csv', name), null, null, null, private.csv(found_rows, private.exported_columns(d))
-    from declared
-    union all
-    select 3, format('receipts/%s.jws', r.id), null, null, null, r.receipt
-    from public.deletions as r
-    where r.person_id = export.person_id and r.receipt is not null
-    union all
-    select 4, b.export_as || '/' || substr(o.name, 38), o.bucket_id, o.name, private.object_bytes(o.metadata), null
-    from storage.objects as o
-    join private.personal_buckets as b on b.bucket = o.bucket_id and b.export_as is not null
-    where o.name collate "C" >= export.person_id || '/' and o.name collate "C" < export.person_id || '0'
-    union all
-    -- What a row speaks of, and Storage does not have.
-    select 5, 'artworks/' || substr(g.artwork_path, 38), 'artworks', g.artwork_path, null, null
-    from public.generations as g
-    where g.person_id = export.person_id and g.artwork_path is not null
-      and not exists (select from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path)
-  )
-  insert into private.export_files (export_id, position, name, bucket, object, content, bytes, missing)
-  select export.id, row_number() over (order by d.place, d.name), d.name, d.bucket, d.object, d.content,
-    coalesce(d.bytes, octet_length(d.content), 0), d.place = 5
-  from documents as d;
-
+  if private.uncounted_objects(export) <> '[]' then
+    return;
+  end if;
+  -- The checksum of a file is that of its last part.
+  update private.export_files as f
+  set crc32 = whole.crc32
+  from (
+    select distinct on (p.position) p.position, p.crc32
+    from private.export_parts as p
+    where p.export_id = export
+    order by p.position, p.part desc
+  ) as whole
+  where f.export_id = export and f.position = whole.position;
   update public.exports as e
   set files_total = f.total, files_missing = f.missing, files_done = 0, bytes_done = 0, bytes_total = null
   from (
     select count(*) filter (where not n.missing) as total, count(*) filter (where n.missing) as missing
     from private.export_files as n
-    where n.export_id = export.id
+    where n.export_id = export
   ) as f
-  where e.id = export.id;
+  where e.id = export;
 end;
 $$;
 -- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a

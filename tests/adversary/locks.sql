@@ -100,8 +100,8 @@ begin
     from (select case order_.slot when 'active' then 1 end, case order_.slot when 'active' then 1000 end) as done (files, bytes);
     insert into private.export_work (export_id, upload, lease, leased_until)
     values (order_.id, 'locks', order_.id, now() + case order_.slot when 'active' then interval '1 hour' else '-1 second' end);
-    insert into private.export_files (export_id, position, name, content, bytes)
-    select order_.id, 1, 'data', '{}', 2 where order_.slot = 'active';
+    insert into private.export_files (export_id, position, name, bytes, crc32)
+    select order_.id, 1, 'data', 2, 0 where order_.slot = 'active';
     insert into storage.objects (bucket_id, name, metadata)
     values ('exports', order_.person || '/' || order_.id || '.zip', '{"size": 1000}');
     insert into public.exports (person_id, path, state, ready_at, expires_at)

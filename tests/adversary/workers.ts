@@ -122,8 +122,8 @@ export async function building(): Promise<Leased> {
 export async function planned(): Promise<Leased> {
   const leased = await building();
   await database`
-    insert into private.export_files (export_id, position, name, content, bytes)
-    values (${leased.id}, 1, 'data/profile.json', '{}', 2)`;
+    insert into private.export_files (export_id, position, name, bytes, crc32)
+    values (${leased.id}, 1, 'data/profile.json', 2, 0)`;
   await database`update public.exports set files_total = 1, bytes_total = 1000 where id = ${leased.id}`;
   await hasObject("exports", leased.path, 1000);
   return leased;

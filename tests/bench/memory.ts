@@ -5,6 +5,9 @@ import { join } from "node:path";
 
 const { pids } = JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")) as { pids: Record<string, number> };
 
+/** The process of the functions. */
+export const functionsPid = pids.functions!;
+
 /** The most memory that the functions have taken since the last time this was asked, in MB. */
 export function peakMegabytes(): number {
   const status = readFileSync(`/proc/${pids.functions}/status`, "utf8");

@@ -100,7 +100,7 @@ function check(target: string): Record<string, Record<string, unknown>[]> {
     const columns = Object.keys(rowsOf(document.table)).sort();
     for (const row of document.rows) assert.deepEqual(Object.keys(row).sort(), columns, name);
     tables[document.table] = document.rows;
-    const csv = "import csv, json, sys; print(json.dumps(list(csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8'), strict=True))))";
+    const csv = "import csv, json, sys; print(json.dumps(list(csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig'), strict=True))))";
     const rows = JSON.parse(execFileSync("python3", ["-c", csv, join(target, "data", `${document.table}.csv`)], { encoding: "utf8", maxBuffer: 1e9 })) as Record<string, string>[];
     assert.equal(rows.length, document.rows.length, name);
     for (const [place, row] of rows.entries()) {

@@ -61,6 +61,10 @@ export class Functions {
     return functions;
   }
 
+  get pid(): number {
+    return this.process.pid!;
+  }
+
   get url(): string {
     return `http://127.0.0.1:${this.port}`;
   }

@@ -2,8 +2,9 @@
 
 import { ofCredits } from "./credits.ts";
 import { ofDeletion } from "./deletion.ts";
+import { ofExports } from "./exports.ts";
 import type { Mutant } from "./mutant.ts";
 import { ofOwners } from "./owners.ts";
 import { ofPromises } from "./promises.ts";
 
-export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofOwners, ...ofPromises];
+export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPromises];

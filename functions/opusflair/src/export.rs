@@ -1,8 +1,11 @@
-//! Exports (G5): one ZIP with everything that is somebody's, uploaded in pieces, each of which another worker may
-//! go on from. In memory there is one piece, and the list of the files.
+//! Exports (G5): one ZIP with everything that belongs to a person. The database writes the plan in stretches, and we
+//! count their checksums. Then the archive is uploaded in pieces. Another worker can go on after each stretch and each
+//! piece. In memory there is one of them at a time, and the list of the files.
 
 mod layout;
+mod parts;
 mod pieces;
+mod plan;
 
 use std::time::Instant;
 
@@ -14,13 +17,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::layout::{File, Layout};
+use self::parts::Parts;
 use self::pieces::{Pieces, Stop};
 use crate::egress::unreachable;
 use crate::storage::EXPORTS;
-use crate::{App, Error, crash, zip};
-
-/// Characters of a content that are fetched at once.
-const PART: usize = 500_000;
+use crate::{App, Error, crash};
 
 /// An export to be built, under our lease.
 #[derive(Debug, Deserialize)]
@@ -59,11 +60,12 @@ impl App {
         let failed = match self.upload_export(leased, lease, deadline).await {
             Ok(()) => return Ok(Turn::Ready),
             Err(Stop::Later) => false,
-            Err(Stop::Anew(missing)) => {
-                let again = json!({ "export_id": id, "lease": lease, "missing": missing });
-                self.ask::<Value>("restart_export", again).await?;
-                tracing::info!(export = %id, "an export begins anew");
-                return Ok(Turn::Further);
+            Err(Stop::Anew) => return self.restart_export(id, lease, None, None).await,
+            Err(Stop::Missing(object)) => {
+                return self.restart_export(id, lease, Some(object), None).await;
+            }
+            Err(Stop::Changed(object)) => {
+                return self.restart_export(id, lease, None, Some(object)).await;
             }
             Err(Stop::Failed(error)) => {
                 tracing::warn!(export = %id, error = error.for_log(), "an export has to wait");
@@ -75,6 +77,20 @@ impl App {
         Ok(Turn::Further)
     }
 
+    async fn restart_export(
+        &self,
+        id: Uuid,
+        lease: Uuid,
+        missing: Option<String>,
+        changed: Option<String>,
+    ) -> Result<Turn, Error> {
+        let again =
+            json!({ "export_id": id, "lease": lease, "missing": missing, "changed": changed });
+        self.ask::<Value>("restart_export", again).await?;
+        tracing::info!(export = %id, "an export begins anew");
+        Ok(Turn::Further)
+    }
+
     async fn upload_export(
         &self,
         leased: Leased,
@@ -83,13 +99,11 @@ impl App {
     ) -> Result<(), Stop> {
         let Leased { id, path, upload, bytes_total, is_planned } = leased;
         if !is_planned {
-            let plan = json!({ "export_id": id, "lease": lease });
-            self.ask::<Value>("plan_export", plan).await?;
-            crash::reached("export.planned");
+            self.plan_export(id, lease, deadline).await?;
         }
         let mut layout = Layout::new(self.export_files(id).await?)?;
         if bytes_total.is_some_and(|begun| begun != layout.length) {
-            return Err(Stop::Anew(None));
+            return Err(Stop::Anew);
         }
         let resumed = match upload {
             Some(upload) => self.storage.uploaded(&upload).await?.map(|at| (upload, at)),
@@ -107,39 +121,49 @@ impl App {
         crash::reached("export.begun");
 
         let mut pieces = Pieces::new(self, id, lease, upload, at, layout.length, deadline);
-        for index in 0..layout.files.len() {
-            let file = &layout.files[index];
-            if layout.end_of(index) <= at {
-                // Its digests were recorded before its last piece was sent.
-                if file.crc32.is_none() {
-                    return Err(Stop::Anew(None));
-                }
-                pieces.skip_to(layout.end_of(index));
-                continue;
-            }
-            pieces.write(&zip::header(&file.name)).await?;
-            let digests = self.write_file(id, file, &mut pieces).await?;
-            let file = &mut layout.files[index];
-            file.crc32 = Some(digests.0);
-            file.sha256 = Some(digests.1);
-            pieces.note(file);
-            pieces.write(&zip::descriptor(digests.0, file.length()?)).await?;
-        }
+        self.write_files(id, at, &mut layout, &mut pieces).await?;
         for (name, content) in layout.own_files() {
-            pieces.write(&zip::header(name)).await?;
+            pieces.write(&layout::header(name, &content)?).await?;
             pieces.write(content.as_bytes()).await?;
-            pieces.write(&layout::descriptor(&content)).await?;
         }
         pieces.write(&layout.directory()?).await?;
         pieces.finish().await?;
         self.finish_export(id, lease).await
     }
 
+    /// Writes the files of the plan. Those of which every byte has arrived are not read again.
+    async fn write_files(
+        &self,
+        id: Uuid,
+        arrived: u64,
+        layout: &mut Layout,
+        pieces: &mut Pieces<'_>,
+    ) -> Result<(), Stop> {
+        let mut parts = Parts::new(self, id);
+        for index in 0..layout.files.len() {
+            let file = &layout.files[index];
+            if layout.end_of(index) <= arrived {
+                // Its digest was recorded before its last piece was sent.
+                if file.sha256.is_none() {
+                    return Err(Stop::Anew);
+                }
+                pieces.skip_to(layout.end_of(index));
+                continue;
+            }
+            pieces.write(&file.header()?).await?;
+            let sha256 = self.write_file(file, &mut parts, pieces).await?;
+            let file = &mut layout.files[index];
+            file.sha256 = Some(sha256);
+            pieces.note(file);
+        }
+        Ok(())
+    }
+
     /// All of it was sent. Storage has answered for that, and may have no object all the same: then it begins anew.
     async fn finish_export(&self, id: Uuid, lease: Uuid) -> Result<(), Stop> {
         let finished = json!({ "export_id": id, "lease": lease });
         let is_stored: bool = self.ask("finish_export", finished).await?;
-        if is_stored { Ok(()) } else { Err(Stop::Anew(None)) }
+        if is_stored { Ok(()) } else { Err(Stop::Anew) }
     }
 
     async fn export_files(&self, id: Uuid) -> Result<Vec<File>, Error> {
@@ -155,60 +179,44 @@ impl App {
         }
     }
 
-    /// Writes the data of a file; answers its digests.
+    /// Writes the data of a file; answers its SHA-256. Its checksum was written before, so other bytes end the upload.
     async fn write_file(
         &self,
-        id: Uuid,
         file: &File,
+        parts: &mut Parts<'_>,
         pieces: &mut Pieces<'_>,
-    ) -> Result<(u32, String), Stop> {
+    ) -> Result<String, Stop> {
         let mut meter = layout::Meter::default();
-        match (&file.object, &file.bucket, &file.content) {
-            (Some(object), Some(bucket), _) => {
-                let missing = || Stop::Anew(Some(object.clone()));
-                let response = self.storage.open(bucket, object).await?.ok_or_else(missing)?;
-                let mut stream = response.bytes_stream();
-                while let Some(chunk) = stream.next().await {
-                    let chunk: Bytes = chunk.map_err(|fault| unreachable("Storage", &fault))?;
-                    meter.update(&chunk);
-                    if meter.bytes > file.bytes {
-                        return Err(missing());
-                    }
-                    pieces.write(&chunk).await?;
-                }
-                if meter.bytes != file.bytes {
+        if let (Some(bucket), Some(object)) = (&file.bucket, &file.object) {
+            let missing = || Stop::Missing(object.clone());
+            let response = self.storage.open(bucket, object).await?.ok_or_else(missing)?;
+            let mut stream = response.bytes_stream();
+            while let Some(chunk) = stream.next().await {
+                let chunk: Bytes = chunk.map_err(|fault| unreachable("Storage", &fault))?;
+                meter.update(&chunk);
+                if meter.bytes > file.bytes {
                     return Err(missing());
                 }
+                pieces.write(&chunk).await?;
             }
-            (_, _, Some(content)) => {
+            if meter.bytes != file.bytes {
+                return Err(missing());
+            }
+        } else {
+            for part in 0.. {
+                if meter.bytes >= file.bytes {
+                    break;
+                }
+                let content = parts.take(file.position, part).await?.ok_or(Stop::Anew)?;
                 meter.update(content.as_bytes());
                 pieces.write(content.as_bytes()).await?;
             }
-            _ => self.write_content(id, file, &mut meter, pieces).await?,
         }
-        Ok(meter.finish())
-    }
-
-    async fn write_content(
-        &self,
-        id: Uuid,
-        file: &File,
-        meter: &mut layout::Meter,
-        pieces: &mut Pieces<'_>,
-    ) -> Result<(), Stop> {
-        let mut start = 1;
-        while meter.bytes < file.bytes {
-            let part = json!({
-                "export_id": id, "place": file.position, "start": start, "length": PART,
-            });
-            let part: String = self.ask("export_content", part).await?;
-            if part.is_empty() {
-                return Err(Stop::Anew(None));
-            }
-            meter.update(part.as_bytes());
-            pieces.write(part.as_bytes()).await?;
-            start += PART;
+        let (crc32, sha256) = meter.finish();
+        match &file.object {
+            _ if file.crc32 == Some(crc32) => Ok(sha256),
+            Some(object) => Err(Stop::Changed(object.clone())),
+            None => Err(Stop::Anew),
         }
-        Ok(())
     }
 }

@@ -1,21 +1,22 @@
 //! The parts of a ZIP (APPNOTE 6.3) whose every offset is known before a byte of it is written: stored, not
-//! compressed, with ZIP64 where an offset needs it. Libraries write archives front to back and cannot go on in the
-//! middle of one, which is what a worker must that takes over from another.
+//! compressed, with ZIP64 where an offset needs it. Libraries write an archive from front to back, but a worker that
+//! takes over from another must go on in the middle.
+//!
+//! Sizes and checksums stand before the data, in the local headers. A program that reads the archive as it arrives
+//! could not tell otherwise where a stored file ends.
 
-/// Bit 3: the checksum follows the data. Bit 11: names are UTF-8.
-const FLAGS: u16 = 1 << 3 | 1 << 11;
+/// Bit 11: names are UTF-8.
+const FLAGS: u16 = 1 << 11;
 /// 1 January 1980: nothing here has a date worth telling.
 const DATE: u16 = 0x21;
 /// Who made it: Unix (3), after version 4.5 of the format.
 const MAKER: u16 = 0x032d;
 const LOCAL: usize = 30;
 const CENTRAL: usize = 46;
-/// Bytes that follow the data of a file.
-pub(crate) const DESCRIPTOR: u64 = 16;
 /// From here on an offset or a count does not fit the old fields.
 const FULL: u32 = u32::MAX;
 
-/// What the directory says of a file. Files of 4 GiB and more are not for this.
+/// What a header and the directory say of a file, which is shorter than 4 GiB.
 #[derive(Clone, Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) name: &'a str,
@@ -30,17 +31,12 @@ pub(crate) fn header_length(name: &str) -> u64 {
     (LOCAL + name.len()) as u64
 }
 
-pub(crate) fn header(name: &str) -> Vec<u8> {
+/// What stands before the data of a file.
+pub(crate) fn header(name: &str, bytes: u32, crc32: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(LOCAL + name.len());
     put(&mut out, &[0x0403_4b50], &[20, FLAGS, 0, 0, DATE]);
-    put(&mut out, &[0, 0, 0], &[length(name), 0]);
+    put(&mut out, &[crc32, bytes, bytes], &[length(name), 0]);
     out.extend_from_slice(name.as_bytes());
-    out
-}
-
-pub(crate) fn descriptor(crc32: u32, bytes: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    put(&mut out, &[0x0807_4b50, crc32, bytes, bytes], &[]);
     out
 }
 
@@ -115,8 +111,7 @@ mod tests {
 
     #[test]
     fn lengths_are_told_before_they_are_written() {
-        assert_eq!(header("a/b.txt").len() as u64, header_length("a/b.txt"));
-        assert_eq!(descriptor(1, 2).len() as u64, DESCRIPTOR);
+        assert_eq!(header("a/b.txt", 3, 4).len() as u64, header_length("a/b.txt"));
         for offset in [0, u64::from(FULL) - 1, FULL.into(), 1 << 40] {
             let member = Member { name: "a/b.txt", bytes: 3, crc32: 4, offset };
             assert_eq!(entry(&member).len() as u64, entry_length("a/b.txt", offset), "{offset}");
@@ -126,6 +121,14 @@ mod tests {
         {
             assert_eq!(end(files, start, length).len() as u64, end_length(files, start, length));
         }
+    }
+
+    #[test]
+    fn a_header_says_size_and_checksum_and_nothing_follows_the_data() {
+        let header = header("a", 0x0102_0304, 0x0506_0708);
+        assert_eq!(header[6] & 1 << 3, 0);
+        assert_eq!(header[14..18], [8, 7, 6, 5]);
+        assert_eq!(header[18..26], [4, 3, 2, 1, 4, 3, 2, 1]);
     }
 
     #[test]

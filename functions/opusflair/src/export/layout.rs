@@ -17,7 +17,6 @@ pub(super) struct File {
     pub(super) name: String,
     pub(super) bucket: Option<String>,
     pub(super) object: Option<String>,
-    pub(super) content: Option<String>,
     pub(super) bytes: u64,
     #[serde(default)]
     missing: bool,
@@ -30,13 +29,22 @@ impl File {
         u32::try_from(self.bytes).map_err(|_| Error::fault("a file of an export is too long"))
     }
 
+    /// What stands before its data.
+    pub(super) fn header(&self) -> Result<Vec<u8>, Error> {
+        Ok(zip::header(&self.name, self.length()?, self.checksum()?))
+    }
+
+    fn checksum(&self) -> Result<u32, Error> {
+        self.crc32.ok_or_else(|| Error::fault("a file without a checksum"))
+    }
+
     fn span(&self) -> u64 {
         span(&self.name, self.bytes)
     }
 }
 
 fn span(name: &str, bytes: u64) -> u64 {
-    zip::header_length(name) + bytes + zip::DESCRIPTOR
+    zip::header_length(name) + bytes
 }
 
 /// The files, then what we say of them, then the directory.
@@ -73,7 +81,7 @@ impl Layout {
         self.ends[index]
     }
 
-    /// What we say of the files. Its length is the same whatever the digests are.
+    /// The files that we write about the others. Their length does not depend on the digests.
     pub(super) fn own_files(&self) -> Vec<(&'static str, String)> {
         let missing = serde_json::to_string_pretty(&self.missing).unwrap_or_default() + "\n";
         let mut own = vec![("README.txt", README.to_owned()), ("missing.json", missing)];
@@ -94,15 +102,12 @@ impl Layout {
         let mut out = Vec::new();
         let mut offset = 0;
         for file in &self.files {
-            let crc32 = file.crc32.ok_or_else(|| Error::fault("a file without a checksum"))?;
-            let bytes = file.length()?;
+            let (bytes, crc32) = (file.length()?, file.checksum()?);
             out.extend(zip::entry(&zip::Member { name: &file.name, bytes, crc32, offset }));
             offset += file.span();
         }
         for (name, content) in self.own_files() {
-            let bytes =
-                u32::try_from(content.len()).map_err(|_| Error::fault("a long manifest"))?;
-            let crc32 = crc32fast::hash(content.as_bytes());
+            let (bytes, crc32) = measure(&content)?;
             out.extend(zip::entry(&zip::Member { name, bytes, crc32, offset }));
             offset += span(name, content.len() as u64);
         }
@@ -125,10 +130,15 @@ impl Layout {
     }
 }
 
-/// What follows the data of a file of ours.
-pub(super) fn descriptor(content: &str) -> Vec<u8> {
-    let bytes = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    zip::descriptor(crc32fast::hash(content.as_bytes()), bytes)
+/// What stands before the data of a file that we write about the others.
+pub(super) fn header(name: &str, content: &str) -> Result<Vec<u8>, Error> {
+    let (bytes, crc32) = measure(content)?;
+    Ok(zip::header(name, bytes, crc32))
+}
+
+fn measure(content: &str) -> Result<(u32, u32), Error> {
+    let bytes = u32::try_from(content.len()).map_err(|_| Error::fault("a long manifest"))?;
+    Ok((bytes, crc32fast::hash(content.as_bytes())))
 }
 
 /// Counts and digests what passes by.
@@ -159,8 +169,7 @@ mod tests {
 
     fn file(position: i64, name: &str, bytes: u64, is_missing: bool) -> File {
         from_value(json!({
-            "position": position, "name": name, "bucket": null, "object": null, "content": null,
-            "bytes": bytes, "missing": is_missing, "crc32": 7, "sha256": NO_DIGEST,
+            "position": position, "name": name, "bucket": null, "object": null, "bytes": bytes, "missing": is_missing, "crc32": 7, "sha256": NO_DIGEST,
         }))
         .expect("a file")
     }

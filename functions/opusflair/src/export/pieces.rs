@@ -17,8 +17,12 @@ use crate::{App, Error, crash};
 pub(super) enum Stop {
     /// Its time is over, or somebody else is at it.
     Later,
-    /// The plan does not hold any more; what is named is missing.
-    Anew(Option<String>),
+    /// The plan does not hold any more: another one is needed.
+    Anew,
+    /// An object of the plan is not there, or not all of it.
+    Missing(String),
+    /// An object of the plan has other bytes than its checksum says.
+    Changed(String),
     /// A service did not do its part.
     Failed(Error),
 }
@@ -32,7 +36,6 @@ impl From<Error> for Stop {
 #[derive(Serialize)]
 struct Digests {
     position: i64,
-    crc32: Option<u32>,
     sha256: Option<String>,
 }
 
@@ -71,8 +74,8 @@ impl<'a> Pieces<'a> {
     }
 
     pub(super) fn note(&mut self, file: &File) {
-        let File { position, crc32, sha256, .. } = file;
-        self.noted.push(Digests { position: *position, crc32: *crc32, sha256: sha256.clone() });
+        let File { position, sha256, .. } = file;
+        self.noted.push(Digests { position: *position, sha256: sha256.clone() });
     }
 
     /// Writes the next bytes; what has arrived is not sent again.
@@ -99,7 +102,7 @@ impl<'a> Pieces<'a> {
         if !self.piece.is_empty() {
             self.send().await?;
         }
-        if self.arrived == self.length { Ok(()) } else { Err(Stop::Anew(None)) }
+        if self.arrived == self.length { Ok(()) } else { Err(Stop::Anew) }
     }
 
     async fn send(&mut self) -> Result<(), Stop> {

@@ -1,0 +1,194 @@
+// The plan of an export, a stretch at a time: what one call takes is bounded, and any worker takes the next one (G5).
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { crc32 } from "node:zlib";
+import postgres, { type Sql } from "postgres";
+import { agreesWithItsManifest, linkOf, readAsItComes, recordUse, rowsIn } from "../journeys/archive.ts";
+import { fillGallery } from "../journeys/gallery.ts";
+import { Person } from "../journeys/person.ts";
+import { cleanUp, database } from "../journeys/stack.ts";
+import { megabytesOf, watchMemory } from "../lab/memory.ts";
+import { pass } from "../lab/time.ts";
+import { lab } from "./lab.ts";
+
+interface Step {
+  is_planned: boolean;
+  parts: { position: number; part: number; content: string; crc32: number }[];
+}
+
+/** A worker that the test plays, on a connection of its own. */
+class Worker {
+  readonly sql: Sql = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1, onnotice: () => {} });
+  readonly lease = randomUUID();
+  private parts: { position: number; part: number; crc32: number }[] = [];
+
+  constructor(private readonly id: string) {}
+
+  async begin(): Promise<void> {
+    await this.sql`update private.export_work set due_at = '2000-01-01' where export_id = ${this.id}`;
+    const [{ leased }] = await this.sql`select backend.lease_export(${this.lease}::uuid) as leased`;
+    assert.equal(leased.id, this.id);
+  }
+
+  /** Takes a step; answers it and its length. */
+  async step(): Promise<{ step: Step; bytes: number }> {
+    const [{ answer }] = await this.sql`
+      select backend.plan_export(${this.id}::uuid, ${this.lease}::uuid, ${this.sql.json(this.parts)})::text as answer`;
+    const step = JSON.parse(answer) as Step;
+    this.parts = [];
+    for (const { position, part, content, crc32: before } of step.parts) {
+      const last = this.parts.at(-1);
+      this.parts.push({ position, part, crc32: crc32(content, last?.position === position ? last.crc32 : before) });
+    }
+    return { step, bytes: Buffer.byteLength(answer) };
+  }
+
+  /** Gives the export back. */
+  async end(): Promise<void> {
+    await this.sql`select backend.release_export(${this.id}::uuid, ${this.lease}::uuid, false)`;
+    await this.sql.end();
+  }
+}
+
+async function ordered(person: Person): Promise<string> {
+  const response = await person.call("POST", "/privacy/exports");
+  assert.equal(response.status, 202);
+  return ((await response.json()) as { id: string }).id;
+}
+
+const stateOf = async (person: Person) => (await person.client.from("exports").select("state, files_missing, files_total").single()).data!;
+
+async function sweepUntilReady(person: Person, functions?: string): Promise<void> {
+  for (let sweeps = 0; (await stateOf(person)).state !== "ready"; sweeps += 1) {
+    assert.ok(sweeps < 12, "not exported");
+    await cleanUp(functions);
+  }
+}
+
+/** Where Storage has an object. */
+async function fileOf(object: string): Promise<string> {
+  const folder = join(process.env.STACK_STATE!, "storage", "artworks", object);
+  return join(folder, readdirSync(folder)[0]!);
+}
+
+/** What planning takes, call by call. */
+async function planned(events: number): Promise<{ calls: number; longestAnswer: number; megabytes: number }> {
+  const person = await Person.signUp("alice");
+  await recordUse(person, events);
+  const worker = new Worker(await ordered(person));
+  await worker.begin();
+  const [{ pid }] = await worker.sql`select pg_backend_pid() as pid`;
+  const before = megabytesOf(pid, "RssAnon");
+  const seen = { calls: 0, longestAnswer: 0, megabytes: 0 };
+  for (let isPlanned = false; !isPlanned; ) {
+    const { step, bytes } = await worker.step();
+    isPlanned = step.is_planned;
+    seen.calls += 1;
+    seen.longestAnswer = Math.max(seen.longestAnswer, bytes);
+    seen.megabytes = Math.max(seen.megabytes, megabytesOf(pid, "RssAnon") - before);
+  }
+  await worker.end();
+  await database`delete from public.exports where person_id = ${person.id}`;
+  return seen;
+}
+
+test("planning takes more calls for more rows, and no longer answers nor more memory for each (G5)", async () => {
+  const few = await planned(500);
+  const many = await planned(20_000);
+  assert.ok(many.calls > few.calls + 10 && many.calls < 60, `${few.calls} and ${many.calls} calls`);
+  // The functions read answers of at most 4 MiB.
+  assert.ok(many.longestAnswer < 1024 * 1024, `an answer of ${many.longestAnswer} bytes`);
+  assert.ok(many.megabytes < few.megabytes + 16, `${few.megabytes} and ${many.megabytes} MB`);
+});
+
+test("a plan goes on in the hands of another worker: each row that stays is in it once, in its order", async () => {
+  const person = await Person.signUp("alice");
+  await recordUse(person, 6000);
+  const worker = new Worker(await ordered(person));
+  await worker.begin();
+  // Until some of the events are written, and some are not; nobody reports what was answered last.
+  for (let isHalf = false; !isHalf; ) {
+    await worker.step();
+    const [{ section, after }] = await database`select section, after from private.export_work`;
+    isHalf = section === "1 usage_events" && after !== null;
+  }
+  await worker.end();
+  const [{ uncounted }] = await database`select count(*)::int as uncounted from private.export_parts where crc32 is null`;
+  assert.ok(uncounted > 0);
+  // Meanwhile some that were not come to go, and others are recorded.
+  await database`delete from public.usage_events where id in (select max(id) from public.usage_events where person_id = ${person.id} group by at::date)
+    and at > (select max(at) from public.usage_events where person_id = ${person.id}) - interval '1 day'`;
+  const stays = await database`select id from public.usage_events where person_id = ${person.id} order by at, id`;
+  await recordUse(person, 3);
+  await sweepUntilReady(person);
+
+  const entries = await readAsItComes(await linkOf(person));
+  agreesWithItsManifest(entries);
+  const ids = rowsIn(entries, "usage_events").map(({ id }) => Number(id));
+  assert.equal(new Set(ids).size, ids.length, "a row is there twice");
+  const kept = new Set(stays.map(({ id }) => Number(id)));
+  assert.deepEqual(ids.filter((id) => kept.has(id)), [...kept]);
+  const lines = entries.find(({ name }) => name === "data/usage_events.csv")!.content!.toString().trimEnd().split("\r\n");
+  assert.deepEqual(lines.slice(1).map((line) => Number(line.split(",")[0])), ids);
+});
+
+test("an export of many rows takes the functions no more memory than its pieces", async () => {
+  const person = await Person.signUp("alice");
+  await recordUse(person, 20_000);
+  await ordered(person);
+  const functions = await lab.another();
+  const before = megabytesOf(functions.pid, "RssAnon");
+  const watched = watchMemory(database, functions.pid);
+  await sweepUntilReady(person, functions.url);
+  const { functionsMegabytes, backendMegabytes } = await watched.stop();
+  const [{ bytes_total }] = await database`select bytes_total::int from public.exports where person_id = ${person.id}`;
+  assert.ok(bytes_total > 7_000_000, `${bytes_total} bytes`);
+  // Three pieces of 6 MiB: one that is filled, one that is sent, and what the client copies of it.
+  assert.ok(functionsMegabytes - before < 32, `${functionsMegabytes - before} MB in the functions`);
+  assert.ok(backendMegabytes < 96, `${backendMegabytes} MB in a backend`);
+});
+
+test("an artwork that disappears while it is exported is listed as missing, and the rest opens", async () => {
+  const person = await Person.signUp("alice");
+  const [lost, ...kept] = await fillGallery(person, 8, 2000);
+  await ordered(person);
+  await lab.functions.crashAt("export.sent");
+  await cleanUp().catch(() => undefined);
+  await lab.functions.crashed();
+  await lab.functions.restart();
+  await pass(125);
+  // Its row stays: it is Storage that has lost the bytes.
+  const [last] = await database`
+    select f.object from private.export_files as f join public.exports as e on e.id = f.export_id
+    where e.person_id = ${person.id} and f.object is not null order by f.position desc limit 1`;
+  const gone = [lost!, ...kept].find(({ artwork_path }) => artwork_path === last!.object)!;
+  rmSync(await fileOf(gone.artwork_path));
+  await sweepUntilReady(person);
+  assert.equal((await stateOf(person)).files_missing, 1);
+  const entries = await readAsItComes(await linkOf(person));
+  agreesWithItsManifest(entries);
+  const missing = JSON.parse(entries.find(({ name }) => name === "missing.json")!.content!.toString());
+  assert.deepEqual(missing, [`artworks/${gone.artwork_path.split("/")[1]}`]);
+  assert.equal(entries.filter(({ name }) => name.startsWith("artworks/")).length, 7);
+});
+
+test("an artwork with other bytes than its checksum says is counted again, and exported as it is", async () => {
+  const person = await Person.signUp("alice");
+  const [changed] = await fillGallery(person, 2, 20);
+  await database`
+    insert into private.generation_work (generation_id, request_digest, artwork_crc32)
+    values (${changed!.id}, '', 7)`;
+  await ordered(person);
+  const file = await fileOf(changed!.artwork_path);
+  const bytes = readFileSync(file);
+  writeFileSync(file, bytes.fill(0, bytes.length - 20));
+  await sweepUntilReady(person);
+  assert.equal((await stateOf(person)).files_missing, 0);
+  const entries = await readAsItComes(await linkOf(person));
+  agreesWithItsManifest(entries);
+  assert.equal(entries.find(({ name }) => name.endsWith(`${changed!.id}.png`))!.bytes, bytes.length);
+});

@@ -1,0 +1,64 @@
+// What makes an export bounded while it is made, and readable while it is downloaded.
+
+import { type Mutant, rust, sql } from "./mutant.ts";
+
+const archive = "journeys/export-archive.test.ts";
+const stretches = "faults/export-stretches.test.ts";
+
+export const ofExports: Mutant[] = [
+  {
+    name: "a stretch of a plan has no bound",
+    file: sql("exports"),
+    line: "return 512 * 1024;",
+    instead: "return 512 * 1024 * 1024;",
+    seenBy: [stretches],
+  },
+  {
+    name: "the next stretch forgets where the last one ended",
+    file: sql("export_plan"),
+    line: "    after := case when part.section = from_section then from_after end;\n",
+    instead: "    after := null;\n",
+    seenBy: [stretches],
+  },
+  {
+    name: "rows of a plan come in any order",
+    file: sql("export_plan"),
+    line: " order by %7$s limit $3) as t",
+    instead: " order by random() limit $3) as t",
+    seenBy: [stretches],
+  },
+  {
+    name: "Excel is not told that a CSV is UTF-8",
+    file: sql("export_plan"),
+    line: "U&'\\FEFF' || ",
+    seenBy: [archive],
+  },
+  {
+    name: "headers say that sizes follow the data",
+    file: rust("opusflair/src/zip"),
+    line: "const FLAGS: u16 = 1 << 11;",
+    instead: "const FLAGS: u16 = 1 << 3 | 1 << 11;",
+    seenBy: [archive],
+  },
+  {
+    name: "headers say no size",
+    file: rust("opusflair/src/zip"),
+    line: "put(&mut out, &[crc32, bytes, bytes], &[length(name), 0]);",
+    instead: "put(&mut out, &[crc32 & 0, bytes & 0, 0], &[length(name), 0]);",
+    seenBy: [archive],
+  },
+  {
+    name: "the checksum of an artwork is not kept",
+    file: sql("settlement"),
+    line: "    set artwork_crc32 = complete_generation.crc32\n",
+    instead: "    set artwork_crc32 = null\n",
+    seenBy: [archive],
+  },
+  {
+    name: "a checksum that does not hold is sent",
+    file: rust("opusflair/src/export"),
+    line: "_ if file.crc32 == Some(crc32) => Ok(sha256),",
+    instead: "_ if crc32 == crc32 => Ok(sha256),",
+    seenBy: [stretches],
+  },
+];
