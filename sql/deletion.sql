@@ -221,7 +221,8 @@ begin
     'id', d.id, 'lease', l.lease, 'bucket', d.bucket, 'path', d.path,
     'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
-    'leased_at', private.timestamp(now())
+    -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
+    'leased_at', private.timestamp(clock_timestamp())
   )), '[]')
   into leased
   from private.deletion_leases as l

@@ -258,7 +258,7 @@ returns void
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-set statement_timeout = '2min'
+set statement_timeout = '1min'
 as $$
 declare
   person constant uuid := (

@@ -25,6 +25,11 @@ create extension if not exists pgcrypto with schema extensions;
 -- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
 alter role authenticated set statement_timeout = '3s';
 
+-- The functions wait ten seconds for an answer and then ask again (`CALL_TIME` in `functions/opusflair/src/database.rs`),
+-- so their statements must end before that. Hosted sets the same limit for `authenticator`, but a project may have
+-- raised it. A verb that needs longer sets its own limit, a minute at most, and the functions wait longer for it.
+alter role service_role set statement_timeout = '8s';
+
 -- PostgreSQL writes what it refuses into its log, with the text that was sent and the whole row that failed (R5). A
 -- person can make it refuse anything, so the Data API's errors stay out of the log; the functions log their codes. Not
 -- every project lets `postgres` set this: without it the check-list of the runbook says so.
@@ -1758,7 +1763,8 @@ begin
     'id', d.id, 'lease', l.lease, 'bucket', d.bucket, 'path', d.path,
     'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
-    'leased_at', private.timestamp(now())
+    -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
+    'leased_at', private.timestamp(clock_timestamp())
   )), '[]')
   into leased
   from private.deletion_leases as l
@@ -5982,7 +5988,7 @@ returns void
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
-set statement_timeout = '2min'
+set statement_timeout = '1min'
 as $$
 declare
   person constant uuid := (

@@ -54,7 +54,8 @@ test("a look that finds nothing is not believed while the listing still has the 
   const path = await alice.upload(await small);
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;
   lab.supabase.misbehave({ fault: "status", status: 200, when: /^DELETE \/storage\/v1\/object\/inputs/ });
-  lab.supabase.misbehave({ fault: "status", status: 404, when: /^GET \/storage\/v1\/object\/inputs/ });
+  const body = JSON.stringify({ statusCode: "404", error: "not_found", message: "Object not found" });
+  lab.supabase.misbehave({ fault: "status", status: 400, body, when: /^GET \/storage\/v1\/object\/inputs/ });
   const report = await cleanUp();
   assert.deepEqual([report.verified, report.remaining], [0, 1]);
   const [{ verified_at, receipt }] = await database`select verified_at, receipt from public.deletions where path = ${path}`;

@@ -14,8 +14,8 @@ export type Fault =
   | { fault: "delay"; ms: number }
   /** Forwarded twice; the second answer is the one that arrives. */
   | { fault: "duplicate" }
-  /** Answered so, without being forwarded. */
-  | { fault: "status"; status: number }
+  /** Answered so, without being forwarded: with an empty object, or with what a real service writes. */
+  | { fault: "status"; status: number; body?: string; headers?: Record<string, string> }
   /** Of what a bulk deletion names, the first half is passed on: a partial answer, as Storage gives. */
   | { fault: "halve" };
 
@@ -92,7 +92,8 @@ export class Proxy {
     if (fault?.fault === "refuse") return void incoming.socket.destroy();
     if (fault?.fault === "status") {
       incoming.resume();
-      return void outgoing.writeHead(fault.status, { "content-type": "application/json" }).end("{}");
+      const headers = { "content-type": "application/json", ...fault.headers };
+      return void outgoing.writeHead(fault.status, headers).end(fault.body ?? "{}");
     }
     if (fault?.fault === "delay") await new Promise((later) => setTimeout(later, fault.ms));
     if (fault?.fault === "duplicate") return this.twice(incoming, outgoing);

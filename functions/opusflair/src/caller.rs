@@ -7,11 +7,12 @@ use axum::extract::FromRequestParts;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use serde::Deserialize;
+use serde_json::Value;
 use supabase_auth::models::AuthClient;
 use uuid::Uuid;
 
 use crate::cause::Cause;
-use crate::config::Config;
+use crate::config::{Config, PUBLISHABLE_KEY};
 use crate::secret::Secret;
 use crate::{App, Error};
 
@@ -58,19 +59,43 @@ impl Identity {
     }
 }
 
-/// The crate's idea of a user is narrower than Auth's: an answer of 200 that it cannot read comes as
-/// an error that carries the body.
-fn judge(status: u16, body: &str) -> Result<Uuid, Error> {
+/// What an answer means that the crate takes for an error. Its idea of a user is narrower than Auth's, so an answer of
+/// 200 may be one. `said` is the message of an error of Auth's, or else the whole body.
+fn judge(status: u16, said: &str) -> Result<Uuid, Error> {
     #[derive(Deserialize)]
     struct Person {
         id: Uuid,
     }
-    match status {
-        200 => serde_json::from_str::<Person>(body)
+    match (status, sender(said)) {
+        (200, _) => serde_json::from_str::<Person>(said)
             .map(|person| person.id)
             .map_err(|_| Error::unavailable("Auth", "an answer without an id")),
-        400..=499 if status != 429 => Err(Error::NotSignedIn),
+        (401, Sender::Gateway) => {
+            Err(Error::key_refused("Auth", PUBLISHABLE_KEY, Cause::status("", status)))
+        }
+        (400..=428 | 430..=499, Sender::Auth) => Err(Error::NotSignedIn),
         _ => Err(Error::unavailable("Auth", Cause::status("", status))),
+    }
+}
+
+/// Who wrote an error.
+enum Sender {
+    Auth,
+    /// It looks at the key, and comes before Auth.
+    Gateway,
+    /// A proxy on the way, in HTML or in a line of text.
+    Other,
+}
+
+fn sender(said: &str) -> Sender {
+    match serde_json::from_str::<Value>(said) {
+        // Each error of Auth's has a code.
+        Ok(Value::Object(body)) if body.contains_key("code") => Sender::Auth,
+        Ok(Value::Object(body)) if body.contains_key("message") => Sender::Gateway,
+        Ok(_) => Sender::Other,
+        Err(_) if said.is_empty() || said.starts_with(['<', '\r', '\n']) => Sender::Other,
+        Err(_) if said.starts_with("error code:") => Sender::Other,
+        Err(_) => Sender::Auth,
     }
 }
 
@@ -78,7 +103,7 @@ impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<App>) -> Result<Self, Error> {
-        let token = bearer(parts).ok_or(Error::NotSignedIn)?;
+        let token = bearer(parts).filter(|token| is_jwt(token)).ok_or(Error::NotSignedIn)?;
         Ok(Self { token: Secret::new(token) })
     }
 }
@@ -91,6 +116,13 @@ impl FromRequestParts<Arc<App>> for ConfirmedCaller {
         app.identity.confirm(caller.token.reveal()).await?;
         Ok(Self(caller))
     }
+}
+
+/// Access tokens of Auth's are JWTs. A gateway may refuse anything else, and in the way in which it refuses a key of
+/// ours.
+fn is_jwt(token: &str) -> bool {
+    let mut parts = token.split('.');
+    parts.by_ref().take(3).filter(|part| !part.is_empty()).count() == 3 && parts.next().is_none()
 }
 
 /// The bearer token of a request, if it has a plausible one.
@@ -131,10 +163,45 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_and_an_outage_are_told_apart() {
-        assert!(matches!(judge(403, "bad_jwt"), Err(Error::NotSignedIn)));
-        assert!(matches!(judge(429, ""), Err(Error::Unavailable { .. })));
-        assert!(matches!(judge(502, ""), Err(Error::Unavailable { .. })));
-        assert!(matches!(judge(200, "{}"), Err(Error::Unavailable { .. })));
+    fn only_a_jwt_is_somebodys_token() {
+        assert!(is_jwt("eyJ.a-b.c_"));
+        for other in ["", "eyJ", "a.b", "a..c", "a.b.c.d", "sb_publishable_x", ".b.c", "a.b."] {
+            assert!(!is_jwt(other), "{other}");
+        }
+    }
+
+    /// As Auth 2.19x and the gateways in front of it write them.
+    #[test]
+    fn a_token_that_is_refused_a_key_that_is_refused_and_an_outage_are_told_apart() {
+        for (status, body) in [
+            (403, "invalid JWT: unable to parse or verify signature, signature is invalid"),
+            (401, "This endpoint requires a Bearer token"),
+            (404, "User not found"),
+            (
+                403,
+                r#"{"code":"session_not_found","message":"Session from session_id claim in JWT does not exist"}"#,
+            ),
+        ] {
+            assert!(matches!(judge(status, body), Err(Error::NotSignedIn)), "{body}");
+        }
+        for body in [
+            r#"{"message":"Invalid API key","hint":"Double check your Supabase `anon` or `service_role` API key."}"#,
+            r#"{"message":"Unauthorized"}"#,
+        ] {
+            let error = judge(401, body).expect_err("refused");
+            assert!(error.to_string().contains("SUPABASE_PUBLISHABLE_KEY"), "{error}");
+        }
+        for (status, body) in [
+            (429, "Request rate limit reached"),
+            (403, "error code: 1020"),
+            (404, r#"{"message":"no Route matched with those values"}"#),
+            (403, "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>"),
+            (401, ""),
+            (502, ""),
+            (522, "error code: 522"),
+            (200, "{}"),
+        ] {
+            assert!(matches!(judge(status, body), Err(Error::Unavailable { .. })), "{body}");
+        }
     }
 }

@@ -9,6 +9,11 @@ use crate::receipt::ReceiptKeys;
 use crate::secret::Secret;
 use crate::signature::{InvalidKey, VerifyingKeys};
 
+/// The variable that holds the functions' own key.
+pub(crate) const SECRET_KEY: &str = "SUPABASE_SECRET_KEY";
+/// The variable that holds the key that is sent along with a person's token.
+pub(crate) const PUBLISHABLE_KEY: &str = "SUPABASE_PUBLISHABLE_KEY";
+
 /// Everything a function needs to know. `.env.example` documents each variable.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -80,8 +85,8 @@ impl Config {
 
         let config = Self {
             supabase_url: reader.url("SUPABASE_URL", None),
-            publishable_key: Secret::new(reader.required("SUPABASE_PUBLISHABLE_KEY")),
-            secret_key: Secret::new(reader.required("SUPABASE_SECRET_KEY")),
+            publishable_key: Secret::new(reader.required(PUBLISHABLE_KEY)),
+            secret_key: Secret::new(reader.required(SECRET_KEY)),
             replicate_url: reader.url("REPLICATE_BASE_URL", Some("https://api.replicate.com/v1")),
             replicate_token: Secret::new(reader.required("REPLICATE_API_TOKEN")),
             webhook_keys: reader.keys("REPLICATE_WEBHOOK_SECRET"),

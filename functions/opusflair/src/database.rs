@@ -1,23 +1,36 @@
 //! The database, through the Data API: one call is one verb is one transaction.
 
+mod answer;
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 use postgrest::Postgrest;
 use reqwest::{Method, RequestBuilder};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use url::Url;
 
 use crate::caller::Caller;
-use crate::cause::Cause;
 use crate::config::Config;
-use crate::egress::{Egress, read_limited, send_idempotent, unreachable};
-use crate::error::Refusal;
+use crate::egress::{Egress, Tries, read_limited, retry_after, unreachable};
 use crate::secret::Secret;
 use crate::{App, Error};
 
+use answer::{As, judge};
+
 const SERVICE: &str = "the database";
+/// For one try. The database works for 8 s at most (`statement_timeout` in `sql/schemas.sql`), so a call
+/// that is given up has ended there, too, before it is made again. The rest is for the way.
+const CALL_TIME: Duration = Duration::from_secs(10);
+/// No try begins later than this after the first: of tries that take their whole time there are two. All of them end
+/// before the 29 s of the gateway in front of the functions.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// For a function that has a `statement_timeout` of its own, of a minute.
+const SLOW_CALL_TIME: Duration = Duration::from_secs(62);
 /// The largest answer that is read, in bytes.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
@@ -55,23 +68,36 @@ impl Database {
     /// Calls `backend.<function>` as the service.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Unavailable`], [`Error::Fault`].
+    /// [`Error::Refused`], [`Error::Unavailable`], [`Error::KeyRefused`], [`Error::Fault`].
     pub async fn call<T: DeserializeOwned>(
         &self,
         function: &str,
         arguments: Value,
         again: Again,
     ) -> Result<T, Error> {
-        let request = self.prepare(&self.backend, function, &arguments)?;
-        let request = with_key(request, &self.secret_key);
-        receive(send(request, again).await?).await
+        let request = self.prepare(&self.backend, function, &arguments)?.timeout(CALL_TIME);
+        send(As::Service, with_key(request, &self.secret_key), again).await
+    }
+
+    /// Calls a function of `backend` that may work for a minute, which its own `statement_timeout` says. It is asked
+    /// once.
+    ///
+    /// # Errors
+    /// As [`Database::call`].
+    pub async fn call_slow<T: DeserializeOwned>(
+        &self,
+        function: &str,
+        arguments: Value,
+    ) -> Result<T, Error> {
+        let request = self.prepare(&self.backend, function, &arguments)?.timeout(SLOW_CALL_TIME);
+        send(As::Service, with_key(request, &self.secret_key), Again::Unsafe).await
     }
 
     /// Calls `public.<function>` as `caller`, under the caller's own token: who may do what is decided
     /// by who `PostgREST` finds it to be.
     ///
     /// # Errors
-    /// [`Error::NotSignedIn`], [`Error::Refused`], [`Error::Unavailable`], [`Error::Fault`].
+    /// [`Error::NotSignedIn`] and those of [`Database::call`].
     pub async fn call_as<T: DeserializeOwned>(
         &self,
         caller: &Caller,
@@ -81,9 +107,10 @@ impl Database {
     ) -> Result<T, Error> {
         let request = self
             .prepare(&self.public, function, &arguments)?
+            .timeout(CALL_TIME)
             .header("apikey", self.publishable_key.reveal())
             .bearer_auth(caller.token.reveal());
-        receive(send(request, again).await?).await
+        send(As::Person, request, again).await
     }
 
     /// `postgrest` builds the request; ours is the client that sends it, so that time-outs and the
@@ -101,7 +128,7 @@ impl Database {
             .map_err(|_| Error::fault("a function could not be called"))?;
         let url = Url::parse(built.url().as_str())
             .map_err(|_| Error::fault("the address of the database"))?;
-        let mut request = self.egress.request(Method::POST, url)?;
+        let mut request = self.egress.upload(Method::POST, url)?;
         for (name, value) in built.headers() {
             request = request.header(name.as_str(), value.as_bytes());
         }
@@ -121,71 +148,65 @@ pub(crate) fn with_key(request: RequestBuilder, key: &Secret) -> RequestBuilder 
     }
 }
 
-async fn send(request: RequestBuilder, again: Again) -> Result<reqwest::Response, Error> {
-    match again {
-        Again::Safe => send_idempotent(SERVICE, request).await,
-        Again::Unsafe => request.send().await.map_err(|fault| unreachable(SERVICE, &fault)),
+thread_local! {
+    /// Set while an answer is read, which nothing interrupts.
+    static ANSWERED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// When the answer began to arrive that is read at this moment. What it says was so by then, however long it took to
+/// arrive and to be read.
+pub(crate) fn answered_at() -> Instant {
+    ANSWERED_AT.get().unwrap_or_else(Instant::now)
+}
+
+/// An answer, whole.
+struct Answer {
+    began: Instant,
+    status: StatusCode,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+impl Answer {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let body = if self.body.is_empty() { b"null" } else { &self.body[..] };
+        ANSWERED_AT.set(Some(self.began));
+        let read = serde_json::from_slice(body);
+        ANSWERED_AT.set(None);
+        read.map_err(|_| Error::fault("the database's answer is unreadable"))
     }
 }
 
-async fn receive<T: DeserializeOwned>(response: reqwest::Response) -> Result<T, Error> {
-    let status = StatusCode::from_u16(response.status().as_u16()).unwrap_or_default();
+/// Makes a call, and again while there is an outage. A refusal of ours is an answer, also where it says 429 or 503: it
+/// was made under locks that others wait for.
+async fn send<T: DeserializeOwned>(
+    asked: As,
+    request: RequestBuilder,
+    again: Again,
+) -> Result<T, Error> {
+    let mut tries = Tries::begin(PATIENCE);
+    loop {
+        let copy = request.try_clone().ok_or_else(|| Error::fault("a JSON body"))?;
+        let (error, wait) = match ask(copy).await {
+            Ok(answer) if answer.status.is_success() => return answer.read(),
+            Ok(answer) => (judge(asked, answer.status, &answer.body), answer.retry_after),
+            Err(error) => (error, None),
+        };
+        let is_outage = matches!(error, Error::Unavailable { .. });
+        if again == Again::Unsafe || !is_outage || !tries.again(wait).await {
+            return Err(error);
+        }
+    }
+}
+
+async fn ask(request: RequestBuilder) -> Result<Answer, Error> {
+    let response = request.send().await.map_err(|fault| unreachable(SERVICE, &fault))?;
+    let (began, status) = (Instant::now(), response.status());
+    let retry_after = retry_after(response.headers());
     let body = read_limited(SERVICE, response, ANSWER_LIMIT)
         .await?
         .ok_or_else(|| Error::fault("the database's answer is too long"))?;
-    if !status.is_success() {
-        return Err(refusal(status, &body));
-    }
-    let body = if body.is_empty() { b"null" } else { &body[..] };
-    serde_json::from_slice(body).map_err(|_| Error::fault("the database's answer is unreadable"))
-}
-
-/// The error of `PostgREST`: `private.refuse` puts a code for machines into `hint` and members into `details`.
-#[derive(Deserialize)]
-struct Refused {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    details: Option<String>,
-    #[serde(default)]
-    hint: Option<String>,
-}
-
-/// The codes of our refusals are words; what else stands there is not ours, and goes into no log.
-fn is_word(hint: &str) -> bool {
-    (1..=40).contains(&hint.len())
-        && hint.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
-}
-
-fn refusal(status: StatusCode, body: &[u8]) -> Error {
-    let Ok(refused) = serde_json::from_slice::<Refused>(body) else {
-        return Error::unavailable(SERVICE, Cause::status("", status.as_u16()));
-    };
-    if refused.code.starts_with("PT") {
-        let members = refused.details.and_then(|details| serde_json::from_str(&details).ok());
-        return Error::Refused(Refusal {
-            status,
-            code: refused.hint.filter(|hint| is_word(hint)).unwrap_or_else(|| "refused".to_owned()),
-            sentence: refused.message,
-            members: members.unwrap_or_else(Map::new),
-        });
-    }
-    match status {
-        StatusCode::UNAUTHORIZED => Error::NotSignedIn,
-        // PostgreSQL's text holds every character but NUL.
-        _ if matches!(refused.code.as_str(), "22P05" | "22021") => {
-            Error::invalid("body", "holds a character (NUL) that no text may hold.")
-        }
-        _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
-            Error::unavailable(SERVICE, Cause::status("", status.as_u16()).with_code(&refused.code))
-        }
-        // The message may quote what was sent, so only the code is kept.
-        _ => Error::fault(
-            Cause::status("the database answered", status.as_u16()).with_code(&refused.code),
-        ),
-    }
+    Ok(Answer { began, status, retry_after, body })
 }
 
 impl App {
@@ -205,43 +226,6 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_keeps_its_status_code_sentence_and_members() {
-        let body = br#"{"code":"PT402","message":"This costs 2.","details":"{\"price\": 2}","hint":"insufficient_credits"}"#;
-        let error = refusal(StatusCode::PAYMENT_REQUIRED, body);
-        assert_eq!(error.status(), StatusCode::PAYMENT_REQUIRED);
-        assert_eq!(error.code(), "insufficient_credits");
-        assert_eq!(error.detail(), "This costs 2.");
-        assert_eq!(error.members()["price"], 2);
-    }
-
-    #[test]
-    fn other_errors_of_the_database_tell_nothing_to_the_outside() {
-        let body = br#"{"code":"23503","message":"Key (secret)=(x)","details":null,"hint":null}"#;
-        let error = refusal(StatusCode::CONFLICT, body);
-        assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert!(!format!("{error} {}", error.detail()).contains("secret"));
-    }
-
-    #[test]
-    fn a_character_that_no_text_may_hold_is_the_callers_fault() {
-        let body = br#"{"code":"22P05","message":"unsupported Unicode escape sequence"}"#;
-        let error = refusal(StatusCode::BAD_REQUEST, body);
-        assert_eq!(error.status(), StatusCode::UNPROCESSABLE_ENTITY);
-    }
-
-    #[test]
-    fn a_token_that_postgrest_refuses_means_not_signed_in() {
-        let body = br#"{"code":"PGRST301","message":"JWT expired","details":null,"hint":null}"#;
-        assert!(matches!(refusal(StatusCode::UNAUTHORIZED, body), Error::NotSignedIn));
-    }
-
-    #[test]
-    fn what_is_not_json_means_that_the_database_is_unavailable() {
-        let error = refusal(StatusCode::BAD_GATEWAY, b"<html>bad gateway</html>");
-        assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
-    }
 
     #[test]
     fn keys_of_both_formats_go_where_they_belong() {

@@ -9,6 +9,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::database::answered_at;
 use crate::receipt::{ObjectDigest, Statement};
 use crate::{App, Error, crash};
 
@@ -33,8 +34,8 @@ pub struct Deletion {
     ordered_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     leased_at: OffsetDateTime,
-    /// When we were told of it, by our own clock.
-    #[serde(skip, default = "Instant::now")]
+    /// When we were told of it, by our own clock: `leased_at` was shortly before.
+    #[serde(skip, default = "answered_at")]
     told: Instant,
 }
 
@@ -84,25 +85,35 @@ impl App {
         if deletions.is_empty() {
             return Ok(Tally::default());
         }
-        let mut buckets = BTreeMap::<&str, Vec<&str>>::new();
+        let mut buckets = BTreeMap::<String, Vec<&str>>::new();
         for deletion in &deletions {
-            buckets.entry(&deletion.bucket).or_default().push(&deletion.path);
+            buckets.entry(deletion.bucket.clone()).or_default().push(&deletion.path);
         }
+        // By bucket, when Storage's answer began; none where it did not answer.
+        let mut deleted = BTreeMap::<String, Instant>::new();
         for (bucket, paths) in buckets {
-            if let Err(error) = self.storage.delete(bucket, &paths).await {
-                tracing::warn!(
-                    bucket,
-                    objects = paths.len(),
-                    error = error.for_log(),
-                    "a bulk deletion failed"
-                );
+            match self.storage.delete(&bucket, &paths).await {
+                Ok(answered) => {
+                    deleted.insert(bucket, answered);
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        bucket,
+                        objects = paths.len(),
+                        error = error.for_log(),
+                        "a bulk deletion failed"
+                    );
+                }
             }
         }
 
         crash::reached("deletion.executed");
-        let deleted = Instant::now();
+        let until = Instant::now() + LOOKING_TIME;
         let outcomes: Vec<Outcome> = stream::iter(deletions)
-            .map(|deletion| self.look_for(deletion, deleted))
+            .map(|deletion| {
+                let deleted = deleted.get(&deletion.bucket).copied();
+                self.look_for(deletion, deleted, until)
+            })
             .buffer_unordered(LOOKERS)
             .collect()
             .await;
@@ -132,9 +143,14 @@ impl App {
         }
     }
 
-    async fn look_for(&self, deletion: Deletion, deleted: Instant) -> Outcome {
-        let looked = if deleted.elapsed() < LOOKING_TIME {
-            self.storage.is_absent(&deletion.bucket, &deletion.path).await
+    async fn look_for(
+        &self,
+        deletion: Deletion,
+        deleted: Option<Instant>,
+        until: Instant,
+    ) -> Outcome {
+        let looked = if Instant::now() < until {
+            self.storage.absent_at(&deletion.bucket, &deletion.path).await
         } else {
             Err(Error::unavailable("Storage", "no time was left"))
         };
@@ -144,15 +160,19 @@ impl App {
                 error = error.for_log(),
                 "absence could not be verified"
             );
-            false
+            None
         });
-        if !absent {
+        if absent.is_none() {
             tracing::warn!(deletion = %deletion.id, attempts = deletion.attempts, "still there");
         }
-        let proof = absent.then(|| self.prove(&deletion, deleted, Instant::now()));
-        Outcome { id: deletion.id, lease: deletion.lease, absent, proof }
+        // Without an answer to the deletion all that is known is that it was done when nothing was found.
+        let proof =
+            absent.map(|verified| self.prove(&deletion, deleted.unwrap_or(verified), verified));
+        Outcome { id: deletion.id, lease: deletion.lease, absent: absent.is_some(), proof }
     }
 
+    /// Both times are those at which an answer of Storage's began: what it says had happened by then. Neither is
+    /// earlier than what it is the time of, and neither has in it how long the answer took to arrive or to be read.
     fn prove(&self, deletion: &Deletion, deleted: Instant, verified: Instant) -> Proof {
         let (deleted_at, verified_at) = (deletion.time_of(deleted), deletion.time_of(verified));
         let Deletion { object_key, bucket, path, bytes, .. } = deletion;

@@ -4,9 +4,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::RETRY_AFTER;
 use rand::Rng;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
@@ -25,6 +27,8 @@ pub(crate) const UPLOAD_TIME: Duration = Duration::from_secs(100);
 /// Tries of an idempotent call, the first included.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// No try of a call begins later than this after the first one: a service that is slow to fail gets fewer tries.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The HTTP client of a process.
 #[derive(Clone)]
@@ -75,7 +79,7 @@ impl Egress {
         self.begin(&self.client, method, url)
     }
 
-    /// Begins a request that carries a long body.
+    /// Begins a request that carries a long body, or whose answer may take long to begin. It sets its own time.
     ///
     /// # Errors
     /// [`Error::Fault`] where `url` is not one that may be spoken to.
@@ -110,6 +114,35 @@ impl Egress {
     }
 }
 
+/// The tries of one call: how many were made, and since when.
+pub(crate) struct Tries {
+    first: Instant,
+    patience: Duration,
+    made: u32,
+}
+
+impl Tries {
+    /// The first try begins now; no other begins when `patience` is over.
+    pub(crate) fn begin(patience: Duration) -> Self {
+        Self { first: Instant::now(), patience, made: 1 }
+    }
+
+    /// Waits until the next try is due. `asked` is how long the service wants to be left alone. False if there is no
+    /// next try: all were made, or the next would begin too late.
+    pub(crate) async fn again(&mut self, asked: Option<Duration>) -> bool {
+        let Some(pause) = self.next_pause(self.first.elapsed(), asked) else { return false };
+        tokio::time::sleep(pause).await;
+        self.made += 1;
+        true
+    }
+
+    fn next_pause(&self, passed: Duration, asked: Option<Duration>) -> Option<Duration> {
+        let pause = pause(self.made).max(asked.unwrap_or_default());
+        let is_in_time = passed.saturating_add(pause) <= self.patience;
+        (self.made < TRIES && is_in_time).then_some(pause)
+    }
+}
+
 /// Sends what may be sent twice: tried again, later each time, while the service cannot be reached or
 /// says that it is busy.
 ///
@@ -119,19 +152,36 @@ pub async fn send_idempotent(
     service: &'static str,
     request: RequestBuilder,
 ) -> Result<Response, Error> {
-    let mut attempt = 1;
+    let mut tries = Tries::begin(PATIENCE);
     loop {
         let copy = request.try_clone().ok_or_else(|| {
             Error::fault("an idempotent request must have a body that can be sent again")
         })?;
-        match copy.send().await {
-            Ok(response) if attempt == TRIES || !is_busy(response.status()) => return Ok(response),
-            Err(fault) if attempt == TRIES => return Err(unreachable(service, &fault)),
-            Ok(_) | Err(_) => {}
+        let sent = copy.send().await;
+        let asked = match &sent {
+            Ok(response) if !is_busy(response.status()) => None,
+            Ok(response) => Some(retry_after(response.headers())),
+            Err(_) => Some(None),
+        };
+        let Some(asked) = asked else { return sent.map_err(|fault| unreachable(service, &fault)) };
+        if !tries.again(asked).await {
+            return sent.map_err(|fault| unreachable(service, &fault));
         }
-        tokio::time::sleep(pause(attempt)).await;
-        attempt += 1;
     }
+}
+
+/// How long a service wants to be left alone, by its header `Retry-After` in seconds. A date is not read, and neither
+/// is what is no time at all.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    seconds_to_wait(seconds.trim().parse().ok()?)
+}
+
+/// Seconds that somebody else has named, as a time. None for what is no time: below zero, without end, not a number.
+#[must_use]
+pub fn seconds_to_wait(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Says that a service could not be reached, without the address: it may hold a token.
@@ -168,7 +218,7 @@ pub async fn read_limited(
     Ok(Some(body.freeze()))
 }
 
-fn is_busy(status: StatusCode) -> bool {
+pub(crate) fn is_busy(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
@@ -324,6 +374,37 @@ mod tests {
         let taken = send(egress.upload(Method::PUT, url).expect("allowed")).await;
         assert!(taken.expect("slow, and taken").status().is_success());
         server.abort();
+    }
+
+    #[test]
+    fn a_retry_after_that_is_no_number_of_seconds_is_left_out() {
+        let asked = |value: &'static str| {
+            let headers = [(RETRY_AFTER, http::HeaderValue::from_static(value))];
+            retry_after(&HeaderMap::from_iter(headers))
+        };
+        assert_eq!(asked("7"), Some(Duration::from_secs(7)));
+        assert_eq!(asked(" 0.5 "), Some(Duration::from_millis(500)));
+        for none in ["nan", "NaN", "inf", "-inf", "-1", "1e400", "soon", ""] {
+            assert_eq!(asked(none), None, "{none}");
+        }
+        assert_eq!(asked("Fri, 27 Nov 2026 18:00:00 GMT"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_service_is_asked_again_no_earlier_than_it_wants_and_not_past_the_budget() {
+        let seconds = Duration::from_secs;
+        let next = |made: u32, passed: Duration, asked: Option<f64>| {
+            let tries = Tries { made, ..Tries::begin(PATIENCE) };
+            tries.next_pause(passed, asked.and_then(seconds_to_wait))
+        };
+        assert_eq!(next(1, seconds(1), Some(3.0)), Some(seconds(3)));
+        assert!(next(2, seconds(1), None).is_some_and(|pause| pause < seconds(1)));
+        assert_eq!(next(3, seconds(1), None), None, "three tries were made");
+        assert_eq!(next(1, PATIENCE, None), None, "the budget is used up");
+        assert_eq!(next(1, seconds(1), Some(3_600.0)), None, "an hour is too long");
+        assert_eq!(next(1, seconds(1), Some(1e19)), None, "longer than any clock");
+        assert!(next(1, seconds(1), Some(f64::NAN)).is_some(), "no time at all was named");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::cause::Cause;
+use crate::config::SECRET_KEY;
 use crate::database::with_key;
 use crate::egress::send_idempotent;
 use crate::pseudonym::Use;
@@ -63,7 +64,8 @@ impl App {
                     crash::reached("erasure.left");
                 }
                 Next::Forget => {
-                    self.ask::<Value>("forget_in_auth", json!({ "id": id })).await?;
+                    let forgotten = json!({ "id": id });
+                    self.database.call_slow::<Value>("forget_in_auth", forgotten).await?;
                 }
                 Next::Sign { statement } => {
                     let statement = Statement {
@@ -94,6 +96,9 @@ impl App {
         let response = send_idempotent("Auth", with_key(request, &self.config.secret_key)).await?;
         match response.status().as_u16() {
             200..300 | 404 => Ok(()),
+            status @ (401 | 403) => {
+                Err(Error::key_refused("Auth", SECRET_KEY, Cause::status("delete", status)))
+            }
             status => Err(Error::unavailable("Auth", Cause::status("delete", status))),
         }
     }

@@ -55,6 +55,16 @@ pub enum Error {
         /// For the log.
         cause: Cause,
     },
+    /// A service refuses a key of ours: only the operator can help. Until then it is an outage to whoever calls.
+    #[error("{service} refuses our key: check {variable} ({cause})")]
+    KeyRefused {
+        /// Its name.
+        service: &'static str,
+        /// The variable of the configuration that holds the key.
+        variable: &'static str,
+        /// For the log.
+        cause: Cause,
+    },
     /// A fault of ours.
     #[error("fault: {0}")]
     Fault(Cause),
@@ -77,6 +87,18 @@ impl Error {
     /// A service does not answer as it should.
     pub fn unavailable(service: &'static str, cause: impl Into<Cause>) -> Self {
         Self::Unavailable { service, cause: cause.into() }
+    }
+
+    /// A service refuses the key that `variable` holds. It is logged here, at error level: callers that only postpone
+    /// their work would log a warning.
+    pub fn key_refused(
+        service: &'static str,
+        variable: &'static str,
+        cause: impl Into<Cause>,
+    ) -> Self {
+        let error = Self::KeyRefused { service, variable, cause: cause.into() };
+        tracing::error!(error = error.for_log(), "a key was refused");
+        error
     }
 
     /// Something that must not happen did.
@@ -105,7 +127,7 @@ impl Error {
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid { .. } | Self::Photo(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Refused(refusal) => refusal.status,
-            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable { .. } | Self::KeyRefused { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -123,7 +145,7 @@ impl Error {
             Self::Photo(rejection) => rejection.code(),
             Self::Signature(_) => "invalid_signature",
             Self::Refused(refusal) => &refusal.code,
-            Self::Unavailable { .. } => "unavailable",
+            Self::Unavailable { .. } | Self::KeyRefused { .. } => "unavailable",
             Self::Fault(_) => "internal_error",
         }
     }
@@ -145,7 +167,7 @@ impl Error {
             Self::Photo(rejection) => rejection.sentence(),
             Self::Signature(_) => "The webhook's signature was not accepted.".to_owned(),
             Self::Refused(refusal) => refusal.sentence.clone(),
-            Self::Unavailable { .. } => {
+            Self::Unavailable { .. } | Self::KeyRefused { .. } => {
                 "A service we depend on is not answering. Please try again in a minute: the same request with the \
                  same Idempotency-Key is made and paid for once."
                     .to_owned()

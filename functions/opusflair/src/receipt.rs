@@ -53,10 +53,10 @@ pub struct Statement<'a> {
     /// When it was decided.
     #[serde(with = "time::serde::rfc3339")]
     pub ordered_at: OffsetDateTime,
-    /// When Storage was told.
+    /// When Storage had answered that it is deleted; where it gave no answer, `verified_at`.
     #[serde(with = "time::serde::rfc3339")]
     pub deleted_at: OffsetDateTime,
-    /// When a fetch found nothing.
+    /// When Storage had answered that there is no such object.
     #[serde(with = "time::serde::rfc3339")]
     pub verified_at: OffsetDateTime,
 }

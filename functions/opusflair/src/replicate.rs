@@ -13,7 +13,7 @@ use url::Url;
 use crate::Error;
 use crate::cause::Cause;
 use crate::config::Config;
-use crate::egress::{Egress, read_limited, send_idempotent};
+use crate::egress::{Egress, read_limited, retry_after, seconds_to_wait, send_idempotent};
 use crate::secret::Secret;
 
 const SERVICE: &str = "Replicate";
@@ -21,6 +21,7 @@ const SERVICE: &str = "Replicate";
 const ANSWER_LIMIT: usize = 2 * 1024 * 1024;
 /// Tries of a create call that was throttled, the first included: throttled is not created.
 const CREATE_TRIES: u32 = 3;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// For one call; whoever is waiting for an artwork waits for this too.
 const CALL_TIME: Duration = Duration::from_secs(10);
@@ -385,16 +386,13 @@ async fn throttle(response: Response) -> Duration {
     struct Throttled {
         retry_after: Option<f64>,
     }
-    let header = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok()?.parse::<f64>().ok());
+    let header = retry_after(response.headers());
     let body = read_limited(SERVICE, response, ANSWER_LIMIT).await.ok().flatten();
-    let seconds = body
-        .and_then(|body| serde_json::from_slice::<Throttled>(&body).ok()?.retry_after)
+    body.and_then(|body| serde_json::from_slice::<Throttled>(&body).ok()?.retry_after)
+        .and_then(seconds_to_wait)
         .or(header)
-        .unwrap_or(1.0);
-    Duration::from_secs_f64(seconds.clamp(0.1, LONGEST_PAUSE.as_secs_f64()))
+        .unwrap_or(Duration::from_secs(1))
+        .clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -414,6 +412,29 @@ mod tests {
             serde_json::from_value::<Prediction>(json!({"id": "x", "status": "cancelled"}))
                 .is_err()
         );
+    }
+
+    #[tokio::test]
+    async fn a_throttle_that_names_no_time_is_waited_for_a_moment() {
+        let throttled = |header: &str, body: &str| {
+            let answer = http::Response::builder().status(429).header("retry-after", header);
+            throttle(Response::from(answer.body(body.to_owned()).expect("an answer")))
+        };
+        for (header, body, pause) in [
+            ("nan", "{}", 1_000),
+            ("inf", "{}", 1_000),
+            ("-5", "<html>", 1_000),
+            ("1e300", "{}", 1_000),
+            ("Fri, 27 Nov 2026 18:00:00 GMT", "{}", 1_000),
+            ("86400", "{}", 3_000),
+            ("0", "{}", 100),
+            ("nan", r#"{"retry_after": 2}"#, 2_000),
+            ("2", r#"{"retry_after": -1}"#, 2_000),
+            ("2", r#"{"retry_after": 1e300}"#, 2_000),
+        ] {
+            let waited = throttled(header, body).await;
+            assert_eq!(waited, Duration::from_millis(pause), "{header} {body}");
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
-//! Supabase Storage, as the service. It answers 400 for nearly everything and keeps silent about what
-//! it did not delete, so the body is read and absence is looked for.
+//! Supabase Storage, as the service. It keeps silent about what it did not delete, so absence is looked for.
 
+mod failure;
 mod resumable;
 
 pub(crate) use resumable::PIECE;
+
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -15,9 +17,11 @@ use url::Url;
 use crate::cause::Cause;
 use crate::config::Config;
 use crate::database::with_key;
-use crate::egress::{Egress, UPLOAD_TIME, read_limited, send_idempotent, unreachable};
+use crate::egress::{Egress, PATIENCE, Tries, UPLOAD_TIME, read_limited, retry_after, unreachable};
 use crate::error::Error;
 use crate::secret::Secret;
+
+use failure::Failure;
 
 const SERVICE: &str = "Storage";
 /// The most objects that one bulk deletion may name.
@@ -38,12 +42,6 @@ pub struct Storage {
     key: Secret,
 }
 
-#[derive(Deserialize)]
-struct Fault {
-    #[serde(rename = "statusCode")]
-    status_code: String,
-}
-
 impl Storage {
     pub(crate) fn new(config: &Config, egress: Egress) -> Self {
         let mut address = config.supabase_url.clone();
@@ -58,22 +56,15 @@ impl Storage {
     /// The whole object, `None` where there is none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; [`Error::BodyTooLarge`] over `limit` bytes.
+    /// [`Error::Unavailable`], [`Error::KeyRefused`]; [`Error::BodyTooLarge`] over `limit` bytes.
     pub async fn download(
         &self,
         bucket: &str,
         path: &str,
         limit: usize,
     ) -> Result<Option<Bytes>, Error> {
-        let response = send_idempotent(SERVICE, self.object(Method::GET, &[bucket], path)?).await?;
-        if !response.status().is_success() {
-            let status = fault(response).await?;
-            return if status == StatusCode::NOT_FOUND {
-                Ok(None)
-            } else {
-                Err(refused("download", status))
-            };
-        }
+        let request = self.object(Method::GET, &[bucket], path)?;
+        let Some(response) = find("download", request).await? else { return Ok(None) };
         match read_limited(SERVICE, response, limit).await? {
             Some(body) => Ok(Some(body)),
             None => Err(Error::BodyTooLarge { limit }),
@@ -83,23 +74,17 @@ impl Storage {
     /// The object, to be read as it comes; `None` where there is none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::KeyRefused`].
     pub async fn open(&self, bucket: &str, path: &str) -> Result<Option<Response>, Error> {
         let request = self.object(Method::GET, &[bucket], path)?.timeout(UPLOAD_TIME);
-        let response = send_idempotent(SERVICE, request).await?;
-        if response.status().is_success() {
-            return Ok(Some(response));
-        }
-        match fault(response).await? {
-            StatusCode::NOT_FOUND => Ok(None),
-            status => Err(refused("open", status)),
-        }
+        find("open", request).await
     }
 
-    /// Stores an object in place of whatever has its name.
+    /// Stores an object in place of whatever has its name. Bytes that we have are sent again while there is an outage;
+    /// of a stream they are gone.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::KeyRefused`].
     pub async fn replace(
         &self,
         bucket: &str,
@@ -108,22 +93,19 @@ impl Storage {
         body: impl Into<Body>,
     ) -> Result<(), Error> {
         let request = self.egress.upload(Method::POST, self.address_of(&[bucket], path)?)?;
-        let response = with_key(request, &self.key)
+        let request = with_key(request, &self.key)
             .header("content-type", content_type)
             .header("cache-control", "private, max-age=3600")
             .header("x-upsert", "true")
-            .body(body)
-            .send()
-            .await
-            .map_err(|fault| unreachable(SERVICE, &fault))?;
-        expect_success("upload", response).await.map(drop)
+            .body(body);
+        done("upload", request).await.map(drop)
     }
 
     /// An address from which anyone who has it can fetch the object for `seconds` (T2, T4); `None` where
     /// there is no such object.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// [`Error::Unavailable`], [`Error::KeyRefused`].
     pub async fn sign(&self, bucket: &str, path: &str, seconds: u32) -> Result<Option<Url>, Error> {
         #[derive(Deserialize)]
         struct Signed {
@@ -133,15 +115,7 @@ impl Storage {
         let request = self
             .object(Method::POST, &["sign", bucket], path)?
             .json(&json!({ "expiresIn": seconds }));
-        let response = send_idempotent(SERVICE, request).await?;
-        if !response.status().is_success() {
-            let status = fault(response).await?;
-            return if status == StatusCode::NOT_FOUND {
-                Ok(None)
-            } else {
-                Err(refused("sign", status))
-            };
-        }
+        let Some(response) = find("sign", request).await? else { return Ok(None) };
         let signed: Signed = read_json(response).await?;
         // Relative to /storage/v1, with a leading slash.
         let address =
@@ -151,32 +125,31 @@ impl Storage {
             .map_err(|_| Error::unavailable(SERVICE, "a signed address that is none"))
     }
 
-    /// Asks for objects to be deleted. What the answer leaves out may or may not be gone, so it is not
-    /// read: see [`Storage::is_absent`].
+    /// Asks for objects to be deleted; answers when Storage's answer began, by which time it had done what it did. What
+    /// the answer leaves out may or may not be gone, so it is not read: see [`Storage::absent_at`].
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
-    pub async fn delete(&self, bucket: &str, paths: &[&str]) -> Result<(), Error> {
+    /// [`Error::Unavailable`], [`Error::KeyRefused`].
+    pub async fn delete(&self, bucket: &str, paths: &[&str]) -> Result<Instant, Error> {
+        let mut answered = Instant::now();
         for names in paths.chunks(BULK_LIMIT) {
             let request =
                 self.object(Method::DELETE, &[], bucket)?.json(&json!({ "prefixes": names }));
-            expect_success("delete", send_idempotent(SERVICE, request).await?).await?;
+            done("delete", request).await?;
+            answered = Instant::now();
         }
-        Ok(())
+        Ok(answered)
     }
 
-    /// Whether a fetch finds nothing. Only an answer that says so counts.
+    /// When Storage's answer began that it has no such object; `None` where it has one. Only an answer that says so
+    /// counts.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the answer says neither.
-    pub async fn is_absent(&self, bucket: &str, path: &str) -> Result<bool, Error> {
-        let response = send_idempotent(SERVICE, self.object(Method::GET, &[bucket], path)?).await?;
-        if response.status().is_success() {
-            return Ok(false);
-        }
-        match fault(response).await? {
-            StatusCode::NOT_FOUND => Ok(true),
-            status => Err(refused("look for", status)),
+    /// [`Error::Unavailable`] where the answer says neither; [`Error::KeyRefused`].
+    pub async fn absent_at(&self, bucket: &str, path: &str) -> Result<Option<Instant>, Error> {
+        match ask("look for", self.object(Method::GET, &[bucket], path)?).await? {
+            Answer::Done(_) => Ok(None),
+            Answer::Absent { answered } => Ok(Some(answered)),
         }
     }
 
@@ -196,26 +169,51 @@ impl Storage {
     }
 }
 
-async fn expect_success(verb: &'static str, response: Response) -> Result<Response, Error> {
-    if response.status().is_success() {
-        return Ok(response);
+/// Storage's answer to a request for one object.
+enum Answer {
+    Done(Response),
+    Absent { answered: Instant },
+}
+
+/// Asks, and asks again while there is an outage. A body that is a stream is sent once.
+async fn ask(verb: &'static str, request: RequestBuilder) -> Result<Answer, Error> {
+    let mut tries = Tries::begin(PATIENCE);
+    let mut next = Some(request);
+    while let Some(request) = next.take() {
+        let again = request.try_clone();
+        let (error, asked, is_passing) = match request.send().await {
+            Ok(response) if response.status().is_success() => return Ok(Answer::Done(response)),
+            Ok(response) => {
+                let (answered, asked) = (Instant::now(), retry_after(response.headers()));
+                match Failure::read(response).await {
+                    Ok(failure) if failure.is_absence() => return Ok(Answer::Absent { answered }),
+                    Ok(failure) => (failure.error(verb), asked, failure.is_passing()),
+                    Err(error) => (error, None, true),
+                }
+            }
+            Err(fault) => (unreachable(SERVICE, &fault), None, true),
+        };
+        if again.is_none() || !is_passing || !tries.again(asked).await {
+            return Err(error);
+        }
+        next = again;
     }
-    let status = fault(response).await?;
-    Err(refused(verb, status))
+    Err(Error::fault("a request that was never sent"))
 }
 
-fn refused(verb: &'static str, status: StatusCode) -> Error {
-    Error::unavailable(SERVICE, Cause::status(verb, status.as_u16()))
+/// The answer of a request for an object that may be missing.
+async fn find(verb: &'static str, request: RequestBuilder) -> Result<Option<Response>, Error> {
+    match ask(verb, request).await? {
+        Answer::Done(response) => Ok(Some(response)),
+        Answer::Absent { .. } => Ok(None),
+    }
 }
 
-/// The true status of a failed answer: hosted Storage says 400 and puts it into the body.
-async fn fault(response: Response) -> Result<StatusCode, Error> {
-    let outer = response.status().as_u16();
-    let body = read_limited(SERVICE, response, ANSWER_LIMIT).await?.unwrap_or_default();
-    let fault = serde_json::from_slice::<Fault>(&body).ok();
-    let inner = fault.and_then(|fault| fault.status_code.parse().ok());
-    let status = if outer == 400 { inner.unwrap_or(outer) } else { outer };
-    Ok(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST))
+/// The answer of a request that names no object that could be missing.
+async fn done(verb: &'static str, request: RequestBuilder) -> Result<Response, Error> {
+    find(verb, request).await?.ok_or_else(|| {
+        Error::unavailable(SERVICE, Cause::status(verb, StatusCode::NOT_FOUND.as_u16()))
+    })
 }
 
 async fn read_json<T: serde::de::DeserializeOwned>(response: Response) -> Result<T, Error> {

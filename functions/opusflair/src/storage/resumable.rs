@@ -8,7 +8,7 @@ use http::header::LOCATION;
 use reqwest::{Method, RequestBuilder, Response};
 use url::Url;
 
-use super::{SERVICE, Storage, expect_success, fault, refused};
+use super::{Failure, SERVICE, Storage};
 use crate::Error;
 use crate::database::with_key;
 use crate::egress::{send_idempotent, unreachable};
@@ -46,7 +46,7 @@ impl Storage {
             .send()
             .await
             .map_err(|fault| unreachable(SERVICE, &fault))?;
-        let response = expect_success("begin an upload", response).await?;
+        let response = succeeded("begin an upload", response).await?;
         let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
         location
             .and_then(|location| url.join(location).ok())
@@ -72,9 +72,7 @@ impl Storage {
             }
             // Without a body nobody says what a 400 means: it is begun anew.
             400 | 404 | 410 => Ok(None),
-            status => {
-                Err(refused("look at an upload", StatusCode::from_u16(status).unwrap_or_default()))
-            }
+            _ => Err(Failure::read(response).await?.error("look at an upload")),
         }
     }
 
@@ -96,7 +94,7 @@ impl Storage {
             .send()
             .await
             .map_err(|fault| unreachable(SERVICE, &fault))?;
-        number(&expect_success("send a piece", response).await?, "upload-offset")
+        number(&succeeded("send a piece", response).await?, "upload-offset")
     }
 
     /// Lets Storage forget what has arrived; fine where there is nothing, and where it is an object by now: hosted
@@ -110,15 +108,13 @@ impl Storage {
         if response.status().is_success() {
             return Ok(());
         }
-        match fault(response).await?.as_u16() {
-            404 | 410 => Ok(()),
-            status => match self.look_at(upload).await? {
-                Some((arrived, length)) if arrived < length => Err(refused(
-                    "abandon an upload",
-                    StatusCode::from_u16(status).unwrap_or_default(),
-                )),
-                _ => Ok(()),
-            },
+        let failure = Failure::read(response).await?;
+        if matches!(failure.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
+            return Ok(());
+        }
+        match self.look_at(upload).await? {
+            Some((arrived, length)) if arrived < length => Err(failure.error("abandon an upload")),
+            _ => Ok(()),
         }
     }
 
@@ -132,6 +128,14 @@ impl Storage {
         let request = request.header("tus-resumable", "1.0.0").header("x-upsert", "true");
         Ok(with_key(request, &self.key))
     }
+}
+
+/// The answer, if it is a success.
+async fn succeeded(verb: &'static str, response: Response) -> Result<Response, Error> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    Err(Failure::read(response).await?.error(verb))
 }
 
 fn number(response: &Response, header: &str) -> Result<u64, Error> {
