@@ -78,6 +78,8 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
 	$(call say,Unit tests)
 	cargo test --workspace --locked $(FEATURES) 2>&1 | tee $(RESULTS_FOLDER)/cargo.txt
+	$(call say,A panic in a release)
+	@cargo run --release --quiet --locked --package release-panic 2> /dev/null && echo "ends its thread, not the process"
 	$(call say,Tests on the stack)
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/test --fresh -- tests/all.sh

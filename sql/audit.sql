@@ -14,9 +14,10 @@ alter table private.audit_places enable row level security;
 revoke all on private.audit_places from public, anon, authenticated, service_role;
 
 comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
-comment on column private.audit_places.ended_at is 'When it last came to the end; of walks that rest then.';
+comment on column private.audit_places.ended_at is 'When it last came to the end; most walks then rest for an hour.';
 
-insert into private.audit_places (id) values ('inputs'), ('artworks'), ('generations'), ('exports'), ('people');
+insert into private.audit_places (id) values
+  ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('ledger');
 
 create function private.audit_place(walk text)
 returns text
@@ -31,9 +32,22 @@ returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  update private.audit_places as p set after = coalesce(last, '') where p.id = walk;
+  update private.audit_places as p
+  set after = coalesce(last, ''), ended_at = case when last is null then now() else p.ended_at end
+  where p.id = walk;
   select jsonb_build_object('done', last is null, 'closed', closed);
 end;
+
+-- Whether a walk is under way, or has rested for an hour.
+create function private.is_walk_due(walk text)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return exists (
+  select from private.audit_places as p
+  where p.id = walk and (p.after <> '' or p.ended_at is null or p.ended_at <= now() - interval '1 hour')
+);
 
 -- Orders deleted, of the next `batch` photos: what is past the soft limit, unless an open
 -- generation needs it; what is past the hard limit, and then its generation fails (R1); and what an ended

@@ -71,7 +71,7 @@ create index deletions_person_id_idx on public.deletions (person_id, ordered_at 
 create index deletions_generation_id_idx on public.deletions (generation_id);
 -- An upload asks whether its name was used before.
 create index deletions_path_idx on public.deletions (path, bucket);
-create index deletions_reason_idx on public.deletions (reason);
+create index deletions_reason_idx on public.deletions (reason, ordered_at);
 create index deletions_verified_at_idx on public.deletions (verified_at);
 
 alter table public.deletions enable row level security;

@@ -102,6 +102,9 @@ create index generations_open_idx on public.generations (deadline_at)
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
+-- For the operator's status.
+create index generations_finished_at_idx on public.generations (finished_at) where finished_at is not null;
+create index generations_missing_idx on public.generations (artwork_missing_at) where artwork_missing_at is not null;
 
 alter table public.generations enable row level security;
 revoke all on public.generations from public, anon, authenticated, service_role;

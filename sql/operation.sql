@@ -1,7 +1,73 @@
 -- What whoever operates this looks at.
 
--- Recomputes every wallet from what it is made of, and returns the differences: none, unless a rule was
--- taken away. Reads the whole ledger.
+-- Recomputes wallets from what they are made of, and returns the differences: none, unless a rule was taken away.
+create function private.audit_wallets(wallets uuid[])
+returns table (
+  difference text,
+  wallet_id uuid,
+  hold_id uuid,
+  generation_id uuid,
+  expected bigint,
+  found bigint
+)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select 'balance', w.id, null::uuid, null::uuid, coalesce(e.total, 0), w.balance
+  from public.wallets as w
+  left join (
+    select n.wallet_id, sum(n.amount) as total
+    from public.credit_entries as n
+    where n.wallet_id = any (wallets)
+    group by n.wallet_id
+  ) as e on e.wallet_id = w.id
+  where w.id = any (wallets) and w.balance <> coalesce(e.total, 0)
+  union all
+  select 'held', w.id, null, null, coalesce(h.total, 0), w.held
+  from public.wallets as w
+  left join (
+    select o.wallet_id, sum(o.amount) as total
+    from public.credit_holds as o
+    where o.wallet_id = any (wallets) and o.state = 'open'
+    group by o.wallet_id
+  ) as h on h.wallet_id = w.id
+  where w.id = any (wallets) and w.held <> coalesce(h.total, 0)
+  union all
+  select 'capture', coalesce(h.wallet_id, e.wallet_id), coalesce(h.id, e.hold_id), h.generation_id, -h.amount, e.amount
+  from (select * from public.credit_holds as o where o.wallet_id = any (wallets) and o.state = 'captured') as h
+  full join (
+    select * from public.credit_entries as n where n.wallet_id = any (wallets) and n.kind = 'capture'
+  ) as e on e.hold_id = h.id
+  where (h.wallet_id, -h.amount) is distinct from (e.wallet_id, e.amount)
+  union all
+  select 'open_hold', h.wallet_id, h.id, h.generation_id, 0, h.amount
+  from public.credit_holds as h
+  left join public.generations as g on g.id = h.generation_id
+  where h.wallet_id = any (wallets) and h.state = 'open' and coalesce(private.is_terminal(g.state), true)
+  union all
+  select 'missing_hold', w.id, h.id, g.id, g.credits, 0
+  from public.wallets as w
+  join public.generations as g on g.person_id = w.person_id
+  left join public.credit_holds as h on h.generation_id = g.id
+  where w.id = any (wallets)
+    and not private.is_terminal(g.state)
+    and (h.state, h.amount, h.wallet_id) is distinct from ('open', g.credits, w.id)
+  union all
+  select 'settlement', w.id, h.id, g.id,
+    case g.state when 'succeeded' then g.credits else 0 end,
+    case h.state when 'captured' then h.amount else 0 end
+  from public.wallets as w
+  join public.generations as g on g.person_id = w.person_id
+  left join public.credit_holds as h on h.generation_id = g.id
+  where w.id = any (wallets)
+    and private.is_terminal(g.state)
+    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end
+    -- A late cancel may have been charged.
+    and not (g.state = 'canceled' and coalesce(h.is_late_cancel and h.state = 'captured', false));
+end;
+
+-- The same for everybody. Reads the whole ledger: for tests, and for whoever repairs the books.
 create function backend.audit_credits()
 returns table (
   difference text,
@@ -16,50 +82,51 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select 'balance', w.id, null::uuid, null::uuid, coalesce(e.total, 0), w.balance
-  from public.wallets as w
-  left join (
-    select n.wallet_id, sum(n.amount) as total from public.credit_entries as n group by n.wallet_id
-  ) as e on e.wallet_id = w.id
-  where w.balance <> coalesce(e.total, 0)
-  union all
-  select 'held', w.id, null, null, coalesce(h.total, 0), w.held
-  from public.wallets as w
-  left join (
-    select o.wallet_id, sum(o.amount) as total
-    from public.credit_holds as o
-    where o.state = 'open'
-    group by o.wallet_id
-  ) as h on h.wallet_id = w.id
-  where w.held <> coalesce(h.total, 0)
-  union all
-  select 'capture', coalesce(h.wallet_id, e.wallet_id), coalesce(h.id, e.hold_id), h.generation_id, -h.amount, e.amount
-  from (select * from public.credit_holds where state = 'captured') as h
-  full join (select * from public.credit_entries where kind = 'capture') as e on e.hold_id = h.id
-  where (h.wallet_id, -h.amount) is distinct from (e.wallet_id, e.amount)
-  union all
-  select 'open_hold', h.wallet_id, h.id, h.generation_id, 0, h.amount
-  from public.credit_holds as h
-  left join public.generations as g on g.id = h.generation_id
-  where h.state = 'open' and coalesce(private.is_terminal(g.state), true)
-  union all
-  select 'missing_hold', w.id, h.id, g.id, g.credits, 0
-  from public.generations as g
-  left join public.wallets as w on w.person_id = g.person_id
-  left join public.credit_holds as h on h.generation_id = g.id
-  where not private.is_terminal(g.state)
-    and (h.state, h.amount, h.wallet_id) is distinct from ('open', g.credits, w.id)
-  union all
-  select 'settlement', h.wallet_id, h.id, g.id,
-    case g.state when 'succeeded' then g.credits else 0 end,
-    case h.state when 'captured' then h.amount else 0 end
-  from public.generations as g
-  left join public.credit_holds as h on h.generation_id = g.id
-  where private.is_terminal(g.state)
-    and h.state is distinct from case g.state when 'succeeded' then 'captured' else 'released' end
-    -- A late cancel may have been charged.
-    and not (g.state = 'canceled' and coalesce(h.is_late_cancel and h.state = 'captured', false));
+  select * from private.audit_wallets(array(select w.id from public.wallets as w));
 end;
+
+-- What the last walk over the ledger found, for the status: no request reads a whole table.
+create table private.ledger_state (
+  id text not null default 'ledger',
+  counted bigint not null default 0,
+  differences bigint,
+  checked_at timestamptz,
+  constraint ledger_state_pkey primary key (id),
+  constraint ledger_state_is_one check (id = 'ledger')
+);
+
+alter table private.ledger_state enable row level security;
+revoke all on private.ledger_state from public, anon, authenticated, service_role;
+
+comment on table private.ledger_state is 'How many differences the last walk over the ledger found, and when it came to its end.';
+comment on column private.ledger_state.counted is 'What the walk that is under way has found so far.';
+
+insert into private.ledger_state default values;
+
+-- Audits the next `batch` wallets, in the way of the other walks (`audit.sql`).
+create function backend.audit_ledger(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant uuid := coalesce(
+    nullif(private.audit_place('ledger'), '')::uuid, '00000000-0000-0000-0000-000000000000');
+  wallets constant uuid[] := array(
+    select w.id from public.wallets as w where w.id > after order by w.id limit batch
+  );
+begin
+  update private.ledger_state as s
+  set counted = s.counted + (select count(*) from private.audit_wallets(wallets));
+  if wallets = '{}' then
+    update private.ledger_state as s set differences = s.counted, counted = 0, checked_at = now();
+  end if;
+  return private.leave_audit('ledger', wallets[cardinality(wallets)]::text, '{}');
+end;
+$$;
+
+comment on function backend.audit_ledger is 'Counts differences in the ledger, a stretch at a time, for the status (C7).';
 
 -- Whole seconds since then; null if there is no then.
 create function private.age(since timestamptz)
@@ -92,7 +159,65 @@ stable
 set search_path = pg_catalog, pg_temp
 return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
 
--- How it stands, in numbers alone: nothing of it says whose.
+-- What a pass has to do, so that it makes no call in vain: each is one look at an index. Whatever is new a moment later
+-- is seen by the next pass.
+create function backend.due()
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return jsonb_build_object(
+  'deletions', exists (
+    select from public.deletions as d where d.verified_at is null and d.due_at <= now()
+  ),
+  'settling', exists (
+    select
+    from public.generations as g
+    join private.generation_work as w on w.generation_id = g.id
+    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      and (g.deadline_at < now() or (g.prediction_id is not null and w.checked_at < now() - interval '1 minute'))
+  ),
+  'submissions', exists (
+    select
+    from private.generation_work as w
+    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
+  ),
+  'errands', exists (select from private.errands as e where e.due_at <= now()),
+  'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
+  'erasures', exists (
+    select
+    from private.erasures as e
+    where e.stage <> 'done' and e.begins_at <= now() and coalesce(e.leased_until, '-infinity') <= now()
+  ),
+  'removals', exists (
+    select from public.replicate_removals as r where r.removed_at is null and r.due_at <= now()
+  ),
+  'inactivity', private.is_walk_due('people'),
+  'letters', exists (select from private.letters as l where l.sent_at is null and l.due_at <= now()),
+  'requests', exists (
+    select from public.privacy_requests as r where r.closed_at is null and r.due_at < now() + interval '1 day'
+  ),
+  'rows', private.has_expired_rows(),
+  'exports', exists (
+    select
+    from private.export_work as w
+    where w.due_at <= now() and (w.lease is null or w.leased_until <= now())
+  ),
+  'walks', jsonb_build_object(
+    -- Limits of photos are in hours, so where there are any they are walked in each pass.
+    'audit_inputs', exists (select from storage.objects as o where o.bucket_id = 'inputs'),
+    'audit_artworks', private.is_walk_due('artworks'),
+    'audit_exports', private.is_walk_due('exports'),
+    'audit_generations', private.is_walk_due('generations'),
+    'audit_ledger', private.is_walk_due('ledger')
+  )
+);
+
+comment on function backend.due is 'Which steps of a pass have something to do.';
+
+-- How it stands, in numbers alone: nothing of it says whose. Each count is of rows that an index finds, never of a
+-- whole table.
 create function backend.status()
 returns jsonb
 language sql
@@ -192,9 +317,10 @@ return jsonb_build_object(
   'exports', (
     select jsonb_build_object(
       'building', count(*) filter (where e.state = 'building'),
-      'failed', count(*) filter (where e.state = 'failed' and e.ordered_at > now() - interval '1 day'),
+      'failed', count(*) filter (where e.state = 'failed'),
       'oldest_seconds', private.age(min(e.ordered_at) filter (where e.state = 'building')))
     from public.exports as e
+    where e.state = 'building' or e.ordered_at > now() - interval '1 day'
   ),
   'erasures', (
     select jsonb_build_object(
@@ -209,7 +335,10 @@ return jsonb_build_object(
     from private.letters as l
     where l.sent_at is null and l.due_at < 'infinity'
   ),
-  'ledger', (select jsonb_build_object('differences', count(*)) from backend.audit_credits())
+  'ledger', (
+    select jsonb_build_object('differences', s.differences, 'checked_seconds', private.age(s.checked_at))
+    from private.ledger_state as s
+  )
 );
 
 -- X5: what anyone may see. Ages and times in whole seconds.
@@ -255,5 +384,9 @@ comment on function backend.privacy_status is 'How the promises are kept at this
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
 comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
 
-revoke all on function backend.audit_credits, backend.status, backend.privacy_status from public, anon, authenticated, service_role;
-grant execute on function backend.audit_credits, backend.status, backend.privacy_status to service_role;
+revoke all on function
+  backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status
+to service_role;

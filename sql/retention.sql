@@ -100,6 +100,28 @@ begin
 end;
 $$;
 
+-- Whether any rule has rows past its limit: a look at one index each.
+create function private.has_expired_rows()
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rule private.retention_rules;
+  is_any boolean;
+begin
+  for rule in select * from private.retention_rules where rows_of is not null loop
+    execute format('select exists (select from %s where %I < now() - $1)', rule.rows_of::regclass, rule.since)
+    into is_any using rule.keep;
+    if is_any then
+      return true;
+    end if;
+  end loop;
+  return false;
+end;
+$$;
+
 comment on function backend.expire_rows is 'Deletes rows that are older than their rule; answers how many of each.';
 
 create table private.heartbeats (

@@ -118,6 +118,7 @@ const functions: Verb[] = [
   backend("audit_artworks", () => ({ batch: 2000 })),
   backend("audit_generations", () => ({ batch: 2000 }), "done"),
   backend("audit_exports", () => ({ batch: 2000 })),
+  backend("audit_ledger", () => ({ batch: 2000 })),
   backend("expire_exports", () => ({})),
   backend("lease_export", () => ({ lease: randomUUID() })),
   backend("plan_export", exported),

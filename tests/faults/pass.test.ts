@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 
 /** A photo that nobody submitted, and whose time is over. */
@@ -24,40 +25,107 @@ async function heartbeat(): Promise<Date> {
 }
 
 const steps: [what: string, calls: string][] = [
+  ["auditing artworks", "audit_artworks"],
   ["settling", "generations_to_settle"],
   ["submitting what is owed", "lease_submissions"],
   ["erasing", "lease_erasures"],
   ["making calls that are owed", "lease_errands"],
   ["asking Replicate what it keeps", "lease_removals"],
-  ["looking at requests", "privacy_status"],
   ["expiring rows", "expire_rows"],
   ["exporting", "lease_export"],
 ];
+
+/** As often as one call is tried. */
+function fails(call: string): void {
+  lab.supabase.misbehave({ fault: "status", status: 500, when: new RegExp(`/rpc/${call}$`), count: 3 });
+}
+
+/** A pass that is not told what is due looks everywhere. */
+const everyStepIsTried = () => fails("due");
 
 for (const [what, calls] of steps) {
   test(`${what} fails, and the pass deletes and says so all the same`, async () => {
     const alice = await Person.signUp("alice");
     const path = await overdue(alice);
     const before = await heartbeat();
-    lab.supabase.misbehave({ fault: "status", status: 500, when: new RegExp(`/rpc/${calls}$`), count: 3 });
+    const struck = lab.supabase.struck;
+    everyStepIsTried();
+    fails(calls);
     const report = await cleanUp();
-    assert.equal(lab.supabase.struck >= 3, true);
+    assert.ok(lab.supabase.struck >= struck + 6);
     assert.deepEqual([await exists(path), report.complete], [false, false]);
     assert.ok((await heartbeat()) > before);
   });
 }
 
-for (const calls of ["audit_inputs", "lease_deletions", "record_heartbeat"]) {
+for (const calls of ["lease_deletions", "record_heartbeat"]) {
   test(`without ${calls} no pass counts, and what else is due is done`, async () => {
     const alice = await Person.signUp("alice");
     const before = await heartbeat();
     await alice.call("POST", "/privacy/exports");
-    lab.supabase.misbehave({ fault: "status", status: 500, when: new RegExp(`/rpc/${calls}$`), count: 3 });
+    everyStepIsTried();
+    fails(calls);
     await assert.rejects(cleanUp(), /503/);
     assert.deepEqual(await heartbeat(), before);
     assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "ready");
   });
 }
+
+/** A photo whose deletion is ordered and due. */
+async function ordered(person: Person): Promise<string> {
+  const path = await person.upload(await small);
+  await database`insert into public.deletions (bucket, path, reason, person_id) values ('inputs', ${path}, 'limit_reached', ${person.id})`;
+  return path;
+}
+
+test("a Storage that answers nothing was not asked: the pass does not count, and the next one tries again (X2)", async () => {
+  const alice = await Person.signUp("alice");
+  const path = await ordered(alice);
+  const before = await heartbeat();
+  lab.supabase.misbehave({ fault: "refuse", when: /\/storage\/v1\//, count: Infinity });
+  await assert.rejects(cleanUp(), /503/);
+  assert.deepEqual(await heartbeat(), before);
+  lab.heal();
+  // As long as two passes are apart.
+  await pass(60);
+  await cleanUp();
+  assert.equal(await exists(path), false);
+  assert.ok((await heartbeat()) > before);
+});
+
+test("a Storage that answers with failures was asked: the pass counts, and the deletion is due again later (X2)", async () => {
+  const alice = await Person.signUp("alice");
+  const path = await ordered(alice);
+  const before = await heartbeat();
+  lab.supabase.misbehave({ fault: "status", status: 500, when: /\/storage\/v1\//, count: Infinity });
+  const { remaining } = await cleanUp();
+  assert.equal(remaining, 1);
+  assert.ok((await heartbeat()) > before);
+  lab.heal();
+  await pass(60);
+  await cleanUp();
+  assert.equal(await exists(path), false);
+});
+
+test("a pass that is not told what is due does everything, and counts", async () => {
+  const alice = await Person.signUp("alice");
+  const path = await overdue(alice);
+  const before = await heartbeat();
+  everyStepIsTried();
+  const report = await cleanUp();
+  assert.deepEqual([await exists(path), report.complete], [false, true]);
+  assert.ok((await heartbeat()) > before);
+});
+
+test("a pass that has nothing to do makes two calls: what is due, and the heartbeat", async () => {
+  // Whatever other tests have left comes to its end.
+  await pass(49 * 3600);
+  for (let passes = 0; passes < 3; passes += 1) await cleanUp();
+  const struck = lab.supabase.struck;
+  lab.supabase.misbehave({ fault: "delay", ms: 0, count: Infinity });
+  await cleanUp();
+  assert.equal(lab.supabase.struck - struck, 2);
+});
 
 test("a mail server that takes the connection and says nothing holds up no pass", async () => {
   const sockets = new Set<Socket>();

@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { pass } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
-import { arm, cleanUp, database, disarm } from "./stack.ts";
+import { arm, cleanUp, database, disarm, wakeWalks } from "./stack.ts";
 
 interface Rule {
   id: string;
@@ -88,6 +88,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
       const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
       await database`update public.generations set finished_at = now() - make_interval(secs => ${seconds("audit_grace") + age}) where id = ${id}`;
       await behind(artwork_path!);
+      await wakeWalks();
       await cleanUp();
       assert.equal((await alice.generation(id))!.artwork_missing_at === null, stays);
     }

@@ -15,6 +15,8 @@ export class MailServer {
   readonly letters: Delivered[] = [];
   /** Refuses whatever comes, as a provider that is down. */
   isDown = false;
+  /** Takes connections and says nothing. */
+  isSilent = false;
 
   private constructor(private readonly server: SMTPServer) {}
 
@@ -24,6 +26,9 @@ export class MailServer {
       disabledCommands: ["AUTH", "STARTTLS"],
       // The functions keep their connections; half a minute is waited for them otherwise.
       closeTimeout: 100,
+      onConnect(_session, greet) {
+        if (!mails.isSilent) greet();
+      },
       onData(stream, session, done) {
         simpleParser(stream).then((mail: ParsedMail) => {
           if (mails.isDown) return done(new Error("not now"));

@@ -12,6 +12,8 @@ export type Fault =
   /** The answer's body breaks off after so many bytes, though its whole length was announced. */
   | { fault: "cut_answer"; bytes?: number }
   | { fault: "delay"; ms: number }
+  /** Taken, and never answered nor forwarded. */
+  | { fault: "hang" }
   /** Forwarded twice; the second answer is the one that arrives. */
   | { fault: "duplicate" }
   /** Answered so, without being forwarded: with an empty object, or with what a real service writes. */
@@ -90,6 +92,7 @@ export class Proxy {
   private async handle(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const fault = this.draw(incoming);
     if (fault?.fault === "refuse") return void incoming.socket.destroy();
+    if (fault?.fault === "hang") return void incoming.resume();
     if (fault?.fault === "status") {
       incoming.resume();
       const headers = { "content-type": "application/json", ...fault.headers };

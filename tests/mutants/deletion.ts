@@ -61,7 +61,8 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a walk begins anew in each call",
     file: sql("audit"),
-    line: "  update private.audit_places as p set after = coalesce(last, '') where p.id = walk;\n",
+    line: "  set after = coalesce(last, ''), ended_at =",
+    instead: "  set after = '', ended_at =",
     seenBy: [audit],
   },
   {
@@ -81,8 +82,7 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a pass leaves no heartbeat",
     file: rust("cleanup/src/pass"),
-    line: "app.ask::<Value>(\"record_heartbeat\", json!({ \"task\": \"cleanup\" })).await.map(drop)\n",
-    instead: "Ok(())\n",
+    line: "    app.ask::<Value>(\"record_heartbeat\", json!({ \"task\": \"cleanup\" })).await?;\n",
     seenBy: [intake],
   },
   {
@@ -102,7 +102,7 @@ export const ofDeletion: Mutant[] = [
   {
     name: "nobody looks",
     file: rust("opusflair/src/deletion"),
-    line: "self.storage.is_absent(&deletion.bucket, &deletion.path).await",
+    line: "in_time(LOOK_TIME, self.storage.is_absent(&deletion.bucket, &deletion.path)).await",
     instead: "Ok::<bool, Error>(true)",
     seenBy: [storage],
   },

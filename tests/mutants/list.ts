@@ -5,6 +5,7 @@ import { ofDeletion } from "./deletion.ts";
 import { ofExports } from "./exports.ts";
 import type { Mutant } from "./mutant.ts";
 import { ofOwners } from "./owners.ts";
+import { ofPasses } from "./pass.ts";
 import { ofPromises } from "./promises.ts";
 
-export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPromises];
+export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises];

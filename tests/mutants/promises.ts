@@ -63,9 +63,9 @@ export const ofPromises: Mutant[] = [
   {
     clause: "R1",
     name: "the schedule does not look for old photos",
-    file: rust("cleanup/src/pass"),
-    line: "audit(app, self.budget, AUDITING).await?;",
-    instead: "(BTreeMap::<String, u64>::new(), true);",
+    file: rust("cleanup/src/audit"),
+    line: 'app.ask(walk, json!({ "batch": STRETCH })).await?;',
+    instead: "Audited { done: true, closed: BTreeMap::new() };",
     seenBy: ["journeys/retention.test.ts"],
   },
   {

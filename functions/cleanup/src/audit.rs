@@ -1,4 +1,5 @@
-//! Auditing: walks both sides of Storage, and what finds nothing that accounts for it is closed (R1, X3).
+//! Auditing: walks both sides of Storage and the ledger. What nothing accounts for is closed (R1, X3), and differences
+//! are counted (C7).
 
 use std::collections::BTreeMap;
 
@@ -7,9 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::budget::Budget;
+use crate::report::add_each;
 
-/// Each walks its own side, from where it last came to.
-const WALKS: [&str; 4] = ["audit_inputs", "audit_artworks", "audit_exports", "audit_generations"];
 /// Objects or rows that are looked at in one call.
 const STRETCH: u32 = 2000;
 
@@ -19,26 +19,21 @@ struct Audited {
     closed: BTreeMap<String, u64>,
 }
 
-/// Walks until `seconds` of the pass are over; answers what was closed, and whether it came to the end.
+/// Walks on from where the last walk came to, until `seconds` are over; answers what was closed, and whether the walk
+/// came to its end.
 pub(crate) async fn audit(
     app: &App,
-    budget: Budget,
+    walk: &'static str,
+    time: Budget,
     seconds: u64,
 ) -> Result<(BTreeMap<String, u64>, bool), Error> {
     let mut total = BTreeMap::new();
-    for walk in WALKS {
-        loop {
-            if !budget.is_within(seconds) {
-                return Ok((total, false));
-            }
-            let Audited { done, closed } = app.ask(walk, json!({ "batch": STRETCH })).await?;
-            for (what, count) in closed {
-                *total.entry(what).or_default() += count;
-            }
-            if done {
-                break;
-            }
+    while time.is_within(seconds) {
+        let Audited { done, closed } = app.ask(walk, json!({ "batch": STRETCH })).await?;
+        add_each(&mut total, closed);
+        if done {
+            return Ok((total, true));
         }
     }
-    Ok((total, true))
+    Ok((total, false))
 }

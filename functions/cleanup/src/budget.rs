@@ -1,9 +1,19 @@
-//! The time of a pass, shared out so that no step can take it all.
+//! The time of a pass. Each step has its own, from when it begins: a step that hangs takes none of another's.
 
 use std::time::{Duration, Instant};
 
-/// When the steps of one pass end. A step begins no new work after its end; a pass a minute leaves room
-/// for what is under way then.
+use opusflair::pace::limit;
+
+/// The time of one step, in seconds from its beginning.
+#[derive(Clone, Copy)]
+pub(crate) struct Slice {
+    /// For so long it begins new work.
+    pub(crate) work: u64,
+    /// Then it is dropped, with what it has begun; its leases run out.
+    pub(crate) end: u64,
+}
+
+/// When a pass or a step began, and so when its time is over.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget(Instant);
 
@@ -13,14 +23,14 @@ impl Budget {
         Self(Instant::now())
     }
 
-    /// Whether less than `seconds` of the pass are over.
+    /// Whether less than `seconds` of it are over.
     pub(crate) fn is_within(&self, seconds: u64) -> bool {
-        self.0.elapsed() < Duration::from_secs(seconds)
+        Instant::now() < self.end_of(seconds)
     }
 
-    /// When `seconds` of the pass are over.
+    /// When `seconds` of it are over.
     pub(crate) fn end_of(&self, seconds: u64) -> Instant {
-        self.0 + Duration::from_secs(seconds)
+        self.0 + limit(Duration::from_secs(seconds))
     }
 
     pub(crate) fn elapsed_ms(&self) -> u128 {

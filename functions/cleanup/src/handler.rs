@@ -13,7 +13,8 @@ use opusflair::operator::Operator;
 use opusflair::{App, Error};
 use serde_json::json;
 
-use crate::pass::{Report, run};
+use crate::pass::run;
+use crate::report::Report;
 use crate::status::Status;
 
 /// A scheduled event has no path of its own: `lambda_http` passes it on as `POST /events`.

@@ -2,12 +2,15 @@
 
 mod audit;
 mod budget;
+mod due;
 mod handler;
 mod pass;
 mod removal;
+mod report;
 mod rights;
 mod settle;
 mod status;
 
 pub use handler::{operator_routes, routes};
-pub use pass::{Report, run};
+pub use pass::run;
+pub use report::Report;

@@ -1,193 +1,294 @@
-//! One pass: bounded steps within a time budget. What is not done in this one is done in the next.
+//! One pass. What is not done in this one is done in the next.
 //!
-//! The sweep comes first, for its end is what the heartbeat says (X2); whatever else fails or stalls holds it up in
-//! no pass.
+//! Each step runs by itself and has its own time, so a step that fails, hangs or panics holds up no other. What the
+//! promises stand on comes first: the due deletions, and then the heartbeat, which says that they were attempted (X2).
+//! Generations, submissions and erasures go on at the same time. Whatever can wait comes afterwards.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::panic::AssertUnwindSafe;
 
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use opusflair::deletion::{Deletion, Tally};
+use opusflair::erasure::Erasure;
 use opusflair::{App, Error};
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::timeout_at;
 use uuid::Uuid;
 
 use crate::audit::audit;
-use crate::budget::Budget;
+use crate::budget::{Budget, Slice};
+use crate::due::{Due, Walks};
 use crate::removal::ask_for_removals;
+use crate::report::{Report, add_each};
 use crate::rights;
 use crate::settle::{settle, submit};
 
-/// Until when, in seconds of a pass, each step begins new work.
-const AUDITING: u64 = 8;
-const SWEEPING: u64 = 20;
-const SETTLING: u64 = 25;
-const SUBMITTING: u64 = 29;
-const ERASING: u64 = 33;
-const CALLING: u64 = 36;
-const DELETING: u64 = 42;
-const ASKING: u64 = 45;
-const WRITING: u64 = 48;
-const EXPIRING: u64 = 50;
-const EXPORTING: u64 = 55;
-/// For what a step has begun by then; after this it is dropped, and its leases run out. Longer than a submission
-/// takes, and short enough for a pass to end within the 150 seconds of its function.
-const GRACE: Duration = Duration::from_secs(65);
+// The times add up to less than the 150 seconds of the function, even if a step of each stage hangs: 5 to ask what is
+// due, 80 for what cannot wait, 30 for what that has left to delete, 30 for the rest.
+const LOOKING: Slice = Slice { work: 5, end: 5 };
+const SWEEPING: Slice = Slice { work: 15, end: 50 };
+const BEATING: Slice = Slice { work: 5, end: 10 };
+const AUDITING: Slice = Slice { work: 8, end: 20 };
+const SETTLING: Slice = Slice { work: 20, end: 60 };
+const CALLING: Slice = Slice { work: 8, end: 20 };
+/// A submission takes up to a minute.
+const SUBMITTING: Slice = Slice { work: 20, end: 80 };
+const ORDERING: Slice = Slice { work: 5, end: 15 };
+const ERASING: Slice = Slice { work: 15, end: 50 };
+const DELETING: Slice = Slice { work: 8, end: 20 };
+const LEAVING: Slice = Slice { work: 8, end: 10 };
+const ASKING: Slice = Slice { work: 8, end: 30 };
+const WALKING: Slice = Slice { work: 5, end: 12 };
+const WRITING: Slice = Slice { work: 10, end: 18 };
+const EXPIRING: Slice = Slice { work: 5, end: 20 };
+const EXPORTING: Slice = Slice { work: 20, end: 30 };
+
 /// Orders that are executed together; the bulk deletion takes up to 1000.
 const DELETIONS: u32 = 500;
+/// A lease of deletions: longer than a batch takes, and over when the next pass begins.
+const DELETION_LEASE_SECONDS: u32 = 50;
 
-/// What a pass has done.
-#[derive(Debug, Default, Serialize)]
-pub struct Report {
-    /// Generations that Replicate was asked about, or that ended unasked.
-    pub settled: u64,
-    /// Generations that were submitted, after their first submission came to nothing.
-    pub submitted: u64,
-    /// What the audit found and closed, by what it was: photos past their limit, objects that nothing
-    /// accounts for, artworks that are gone.
-    pub closed: BTreeMap<String, u64>,
-    /// Objects whose absence was verified.
-    pub verified: u64,
-    /// Objects that are still there and are due again later.
-    pub remaining: u64,
-    /// Predictions of which Replicate has said that it keeps nothing.
-    pub removed: usize,
-    /// Accounts that are erased, and whose receipt is made.
-    pub erased: u64,
-    /// Exports that are ready to be fetched.
-    pub exported: u64,
-    /// Letters that were sent.
-    pub letters: u64,
-    /// Rows past their limit that went, by their rule.
-    pub expired: BTreeMap<String, u64>,
-    /// Whether the budget sufficed for all that was due.
-    pub complete: bool,
-}
+/// The walks that look for what is gone or left over, and the one over the ledger.
+type Walk = (&'static str, fn(&Walks) -> bool);
+const WALKS: [Walk; 5] = [
+    ("audit_inputs", |due| due.audit_inputs),
+    ("audit_artworks", |due| due.audit_artworks),
+    ("audit_exports", |due| due.audit_exports),
+    ("audit_generations", |due| due.audit_generations),
+    ("audit_ledger", |due| due.audit_ledger),
+];
 
 /// Makes one pass and writes the heartbeat.
 ///
 /// # Errors
-/// Where nothing could be swept, for the database was not reached. What Replicate, Storage, Auth or the mail server
-/// do not answer, and any other step that fails, is left to the next pass.
+/// If the due deletions were not attempted, or the heartbeat was not written. Everything else is done all the same;
+/// what fails there is left to the next pass.
 pub async fn run(app: &App) -> Result<Report, Error> {
-    let report = Report { complete: true, ..Report::default() };
-    let mut pass = Pass { budget: Budget::begin(), report };
-    let swept = pass.sweep(app).await;
-    pass.go_on(app).await;
-    swept?;
-    Ok(pass.end())
+    let pass = Budget::begin();
+    let due = &Lane::default().attempt(LOOKING, |_, _| look(app)).await.unwrap_or_else(|error| {
+        tracing::warn!(error = error.for_log(), "what is due is not known, so everything is tried");
+        Due::everything()
+    });
+    let (swept, settled, submitted, (erased, waiting)) = tokio::join!(
+        Box::pin(sweep(app, due)),
+        Box::pin(settle_generations(app, due)),
+        Box::pin(submit_generations(app, due)),
+        Box::pin(begin_erasures(app, due)),
+    );
+    let Swept { mut report, has_deleted, heartbeat } = swept;
+    for lane in [settled, submitted, erased] {
+        report.add(lane);
+    }
+
+    let mut ended = Lane::default();
+    // What has been ordered by now. A Storage that did not answer before is not asked again.
+    if has_deleted && due.has_work() {
+        let deleted = ended.step("delete", DELETING, |time, end| delete(app, time, end)).await;
+        ended.report.count(deleted);
+    }
+    let erasing = ended.step("erase", LEAVING, |time, end| rights::erase(app, waiting, time, end));
+    ended.report.erased = erasing.await.done;
+    report.add(ended.report);
+
+    let (asked, written, expired, exported) = tokio::join!(
+        Box::pin(ask_replicate(app, due)),
+        Box::pin(write_to_people(app, due)),
+        Box::pin(expire(app, due)),
+        Box::pin(export(app, due)),
+    );
+    for lane in [asked, written, expired, exported] {
+        report.add(lane);
+    }
+    report.log(pass.elapsed_ms());
+    heartbeat.map(|()| report)
 }
 
-struct Pass {
-    budget: Budget,
+struct Swept {
+    report: Report,
+    has_deleted: bool,
+    heartbeat: Result<(), Error>,
+}
+
+/// Deletes what is due, says so, and finds what else must go.
+async fn sweep(app: &App, due: &Due) -> Swept {
+    let mut lane = Lane::default();
+    let swept = if due.deletions {
+        lane.attempt(SWEEPING, |time, end| delete(app, time, end)).await
+    } else {
+        Ok(Tally::default())
+    };
+    let has_deleted = swept.is_ok();
+    let heartbeat = match swept {
+        Ok(tally) => {
+            lane.report.count(tally);
+            lane.attempt(BEATING, |_, _| beat(app)).await
+        }
+        Err(error) => Err(error),
+    };
+    let walks = WALKS.into_iter().filter(|(_, is_due)| is_due(&due.walks));
+    for walked in join_all(walks.map(|(walk, _)| walk_on(app, walk))).await {
+        lane.report.add(walked);
+    }
+    Swept { report: lane.report, has_deleted, heartbeat }
+}
+
+async fn walk_on(app: &App, walk: &'static str) -> Report {
+    let mut lane = Lane::default();
+    let audited = lane.step("audit", AUDITING, |time, end| audit(app, walk, time, end));
+    lane.report.closed = audited.await;
+    lane.report
+}
+
+async fn settle_generations(app: &App, due: &Due) -> Report {
+    let mut lane = Lane::default();
+    if due.settling {
+        let settled = lane.step("settle", SETTLING, |time, end| settle(app, time, end));
+        lane.report.settled = settled.await;
+    }
+    // Whatever ends a generation may order its prediction stopped.
+    if due.errands || due.has_work() {
+        lane.step("errands", CALLING, |time, end| rights::run_errands(app, time, end)).await;
+    }
+    lane.report
+}
+
+async fn submit_generations(app: &App, due: &Due) -> Report {
+    let mut lane = Lane::default();
+    if due.submissions {
+        let submitted = lane.step("submit", SUBMITTING, |time, end| submit(app, time, end));
+        lane.report.submitted = submitted.await;
+    }
+    lane.report
+}
+
+/// Answers the erasures that wait for something to be deleted, too.
+async fn begin_erasures(app: &App, due: &Due) -> (Report, Vec<Erasure>) {
+    let mut lane = Lane::default();
+    if due.expired_exports {
+        lane.step("exports", ORDERING, |_, _| rights::expire_exports(app)).await;
+    }
+    if !due.erasures {
+        return (lane.report, Vec::new());
+    }
+    let begun =
+        lane.step("erase", ERASING, |time, end| rights::begin_erasures(app, time, end)).await;
+    lane.report.erased = begun.done;
+    (lane.report, begun.waiting)
+}
+
+async fn ask_replicate(app: &App, due: &Due) -> Report {
+    let mut lane = Lane::default();
+    if due.removals {
+        let removed = lane.step("removals", ASKING, |time, end| ask_for_removals(app, time, end));
+        lane.report.removed = removed.await;
+    }
+    lane.report
+}
+
+/// Looks who has not been here for long, and sends letters. An account that is to be erased for that is erased by the
+/// next pass.
+async fn write_to_people(app: &App, due: &Due) -> Report {
+    let mut lane = Lane::default();
+    if due.inactivity {
+        lane.step("inactivity", WALKING, |time, end| rights::follow_inactive(app, time, end)).await;
+    }
+    // An erasure that has ended may have ordered one, too.
+    if due.letters || due.inactivity || due.erasures {
+        let written =
+            lane.step("letters", WRITING, |time, end| rights::write_letters(app, time, end));
+        lane.report.letters = written.await;
+    }
+    lane.report
+}
+
+async fn expire(app: &App, due: &Due) -> Report {
+    let mut lane = Lane::default();
+    if due.requests {
+        tracing::warn!("a privacy request must be answered within a day");
+    }
+    if due.rows {
+        let expired = lane.step("rows", EXPIRING, |time, end| expire_rows(app, time, end));
+        lane.report.expired = expired.await;
+    }
+    lane.report
+}
+
+async fn export(app: &App, due: &Due) -> Report {
+    let mut lane = Lane::default();
+    if due.exports {
+        let exported =
+            lane.step("exports", EXPORTING, |time, end| rights::build_exports(app, time, end));
+        lane.report.exported = exported.await;
+    }
+    lane.report
+}
+
+/// Steps that follow each other, and what they have done.
+struct Lane {
     report: Report,
 }
 
-impl Pass {
-    /// What the promises stand on: finds what must go, deletes it, and says that somebody was here.
-    async fn sweep(&mut self, app: &App) -> Result<(), Error> {
-        let (closed, is_audited) = audit(app, self.budget, AUDITING).await?;
-        self.report.closed = closed;
-        let (swept, is_swept) = delete(app, self.budget, SWEEPING).await?;
-        self.count(swept);
-        self.report.complete &= is_audited && is_swept;
-        app.ask::<Value>("record_heartbeat", json!({ "task": "cleanup" })).await.map(drop)
+impl Default for Lane {
+    fn default() -> Self {
+        Self { report: Report { complete: true, ..Report::default() } }
     }
+}
 
-    /// The rest, each by itself: one that fails is noted, and left to the next pass.
-    async fn go_on(&mut self, app: &App) {
-        let budget = self.budget;
-        self.report.settled = self.step("settle", SETTLING, settle(app, budget, SETTLING)).await;
-        self.report.submitted =
-            self.step("submit", SUBMITTING, submit(app, budget, SUBMITTING)).await;
-        let begun = self.step("erase", ERASING, rights::begin_erasures(app, budget, ERASING)).await;
-        self.step("errands", CALLING, rights::run_errands(app, budget, CALLING)).await;
-        // What has come to its end by now.
-        let deleted = self.step("delete", DELETING, delete(app, budget, DELETING)).await;
-        self.count(deleted);
-        let waiting = rights::erase(app, begun.waiting, budget, DELETING);
-        let ended = self.step("erase", DELETING, async { Ok((waiting.await, true)) }).await;
-        self.report.erased = begun.done + ended.done;
-        self.report.removed =
-            self.step("removals", ASKING, ask_for_removals(app, budget, ASKING)).await;
-        self.report.letters =
-            self.step("letters", WRITING, rights::write_letters(app, budget, WRITING)).await;
-        self.step("requests", WRITING, rights::raise_requests(app)).await;
-        self.report.expired = self.step("rows", EXPIRING, expire_rows(app, budget, EXPIRING)).await;
-        self.report.exported =
-            self.step("exports", EXPORTING, rights::build_exports(app, budget, EXPORTING)).await;
-    }
-
-    /// What a step answers, and whether that was all that was due; nothing where it did not come to its end.
-    async fn step<T: Default>(
+impl Lane {
+    /// What a step answers. A step that fails is noted and left to the next pass.
+    async fn step<T: Default, W>(
         &mut self,
         step: &'static str,
-        seconds: u64,
-        work: impl Future<Output = Result<(T, bool), Error>>,
-    ) -> T {
-        let end = self.budget.end_of(seconds) + GRACE;
-        let done = match timeout_at(end.into(), work).await {
-            Ok(done) => done,
+        slice: Slice,
+        work: impl FnOnce(Budget, u64) -> W,
+    ) -> T
+    where
+        W: Future<Output = Result<(T, bool), Error>>,
+    {
+        self.attempt(slice, work).await.unwrap_or_else(|error| {
+            tracing::warn!(step, error = error.for_log(), "a step of a pass has to wait");
+            T::default()
+        })
+    }
+
+    /// The same for a step whose failure is the caller's concern. A step also answers whether that was all that was
+    /// due.
+    async fn attempt<T, W>(
+        &mut self,
+        slice: Slice,
+        work: impl FnOnce(Budget, u64) -> W,
+    ) -> Result<T, Error>
+    where
+        W: Future<Output = Result<(T, bool), Error>>,
+    {
+        let time = Budget::begin();
+        let work = AssertUnwindSafe(work(time, slice.work)).catch_unwind();
+        let done = match timeout_at(time.end_of(slice.end).into(), work).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err(Error::fault("a step panicked")),
             Err(_) => Err(Error::unavailable("a step", "it took too long")),
         };
-        let (answer, is_all) = done.unwrap_or_else(|error| {
-            tracing::warn!(step, error = error.for_log(), "a step of a pass has to wait");
-            (T::default(), false)
-        });
-        self.report.complete &= is_all;
-        answer
-    }
-
-    fn count(&mut self, Tally { verified, remaining }: Tally) {
-        self.report.verified += verified;
-        self.report.remaining += remaining;
-    }
-
-    fn end(self) -> Report {
-        let report = self.report;
-        tracing::info!(
-            settled = report.settled,
-            submitted = report.submitted,
-            closed = report.closed.values().sum::<u64>(),
-            verified = report.verified,
-            remaining = report.remaining,
-            removed = report.removed,
-            erased = report.erased,
-            exported = report.exported,
-            letters = report.letters,
-            expired = report.expired.values().sum::<u64>(),
-            complete = report.complete,
-            elapsed_ms = self.budget.elapsed_ms(),
-            "a pass is done"
-        );
-        report
+        self.report.complete &= matches!(done, Ok((_, true)));
+        done.map(|(answer, _)| answer)
     }
 }
 
-/// Rows past their limit, a batch of each rule at a time.
-async fn expire_rows(
-    app: &App,
-    budget: Budget,
-    seconds: u64,
-) -> Result<(BTreeMap<String, u64>, bool), Error> {
-    let mut total = BTreeMap::new();
-    while budget.is_within(seconds) {
-        let expired: BTreeMap<String, u64> = app.ask("expire_rows", json!({})).await?;
-        if expired.is_empty() {
-            return Ok((total, true));
-        }
-        for (rule, count) in expired {
-            *total.entry(rule).or_default() += count;
-        }
-    }
-    Ok((total, false))
+async fn look(app: &App) -> Result<(Due, bool), Error> {
+    Ok((Due::ask(app).await?, true))
 }
 
-async fn delete(app: &App, budget: Budget, seconds: u64) -> Result<(Tally, bool), Error> {
+async fn beat(app: &App) -> Result<((), bool), Error> {
+    app.ask::<Value>("record_heartbeat", json!({ "task": "cleanup" })).await?;
+    Ok(((), true))
+}
+
+async fn delete(app: &App, time: Budget, seconds: u64) -> Result<(Tally, bool), Error> {
     let mut total = Tally::default();
-    while budget.is_within(seconds) {
-        let batch = json!({ "lease": Uuid::new_v4(), "batch": DELETIONS });
+    while time.is_within(seconds) {
+        let batch = json!({
+            "lease": Uuid::new_v4(), "batch": DELETIONS, "lease_seconds": DELETION_LEASE_SECONDS,
+        });
         let due: Vec<Deletion> = app.ask("lease_deletions", batch).await?;
         if due.is_empty() {
             return Ok((total, true));
@@ -197,4 +298,47 @@ async fn delete(app: &App, budget: Budget, seconds: u64) -> Result<(Tally, bool)
         total.remaining += remaining;
     }
     Ok((total, false))
+}
+
+/// Rows past their limit, a batch of each rule at a time.
+async fn expire_rows(
+    app: &App,
+    time: Budget,
+    seconds: u64,
+) -> Result<(BTreeMap<String, u64>, bool), Error> {
+    let mut total = BTreeMap::new();
+    while time.is_within(seconds) {
+        let expired: BTreeMap<String, u64> = app.ask("expire_rows", json!({})).await?;
+        if expired.is_empty() {
+            return Ok((total, true));
+        }
+        add_each(&mut total, expired);
+    }
+    Ok((total, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    type Done = Result<(u64, bool), Error>;
+
+    #[tokio::test]
+    async fn a_step_that_panics_fails_or_hangs_ends_alone_and_the_next_one_has_its_time() {
+        let mut lane = Lane::default();
+        let now = Slice { work: 0, end: 0 };
+        let slice = Slice { work: 1, end: 5 };
+        let panicked = lane.step("settle", slice, |_, _| async { panic!("on purpose") as Done });
+        assert_eq!(panicked.await, 0);
+        let hung = lane.step("submit", now, |_, _| pending::<Done>());
+        assert_eq!(hung.await, 0);
+        let failed = lane.step("erase", slice, |_, _| async { Err(Error::fault("on purpose")) });
+        let failed: u64 = failed.await;
+        assert_eq!((failed, lane.report.complete), (0, false));
+        let done =
+            lane.step("rows", slice, |time, end| async move { Ok((7, time.is_within(end))) });
+        assert_eq!(done.await, 7);
+    }
 }

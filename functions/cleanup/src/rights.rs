@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::budget::Budget;
-use crate::status::SOON;
 
 /// Calls that are made, and letters that are sent, at once.
 const AT_ONCE: usize = 4;
@@ -25,16 +24,6 @@ const ERASURES: u32 = 20;
 /// A lease of our own choosing: a retry after a lost answer gets the same rows.
 fn leased(batch: u32) -> Value {
     json!({ "lease": Uuid::new_v4(), "batch": batch })
-}
-
-#[derive(Deserialize)]
-struct Status {
-    requests: Requests,
-}
-
-#[derive(Deserialize)]
-struct Requests {
-    shortest_seconds_left: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -76,31 +65,47 @@ pub(crate) async fn run_errands(
     Ok(((), false))
 }
 
-/// Orders what has come to its time (exports, accounts that nobody uses), and begins with erasures; answers
-/// what came of them, and whether those were all.
+/// Orders exports deleted whose time is over.
+pub(crate) async fn expire_exports(app: &App) -> Result<((), bool), Error> {
+    app.ask::<Value>("expire_exports", json!({})).await?;
+    Ok(((), true))
+}
+
+/// Walks over people, and orders letters and erasures for those who have not been here for long; answers whether the
+/// walk came to its end.
+pub(crate) async fn follow_inactive(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<((), bool), Error> {
+    // Nobody is erased unwarned, so without mail this rule stands still (R10).
+    if app.mailer.is_none() {
+        return Ok(((), true));
+    }
+    // First: a walk that fails, or takes all of the time, keeps nobody who has had every letter.
+    app.ask::<Value>("erase_inactive", json!({})).await?;
+    while budget.is_within(seconds) {
+        let Walked { done } = app.ask("follow_inactive", json!({})).await?;
+        if done {
+            return Ok(((), true));
+        }
+    }
+    Ok(((), false))
+}
+
+/// Begins with erasures; answers what came of them, and whether those were all.
 pub(crate) async fn begin_erasures(
     app: &App,
     budget: Budget,
     seconds: u64,
 ) -> Result<(Erasures, bool), Error> {
-    app.ask::<Value>("expire_exports", json!({})).await?;
-    // Nobody is erased unwarned, so without mail this rule stands still (R10).
-    if app.mailer.is_some() {
-        while budget.is_within(seconds) {
-            let Walked { done } = app.ask("follow_inactive", json!({})).await?;
-            if done {
-                break;
-            }
-        }
-        app.ask::<Value>("erase_inactive", json!({})).await?;
-    }
     let mut begun = Erasures::default();
     while budget.is_within(seconds) {
         let due: Vec<Erasure> = app.ask("lease_erasures", leased(ERASURES)).await?;
         if due.is_empty() {
             return Ok((begun, true));
         }
-        let Erasures { done, waiting } = erase(app, due, budget, seconds).await;
+        let (Erasures { done, waiting }, _) = erase(app, due, budget, seconds).await?;
         begun.done += done;
         begun.waiting.extend(waiting);
     }
@@ -113,7 +118,7 @@ pub(crate) async fn erase(
     erasures: Vec<Erasure>,
     budget: Budget,
     seconds: u64,
-) -> Erasures {
+) -> Result<(Erasures, bool), Error> {
     let mut all = Erasures::default();
     for erasure in erasures {
         let erased = app.erase(erasure, budget.end_of(seconds)).await;
@@ -125,7 +130,7 @@ pub(crate) async fn erase(
             _ => all.waiting.push(erasure),
         }
     }
-    all
+    Ok((all, true))
 }
 
 /// Sends letters that are due; answers how many, and whether those were all.
@@ -157,15 +162,6 @@ pub(crate) async fn write_letters(
             .await;
     }
     Ok((sent, app.mailer.is_none()))
-}
-
-/// Says when a request is about to be answered too late (Q2).
-pub(crate) async fn raise_requests(app: &App) -> Result<((), bool), Error> {
-    let status: Status = app.ask("privacy_status", json!({})).await?;
-    if status.requests.shortest_seconds_left.is_some_and(|left| left < SOON) {
-        tracing::warn!("a privacy request must be answered within a day");
-    }
-    Ok(((), true))
 }
 
 /// Builds exports; answers how many are ready, and whether none waits any more.

@@ -119,7 +119,10 @@ struct Sweep {
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Ledger {
-    differences: u64,
+    /// What the last walk over the ledger found; null before the first has come to its end.
+    differences: Option<u64>,
+    /// Since that walk.
+    checked_seconds: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -171,8 +174,10 @@ impl Status {
             (true, false) => "LATE, INTAKE CLOSED",
         };
         table.row("last sweep", &[age(last), verdict.to_owned()]);
+        let Ledger { differences, checked_seconds } = self.ledger;
+        let found = differences.map_or_else(|| "-".to_owned(), |count| flag(count, count > 0));
+        table.row("ledger differences", &[found, age(checked_seconds)]);
         for (name, count) in [
-            ("ledger differences", self.ledger.differences),
             ("objects without rows", self.audit.orphaned),
             ("artworks missing", self.audit.missing),
         ] {
@@ -223,7 +228,7 @@ impl Status {
 }
 
 /// A request that must be answered within so many seconds stands out.
-pub(crate) const SOON: i64 = 24 * 3600;
+const SOON: i64 = 24 * 3600;
 
 /// Fixed columns: a name, two numbers, a remark.
 #[derive(Default)]
@@ -283,7 +288,7 @@ mod tests {
             "exports": { "building": 0, "failed": 0, "oldest_seconds": null },
             "erasures": { "open": 0, "stuck": 0, "oldest_seconds": null },
             "letters": { "waiting": 0, "most_attempts": 0 },
-            "sweep": { "last_seconds": 12, "intake_open": true }, "ledger": { "differences": 0 },
+            "sweep": { "last_seconds": 12, "intake_open": true }, "ledger": { "differences": 0, "checked_seconds": 60 },
         });
         for (name, value) in changes {
             answer[name] = value.clone();
@@ -307,7 +312,8 @@ mod tests {
         assert!(never.contains("LATE, INTAKE CLOSED"), "{never}");
         let found = status(&[("audit", json!({ "orphaned": 1, "missing": 2 }))]).to_table();
         assert!(found.contains("1 !") && found.contains("2 !"), "{found}");
-        let wrong = status(&[("ledger", json!({ "differences": 3 }))]).to_table();
+        let wrong =
+            status(&[("ledger", json!({ "differences": 3, "checked_seconds": 60 }))]).to_table();
         assert!(wrong.contains("3 !"), "{wrong}");
         for (left, shown) in [(-1, "OVERDUE !"), (7_300, "2 h left !"), (259_199, "71 h left\n")] {
             let waiting =

@@ -18,6 +18,12 @@ impl Cause {
         Self { status: Some(status), ..words.into() }
     }
 
+    /// Whether a service answered, if only with a failure.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// As a field of a log line.
     #[must_use]
     pub fn for_log(&self) -> &(dyn std::error::Error + 'static) {

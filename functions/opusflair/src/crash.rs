@@ -1,4 +1,5 @@
-//! Points at which a test ends or freezes the process, to see what becomes of what it leaves behind.
+//! Points at which a test ends or freezes the process, to see what becomes of what it leaves behind; and a photo that
+//! makes its decoder panic.
 //! Compiled in by the feature `crash-points` alone, which no release has.
 
 /// Ends the process where `CRASH_AT` is `point`, or freezes it where `FREEZE_AT` is: once, as if from
@@ -26,3 +27,20 @@ pub fn reached(point: &str) {
 /// Nothing: this build has no crash points.
 #[cfg(not(feature = "crash-points"))]
 pub fn reached(_: &str) {}
+
+/// Panics over a photo that holds the text of `POISON`, as a decoder with a fault would.
+///
+/// # Panics
+/// That is what it is for.
+#[cfg(feature = "crash-points")]
+pub fn poisoned(photo: &[u8]) {
+    let read = |variable| std::env::var(variable).unwrap_or_default();
+    let poison = read("POISON");
+    let is_poisoned =
+        !poison.is_empty() && photo.windows(poison.len()).any(|bytes| bytes == poison.as_bytes());
+    assert!(!is_poisoned, "a poisoned photo");
+}
+
+/// Nothing: this build knows no poison.
+#[cfg(not(feature = "crash-points"))]
+pub fn poisoned(_: &[u8]) {}

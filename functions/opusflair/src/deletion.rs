@@ -1,15 +1,19 @@
 //! Deletions: delete, look again, sign, report. Only what was looked for and not found counts (R2, R9, X1).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::database::answered_at;
+use crate::pace::limit;
 use crate::receipt::{ObjectDigest, Statement};
 use crate::{App, Error, crash};
 
@@ -17,6 +21,9 @@ use crate::{App, Error, crash};
 const LOOKERS: usize = 16;
 /// After this no other object of a batch is looked for; those that are left are due again later.
 const LOOKING_TIME: Duration = Duration::from_secs(20);
+/// For the bulk deletion of one bucket, and for one look: an object or a bucket that hangs holds up no other.
+const DELETION_TIME: Duration = Duration::from_secs(15);
+const LOOK_TIME: Duration = Duration::from_secs(5);
 
 /// An order, leased to us by the database, with all that its receipt will say.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,7 +87,8 @@ impl App {
     /// Executes leased deletions and reports them.
     ///
     /// # Errors
-    /// Where the report is not taken; the orders are then due again when their leases end.
+    /// If Storage answered nothing at all, or the report is not taken. The orders are then due again when their leases
+    /// end.
     pub async fn execute_deletions(&self, deletions: Vec<Deletion>) -> Result<Tally, Error> {
         if deletions.is_empty() {
             return Ok(Tally::default());
@@ -89,35 +97,33 @@ impl App {
         for deletion in &deletions {
             buckets.entry(deletion.bucket.clone()).or_default().push(&deletion.path);
         }
+        let has_answered = AtomicBool::new(false);
+        let answers = join_all(
+            buckets.iter().map(|(bucket, paths)| self.delete_all(bucket, paths, &has_answered)),
+        )
+        .await;
         // By bucket, when Storage's answer began; none where it did not answer.
-        let mut deleted = BTreeMap::<String, Instant>::new();
-        for (bucket, paths) in buckets {
-            match self.storage.delete(&bucket, &paths).await {
-                Ok(answered) => {
-                    deleted.insert(bucket, answered);
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        bucket,
-                        objects = paths.len(),
-                        error = error.for_log(),
-                        "a bulk deletion failed"
-                    );
-                }
-            }
-        }
+        let deleted: BTreeMap<String, Instant> = buckets
+            .into_keys()
+            .zip(answers)
+            .filter_map(|(bucket, answered)| Some((bucket, answered?)))
+            .collect();
 
         crash::reached("deletion.executed");
-        let until = Instant::now() + LOOKING_TIME;
+        let until = Instant::now() + limit(LOOKING_TIME);
         let outcomes: Vec<Outcome> = stream::iter(deletions)
             .map(|deletion| {
                 let deleted = deleted.get(&deletion.bucket).copied();
-                self.look_for(deletion, deleted, until)
+                self.look_for(deletion, deleted, until, &has_answered)
             })
             .buffer_unordered(LOOKERS)
             .collect()
             .await;
         crash::reached("deletion.looked");
+        // Nobody was asked, so this was no attempt (X2).
+        if !has_answered.into_inner() {
+            return Err(Error::unavailable("Storage", "it answered nothing"));
+        }
         let tally: Tally = self.ask("record_deletions", json!({ "results": outcomes })).await?;
         tracing::info!(verified = tally.verified, remaining = tally.remaining, "deleted");
         Ok(tally)
@@ -143,17 +149,40 @@ impl App {
         }
     }
 
+    /// Answers when Storage's answer began; nothing if it did not delete.
+    async fn delete_all(
+        &self,
+        bucket: &str,
+        paths: &[&str],
+        has_answered: &AtomicBool,
+    ) -> Option<Instant> {
+        let deleted = in_time(DELETION_TIME, self.storage.delete(bucket, paths)).await;
+        note_answer(&deleted, has_answered);
+        deleted
+            .inspect_err(|error| {
+                tracing::warn!(
+                    bucket,
+                    objects = paths.len(),
+                    error = error.for_log(),
+                    "a bulk deletion failed"
+                );
+            })
+            .ok()
+    }
+
     async fn look_for(
         &self,
         deletion: Deletion,
         deleted: Option<Instant>,
         until: Instant,
+        has_answered: &AtomicBool,
     ) -> Outcome {
         let looked = if Instant::now() < until {
-            self.storage.absent_at(&deletion.bucket, &deletion.path).await
+            in_time(LOOK_TIME, self.storage.absent_at(&deletion.bucket, &deletion.path)).await
         } else {
             Err(Error::unavailable("Storage", "no time was left"))
         };
+        note_answer(&looked, has_answered);
         let absent = looked.unwrap_or_else(|error| {
             tracing::warn!(
                 deletion = %deletion.id,
@@ -190,4 +219,23 @@ impl App {
         });
         Proof { deleted_at, verified_at, receipt }
     }
+}
+
+async fn in_time<T>(
+    time: Duration,
+    call: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    timeout(limit(time), call)
+        .await
+        .unwrap_or_else(|_| Err(Error::unavailable("Storage", "no answer in time")))
+}
+
+/// A failure is an answer, too: whoever says it is there.
+fn note_answer<T>(asked: &Result<T, Error>, has_answered: &AtomicBool) {
+    let is_answer = match asked {
+        Ok(_) => true,
+        Err(Error::Unavailable { cause, .. }) => cause.is_answer(),
+        Err(_) => false,
+    };
+    has_answered.fetch_or(is_answer, Ordering::Relaxed);
 }

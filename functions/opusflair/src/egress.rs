@@ -16,6 +16,7 @@ use url::{Host, Url};
 
 use crate::Error;
 use crate::config::{Config, is_transport_allowed};
+use crate::pace::limit;
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// For a whole exchange; streams of outputs set their own.
@@ -59,15 +60,15 @@ impl Egress {
     ) -> Result<Self, reqwest::Error> {
         let builder = || {
             Client::builder()
-                .connect_timeout(CONNECT_TIME)
-                .timeout(TOTAL_TIME)
+                .connect_timeout(limit(CONNECT_TIME))
+                .timeout(limit(TOTAL_TIME))
                 .redirect(redirect::Policy::none())
                 .no_proxy()
                 .user_agent(concat!("opusflair/", env!("CARGO_PKG_VERSION")))
                 .dns_resolver(Arc::new(PublicAddresses { allow_loopback }))
         };
-        let client = builder().read_timeout(silence).build()?;
-        let uploads = builder().timeout(UPLOAD_TIME).build()?;
+        let client = builder().read_timeout(limit(silence)).build()?;
+        let uploads = builder().timeout(limit(UPLOAD_TIME)).build()?;
         Ok(Self { client, uploads, hosts, allow_loopback })
     }
 

@@ -11,6 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::config::Mail;
+use crate::pace::limit;
 use crate::pseudonym::Use;
 use crate::{App, Error, crash};
 
@@ -69,7 +70,7 @@ impl Mailer {
     #[must_use]
     pub(crate) fn new(mail: &Mail) -> Option<Self> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(mail.smtp_url.reveal());
-        let transport = transport.ok()?.timeout(Some(TIME_LIMIT)).build();
+        let transport = transport.ok()?.timeout(Some(limit(TIME_LIMIT))).build();
         Some(Self { transport, from: mail.from.clone() })
     }
 
@@ -80,7 +81,7 @@ impl Mailer {
             .subject(written.subject)
             .multipart(MultiPart::alternative_plain_html(written.text, written.page))
             .map_err(|_| Error::fault("a letter that is none"))?;
-        match timeout(TIME_LIMIT, self.transport.send(message)).await {
+        match timeout(limit(TIME_LIMIT), self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             // Its errors quote the server, which quotes the address.
             Ok(Err(_)) => Err(Error::unavailable(SERVICE, "a letter was not taken")),

@@ -17,6 +17,7 @@ pub mod error;
 pub mod export;
 pub mod letter;
 pub mod operator;
+pub mod pace;
 pub mod photo;
 pub mod prediction;
 pub mod problem;

@@ -1,5 +1,6 @@
 //! Problem documents (RFC 9457), and the boundary at which each failure is logged, once.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
@@ -45,7 +47,11 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
     let id = Uuid::new_v4().to_string();
     let method = listed(request.method());
     let started = Instant::now();
-    let response = next.run(request).await;
+    // A panic is this request's affair. What it says goes into no log; where it was is there already (`telemetry`).
+    let response = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Error::fault("a handler panicked").into_response());
 
     // The route, never the path: a path may hold what is somebody's own.
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
@@ -127,11 +133,14 @@ mod tests {
 
     use super::*;
 
+    async fn panics() -> &'static str {
+        panic!("secret cause")
+    }
+
     async fn ask(method: &str, path: &str) -> (Response<()>, Value) {
-        let router = with_boundary(Router::new().route(
-            "/broken",
-            get(|| async { Err::<(), _>(Error::unavailable("the database", "secret cause")) }),
-        ));
+        let broken = || async { Err::<(), _>(Error::unavailable("the database", "secret cause")) };
+        let routes = Router::new().route("/broken", get(broken).put(panics));
+        let router = with_boundary(routes);
         let request = Request::builder().method(method).uri(path).body(Body::empty());
         let response = router.oneshot(request.expect("a request")).await.expect("an answer");
         let (parts, body) = response.into_parts();
@@ -148,6 +157,14 @@ mod tests {
         assert_eq!(problem["code"], "unavailable");
         assert_eq!(problem["status"], 503);
         assert_eq!(response.headers()[REQUEST_ID], problem["request_id"].as_str().expect("an id"));
+        assert!(!problem.to_string().contains("secret cause"));
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_answers_500_and_nothing_of_what_the_panic_says() {
+        let (response, problem) = ask("PUT", "/broken").await;
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(problem["request_id"], response.headers()[REQUEST_ID].to_str().expect("an id"));
         assert!(!problem.to_string().contains("secret cause"));
     }
 

@@ -353,7 +353,7 @@ impl Replicate {
             .map_err(|()| Error::fault("the address of Replicate"))?
             .pop_if_empty()
             .extend(path);
-        let request = self.egress.request(method, url)?.timeout(CALL_TIME);
+        let request = self.egress.request(method, url)?.timeout(crate::pace::limit(CALL_TIME));
         Ok(request.bearer_auth(self.token.reveal()).header("content-type", "application/json"))
     }
 }

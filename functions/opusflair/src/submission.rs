@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::StatusCode;
 use rand::Rng;
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use uuid::Uuid;
 use crate::cause::Cause;
 use crate::deletion::Deletion;
 use crate::error::Refusal;
-use crate::photo::{Photo, Rejection};
+use crate::photo::{Format, Photo, Rejection};
 use crate::prediction::{Heard, Outcome, capability_digest};
 use crate::replicate::{Creation, NewPrediction, Prediction};
 use crate::storage::INPUTS;
@@ -224,11 +225,7 @@ impl App {
             }
             downloaded => downloaded?.ok_or_else(no_photo)?,
         };
-        // Decoding takes its time, and the runtime has other things to do.
-        let photo = tokio::task::spawn_blocking(|| Photo::judge(bytes))
-            .await
-            .map_err(|_| Error::fault("the photo could not be judged"))?
-            .map_err(rejected)?;
+        let photo = judge(submission.generation, bytes).await?;
         let clean = photo.clone().into_clean();
         self.storage
             .replace(INPUTS, &submission.prepared_path, photo.content_type(), clean)
@@ -335,6 +332,24 @@ impl App {
             self.cancel_prediction_now(generation, prediction.to_owned()).await;
         }
         attached.generation.ok_or(Stop::Ended)
+    }
+}
+
+/// Decoding takes its time, and the runtime has other things to do. A decoder that panics ends its own photo: another
+/// try would end in the same way.
+async fn judge(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
+    let format = Format::recognise(&bytes).map_err(rejected)?;
+    let judging = tokio::task::spawn_blocking(move || {
+        crash::poisoned(&bytes);
+        Photo::judge(bytes)
+    });
+    match judging.await {
+        Ok(judged) => judged.map_err(rejected),
+        Err(fault) if fault.is_panic() => {
+            tracing::error!(%generation, "a photo made its decoder panic");
+            Err(rejected(Rejection::Corrupt(format)))
+        }
+        Err(_) => Err(Error::fault("the photo could not be judged").into()),
     }
 }
 

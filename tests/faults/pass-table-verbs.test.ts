@@ -1,0 +1,48 @@
+// Show: whatever call of the database hangs, a pass does everything else.
+
+import { type Column, type Row, everyRow, hangs, lab } from "./table.ts";
+
+const call = (name: string) => new RegExp(`/rest/v1/rpc/${name}$`);
+
+/** A pass that is not told what is due tries every step, so each of these calls is made. */
+function verb(name: string, ...itself: Column[]): Row {
+  const { begin, ...row } = hangs(name, call(name), ...itself);
+  return {
+    ...row,
+    begin() {
+      lab.supabase.misbehave({ fault: "refuse", when: call("due"), count: 3 });
+      begin();
+    },
+    strikes: 4,
+  };
+}
+
+everyRow([
+  hangs("due", call("due")),
+  verb("lease_deletions", "heartbeat", "deletion", "ceiling"),
+  verb("record_deletions", "heartbeat", "deletion", "ceiling"),
+  verb("record_heartbeat", "heartbeat"),
+  verb("generations_to_settle", "refund", "last answer"),
+  verb("fail_generation", "last answer"),
+  verb("lease_errands"),
+  verb("lease_submissions", "submission"),
+  verb("record_input", "submission"),
+  verb("attach_prediction", "submission"),
+  verb("expire_exports"),
+  verb("lease_erasures", "erasure"),
+  verb("advance_erasure", "erasure"),
+  verb("forget_in_auth", "erasure"),
+  verb("finish_erasure", "erasure"),
+  verb("audit_inputs", "ceiling"),
+  verb("audit_artworks"),
+  verb("audit_exports"),
+  verb("audit_generations"),
+  verb("audit_ledger"),
+  verb("lease_removals"),
+  verb("follow_inactive"),
+  verb("erase_inactive"),
+  verb("lease_letters", "letter"),
+  verb("finish_letter", "letter"),
+  verb("expire_rows"),
+  verb("lease_export"),
+]);

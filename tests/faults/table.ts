@@ -1,0 +1,176 @@
+// A table of what a pass does while something hangs or fails: one row a fault, one column a thing that was due; only the
+// cells of the thing itself may be empty. The limits of time are a fraction of the real ones (`HASTE`), so that what hangs
+// is given up after seconds; on a busy machine they are longer, for what does not hang must have its time.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, before, test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
+import { type Lab, startLab } from "../lab/lab.ts";
+import { MailServer } from "../lab/mail.ts";
+import { predictionThatIs } from "./replicate.ts";
+
+export const mails = await MailServer.start();
+export let lab: Lab;
+let haste = 1;
+
+before(async () => {
+  lab = await startLab(mails.env);
+  await allDue();
+  const begun = Date.now();
+  await cleanUp();
+  const seconds = (Date.now() - begun) / 1000;
+  await lab.stop();
+  // A call may be silent for 15 seconds; all of an honest pass fits into that.
+  haste = Math.max(1, Math.min(10, Math.floor(15 / seconds)));
+  lab = await startLab({ ...mails.env, HASTE: String(haste) });
+});
+
+after(async () => {
+  console.log(`${table()}\n(limits of time: 1/${haste})`);
+  await lab.stop();
+  await mails.stop();
+  await database.end();
+});
+
+/** What is due when a pass begins. */
+const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "erasure", "submission", "letter"] as const;
+export type Column = (typeof columns)[number];
+
+export interface Row {
+  fault: string;
+  begin(): void;
+  /** The thing itself: what cannot be done while this lasts. */
+  itself?: Column[];
+  /** How many calls the proxies must have struck, so that the row is about what it says. */
+  strikes?: number;
+}
+
+export const hangs = (call: string, when: RegExp, ...itself: Column[]): Row => ({
+  fault: `${call} hangs`,
+  begin: () => lab.supabase.misbehave({ fault: "hang", when, count: Infinity }),
+  itself,
+  strikes: 1,
+});
+export const fails = (call: string, when: RegExp, ...itself: Column[]): Row => ({
+  fault: `${call} fails`,
+  begin: () => lab.supabase.misbehave({ fault: "status", status: 500, when, count: Infinity }),
+  itself,
+  strikes: 1,
+});
+
+/** Somebody whose photo was taken, and the function that was to submit it died right after. */
+async function reserved(): Promise<[person: Person, generation: string]> {
+  const person = await Person.signUp("reserved");
+  const { data, error } = await person.client.rpc("begin_generation", {
+    style: "mosaic", input_path: await person.upload(await small), idempotency_key: randomUUID(), lease: randomUUID(),
+  });
+  assert.equal(error, null);
+  const { id } = (data as { generation: { id: string } }).generation;
+  await database`update private.generation_work set lease = null, leased_until = null where generation_id = ${id}`;
+  return [person, id];
+}
+
+const isAsExpected = async (query: Promise<readonly { is: boolean }[]>) => (await query)[0]?.is ?? false;
+
+/** Makes one thing due; answers whether it was done. */
+const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
+  async heartbeat() {
+    const [{ at }] = await database`select at::text from private.heartbeats where id = 'cleanup'`;
+    return () => isAsExpected(database`select at > ${at}::timestamptz as is from private.heartbeats where id = 'cleanup'`);
+  },
+  async deletion() {
+    const person = await Person.signUp("deletion");
+    const path = await person.upload(await small);
+    await database`insert into public.deletions (bucket, path, reason, person_id) values ('inputs', ${path}, 'limit_reached', ${person.id})`;
+    return () => isAsExpected(database`select verified_at is not null as is from public.deletions where path = ${path}`);
+  },
+  async ceiling() {
+    const path = await (await Person.signUp("ceiling")).upload(await small);
+    await database`update storage.objects set created_at = now() - interval '49 hours' where name = ${path}`;
+    return async () => (await database`select from storage.objects where name = ${path}`).length === 0;
+  },
+  async refund() {
+    const [person, id] = await reserved();
+    await database`update public.generations set deadline_at = now() - interval '1 second' where id = ${id}`;
+    return async () => (await person.wallet()).held === 0;
+  },
+  async "last answer"() {
+    await arm({ fault: "stuck_processing" });
+    const person = await Person.signUp("silent");
+    const { id, input_path } = await person.generate(await small);
+    await predictionThatIs("processing", input_path);
+    await database`update public.generations set deadline_at = now() - interval '1 second' where id = ${id}`;
+    return async () => (await person.wallet()).held === 0;
+  },
+  async erasure() {
+    const { id } = await Person.signUp("erased");
+    await database`select private.order_erasure(${id}, 'asked')`;
+    return async () => (await database`select from private.erasures where person_id = ${id} and stage <> 'done'`).length === 0;
+  },
+  async submission() {
+    const [, id] = await reserved();
+    return () => isAsExpected(database`select prediction_id is not null as is from public.generations where id = ${id}`);
+  },
+  async letter() {
+    const person = await Person.signUp("letter");
+    const [{ id }] = await database`
+      insert into private.letters (person_id, kind, subject) values (${person.id}, 'request_filed', ${randomUUID()}) returning id`;
+    return () => isAsExpected(database`select sent_at is not null as is from private.letters where id = ${id}`);
+  },
+};
+
+/** Makes everything due; answers the looks by which one sees whether it was done. */
+async function allDue(): Promise<Record<Column, () => Promise<boolean>>> {
+  const looks = await Promise.all(columns.map(async (column) => [column, await due[column]()] as const));
+  return Object.fromEntries(looks) as Record<Column, () => Promise<boolean>>;
+}
+
+const results: { fault: string; seconds: number; done: Column[]; itself: Column[] }[] = [];
+
+/** A test for each row. */
+export function everyRow(rows: Row[]): void {
+  for (const { fault, begin, itself = [], strikes = 0 } of rows) {
+    test(`${fault}: the same pass does everything else`, async () => {
+      const looks = await allDue();
+      const struck = lab.supabase.struck + lab.replicate.struck;
+      begin();
+      const begun = Date.now();
+      await cleanUp().catch(() => undefined);
+      const seconds = (Date.now() - begun) / 1000;
+      const hit = lab.supabase.struck + lab.replicate.struck - struck;
+      const done: Column[] = [];
+      for (const column of columns) if (await looks[column]()) done.push(column);
+      results.push({ fault, seconds, done, itself });
+      lab.heal();
+      mails.isDown = mails.isSilent = false;
+      await disarm();
+      // Nothing of this row is due in the next.
+      await database`update private.deletion_leases set lease = gen_random_uuid()`;
+      await database`update public.deletions set due_at = now() where verified_at is null`;
+      await database`update private.erasures set leased_until = null where stage <> 'done'`;
+      await database`update private.letters set due_at = 'infinity' where sent_at is null`;
+      await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'submitted', 'processing')`;
+      await database`update private.generation_work set lease = null, leased_until = null`;
+      await cleanUp();
+      assert.deepEqual(columns.filter((column) => !done.includes(column) && !itself.includes(column)), [], "not done, though nothing of it was at fault");
+      assert.ok(hit >= strikes, `${hit} calls have hung or failed`);
+      // The function has 150 seconds.
+      assert.ok(seconds < 150 / haste, `it took ${seconds} s`);
+    });
+  }
+}
+
+/** Cells: done, the thing itself (·), or not done though it could have been (NO). */
+function table(): string {
+  const wide = Math.max(...results.map(({ fault }) => fault.length)) + 2;
+  const line = (name: string, cells: string[]) => name.padEnd(wide) + cells.map((cell) => cell.padEnd(13)).join("");
+  const cell = (row: (typeof results)[number], column: Column) =>
+    row.done.includes(column) ? "done" : row.itself.includes(column) ? "·" : "NO";
+  return [
+    line("", [...columns, "seconds"]),
+    ...results.map((row) => line(row.fault, [...columns.map((column) => cell(row, column)), row.seconds.toFixed(1)])),
+  ].join("\n");
+}

@@ -1,0 +1,66 @@
+// What a request for the status reads: a few rows that an index finds, however large the tables are (X5).
+
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { cleanUp, database } from "./stack.ts";
+
+after(() => database.end());
+
+const many = 20_000;
+const undone = new Error("undone");
+
+/** What a statement reads of each table, in rows: by a scan of the whole table, and by an index. */
+async function reads(sql: typeof database, statement: string): Promise<Record<string, { scanned: number; found: number }>> {
+  const read = async () =>
+    (await sql`select schemaname || '.' || relname as name, seq_tup_read::int as scanned, coalesce(idx_tup_fetch, 0)::int as found
+      from pg_stat_xact_all_tables where schemaname in ('public', 'private', 'storage')`) as unknown as { name: string; scanned: number; found: number }[];
+  const before = new Map((await read()).map((row) => [row.name, row]));
+  await sql.unsafe(statement);
+  return Object.fromEntries(
+    (await read()).map(({ name, scanned, found }) => [
+      name,
+      { scanned: scanned - (before.get(name)?.scanned ?? 0), found: found - (before.get(name)?.found ?? 0) },
+    ]),
+  );
+}
+
+for (const verb of ["status", "privacy_status", "due"]) {
+  test(`backend.${verb}() reads none of the large tables, though each has ${many} rows of the past`, async () => {
+    await cleanUp();
+    await database
+      .begin(async (transaction) => {
+        const sql = transaction as unknown as typeof database;
+        // Rows alone: no trigger acts on them, and all of it is undone.
+        await sql`set local session_replication_role = replica`;
+        await sql`
+          insert into public.generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits,
+            state, input_path, deadline_at, reserved_at, finished_at)
+          select p.id, 'cost-' || n, 'mosaic', 1, 'kontext-pro', 'x', '{}', 1, 'canceled', p.id || '/cost-' || n || '.jpg',
+            now() - interval '30 days', now() - interval '30 days', now() - interval '30 days'
+          from generate_series(1, ${many}) as n cross join (select id from public.profiles limit 1) as p`;
+        await sql`
+          insert into public.credit_entries (wallet_id, kind, amount, reason)
+          select w.id, 'grant', 1, 'x' from generate_series(1, ${many}) cross join (select id from public.wallets limit 1) as w`;
+        await sql`
+          insert into public.deletions (bucket, path, reason, ordered_at, deleted_at, verified_at, receipt)
+          select 'inputs', 'cost-' || n, 'orphaned', now() - interval '30 days', now() - interval '30 days', now() - interval '30 days', 'a.b.c'
+          from generate_series(1, ${many}) as n`;
+        await sql`
+          insert into public.exports (person_id, path, state, ordered_at)
+          select p.id, 'cost/' || n, 'failed', now() - interval '30 days'
+          from generate_series(1, ${many}) as n cross join (select id from public.profiles limit 1) as p`;
+        await sql`
+          insert into storage.objects (bucket_id, name, metadata)
+          select 'artworks', 'cost/' || n, '{"size": 1}' from generate_series(1, ${many}) as n`;
+        for (const table of ["public.generations", "public.credit_entries", "public.deletions", "public.exports", "storage.objects"])
+          await sql.unsafe(`analyze ${table}`);
+        const read = await reads(sql, `select backend.${verb}()`);
+        for (const [table, { scanned, found }] of Object.entries(read))
+          assert.ok(scanned < 1000 && found < 1000, `${table}: ${scanned} rows scanned, ${found} found`);
+        throw undone;
+      })
+      .catch((error: Error) => {
+        if (error !== undone) throw error;
+      });
+  });
+}

@@ -1,0 +1,44 @@
+// A pass in which one step's failure stays its own, and what a request for the status reads.
+
+import { type Mutant, rust, sql } from "./mutant.ts";
+
+const pass = "faults/pass.test.ts";
+
+export const ofPasses: Mutant[] = [
+  {
+    name: "a photo that makes its decoder panic is tried again and again",
+    file: rust("opusflair/src/submission"),
+    line: "Err(fault) if fault.is_panic() => {",
+    instead: "Err(fault) if fault.is_panic() && generation.is_nil() => {",
+    seenBy: ["faults/pass-panic.test.ts"],
+  },
+  {
+    clause: "X2",
+    name: "a Storage that answered nothing counts as asked",
+    file: rust("opusflair/src/deletion"),
+    line: "if !has_answered.into_inner() {",
+    instead: "if !has_answered.into_inner() && false {",
+    seenBy: [pass],
+  },
+  {
+    name: "a pass that is not told what is due does nothing",
+    file: rust("cleanup/src/due"),
+    line: "            deletions: true,",
+    instead: "            deletions: false,",
+    seenBy: [pass],
+  },
+  {
+    name: "a pass asks for deletions though none is due",
+    file: sql("operation"),
+    line: "  'deletions', exists (\n    select from public.deletions as d where d.verified_at is null and d.due_at <= now()\n  ),\n",
+    instead: "  'deletions', true,\n",
+    seenBy: [pass],
+  },
+  {
+    name: "the status reads the whole ledger",
+    file: sql("operation"),
+    line: "select jsonb_build_object('differences', s.differences, 'checked_seconds', private.age(s.checked_at))\n    from private.ledger_state as s",
+    instead: "select jsonb_build_object('differences', count(*), 'checked_seconds', 0)\n    from backend.audit_credits()",
+    seenBy: ["journeys/status-cost.test.ts"],
+  },
+];
