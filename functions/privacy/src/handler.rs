@@ -2,22 +2,27 @@
 //! keeps a copy.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
+use opusflair::pace::reuse;
 use opusflair::{App, Error};
 use serde_json::json;
 
 use crate::badge::svg;
+use crate::kept::Kept;
 use crate::rights::{confirm, erase, erasure, export, withdraw};
 use crate::status::Status;
 
 /// Anyone may look, from any page.
 const OPEN: (http::HeaderName, &str) = (ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 const FRESH: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=10");
+/// For so long this process answers with what it was told last.
+const STATUS_TIME: Duration = Duration::from_secs(10);
 /// A new key is published before it signs.
 const KEYS: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=300");
 
@@ -31,16 +36,36 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/privacy/erasures", post(erase))
         .route("/privacy/erasures/{id}", get(erasure).delete(withdraw))
         .route("/privacy/requests/{id}/confirm", post(confirm))
+        .layer(Extension(Arc::new(Kept::<Status>::new(reuse(STATUS_TIME)))))
         .with_state(app)
 }
 
-async fn status(State(app): State<Arc<App>>) -> Result<Response, Error> {
+type KeptStatus = Extension<Arc<Kept<Status>>>;
+
+/// At most ten seconds old.
+async fn live(app: &App, kept: &Kept<Status>) -> Result<Status, Error> {
+    let now = Instant::now();
+    if let Some(status) = kept.at(now) {
+        return Ok(status);
+    }
     let status: Status = app.ask("privacy_status", json!({})).await?;
+    kept.keep(now, status.clone());
+    Ok(status)
+}
+
+async fn status(
+    State(app): State<Arc<App>>,
+    Extension(kept): KeptStatus,
+) -> Result<Response, Error> {
+    let status = live(&app, &kept).await?;
     Ok(([OPEN, FRESH], Json(status)).into_response())
 }
 
-async fn badge(State(app): State<Arc<App>>) -> Result<Response, Error> {
-    let status: Status = app.ask("privacy_status", json!({})).await?;
+async fn badge(
+    State(app): State<Arc<App>>,
+    Extension(kept): KeptStatus,
+) -> Result<Response, Error> {
+    let status = live(&app, &kept).await?;
     let kind = (CONTENT_TYPE, "image/svg+xml");
     Ok(([kind, OPEN, FRESH], svg(&status)).into_response())
 }

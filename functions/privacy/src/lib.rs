@@ -2,6 +2,7 @@
 
 mod badge;
 mod handler;
+mod kept;
 mod rights;
 mod status;
 

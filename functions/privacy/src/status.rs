@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What `backend.privacy_status()` answers. Ages and times in whole seconds.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     pub(crate) originals: Originals,
     pub(crate) deletions: Deletions,
@@ -11,7 +11,7 @@ pub(crate) struct Status {
     pub(crate) requests: Requests,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Originals {
     pub(crate) stored: u64,
     /// Of the oldest photo that is still stored; null where there is none.
@@ -19,19 +19,19 @@ pub(crate) struct Originals {
     pub(crate) limit_seconds: u64,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Deletions {
     pub(crate) overdue: u64,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Sweeper {
     pub(crate) last_pass_seconds: Option<u64>,
     pub(crate) allowed_silence_seconds: u64,
     pub(crate) intake_open: bool,
 }
 
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Requests {
     pub(crate) open: u64,
     /// Until the first of them must be answered; negative where it should have been.
