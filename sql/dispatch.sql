@@ -1,6 +1,63 @@
 -- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
 -- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
 
+-- That Replicate refuses our account: the token is not valid (401), the account may not (403) or is out of credit (402).
+-- One row while it does; the next create call that is accepted removes it.
+create table private.account_refusals (
+  id boolean not null default true,
+  status integer not null,
+  refused_at timestamptz not null default now(),
+  last_at timestamptz not null default now(),
+  probe_at timestamptz not null,
+  constraint account_refusals_pkey primary key (id),
+  constraint account_refusals_is_one_row check (id),
+  constraint account_refusals_status_known check (status between 400 and 499)
+);
+
+alter table private.account_refusals enable row level security;
+revoke all on private.account_refusals from public, anon, authenticated, service_role;
+
+comment on table private.account_refusals is 'Replicate refuses our account, for everybody: jobs wait, and no photo is taken.';
+comment on column private.account_refusals.refused_at is 'Since when.';
+comment on column private.account_refusals.last_at is 'When it last did.';
+comment on column private.account_refusals.probe_at is 'From then on one job may try whether it still does.';
+
+-- Shorter than the time between two passes, so that each pass tries once.
+create function private.probe_pause()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '45 seconds';
+
+-- Claims the next try, for one job: false if another has it.
+create function private.begin_probe()
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.account_refusals as r set probe_at = now() + private.probe_pause() where r.probe_at <= now();
+  return found;
+end;
+$$;
+
+-- Whether a photo may be taken. While Replicate refuses the account none is: the jobs that wait try from time to time.
+-- If none waits any more, the next job has to be the one that tries.
+create function private.is_account_accepted()
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return not exists (
+  select from private.account_refusals as r
+  where r.probe_at > now() or exists (select from private.generation_work as w where w.submit_at is not null)
+);
+
+revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;
+grant execute on function private.is_account_accepted to authenticated;
+
 -- Long enough to fetch and judge the largest photo, and to write its copy.
 create function private.submission_lease_end()
 returns timestamptz
@@ -132,7 +189,7 @@ end;
 $$;
 
 -- A prediction exists: it was created with that capability, or found by the holder of the lease. Answers {outcome,
--- generation}: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
+-- generation, is_accepted_again}, of which the last says that Replicate had refused the account before: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
 -- this one is to be canceled; superseded, when it was found under a lease that was lost: the new holder finds it, too.
 create function backend.attach_prediction(
   generation_id uuid,
@@ -148,6 +205,7 @@ as $$
 declare
   generation public.generations;
   work private.generation_work;
+  is_accepted_again boolean;
 begin
   select * into work from private.generation_work as w
   where w.generation_id = attach_prediction.generation_id
@@ -169,14 +227,19 @@ begin
     returning * into generation;
     -- Another worker that has leased the submission meanwhile is told that it is superseded.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
+    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
+      unreported = greatest(0, w.unreported - 1)
     where w.generation_id = generation.id and w.submit_at is not null;
   end if;
+  -- A create call was accepted, so the account is.
+  delete from private.account_refusals where attach_prediction.capability is not null;
+  is_accepted_again := found;
 
   if generation.prediction_id = attach_prediction.prediction_id
     and generation.state not in ('failed', 'canceled')
   then
-    return jsonb_build_object('outcome', 'attached', 'generation', private.describe(generation));
+    return jsonb_build_object(
+      'outcome', 'attached', 'generation', private.describe(generation), 'is_accepted_again', is_accepted_again);
   end if;
   if capability is null and generation.prediction_id is null and not private.is_terminal(generation.state) then
     return jsonb_build_object('outcome', 'superseded', 'generation', private.describe(generation));
@@ -185,13 +248,14 @@ begin
     attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);
   return jsonb_build_object(
     'outcome', 'ended',
-    'generation', case when generation.id is not null then private.describe(generation) end
+    'generation', case when generation.id is not null then private.describe(generation) end,
+    'is_accepted_again', is_accepted_again
   );
 end;
 $$;
 
--- Certainly nothing was created: to be tried again later, each time later, under the same hold. What the caller was
--- preparing can go now: the next attempt has another path.
+-- Certainly nothing was created: to be tried again later, at most a minute later, under the same hold. What the caller
+-- was preparing can go now: the next attempt has another path.
 create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
 language plpgsql
@@ -200,10 +264,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
+  set submit_at = now() + interval '15 seconds' * power(2, least(w.submissions - 1, 2)),
     create_called_at = null,
     lease = null,
-    leased_until = null
+    leased_until = null,
+    unreported = greatest(0, w.unreported - 1)
   where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
   if found then
     perform private.discard_attempts(postpone_submission.generation_id);
@@ -223,8 +288,8 @@ begin atomic
     and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
--- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and
--- another is owed. Answers false where that has happened too often, or no time is left.
+-- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and another is owed, at
+-- once after the first fault and later after each further one. Answers false if five have failed, or no time is left.
 create function private.submit_again(generation public.generations)
 returns boolean
 language plpgsql
@@ -232,9 +297,16 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now(), create_called_at = null, capability_digest = null, lease = null, leased_until = null
+  set submit_at = now() + interval '20 seconds' * w.platform_faults,
+    platform_faults = w.platform_faults + 1,
+    create_called_at = null,
+    capability_digest = null,
+    lease = null,
+    leased_until = null,
+    absent_since = null,
+    output_absent_since = null
   where w.generation_id = generation.id
-    and w.submissions < 3
+    and w.platform_faults < 4
     and generation.deadline_at > now() + interval '1 minute';
   if found then
     update public.generations as g set prediction_id = null where g.id = generation.id;
@@ -243,9 +315,22 @@ begin
 end;
 $$;
 
--- Leases submissions that are due, [] if there is none, to be carried out as the first was. Asked again with the same
--- lease, it answers the same ones.
-create function backend.lease_submissions(lease uuid, batch integer default 10)
+-- Whether another worker may take it up. A submission whose workers keep dying is left to its deadline.
+create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (work.lease is null or work.leased_until <= now())
+  and work.unreported < 6
+  and generation.prediction_id is null
+  and generation.deadline_at > now() + interval '30 seconds';
+
+-- Leases submissions that are due, [] if there is none, to be carried out as the first was; those that were tried least
+-- lately first. At most `batch`; with `prepared`, so many at most whose photo is prepared, if the first is one of them:
+-- to prepare a photo takes memory, to submit it does not. While Replicate refuses the account, one of them tries from
+-- time to time whether it still does. Asked again with the same lease, it answers the same ones.
+create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
 security definer
@@ -255,26 +340,43 @@ declare
   is_new constant boolean := not exists (
     select from private.generation_work as w where w.lease = lease_submissions.lease and w.submit_at is not null
   );
+  most integer := batch;
+  is_prepared boolean;
   leased jsonb;
 begin
+  if is_new then
+    select w.prepared_path is not null into is_prepared
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
+    order by w.submit_at
+    limit 1;
+    if found and exists (select from private.account_refusals) then
+      most := private.begin_probe()::integer;
+    elsif is_prepared then
+      most := coalesce(prepared, batch);
+    end if;
+  end if;
+
   with due as (
     select w.generation_id
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now()
       and is_new
-      and (w.lease is null or w.leased_until <= now())
-      and w.submissions < 6
-      and g.prediction_id is null
-      and g.deadline_at > now() + interval '30 seconds'
+      and private.is_to_be_submitted(g, w)
+      and (prepared is null or (w.prepared_path is not null) = is_prepared)
     order by w.submit_at
-    limit batch
+    limit most
     for update of w skip locked
   )
+  -- Due again when the lease ends, and then behind those that nobody has tried meanwhile.
   update private.generation_work as w
   set lease = lease_submissions.lease,
     leased_until = private.submission_lease_end(),
-    submissions = w.submissions + 1
+    submit_at = private.submission_lease_end(),
+    submissions = w.submissions + 1,
+    unreported = w.unreported + 1
   from due
   where w.generation_id = due.generation_id;
 
@@ -287,14 +389,59 @@ begin
 end;
 $$;
 
+-- Gives back what was leased and not begun: due now, as if it had not been leased.
+create function backend.return_submissions(lease uuid, generations uuid[])
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.generation_work as w
+  set submit_at = now(), lease = null, leased_until = null, unreported = greatest(0, w.unreported - 1)
+  where w.generation_id = any (generations) and w.lease = return_submissions.lease;
+end;
+
+-- Replicate has answered a create call of the holder of `lease` with `status`: the account is refused, whosever job it
+-- is. Nothing was created. The job waits, and no photo is taken meanwhile. Answers {is_first}: whether nobody knew.
+create function backend.record_account_refusal(generation_id uuid, lease uuid, status integer)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  has_lease boolean;
+  is_first boolean;
+begin
+  update private.generation_work as w
+  set submit_at = now(),
+    create_called_at = null,
+    lease = null,
+    leased_until = null,
+    unreported = greatest(0, w.unreported - 1)
+  where w.generation_id = record_account_refusal.generation_id and w.lease = record_account_refusal.lease;
+  has_lease := found;
+  insert into private.account_refusals as r (status, probe_at)
+  values (record_account_refusal.status, now() + private.probe_pause())
+  on conflict (id) do update set status = excluded.status, last_at = now(), probe_at = excluded.probe_at
+  returning refused_at = last_at into is_first;
+  perform private.discard_attempts(record_account_refusal.generation_id) where has_lease;
+  return jsonb_build_object('is_first', is_first);
+end;
+$$;
+
 comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
 comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
 comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
 comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
+comment on function backend.return_submissions is 'Gives submissions back that were leased and not begun.';
+comment on function backend.record_account_refusal is 'Replicate refuses the account: nothing ends, and no photo is taken until it accepts a job again.';
 
 revoke all on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
+  backend.return_submissions, backend.record_account_refusal
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
+  backend.return_submissions, backend.record_account_refusal
 to service_role;

@@ -22,13 +22,13 @@ comment on table public.failure_reasons is 'The closed list of reasons for which
 
 insert into public.failure_reasons (id, sentence) values
   ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
-  ('expired', 'This took longer than it may, so it was stopped. Please try again.'),
+  ('expired', 'This took too long, so it was stopped. Please upload the photo again.'),
   ('input_invalid', 'The photo could not be used. Please upload it again as JPEG, PNG or WebP.'),
-  ('lost', 'The result was lost on the way. Please try again.'),
-  ('model_error', 'The model could not make this picture. Please try again with another photo or setting.'),
-  ('output_invalid', 'The model returned something that is not a picture. Please try again.'),
-  ('platform_error', 'The image service had a fault. Please try again in a few minutes.'),
-  ('submit_refused', 'The image service did not accept the job. Please try again later.');
+  ('lost', 'The result was lost on the way. Please upload the photo again.'),
+  ('model_error', 'The model could not make this picture. Please upload another photo, or choose other settings.'),
+  ('output_invalid', 'The model returned something that is not a picture. Please upload the photo again.'),
+  ('platform_error', 'The image service had a fault. Please upload the photo again in a few minutes.'),
+  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.');
 
 create table public.generations (
   id uuid not null default gen_random_uuid(),
@@ -157,6 +157,8 @@ create table private.generation_work (
   input_stored_at timestamptz,
   prepared_path text,
   submissions integer not null default 1,
+  unreported integer not null default 1,
+  platform_faults integer not null default 0,
   submit_at timestamptz default now(),
   create_called_at timestamptz,
   capability_digest bytea,
@@ -166,6 +168,8 @@ create table private.generation_work (
   storing_attempts integer not null default 0,
   checked_at timestamptz not null default now(),
   artwork_crc32 bigint,
+  absent_since timestamptz,
+  output_absent_since timestamptz,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
@@ -173,6 +177,8 @@ create table private.generation_work (
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
+  constraint generation_work_unreported_not_negative check (unreported >= 0),
+  constraint generation_work_platform_faults_not_negative check (platform_faults >= 0),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
@@ -189,13 +195,17 @@ comment on column private.generation_work.input_stored_at is 'When the original 
 comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
 comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
-comment on column private.generation_work.submissions is 'How often somebody set about submitting it; under one hold, within one deadline.';
+comment on column private.generation_work.submissions is 'How often a worker has leased the submission; under one hold, within one deadline.';
+comment on column private.generation_work.unreported is 'Attempts to submit it of which no worker has reported the end: the worker died, or the answer to its create call was lost.';
+comment on column private.generation_work.platform_faults is 'Predictions of it that failed by a fault of Replicate''s platform.';
 comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
 comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
 comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, counted while it was stored. A ZIP has it before the bytes. Null for an artwork from before this was kept: its export counts it.';
 comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
+comment on column private.generation_work.absent_since is 'The first of the 404s in a row that Replicate answered for its prediction.';
+comment on column private.generation_work.output_absent_since is 'The first of the 404s in a row that the output host answered.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
 create table public.processing_log (

@@ -293,6 +293,10 @@ return jsonb_build_object(
     from public.replicate_removals as r
     where r.removed_at is null
   ),
+  'account', (
+    select jsonb_build_object('refused_status', max(r.status), 'refused_seconds', private.age(min(r.refused_at)))
+    from private.account_refusals as r
+  ),
   'sweep', (
     select jsonb_build_object(
       'last_seconds', private.age(max(h.at)), 'intake_open', private.is_intake_open())

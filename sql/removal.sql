@@ -51,6 +51,20 @@ revoke all on private.removal_leases from public, anon, authenticated, service_r
 
 comment on table private.removal_leases is 'Which worker asks Replicate about a prediction; a lease ends when the question is due again.';
 
+-- One 404 proves nothing: it may be a fault of a moment.
+create table private.removal_absences (
+  prediction_id text not null,
+  since timestamptz not null default now(),
+  constraint removal_absences_pkey primary key (prediction_id),
+  constraint removal_absences_removal_exists foreign key (prediction_id)
+    references public.replicate_removals (prediction_id) on delete cascade
+);
+
+alter table private.removal_absences enable row level security;
+revoke all on private.removal_absences from public, anon, authenticated, service_role;
+
+comment on table private.removal_absences is 'Predictions that Replicate did not know when it was last asked, and since when. A second 404, some minutes later, is the evidence.';
+
 create function private.follow_prediction()
 returns trigger
 language plpgsql
@@ -108,8 +122,8 @@ begin
 end;
 $$;
 
--- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is
--- asked about again, at most six hours later.
+-- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is asked about
+-- again, at most six hours later. That Replicate does not know it counts if it has said so before, some minutes ago.
 create function backend.record_removals(results jsonb)
 returns void
 language plpgsql
@@ -123,11 +137,33 @@ begin
   order by r.prediction_id
   for update;
   update public.replicate_removals as r
-  set evidence = told.evidence,
-    removed_at = case when told.evidence is not null then now() end,
-    due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
-  from jsonb_to_recordset(results) as told (prediction text, evidence text)
+  set evidence = case when told.is_proof then told.evidence end,
+    removed_at = case when told.is_proof then now() end,
+    due_at = now() + case
+      when told.evidence is not null then interval '5 minutes'
+      else least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
+    end
+  from (
+    select t.prediction, t.evidence,
+      t.evidence is not null and (t.evidence <> 'not_found' or exists (
+        select from private.removal_absences as a
+        where a.prediction_id = t.prediction and a.since <= now() - interval '4 minutes'
+      )) as is_proof
+    from jsonb_to_recordset(results) as t (prediction text, evidence text)
+  ) as told
   where r.prediction_id = told.prediction and r.removed_at is null;
+  insert into private.removal_absences (prediction_id)
+  select r.prediction_id
+  from jsonb_to_recordset(results) as t (prediction text, evidence text)
+  join public.replicate_removals as r on r.prediction_id = t.prediction
+  where t.evidence = 'not_found' and r.removed_at is null
+  on conflict do nothing;
+  delete from private.removal_absences as a
+  using public.replicate_removals as r
+  where r.prediction_id = a.prediction_id
+    and a.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t)
+    and (r.removed_at is not null or a.prediction_id not in (
+      select t.value ->> 'prediction' from jsonb_array_elements(results) as t where t.value ->> 'evidence' = 'not_found'));
   delete from private.removal_leases as l
   where l.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t);
 end;

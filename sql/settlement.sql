@@ -70,7 +70,8 @@ $$;
 
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
--- where there is no output. Answers {action, deletions, cancel_prediction}:
+-- where there is no output, and empty where the kind of the output is not known yet. Answers {action, deletions,
+-- cancel_prediction}:
 --   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
 --   store    stream the output to `artwork_path`, then complete_generation under the lease
@@ -108,7 +109,7 @@ begin
   insert into private.webhook_events as e (id, generation_id, status)
   select event_id, generation.id, left(record_prediction_event.status, 20) where event_id is not null
   on conflict (id) do update set deliveries = e.deliveries + 1;
-  update private.generation_work as w set checked_at = now() where w.generation_id = generation.id;
+  update private.generation_work as w set checked_at = now(), absent_since = null where w.generation_id = generation.id;
 
   if is_open and ended = 'platform_error' then
     is_open := not private.submit_again(generation);
@@ -116,7 +117,8 @@ begin
   if is_open then
     -- An event that is quicker than the answer to the create call ends the submission.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, lease = null, leased_until = null
+    set submit_at = null, create_called_at = null, lease = null, leased_until = null,
+      unreported = greatest(0, w.unreported - 1)
     where w.generation_id = generation.id and w.submit_at is not null;
     update public.generations as g
     set prediction_id = record_prediction_event.prediction_id,
@@ -166,7 +168,7 @@ return case status
   when 'canceled' then 'expired'
   when 'aborted' then 'expired'
   when 'succeeded' then case
-    when output_extension in ('jpg', 'png', 'webp') then null
+    when output_extension in ('jpg', 'png', 'webp', '') then null
     else coalesce(reason, 'output_invalid')
   end
 end;
@@ -197,7 +199,7 @@ begin
     return null;
   end if;
 
-  artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, attempt, extension);
+  artwork := format('%s/%s-%s', generation.person_id, generation.id, attempt) || coalesce('.' || nullif(extension, ''), '');
   insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values ('artworks', artwork, 'superseded', generation.person_id, generation.id, lease_end + interval '1 minute')
   on conflict (bucket, path) where verified_at is null
@@ -293,6 +295,73 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
+-- How long 404s in a row must go on before they prove that something is gone: one may be a fault of a moment.
+create function private.absence_proof()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '3 minutes';
+
+-- Replicate does not know the prediction of a generation. Answers {outcome, deletions}: waiting, to be asked again;
+-- failed, when that has gone on for long enough, or the deadline is over; ended, when the generation was over or has
+-- another prediction by now.
+create function backend.record_absence(generation_id uuid, prediction_id text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation public.generations;
+  since timestamptz;
+begin
+  perform from private.generation_work as w where w.generation_id = record_absence.generation_id for update;
+  select g.* into generation
+  from public.generations as g
+  where g.id = record_absence.generation_id and g.prediction_id = record_absence.prediction_id
+  for update;
+  if generation.id is null or private.is_terminal(generation.state) then
+    return jsonb_build_object('outcome', 'ended', 'deletions', '[]'::jsonb);
+  end if;
+  update private.generation_work as w
+  set absent_since = coalesce(w.absent_since, now())
+  where w.generation_id = generation.id
+  returning w.absent_since into since;
+  if since <= now() - private.absence_proof() or generation.deadline_at <= now() then
+    return backend.fail_generation(generation.id, 'lost');
+  end if;
+  return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
+end;
+$$;
+
+-- The output could not be fetched, in a way that may pass: the lease is given back. `reason` is what the generation
+-- fails for if it does not: lost if the output host does not know the output, output_invalid if it is somewhere else.
+-- Answers as `record_absence`; superseded when the lease was lost.
+create function backend.doubt_output(generation_id uuid, lease uuid, reason text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation constant public.generations := private.lock_leased(doubt_output.generation_id, lease);
+  since timestamptz;
+begin
+  if generation.id is not null and not private.is_terminal(generation.state) and generation.deadline_at > now() then
+    update private.generation_work as w
+    set output_absent_since = case when doubt_output.reason = 'lost' then coalesce(w.output_absent_since, now()) end
+    where w.generation_id = generation.id
+    returning w.output_absent_since into since;
+    if since is null or since > now() - private.absence_proof() then
+      update private.generation_work as w set lease = null, leased_until = null where w.generation_id = generation.id;
+      return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
+    end if;
+  end if;
+  return backend.fail_generation(doubt_output.generation_id, doubt_output.reason, doubt_output.lease);
+end;
+$$;
+
 -- Ends generations that no answer can save any more, and answers those to ask Replicate about, least recently heard of
 -- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Silent means that no event
 -- came for `silence_seconds`, or that the deadline is over. Then it is the last time: the caller asks under the lease,
@@ -369,14 +438,16 @@ $$;
 comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
 comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
+comment on function backend.record_absence is 'Replicate does not know a prediction: asked again for some minutes, and lost then.';
+comment on function backend.doubt_output is 'An output could not be fetched: tried again within the deadline.';
 comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
 comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
 
 revoke all on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
 from public, anon, authenticated, service_role;
 grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
 to service_role;

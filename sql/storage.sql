@@ -44,6 +44,7 @@ with check (
   )
   and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
   and (select private.is_intake_open())
+  and (select private.is_account_accepted())
 );
 
 -- The decision. Storage asks the policy when an upload begins, and writes the row when it ends: as service_role, up to
@@ -81,6 +82,10 @@ begin
   end if;
   if not private.is_intake_open() then
     raise exception 'No photo is taken at the moment, because photos could not be deleted in time. Please try again in a minute.'
+      using errcode = '42501';
+  end if;
+  if not private.is_account_accepted() then
+    raise exception 'No photo is taken at the moment, because the image service accepts no jobs. Please try again in a few minutes.'
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then

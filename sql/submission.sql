@@ -63,6 +63,10 @@ begin
       'Please try again in a minute.', '{"retry_after": 60}');
   end if;
 
+  if not private.is_account_accepted() then
+    perform private.refuse_unaccepted();
+  end if;
+
   perform private.refuse_restricted(person);
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
@@ -91,6 +95,10 @@ begin
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
   perform private.check_limits(wallet.id);
+  -- Last, because this one is the only one that may try.
+  if exists (select from private.account_refusals) and not private.begin_probe() then
+    perform private.refuse_unaccepted();
+  end if;
 
   insert into public.generations (
     person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
@@ -114,6 +122,19 @@ begin
     begin_generation.lease, private.submission_lease_end()
   );
   return private.created(generation);
+end;
+$$;
+
+-- Replicate refuses our account, so a photo would be taken in vain.
+create function private.refuse_unaccepted()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.refuse(503, 'model_unavailable',
+    'No photo is taken at the moment, because the image service accepts no jobs. Nothing was charged. '
+    'Please try again in a few minutes.', '{"retry_after": 120}');
 end;
 $$;
 

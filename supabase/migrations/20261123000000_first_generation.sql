@@ -1249,13 +1249,13 @@ comment on table public.failure_reasons is 'The closed list of reasons for which
 
 insert into public.failure_reasons (id, sentence) values
   ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
-  ('expired', 'This took longer than it may, so it was stopped. Please try again.'),
+  ('expired', 'This took too long, so it was stopped. Please upload the photo again.'),
   ('input_invalid', 'The photo could not be used. Please upload it again as JPEG, PNG or WebP.'),
-  ('lost', 'The result was lost on the way. Please try again.'),
-  ('model_error', 'The model could not make this picture. Please try again with another photo or setting.'),
-  ('output_invalid', 'The model returned something that is not a picture. Please try again.'),
-  ('platform_error', 'The image service had a fault. Please try again in a few minutes.'),
-  ('submit_refused', 'The image service did not accept the job. Please try again later.');
+  ('lost', 'The result was lost on the way. Please upload the photo again.'),
+  ('model_error', 'The model could not make this picture. Please upload another photo, or choose other settings.'),
+  ('output_invalid', 'The model returned something that is not a picture. Please upload the photo again.'),
+  ('platform_error', 'The image service had a fault. Please upload the photo again in a few minutes.'),
+  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.');
 
 create table public.generations (
   id uuid not null default gen_random_uuid(),
@@ -1384,6 +1384,8 @@ create table private.generation_work (
   input_stored_at timestamptz,
   prepared_path text,
   submissions integer not null default 1,
+  unreported integer not null default 1,
+  platform_faults integer not null default 0,
   submit_at timestamptz default now(),
   create_called_at timestamptz,
   capability_digest bytea,
@@ -1393,6 +1395,8 @@ create table private.generation_work (
   storing_attempts integer not null default 0,
   checked_at timestamptz not null default now(),
   artwork_crc32 bigint,
+  absent_since timestamptz,
+  output_absent_since timestamptz,
   constraint generation_work_pkey primary key (generation_id),
   constraint generation_work_generation_exists foreign key (generation_id)
     references public.generations (id) on delete cascade,
@@ -1400,6 +1404,8 @@ create table private.generation_work (
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
+  constraint generation_work_unreported_not_negative check (unreported >= 0),
+  constraint generation_work_platform_faults_not_negative check (platform_faults >= 0),
   constraint generation_work_capability_is_sha256 check (octet_length(capability_digest) = 32),
   constraint generation_work_lease_has_end check ((lease is null) = (leased_until is null))
 );
@@ -1416,13 +1422,17 @@ comment on column private.generation_work.input_stored_at is 'When the original 
 comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
 comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
-comment on column private.generation_work.submissions is 'How often somebody set about submitting it; under one hold, within one deadline.';
+comment on column private.generation_work.submissions is 'How often a worker has leased the submission; under one hold, within one deadline.';
+comment on column private.generation_work.unreported is 'Attempts to submit it of which no worker has reported the end: the worker died, or the answer to its create call was lost.';
+comment on column private.generation_work.platform_faults is 'Predictions of it that failed by a fault of Replicate''s platform.';
 comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
 comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
 comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, counted while it was stored. A ZIP has it before the bytes. Null for an artwork from before this was kept: its export counts it.';
 comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
+comment on column private.generation_work.absent_since is 'The first of the 404s in a row that Replicate answered for its prediction.';
+comment on column private.generation_work.output_absent_since is 'The first of the 404s in a row that the output host answered.';
 
 -- Technical metadata only (R5): the columns are the list of what may be recorded.
 create table public.processing_log (
@@ -1919,6 +1929,20 @@ revoke all on private.removal_leases from public, anon, authenticated, service_r
 
 comment on table private.removal_leases is 'Which worker asks Replicate about a prediction; a lease ends when the question is due again.';
 
+-- One 404 proves nothing: it may be a fault of a moment.
+create table private.removal_absences (
+  prediction_id text not null,
+  since timestamptz not null default now(),
+  constraint removal_absences_pkey primary key (prediction_id),
+  constraint removal_absences_removal_exists foreign key (prediction_id)
+    references public.replicate_removals (prediction_id) on delete cascade
+);
+
+alter table private.removal_absences enable row level security;
+revoke all on private.removal_absences from public, anon, authenticated, service_role;
+
+comment on table private.removal_absences is 'Predictions that Replicate did not know when it was last asked, and since when. A second 404, some minutes later, is the evidence.';
+
 create function private.follow_prediction()
 returns trigger
 language plpgsql
@@ -1976,8 +2000,8 @@ begin
 end;
 $$;
 
--- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is
--- asked about again, at most six hours later.
+-- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is asked about
+-- again, at most six hours later. That Replicate does not know it counts if it has said so before, some minutes ago.
 create function backend.record_removals(results jsonb)
 returns void
 language plpgsql
@@ -1991,11 +2015,33 @@ begin
   order by r.prediction_id
   for update;
   update public.replicate_removals as r
-  set evidence = told.evidence,
-    removed_at = case when told.evidence is not null then now() end,
-    due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
-  from jsonb_to_recordset(results) as told (prediction text, evidence text)
+  set evidence = case when told.is_proof then told.evidence end,
+    removed_at = case when told.is_proof then now() end,
+    due_at = now() + case
+      when told.evidence is not null then interval '5 minutes'
+      else least(interval '6 hours', interval '5 minutes' * power(2, least(r.attempts, 10)))
+    end
+  from (
+    select t.prediction, t.evidence,
+      t.evidence is not null and (t.evidence <> 'not_found' or exists (
+        select from private.removal_absences as a
+        where a.prediction_id = t.prediction and a.since <= now() - interval '4 minutes'
+      )) as is_proof
+    from jsonb_to_recordset(results) as t (prediction text, evidence text)
+  ) as told
   where r.prediction_id = told.prediction and r.removed_at is null;
+  insert into private.removal_absences (prediction_id)
+  select r.prediction_id
+  from jsonb_to_recordset(results) as t (prediction text, evidence text)
+  join public.replicate_removals as r on r.prediction_id = t.prediction
+  where t.evidence = 'not_found' and r.removed_at is null
+  on conflict do nothing;
+  delete from private.removal_absences as a
+  using public.replicate_removals as r
+  where r.prediction_id = a.prediction_id
+    and a.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t)
+    and (r.removed_at is not null or a.prediction_id not in (
+      select t.value ->> 'prediction' from jsonb_array_elements(results) as t where t.value ->> 'evidence' = 'not_found'));
   delete from private.removal_leases as l
   where l.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t);
 end;
@@ -2795,6 +2841,63 @@ grant select on backend.processing_report, backend.usage_report, backend.device_
 -- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
 -- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
 
+-- That Replicate refuses our account: the token is not valid (401), the account may not (403) or is out of credit (402).
+-- One row while it does; the next create call that is accepted removes it.
+create table private.account_refusals (
+  id boolean not null default true,
+  status integer not null,
+  refused_at timestamptz not null default now(),
+  last_at timestamptz not null default now(),
+  probe_at timestamptz not null,
+  constraint account_refusals_pkey primary key (id),
+  constraint account_refusals_is_one_row check (id),
+  constraint account_refusals_status_known check (status between 400 and 499)
+);
+
+alter table private.account_refusals enable row level security;
+revoke all on private.account_refusals from public, anon, authenticated, service_role;
+
+comment on table private.account_refusals is 'Replicate refuses our account, for everybody: jobs wait, and no photo is taken.';
+comment on column private.account_refusals.refused_at is 'Since when.';
+comment on column private.account_refusals.last_at is 'When it last did.';
+comment on column private.account_refusals.probe_at is 'From then on one job may try whether it still does.';
+
+-- Shorter than the time between two passes, so that each pass tries once.
+create function private.probe_pause()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '45 seconds';
+
+-- Claims the next try, for one job: false if another has it.
+create function private.begin_probe()
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.account_refusals as r set probe_at = now() + private.probe_pause() where r.probe_at <= now();
+  return found;
+end;
+$$;
+
+-- Whether a photo may be taken. While Replicate refuses the account none is: the jobs that wait try from time to time.
+-- If none waits any more, the next job has to be the one that tries.
+create function private.is_account_accepted()
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return not exists (
+  select from private.account_refusals as r
+  where r.probe_at > now() or exists (select from private.generation_work as w where w.submit_at is not null)
+);
+
+revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;
+grant execute on function private.is_account_accepted to authenticated;
+
 -- Long enough to fetch and judge the largest photo, and to write its copy.
 create function private.submission_lease_end()
 returns timestamptz
@@ -2926,7 +3029,7 @@ end;
 $$;
 
 -- A prediction exists: it was created with that capability, or found by the holder of the lease. Answers {outcome,
--- generation}: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
+-- generation, is_accepted_again}, of which the last says that Replicate had refused the account before: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
 -- this one is to be canceled; superseded, when it was found under a lease that was lost: the new holder finds it, too.
 create function backend.attach_prediction(
   generation_id uuid,
@@ -2942,6 +3045,7 @@ as $$
 declare
   generation public.generations;
   work private.generation_work;
+  is_accepted_again boolean;
 begin
   select * into work from private.generation_work as w
   where w.generation_id = attach_prediction.generation_id
@@ -2963,14 +3067,19 @@ begin
     returning * into generation;
     -- Another worker that has leased the submission meanwhile is told that it is superseded.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null
+    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
+      unreported = greatest(0, w.unreported - 1)
     where w.generation_id = generation.id and w.submit_at is not null;
   end if;
+  -- A create call was accepted, so the account is.
+  delete from private.account_refusals where attach_prediction.capability is not null;
+  is_accepted_again := found;
 
   if generation.prediction_id = attach_prediction.prediction_id
     and generation.state not in ('failed', 'canceled')
   then
-    return jsonb_build_object('outcome', 'attached', 'generation', private.describe(generation));
+    return jsonb_build_object(
+      'outcome', 'attached', 'generation', private.describe(generation), 'is_accepted_again', is_accepted_again);
   end if;
   if capability is null and generation.prediction_id is null and not private.is_terminal(generation.state) then
     return jsonb_build_object('outcome', 'superseded', 'generation', private.describe(generation));
@@ -2979,13 +3088,14 @@ begin
     attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);
   return jsonb_build_object(
     'outcome', 'ended',
-    'generation', case when generation.id is not null then private.describe(generation) end
+    'generation', case when generation.id is not null then private.describe(generation) end,
+    'is_accepted_again', is_accepted_again
   );
 end;
 $$;
 
--- Certainly nothing was created: to be tried again later, each time later, under the same hold. What the caller was
--- preparing can go now: the next attempt has another path.
+-- Certainly nothing was created: to be tried again later, at most a minute later, under the same hold. What the caller
+-- was preparing can go now: the next attempt has another path.
 create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
 language plpgsql
@@ -2994,10 +3104,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now() + least(interval '2 minutes', interval '15 seconds' * power(2, w.submissions - 1)),
+  set submit_at = now() + interval '15 seconds' * power(2, least(w.submissions - 1, 2)),
     create_called_at = null,
     lease = null,
-    leased_until = null
+    leased_until = null,
+    unreported = greatest(0, w.unreported - 1)
   where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
   if found then
     perform private.discard_attempts(postpone_submission.generation_id);
@@ -3017,8 +3128,8 @@ begin atomic
     and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
--- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and
--- another is owed. Answers false where that has happened too often, or no time is left.
+-- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and another is owed, at
+-- once after the first fault and later after each further one. Answers false if five have failed, or no time is left.
 create function private.submit_again(generation public.generations)
 returns boolean
 language plpgsql
@@ -3026,9 +3137,16 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now(), create_called_at = null, capability_digest = null, lease = null, leased_until = null
+  set submit_at = now() + interval '20 seconds' * w.platform_faults,
+    platform_faults = w.platform_faults + 1,
+    create_called_at = null,
+    capability_digest = null,
+    lease = null,
+    leased_until = null,
+    absent_since = null,
+    output_absent_since = null
   where w.generation_id = generation.id
-    and w.submissions < 3
+    and w.platform_faults < 4
     and generation.deadline_at > now() + interval '1 minute';
   if found then
     update public.generations as g set prediction_id = null where g.id = generation.id;
@@ -3037,9 +3155,22 @@ begin
 end;
 $$;
 
--- Leases submissions that are due, [] if there is none, to be carried out as the first was. Asked again with the same
--- lease, it answers the same ones.
-create function backend.lease_submissions(lease uuid, batch integer default 10)
+-- Whether another worker may take it up. A submission whose workers keep dying is left to its deadline.
+create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return (work.lease is null or work.leased_until <= now())
+  and work.unreported < 6
+  and generation.prediction_id is null
+  and generation.deadline_at > now() + interval '30 seconds';
+
+-- Leases submissions that are due, [] if there is none, to be carried out as the first was; those that were tried least
+-- lately first. At most `batch`; with `prepared`, so many at most whose photo is prepared, if the first is one of them:
+-- to prepare a photo takes memory, to submit it does not. While Replicate refuses the account, one of them tries from
+-- time to time whether it still does. Asked again with the same lease, it answers the same ones.
+create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
 security definer
@@ -3049,26 +3180,43 @@ declare
   is_new constant boolean := not exists (
     select from private.generation_work as w where w.lease = lease_submissions.lease and w.submit_at is not null
   );
+  most integer := batch;
+  is_prepared boolean;
   leased jsonb;
 begin
+  if is_new then
+    select w.prepared_path is not null into is_prepared
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
+    order by w.submit_at
+    limit 1;
+    if found and exists (select from private.account_refusals) then
+      most := private.begin_probe()::integer;
+    elsif is_prepared then
+      most := coalesce(prepared, batch);
+    end if;
+  end if;
+
   with due as (
     select w.generation_id
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now()
       and is_new
-      and (w.lease is null or w.leased_until <= now())
-      and w.submissions < 6
-      and g.prediction_id is null
-      and g.deadline_at > now() + interval '30 seconds'
+      and private.is_to_be_submitted(g, w)
+      and (prepared is null or (w.prepared_path is not null) = is_prepared)
     order by w.submit_at
-    limit batch
+    limit most
     for update of w skip locked
   )
+  -- Due again when the lease ends, and then behind those that nobody has tried meanwhile.
   update private.generation_work as w
   set lease = lease_submissions.lease,
     leased_until = private.submission_lease_end(),
-    submissions = w.submissions + 1
+    submit_at = private.submission_lease_end(),
+    submissions = w.submissions + 1,
+    unreported = w.unreported + 1
   from due
   where w.generation_id = due.generation_id;
 
@@ -3081,16 +3229,61 @@ begin
 end;
 $$;
 
+-- Gives back what was leased and not begun: due now, as if it had not been leased.
+create function backend.return_submissions(lease uuid, generations uuid[])
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.generation_work as w
+  set submit_at = now(), lease = null, leased_until = null, unreported = greatest(0, w.unreported - 1)
+  where w.generation_id = any (generations) and w.lease = return_submissions.lease;
+end;
+
+-- Replicate has answered a create call of the holder of `lease` with `status`: the account is refused, whosever job it
+-- is. Nothing was created. The job waits, and no photo is taken meanwhile. Answers {is_first}: whether nobody knew.
+create function backend.record_account_refusal(generation_id uuid, lease uuid, status integer)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  has_lease boolean;
+  is_first boolean;
+begin
+  update private.generation_work as w
+  set submit_at = now(),
+    create_called_at = null,
+    lease = null,
+    leased_until = null,
+    unreported = greatest(0, w.unreported - 1)
+  where w.generation_id = record_account_refusal.generation_id and w.lease = record_account_refusal.lease;
+  has_lease := found;
+  insert into private.account_refusals as r (status, probe_at)
+  values (record_account_refusal.status, now() + private.probe_pause())
+  on conflict (id) do update set status = excluded.status, last_at = now(), probe_at = excluded.probe_at
+  returning refused_at = last_at into is_first;
+  perform private.discard_attempts(record_account_refusal.generation_id) where has_lease;
+  return jsonb_build_object('is_first', is_first);
+end;
+$$;
+
 comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
 comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
 comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
 comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
+comment on function backend.return_submissions is 'Gives submissions back that were leased and not begun.';
+comment on function backend.record_account_refusal is 'Replicate refuses the account: nothing ends, and no photo is taken until it accepts a job again.';
 
 revoke all on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
+  backend.return_submissions, backend.record_account_refusal
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions
+  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
+  backend.return_submissions, backend.record_account_refusal
 to service_role;
 -- What a person asks for: begin, cancel, delete. Called under the person's own token, so that PostgREST has verified
 -- who it is; the callers in `public` only pass on to `private`. A person gets no lease: what has to be done next is
@@ -3157,6 +3350,10 @@ begin
       'Please try again in a minute.', '{"retry_after": 60}');
   end if;
 
+  if not private.is_account_accepted() then
+    perform private.refuse_unaccepted();
+  end if;
+
   perform private.refuse_restricted(person);
 
   select * into chosen_style from public.styles as s where s.id = style and s.available;
@@ -3185,6 +3382,10 @@ begin
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
   perform private.check_limits(wallet.id);
+  -- Last, because this one is the only one that may try.
+  if exists (select from private.account_refusals) and not private.begin_probe() then
+    perform private.refuse_unaccepted();
+  end if;
 
   insert into public.generations (
     person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
@@ -3208,6 +3409,19 @@ begin
     begin_generation.lease, private.submission_lease_end()
   );
   return private.created(generation);
+end;
+$$;
+
+-- Replicate refuses our account, so a photo would be taken in vain.
+create function private.refuse_unaccepted()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.refuse(503, 'model_unavailable',
+    'No photo is taken at the moment, because the image service accepts no jobs. Nothing was charged. '
+    'Please try again in a few minutes.', '{"retry_after": 120}');
 end;
 $$;
 
@@ -3460,7 +3674,8 @@ $$;
 
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
--- where there is no output. Answers {action, deletions, cancel_prediction}:
+-- where there is no output, and empty where the kind of the output is not known yet. Answers {action, deletions,
+-- cancel_prediction}:
 --   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
 --   store    stream the output to `artwork_path`, then complete_generation under the lease
@@ -3498,7 +3713,7 @@ begin
   insert into private.webhook_events as e (id, generation_id, status)
   select event_id, generation.id, left(record_prediction_event.status, 20) where event_id is not null
   on conflict (id) do update set deliveries = e.deliveries + 1;
-  update private.generation_work as w set checked_at = now() where w.generation_id = generation.id;
+  update private.generation_work as w set checked_at = now(), absent_since = null where w.generation_id = generation.id;
 
   if is_open and ended = 'platform_error' then
     is_open := not private.submit_again(generation);
@@ -3506,7 +3721,8 @@ begin
   if is_open then
     -- An event that is quicker than the answer to the create call ends the submission.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, lease = null, leased_until = null
+    set submit_at = null, create_called_at = null, lease = null, leased_until = null,
+      unreported = greatest(0, w.unreported - 1)
     where w.generation_id = generation.id and w.submit_at is not null;
     update public.generations as g
     set prediction_id = record_prediction_event.prediction_id,
@@ -3556,7 +3772,7 @@ return case status
   when 'canceled' then 'expired'
   when 'aborted' then 'expired'
   when 'succeeded' then case
-    when output_extension in ('jpg', 'png', 'webp') then null
+    when output_extension in ('jpg', 'png', 'webp', '') then null
     else coalesce(reason, 'output_invalid')
   end
 end;
@@ -3587,7 +3803,7 @@ begin
     return null;
   end if;
 
-  artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, attempt, extension);
+  artwork := format('%s/%s-%s', generation.person_id, generation.id, attempt) || coalesce('.' || nullif(extension, ''), '');
   insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
   values ('artworks', artwork, 'superseded', generation.person_id, generation.id, lease_end + interval '1 minute')
   on conflict (bucket, path) where verified_at is null
@@ -3683,6 +3899,73 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
+-- How long 404s in a row must go on before they prove that something is gone: one may be a fault of a moment.
+create function private.absence_proof()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '3 minutes';
+
+-- Replicate does not know the prediction of a generation. Answers {outcome, deletions}: waiting, to be asked again;
+-- failed, when that has gone on for long enough, or the deadline is over; ended, when the generation was over or has
+-- another prediction by now.
+create function backend.record_absence(generation_id uuid, prediction_id text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation public.generations;
+  since timestamptz;
+begin
+  perform from private.generation_work as w where w.generation_id = record_absence.generation_id for update;
+  select g.* into generation
+  from public.generations as g
+  where g.id = record_absence.generation_id and g.prediction_id = record_absence.prediction_id
+  for update;
+  if generation.id is null or private.is_terminal(generation.state) then
+    return jsonb_build_object('outcome', 'ended', 'deletions', '[]'::jsonb);
+  end if;
+  update private.generation_work as w
+  set absent_since = coalesce(w.absent_since, now())
+  where w.generation_id = generation.id
+  returning w.absent_since into since;
+  if since <= now() - private.absence_proof() or generation.deadline_at <= now() then
+    return backend.fail_generation(generation.id, 'lost');
+  end if;
+  return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
+end;
+$$;
+
+-- The output could not be fetched, in a way that may pass: the lease is given back. `reason` is what the generation
+-- fails for if it does not: lost if the output host does not know the output, output_invalid if it is somewhere else.
+-- Answers as `record_absence`; superseded when the lease was lost.
+create function backend.doubt_output(generation_id uuid, lease uuid, reason text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation constant public.generations := private.lock_leased(doubt_output.generation_id, lease);
+  since timestamptz;
+begin
+  if generation.id is not null and not private.is_terminal(generation.state) and generation.deadline_at > now() then
+    update private.generation_work as w
+    set output_absent_since = case when doubt_output.reason = 'lost' then coalesce(w.output_absent_since, now()) end
+    where w.generation_id = generation.id
+    returning w.output_absent_since into since;
+    if since is null or since > now() - private.absence_proof() then
+      update private.generation_work as w set lease = null, leased_until = null where w.generation_id = generation.id;
+      return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
+    end if;
+  end if;
+  return backend.fail_generation(doubt_output.generation_id, doubt_output.reason, doubt_output.lease);
+end;
+$$;
+
 -- Ends generations that no answer can save any more, and answers those to ask Replicate about, least recently heard of
 -- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Silent means that no event
 -- came for `silence_seconds`, or that the deadline is over. Then it is the last time: the caller asks under the lease,
@@ -3759,16 +4042,18 @@ $$;
 comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
 comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
+comment on function backend.record_absence is 'Replicate does not know a prediction: asked again for some minutes, and lost then.';
+comment on function backend.doubt_output is 'An output could not be fetched: tried again within the deadline.';
 comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
 comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
 
 revoke all on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
 from public, anon, authenticated, service_role;
 grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
 to service_role;
 -- Buckets and who may do what in them. All are private (R6, R8); service_role passes by.
 
@@ -3816,6 +4101,7 @@ with check (
   )
   and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
   and (select private.is_intake_open())
+  and (select private.is_account_accepted())
 );
 
 -- The decision. Storage asks the policy when an upload begins, and writes the row when it ends: as service_role, up to
@@ -3853,6 +4139,10 @@ begin
   end if;
   if not private.is_intake_open() then
     raise exception 'No photo is taken at the moment, because photos could not be deleted in time. Please try again in a minute.'
+      using errcode = '42501';
+  end if;
+  if not private.is_account_accepted() then
+    raise exception 'No photo is taken at the moment, because the image service accepts no jobs. Please try again in a few minutes.'
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then
@@ -4287,6 +4577,9 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
   ('private.removal_leases',
     't.prediction_id in (select r.prediction_id from public.replicate_removals as r where r.person_id = $1)', null, null,
     '{}', 'forget', 'replicate_removals', 'Which worker asks Replicate at this moment.'),
+  ('private.removal_absences',
+    't.prediction_id in (select r.prediction_id from public.replicate_removals as r where r.person_id = $1)', null, null,
+    '{}', 'forget', 'replicate_removals', 'That Replicate did not know a prediction, and is asked once more.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
@@ -6662,6 +6955,10 @@ return jsonb_build_object(
       'overdue', count(*) filter (where r.attempts >= 3))
     from public.replicate_removals as r
     where r.removed_at is null
+  ),
+  'account', (
+    select jsonb_build_object('refused_status', max(r.status), 'refused_seconds', private.age(min(r.refused_at)))
+    from private.account_refusals as r
   ),
   'sweep', (
     select jsonb_build_object(

@@ -17,7 +17,7 @@ from (values
   ),
   (
     'kontext-dev', 'FLUX.1 Kontext [dev]', 'black-forest-labs/flux-kontext-dev', 1,
-    '{"output_format": {"enum": ["webp", "jpg", "png"]}, "output_quality": {"type": "integer", "minimum": 0, "maximum": 100}, "num_inference_steps": {"type": "integer", "minimum": 4, "maximum": 50}, "guidance": {"type": "number", "minimum": 0, "maximum": 10}}'::jsonb,
+    '{"aspect_ratio": {"enum": ["match_input_image", "1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "4:5", "5:4", "21:9", "9:21"]}, "output_format": {"enum": ["webp", "jpg", "png"]}, "output_quality": {"type": "integer", "minimum": 0, "maximum": 100}, "num_inference_steps": {"type": "integer", "minimum": 4, "maximum": 50}, "guidance": {"type": "number", "minimum": 0, "maximum": 10}}'::jsonb,
     '{"aspect_ratio": "match_input_image", "output_format": "webp", "output_quality": 90}'::jsonb, 3
   )
 ) as model (id, name, replicate_model, credits, own, defaults, position)

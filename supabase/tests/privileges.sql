@@ -62,7 +62,7 @@ select set_eq(
     'begin_generation', 'cancel_generation', 'delete_generation', 'confirm_request', 'erase_account', 'request_export',
     'policy_to_agree_to', 'private.begin_generation', 'private.cancel_generation', 'private.delete_generation',
     'private.confirm_own_request', 'private.erase_account', 'private.request_export', 'private.person',
-    'private.is_intake_open', 'private.is_upload_name', 'private.fits_bucket', 'private.request_kinds'
+    'private.is_intake_open', 'private.is_account_accepted', 'private.is_upload_name', 'private.fits_bucket', 'private.request_kinds'
   ],
   'people call their verbs, and what policies ask'
 );

@@ -20,6 +20,8 @@ as $$
 declare
   missing record;
 begin
+  -- While the account is refused nothing would begin.
+  delete from private.account_refusals;
   delete from public.generations as g
   using people as p
   where g.person_id = p.id

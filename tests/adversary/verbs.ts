@@ -95,6 +95,8 @@ const functions: Verb[] = [
     ...leased(target), prediction_id: `locks-${target.person}${target.generation}`, capability: null,
   }), "leased"),
   backend("postpone_submission", leased, "leased"),
+  backend("record_account_refusal", (target) => ({ ...leased(target), status: 402 }), "leased"),
+  backend("return_submissions", ({ generation }) => ({ lease: generation, generations: `{${generation}}` }), "leased"),
   backend("lease_submissions", named),
   backend("record_prediction_event", ({ person, generation, turn }) => ({
     lease: randomUUID(), event_id: `locks-${randomUUID()}`, generation_id: generation, capability: null,
@@ -106,6 +108,10 @@ const functions: Verb[] = [
   }), "storing"),
   backend("fail_generation", (target) => ({ ...leased(target), reason: "lost" }), "storing"),
   backend("release_lease", leased, "storing"),
+  backend("doubt_output", (target) => ({ ...leased(target), reason: "lost" }), "storing"),
+  backend("record_absence", ({ person, generation }) => ({
+    generation_id: generation, prediction_id: `locks-${person}${generation}`,
+  }), "running"),
   backend("generations_to_settle", named, "late"),
   backend("lease_deletions", named),
   backend("record_deletions", ({ world }) => {

@@ -19,7 +19,9 @@ interface ProxyFaults {
 
 /** What tests/replicate-sandbox/src/faults.rs knows, less what would only make everybody wait. */
 export const sandboxFaults: SandboxFault[] = [
-  { fault: "create_402" },
+  // Not create_402: while the account is refused no photo is taken, and little would happen.
+  { fault: "create_422" },
+  { fault: "create_refused", value: 404 },
   { fault: "create_429", count: 3 },
   { fault: "create_500" },
   { fault: "create_hang" },
@@ -32,6 +34,8 @@ export const sandboxFaults: SandboxFault[] = [
   { fault: "webhook_clock" },
   { fault: "fail_moderation" },
   { fault: "fail_platform" },
+  { fault: "fail_high_demand" },
+  { fault: "fail_input" },
   { fault: "fail_model" },
   { fault: "succeed_without_output" },
   { fault: "output_wrong_type" },
@@ -39,9 +43,13 @@ export const sandboxFaults: SandboxFault[] = [
   { fault: "output_stall", value: 500 },
   { fault: "output_expired" },
   { fault: "output_redirect" },
+  { fault: "output_unnamed" },
   { fault: "stuck_starting" },
   { fault: "stuck_processing" },
   { fault: "get_404" },
+  { fault: "get_unreadable" },
+  { fault: "get_odd_status" },
+  { fault: "list_unreadable" },
   { fault: "get_500", count: 2 },
 ];
 

@@ -78,13 +78,13 @@ test("a fault of the platform is tried again under the same hold", async () => {
   assert.deepEqual((await predictionsOf(input_path)).map(({ status }) => status), ["failed", "failed", "succeeded"]);
 });
 
-test("a platform that fails three times has failed, and the credits go back", async () => {
-  await arm({ fault: "fail_platform", count: 3 });
+test("a platform that fails five times has failed, and the credits go back", async () => {
+  await arm({ fault: "fail_platform", count: 5 });
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
   await predictionThatIs("failed", input_path);
   await sound(alice, { platform_error: 1 });
-  assert.equal((await predictionsOf(input_path)).length, 3);
+  assert.equal((await predictionsOf(input_path)).length, 5);
 });
 
 test("events of a prediction that was given up change nothing", async () => {

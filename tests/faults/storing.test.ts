@@ -54,9 +54,7 @@ test("storage says no, whatever is tried: the job ends, and its credits go back"
 });
 
 for (const [name, fault, reason] of [
-  ["output expired", "output_expired", "lost"],
   ["an output that is no picture", "output_wrong_type", "output_invalid"],
-  ["an output that is somewhere else", "output_redirect", "output_invalid"],
   ["an output without end", "output_too_large", "output_invalid"],
   ["success without output", "succeed_without_output", "output_invalid"],
 ] as const) {

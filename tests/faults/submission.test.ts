@@ -106,16 +106,6 @@ for (const [status, count] of [[429, 4], [500, 2], [503, 2]] as const) {
   });
 }
 
-test("Replicate refuses the account: a clear answer at once, and the credits go back", async () => {
-  await arm({ fault: "create402" });
-  const alice = await Person.signUp("alice");
-  const response = await alice.submit({ style: "mosaic", input_path: await alice.upload(await small) });
-  assert.equal(response.status, 503);
-  assert.ok(response.headers.get("retry-after"));
-  assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
-  await sound(alice, { submit_refused: 1 });
-});
-
 test("Storage is not there while a photo is checked: the job waits and is made", async () => {
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
   const alice = await Person.signUp("alice");

@@ -150,14 +150,14 @@ export const ofCredits: Mutant[] = [
   {
     name: "a fault of the platform is final",
     file: sql("dispatch"),
-    line: "    and w.submissions < 3\n",
-    instead: "    and w.submissions < 0\n",
+    line: "    and w.platform_faults < 4\n",
+    instead: "    and w.platform_faults < 0\n",
     seenBy: [events],
   },
   {
     name: "a fault of the platform is never final",
     file: sql("dispatch"),
-    line: "    and w.submissions < 3\n",
+    line: "    and w.platform_faults < 4\n",
     seenBy: [events],
   },
   {
@@ -191,7 +191,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a prediction that Replicate does not know keeps its hold",
     file: rust("cleanup/src/settle"),
-    line: `app.fail_generation(silent.generation, "lost", None).await`,
+    line: `app.record_absence(*generation, prediction_id).await`,
     instead: "Ok(Outcome::Failed)",
     seenBy: ["journeys/lifecycle.test.ts"],
   },

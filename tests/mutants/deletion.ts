@@ -130,8 +130,8 @@ export const ofDeletion: Mutant[] = [
   {
     name: "Replicate is believed without evidence",
     file: rust("cleanup/src/removal"),
-    line: "Ok(Some(found)) if found.is_removed() => Some(\"data_removed\"),",
-    instead: "Ok(Some(_)) if true => Some(\"data_removed\"),",
+    line: "Ok(Answer::Found(found)) if found.is_removed() => Some(\"data_removed\"),",
+    instead: "Ok(Answer::Found(_)) if true => Some(\"data_removed\"),",
     seenBy: [removal],
   },
   {

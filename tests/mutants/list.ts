@@ -7,5 +7,8 @@ import type { Mutant } from "./mutant.ts";
 import { ofOwners } from "./owners.ts";
 import { ofPasses } from "./pass.ts";
 import { ofPromises } from "./promises.ts";
+import { ofReplicate } from "./replicate.ts";
 
-export const mutants: Mutant[] = [...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises];
+export const mutants: Mutant[] = [
+  ...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises, ...ofReplicate,
+];

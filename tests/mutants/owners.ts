@@ -220,8 +220,8 @@ export const ofOwners: Mutant[] = [
   {
     name: "attempts to store share a path",
     file: sql("settlement"),
-    line: "artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, attempt, extension);",
-    instead: "artwork := format('%s/%s-%s.%s', generation.person_id, generation.id, 1, extension);",
+    line: "artwork := format('%s/%s-%s', generation.person_id, generation.id, attempt)",
+    instead: "artwork := format('%s/%s-%s', generation.person_id, generation.id, 1)",
     seenBy: [workers],
   },
   {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, stream};
+use opusflair::replicate::Answer;
 use opusflair::{App, Error};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ const ASKERS: usize = 8;
 #[derive(Serialize)]
 struct Told {
     prediction: String,
-    /// What proves that it is gone; `None` where something is still there.
+    /// What says that it is gone; `None` if something is still there. The database judges whether that is proof.
     evidence: Option<&'static str>,
 }
 
@@ -54,10 +55,19 @@ async fn ask(app: &App, prediction: String, is_down: &AtomicBool) -> Option<Told
         return None;
     }
     let evidence = match app.replicate.get(&prediction).await {
-        Ok(None) => Some("not_found"),
-        Ok(Some(found)) if found.is_removed() => Some("data_removed"),
-        Ok(Some(_)) => {
+        Ok(Answer::Absent) => Some("not_found"),
+        Ok(Answer::Found(found)) if found.is_removed() => Some("data_removed"),
+        Ok(Answer::Found(_)) => {
             tracing::warn!(prediction, "Replicate still has something of it");
+            None
+        }
+        // Its own affair: it is asked about again.
+        Ok(Answer::Unreadable(error)) => {
+            tracing::warn!(
+                prediction,
+                error = error.for_log(),
+                "an answer about a removal says nothing"
+            );
             None
         }
         Err(error) => {

@@ -1,14 +1,15 @@
 //! Settling: asks Replicate about generations whose events did not come, and submits what is owed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::{FutureExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use opusflair::prediction::{Heard, Outcome};
+use opusflair::replicate::{Answer, Listing};
 use opusflair::submission::{Progress, Submission};
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -20,6 +21,9 @@ const ASKERS: usize = 8;
 const SILENCE: u32 = 60;
 /// Submissions in a row that come to nothing, after which the next pass is waited for.
 const PATIENCE: u32 = 3;
+/// How many submissions whose photo is prepared are leased together, and how many of them are carried out at once.
+const PREPARED: u32 = 32;
+const SUBMITTERS: usize = 8;
 /// For one submission; shorter than its lease.
 const SUBMISSION_TIME: Duration = Duration::from_mins(1);
 
@@ -97,39 +101,104 @@ async fn ask(
     if is_down.load(Ordering::Relaxed) {
         return Err(Error::unavailable("Replicate", "it did not answer before"));
     }
-    let asked = app.replicate.get(&silent.prediction_id).await;
-    if let Some(prediction) = asked.inspect_err(|_| is_down.store(true, Ordering::Relaxed))? {
-        app.follow_prediction(Heard::Asked, lease, silent.generation, &prediction).await
-    } else {
-        app.fail_generation(silent.generation, "lost", None).await
+    let Silent { generation, prediction_id, .. } = silent;
+    let asked = app.replicate.get(prediction_id).await;
+    match asked.inspect_err(|_| is_down.store(true, Ordering::Relaxed))? {
+        Answer::Found(prediction) => {
+            app.follow_prediction(Heard::Asked, lease, *generation, &prediction).await
+        }
+        Answer::Absent => app.record_absence(*generation, prediction_id).await,
+        Answer::Unreadable(error) => Err(error),
     }
 }
 
 /// Carries out submissions that are due until `seconds` of the pass are over; answers how many, and
 /// whether those were all.
 pub(crate) async fn submit(app: &App, budget: Budget, seconds: u64) -> Result<(u64, bool), Error> {
-    let (mut submitted, mut in_vain) = (0, 0);
-    while budget.is_within(seconds) && in_vain < PATIENCE {
+    let run = Run::default();
+    while budget.is_within(seconds) && !run.is_over() {
         let lease = Uuid::new_v4();
-        // One at a time: judging a photo takes memory.
-        let batch = json!({ "lease": lease, "batch": 1 });
+        // Judging a photo takes memory, so only those that are prepared go several at a time.
+        let batch = json!({ "lease": lease, "batch": 1, "prepared": PREPARED });
         let due: Vec<Submission> = app.ask("lease_submissions", batch).await?;
-        let Some(submission) = due.first() else { return Ok((submitted, true)) };
-        match timeout(SUBMISSION_TIME, app.submit(submission, lease)).await {
+        if due.is_empty() {
+            return Ok((run.submitted(), true));
+        }
+        run.carry_out(app, lease, due).await?;
+    }
+    Ok((run.submitted(), false))
+}
+
+/// What the submissions of one pass have come to.
+#[derive(Default)]
+struct Run {
+    submitted: AtomicU64,
+    /// Submissions in a row that came to nothing.
+    in_vain: AtomicU32,
+}
+
+impl Run {
+    fn is_over(&self) -> bool {
+        self.in_vain.load(Ordering::Relaxed) >= PATIENCE
+    }
+
+    fn submitted(&self) -> u64 {
+        self.submitted.load(Ordering::Relaxed)
+    }
+
+    /// Carries out what is leased, several at a time. What is not begun, because nothing gets through any more, is given
+    /// back.
+    async fn carry_out(&self, app: &App, lease: Uuid, due: Vec<Submission>) -> Result<(), Error> {
+        // One look at Replicate's list for all of them whose create call may have been accepted.
+        let listing = match app.list_created(&due).await {
+            Ok(listing) => listing,
+            Err(error) => {
+                tracing::warn!(error = error.for_log(), "Replicate's list could not be read");
+                None
+            }
+        };
+        let leased = due.len();
+        let left: Vec<Uuid> = stream::iter(due)
+            .map(|submission| self.submit_one(app, lease, submission, listing.as_ref()))
+            .buffer_unordered(SUBMITTERS)
+            .filter_map(|left| async move { left })
+            .collect()
+            .await;
+        if left.len() == leased {
+            self.in_vain.store(PATIENCE, Ordering::Relaxed);
+        }
+        if !left.is_empty() {
+            let arguments = json!({ "lease": lease, "generations": left });
+            app.ask::<Value>("return_submissions", arguments).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers its generation if it was not begun.
+    async fn submit_one(
+        &self,
+        app: &App,
+        lease: Uuid,
+        submission: Submission,
+        listing: Option<&Listing>,
+    ) -> Option<Uuid> {
+        let generation = submission.generation;
+        if self.is_over() || (submission.may_exist() && listing.is_none()) {
+            return Some(generation);
+        }
+        match timeout(SUBMISSION_TIME, app.submit_knowing(&submission, lease, listing)).await {
             Ok(Ok(Progress::Attached(_))) => {
-                submitted += 1;
-                in_vain = 0;
+                self.submitted.fetch_add(1, Ordering::Relaxed);
+                self.in_vain.store(0, Ordering::Relaxed);
             }
             // Too long: its lease runs out by itself.
-            Ok(Ok(Progress::Waiting)) | Err(_) => in_vain += 1,
+            Ok(Ok(Progress::Waiting)) | Err(_) => {
+                self.in_vain.fetch_add(1, Ordering::Relaxed);
+            }
             Ok(Err(error)) => {
-                tracing::info!(
-                    generation = %submission.generation,
-                    error = error.for_log(),
-                    "not submitted"
-                );
+                tracing::info!(%generation, error = error.for_log(), "not submitted");
             }
         }
+        None
     }
-    Ok((submitted, false))
 }

@@ -18,6 +18,7 @@ pub(crate) struct Status {
     exports: Exports,
     erasures: Erasures,
     letters: Letters,
+    account: Account,
     sweep: Sweep,
     ledger: Ledger,
     ended: Vec<Ended>,
@@ -111,6 +112,13 @@ struct Letters {
     most_attempts: u64,
 }
 
+/// Whether Replicate refuses our account: then jobs wait, and no photo is taken.
+#[derive(Debug, Deserialize, Serialize)]
+struct Account {
+    refused_status: Option<u16>,
+    refused_seconds: Option<u64>,
+}
+
 #[derive(Debug, Deserialize, Serialize)]
 struct Sweep {
     last_seconds: Option<u64>,
@@ -174,6 +182,11 @@ impl Status {
             (true, false) => "LATE, INTAKE CLOSED",
         };
         table.row("last sweep", &[age(last), verdict.to_owned()]);
+        let account = &self.account;
+        let verdict = account
+            .refused_status
+            .map_or_else(|| "accepted".to_owned(), |status| format!("REFUSED, {status} !"));
+        table.row("Replicate account", &[age(account.refused_seconds), verdict]);
         let Ledger { differences, checked_seconds } = self.ledger;
         let found = differences.map_or_else(|| "-".to_owned(), |count| flag(count, count > 0));
         table.row("ledger differences", &[found, age(checked_seconds)]);
@@ -288,6 +301,7 @@ mod tests {
             "exports": { "building": 0, "failed": 0, "oldest_seconds": null },
             "erasures": { "open": 0, "stuck": 0, "oldest_seconds": null },
             "letters": { "waiting": 0, "most_attempts": 0 },
+            "account": { "refused_status": null, "refused_seconds": null },
             "sweep": { "last_seconds": 12, "intake_open": true }, "ledger": { "differences": 0, "checked_seconds": 60 },
         });
         for (name, value) in changes {
@@ -310,6 +324,9 @@ mod tests {
         let never =
             status(&[("sweep", json!({ "last_seconds": null, "intake_open": false }))]).to_table();
         assert!(never.contains("LATE, INTAKE CLOSED"), "{never}");
+        let unpaid = json!({ "refused_status": 402, "refused_seconds": 300 });
+        let refused = status(&[("account", unpaid)]).to_table();
+        assert!(refused.contains("5 min  REFUSED, 402 !"), "{refused}");
         let found = status(&[("audit", json!({ "orphaned": 1, "missing": 2 }))]).to_table();
         assert!(found.contains("1 !") && found.contains("2 !"), "{found}");
         let wrong =

@@ -39,9 +39,27 @@ pub struct Stored {
 pub enum NotStored {
     /// It never will be; the reason is one of `public.failure_reasons`.
     Never(&'static str),
+    /// It is not where it should be. That may pass, or the operator can repair it; if it is so until the deadline, or
+    /// for some minutes if it is gone, it ends for this reason.
+    Doubtful {
+        /// One of `public.failure_reasons`.
+        reason: &'static str,
+        /// What was found.
+        error: Error,
+    },
     /// Another try may succeed.
     NotNow(Error),
 }
+
+impl NotStored {
+    fn elsewhere(cause: &'static str) -> Self {
+        Self::Doubtful { reason: "output_invalid", error: Error::unavailable(SERVICE, cause) }
+    }
+}
+
+/// The extension of each kind of image that we keep.
+const KINDS: [(&str, &str); 3] =
+    [("image/jpeg", "jpg"), ("image/png", "png"), ("image/webp", "webp")];
 
 /// The extension of an output by its address, if it is one of an image that we keep.
 #[must_use]
@@ -61,19 +79,7 @@ impl App {
     /// # Errors
     /// See [`NotStored`]. What was stored by then is not counted on: the order that preceded it stands.
     pub async fn store_artwork(&self, output: &Url, path: &str) -> Result<Stored, NotStored> {
-        if !self.egress.allows(output) {
-            return Err(NotStored::Never("output_invalid"));
-        }
-        let mut response = self
-            .egress
-            .request(Method::GET, output.clone())
-            .map_err(NotStored::NotNow)?
-            .timeout(COPY_TIME)
-            .send()
-            .await
-            .map_err(|fault| NotStored::NotNow(unreachable(SERVICE, &fault)))?;
-        let length = judge(&response)?;
-
+        let (mut response, length) = self.fetch_output(output).await?;
         let head = read_head(&mut response).await?;
         let content_type = sniff(&head).ok_or(NotStored::Never("output_invalid"))?;
         let meter = Meter::default();
@@ -92,15 +98,49 @@ impl App {
         }
         Ok(Stored { content_type, ..measured.finish() })
     }
+
+    /// The extension of an output: by its address, or by its first bytes if the address does not say. Empty if it cannot
+    /// be told now; what is stored then has a path without one.
+    pub(crate) async fn kind_of(&self, output: &Url) -> &'static str {
+        if let Some(extension) = extension(output) {
+            return extension;
+        }
+        let Ok((mut response, _)) = self.fetch_output(output).await else { return "" };
+        let head = read_head(&mut response).await.unwrap_or_default();
+        let kind = sniff(&head).and_then(|found| KINDS.iter().find(|(kind, _)| *kind == found));
+        kind.map_or("", |(_, extension)| extension)
+    }
+
+    /// Begins to fetch an output; answers its announced length, too.
+    async fn fetch_output(&self, output: &Url) -> Result<(Response, Option<u64>), NotStored> {
+        if !self.egress.allows(output) {
+            return Err(NotStored::elsewhere("a host that REPLICATE_OUTPUT_HOSTS does not list"));
+        }
+        let response = self
+            .egress
+            .request(Method::GET, output.clone())
+            .map_err(NotStored::NotNow)?
+            .timeout(COPY_TIME)
+            .send()
+            .await
+            .map_err(|fault| NotStored::NotNow(unreachable(SERVICE, &fault)))?;
+        let length = judge(&response)?;
+        Ok((response, length))
+    }
 }
 
 /// The announced length, if the answer is one to be stored.
 fn judge(response: &Response) -> Result<Option<u64>, NotStored> {
     match response.status() {
         StatusCode::OK => {}
-        // Its hour is over (or it never was): asking again will not bring it back.
-        StatusCode::NOT_FOUND | StatusCode::GONE => return Err(NotStored::Never("lost")),
-        status if status.is_redirection() => return Err(NotStored::Never("output_invalid")),
+        // Its hour is over, or a server does not have it yet.
+        status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
+            let error = Error::unavailable(SERVICE, Cause::status("", status.as_u16()));
+            return Err(NotStored::Doubtful { reason: "lost", error });
+        }
+        status if status.is_redirection() => {
+            return Err(NotStored::elsewhere("a redirect, and none is followed"));
+        }
         status => {
             let cause = Cause::status("", status.as_u16());
             return Err(NotStored::NotNow(Error::unavailable(SERVICE, cause)));

@@ -79,7 +79,8 @@ impl App {
         #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
         let since = OffsetDateTime::from_unix_timestamp(since as i64)
             .map_err(|_| Error::fault("an impossible time"))?;
-        let found = self.replicate.find_all(photo, since).await?;
+        let listing = self.replicate.list(since).await?;
+        let found = listing.find_all(photo)?;
         let ids: Vec<&str> = found.iter().map(|prediction| prediction.id.as_str()).collect();
         if ids.is_empty() {
             return Ok(());

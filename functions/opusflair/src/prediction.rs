@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::artwork::{NotStored, extension};
+use crate::artwork::NotStored;
 use crate::deletion::Deletion;
-use crate::replicate::Prediction;
+use crate::replicate::{Prediction, Status};
 use crate::{App, Error, crash};
 
 /// How we know of it.
@@ -39,6 +39,8 @@ pub enum Outcome {
     Ended,
     /// Somebody else got there first.
     Superseded,
+    /// It says nothing yet, and is asked again.
+    Waiting,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +67,7 @@ impl Outcome {
             "completed" => Self::Stored,
             "failed" => Self::Failed,
             "ended" => Self::Ended,
+            "waiting" => Self::Waiting,
             _ => Self::Superseded,
         }
     }
@@ -101,6 +104,12 @@ impl App {
             Heard::Asked => (None, None),
         };
         let output = prediction.output();
+        let kind = match &output {
+            Some(output) if prediction.status == Status::Succeeded => {
+                Some(self.kind_of(output).await)
+            }
+            _ => None,
+        };
         let instruction: Instruction = self
             .ask(
                 "record_prediction_event",
@@ -112,7 +121,7 @@ impl App {
                     "prediction_id": prediction.id,
                     "status": prediction.status.as_str(),
                     "reason": prediction.failure_reason(),
-                    "output_extension": output.as_ref().and_then(extension),
+                    "output_extension": kind,
                     "model_version": prediction.version,
                     "predict_seconds": prediction.predict_seconds(),
                 }),
@@ -153,6 +162,36 @@ impl App {
         Ok(Outcome::named(&ended.outcome))
     }
 
+    /// Replicate does not know the prediction of a generation, which ends if that goes on for some minutes.
+    ///
+    /// # Errors
+    /// Where the database is not reached.
+    pub async fn record_absence(
+        &self,
+        generation: Uuid,
+        prediction: &str,
+    ) -> Result<Outcome, Error> {
+        let arguments = json!({ "generation_id": generation, "prediction_id": prediction });
+        let ended: Ended = self.ask("record_absence", arguments).await?;
+        self.execute_deletions_now(ended.deletions).await;
+        Ok(Outcome::named(&ended.outcome))
+    }
+
+    /// An output was not where it should be. The generation waits if it can: then `found` is the error.
+    async fn doubt_output(
+        &self,
+        generation: Uuid,
+        lease: Uuid,
+        reason: &str,
+        found: Error,
+    ) -> Result<Ended, Error> {
+        // A paid result may be lost by this, and whoever operates this can repair it until the deadline.
+        tracing::error!(%generation, error = found.for_log(), "an output cannot be fetched");
+        let arguments = json!({ "generation_id": generation, "lease": lease, "reason": reason });
+        let ended: Ended = self.ask("doubt_output", arguments).await?;
+        if ended.outcome == "waiting" { Err(found) } else { Ok(ended) }
+    }
+
     async fn conclude(
         &self,
         generation: Uuid,
@@ -177,6 +216,9 @@ impl App {
                 let arguments =
                     json!({ "generation_id": generation, "lease": lease, "reason": reason });
                 self.ask::<Ended>("fail_generation", arguments).await
+            }
+            Err(NotStored::Doubtful { reason, error }) => {
+                self.doubt_output(generation, lease, reason, error).await
             }
             Err(NotStored::NotNow(error)) => Err(error),
         };

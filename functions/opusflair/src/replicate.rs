@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 use reqwest::{Method, RequestBuilder, Response};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use url::Url;
@@ -28,9 +28,25 @@ const CALL_TIME: Duration = Duration::from_secs(10);
 /// A page of the list holds a hundred predictions with their inputs.
 const LIST_LIMIT: usize = 16 * 1024 * 1024;
 /// How many pages are searched for a prediction, newest first.
-const PAGES: u32 = 20;
+const PAGES: u32 = 50;
 /// How far Replicate's clock and ours may be apart.
 const CLOCKS_APART: time::Duration = time::Duration::minutes(5);
+/// How the error of a prediction says that the platform failed, and not the model: another try may succeed. E003 is high
+/// demand, E004 unavailable for the moment, E1001 out of memory, E6716 a start that took too long.
+const PLATFORM_FAULTS: [&str; 12] = [
+    "(E003)",
+    "high demand",
+    "(E004)",
+    "temporarily unavailable",
+    "code: PA",
+    "interrupted",
+    "Director",
+    "E1001",
+    "E6716",
+    "E8765",
+    "E9243",
+    "E9828",
+];
 
 /// The API under one account.
 pub struct Replicate {
@@ -39,7 +55,8 @@ pub struct Replicate {
     token: Secret,
 }
 
-/// A prediction as Replicate describes it, in answers and in webhooks. What is not needed is not read.
+/// A prediction as Replicate describes it, in answers and in webhooks. What is not needed is not read, and what is not
+/// needed to go on does not stop anything if it cannot be read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Prediction {
     /// 26 characters of lowercase base32.
@@ -53,17 +70,30 @@ pub struct Prediction {
     #[serde(default)]
     error: Option<Value>,
     /// The version that ran; `hidden` for official models.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     pub version: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     metrics: Option<Metrics>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "if_readable")]
     input: Option<Input>,
-    #[serde(default, with = "time::serde::rfc3339::option")]
-    created_at: Option<OffsetDateTime>,
+    #[serde(default, deserialize_with = "if_readable")]
+    created_at: Option<Time>,
     /// Its hour is over; what it made is gone.
-    #[serde(default)]
-    data_removed: bool,
+    #[serde(default, deserialize_with = "if_readable")]
+    data_removed: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+struct Time(#[serde(with = "time::serde::rfc3339")] OffsetDateTime);
+
+/// A member that is nothing if it is not what was expected.
+fn if_readable<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -94,6 +124,9 @@ pub enum Status {
     Canceled,
     /// Stopped by its deadline before it ran.
     Aborted,
+    /// A word that we do not know. As long as it is not one of an end, it runs.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What became of a create call. There is no idempotency key, so what is not known must be said.
@@ -101,12 +134,38 @@ pub enum Status {
 pub enum Creation {
     /// It exists.
     Created(Prediction),
-    /// It was refused and does not exist; the status says why.
+    /// The model does not take this photo or these settings; it does not exist, and never will.
     Refused(StatusCode),
+    /// The account is refused, whatever it asks for; it does not exist.
+    AccountRefused(StatusCode),
+    /// The model or the webhook is not known or not permitted, which is ours to repair; it does not exist.
+    Misconfigured(StatusCode),
     /// Throttled or out of order; it does not exist, and later might.
     Busy,
     /// The answer was lost: it may exist, and if so its events will say.
     Unknown,
+}
+
+/// What Replicate answers to the question how a prediction stands.
+#[derive(Debug)]
+pub enum Answer {
+    /// So.
+    Found(Box<Prediction>),
+    /// It does not know it. Once proves nothing.
+    Absent,
+    /// Something that says nothing of it. This one is concerned, and no other.
+    Unreadable(Error),
+}
+
+/// The newest predictions of the account.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Newest first.
+    predictions: Vec<Prediction>,
+    /// Those that cannot be read, as they came.
+    unreadable: Vec<String>,
+    /// Whether it reaches as far back as it was asked for.
+    is_whole: bool,
 }
 
 /// What to create.
@@ -133,6 +192,7 @@ impl Status {
             Self::Failed => "failed",
             Self::Canceled => "canceled",
             Self::Aborted => "aborted",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -149,7 +209,12 @@ impl Prediction {
     /// Whether Replicate says that it keeps neither what it was sent nor what it made (T3).
     #[must_use]
     pub fn is_removed(&self) -> bool {
-        self.data_removed
+        self.data_removed == Some(true)
+    }
+
+    /// Whether it was certainly created before `since`, which is by our clock.
+    fn is_before(&self, since: OffsetDateTime) -> bool {
+        self.created_at.is_some_and(|Time(created_at)| created_at < since - CLOCKS_APART)
     }
 
     /// Whether it was made of the photo at `photo`: names of photos are never used twice.
@@ -177,27 +242,64 @@ impl Prediction {
     pub fn failure_reason(&self) -> Option<&'static str> {
         match self.status {
             Status::Failed => {}
-            Status::Succeeded if self.data_removed => return Some("lost"),
+            Status::Succeeded if self.is_removed() => return Some("lost"),
             _ => return None,
         }
         let text = self.error.as_ref().and_then(Value::as_str).unwrap_or_default();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         Some(if says(&["E005", "flagged as sensitive", "NSFW"]) {
             "content_flagged"
-        } else if says(&[
-            "code: PA",
-            "interrupted",
-            "Director",
-            "E9828",
-            "E8765",
-            "E6716",
-            "E9243",
-            "E1001",
-        ]) {
+        } else if says(&["(E006)"]) {
+            "input_invalid"
+        } else if says(&PLATFORM_FAULTS) {
             "platform_error"
         } else {
             "model_error"
         })
+    }
+}
+
+impl Listing {
+    /// The newest prediction that was made of the photo at `photo`, and not in vain. `None` means that there certainly
+    /// is none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the list does not say.
+    pub fn find(&self, photo: &str) -> Result<Option<&Prediction>, Error> {
+        let found = self.all_of(photo)?.into_iter().find(|one| !one.is_vain());
+        if found.is_none() {
+            self.is_certain()?;
+        }
+        Ok(found)
+    }
+
+    /// All predictions that were made of the photo at `photo`, newest first, whatever became of them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the list does not say.
+    pub fn find_all(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
+        let found = self.all_of(photo)?;
+        // What was found counts; that there is nothing more is not known.
+        if found.is_empty() {
+            self.is_certain()?;
+        }
+        Ok(found)
+    }
+
+    /// One that cannot be read says nothing of the others, but it may be of this very photo.
+    fn all_of(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
+        if self.unreadable.iter().any(|text| text.contains(photo)) {
+            return Err(unreadable());
+        }
+        Ok(self.predictions.iter().filter(|one| one.is_of(photo)).collect())
+    }
+
+    fn is_certain(&self) -> Result<(), Error> {
+        if self.is_whole {
+            Ok(())
+        } else {
+            Err(Error::unavailable(SERVICE, "too many predictions to search"))
+        }
     }
 }
 
@@ -249,60 +351,45 @@ impl Replicate {
         }
     }
 
-    /// Asks how a prediction stands; `None` where Replicate does not know it.
+    /// Asks how a prediction stands.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if Replicate does not answer, or refuses whoever asks: then it answers for no prediction.
+    pub async fn get(&self, id: &str) -> Result<Answer, Error> {
+        let request = self.request(Method::GET, ["predictions", id].into_iter())?;
+        let response = send_idempotent(SERVICE, request).await?;
+        let status = response.status();
+        let said = Error::unavailable(SERVICE, Cause::status("get", status.as_u16()));
+        if status == StatusCode::NOT_FOUND {
+            return Ok(Answer::Absent);
+        }
+        if is_of_everybody(status) {
+            return Err(said);
+        }
+        if !status.is_success() {
+            return Ok(Answer::Unreadable(said));
+        }
+        let body = read_limited(SERVICE, response, ANSWER_LIMIT).await?;
+        Ok(match body.map(|body| serde_json::from_slice(&body)) {
+            Some(Ok(prediction)) => Answer::Found(Box::new(prediction)),
+            Some(Err(_)) => Answer::Unreadable(unreadable()),
+            None => Answer::Unreadable(Error::unavailable(SERVICE, "an answer that is too long")),
+        })
+    }
+
+    /// Lists the predictions that were created after `since`, by our clock: how to learn what became of create calls whose
+    /// answers were lost.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn get(&self, id: &str) -> Result<Option<Prediction>, Error> {
-        let request = self.request(Method::GET, ["predictions", id].into_iter())?;
-        let response = send_idempotent(SERVICE, request).await?;
-        match response.status() {
-            StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => read_prediction(response).await.map(Some),
-            status => Err(Error::unavailable(SERVICE, Cause::status("get", status.as_u16()))),
-        }
-    }
-
-    /// Searches for the newest prediction that was made of the photo at `photo`, and not in vain: how to learn what
-    /// became of a create call whose answer was lost. `since` is when that was, by our clock. `None` means that there
-    /// certainly is none.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`], also where there are too many predictions to know.
-    pub async fn find(
-        &self,
-        photo: &str,
-        since: OffsetDateTime,
-    ) -> Result<Option<Prediction>, Error> {
-        let found = self.search(photo, since, |one| !one.is_vain()).await?;
-        Ok(found.into_iter().next())
-    }
-
-    /// Searches for all predictions that were made of the photo at `photo`, whatever became of them.
-    ///
-    /// # Errors
-    /// As [`Replicate::find`].
-    pub async fn find_all(
-        &self,
-        photo: &str,
-        since: OffsetDateTime,
-    ) -> Result<Vec<Prediction>, Error> {
-        self.search(photo, since, |_| true).await
-    }
-
-    /// Walks the list, newest first, back to `since`.
-    async fn search(
-        &self,
-        photo: &str,
-        since: OffsetDateTime,
-        is_wanted: impl Fn(&Prediction) -> bool,
-    ) -> Result<Vec<Prediction>, Error> {
+    pub async fn list(&self, since: OffsetDateTime) -> Result<Listing, Error> {
         #[derive(Deserialize)]
         struct Page {
+            #[serde(default, deserialize_with = "if_readable")]
             next: Option<String>,
-            results: Vec<Prediction>,
+            results: Vec<Value>,
         }
-        let mut found = Vec::new();
+        let mut listing = Listing::default();
         let mut cursor: Option<Vec<(String, String)>> = None;
         for _ in 0..PAGES {
             let request = self.request(Method::GET, ["predictions"].into_iter())?;
@@ -312,22 +399,23 @@ impl Replicate {
                 return Err(Error::unavailable(SERVICE, cause));
             }
             let page: Page = read(response, LIST_LIMIT).await?;
-            let is_older = |found: &Prediction| {
-                found.created_at.is_some_and(|created_at| created_at < since - CLOCKS_APART)
-            };
-            let reaches_back = page.results.last().is_none_or(is_older);
-            found.extend(page.results.into_iter().filter(|one| one.is_of(photo) && is_wanted(one)));
+            let reaches_back = page.results.last().is_none_or(|oldest| {
+                Prediction::deserialize(oldest).is_ok_and(|oldest| oldest.is_before(since))
+            });
+            for listed in page.results {
+                match Prediction::deserialize(&listed) {
+                    Ok(prediction) => listing.predictions.push(prediction),
+                    Err(_) => listing.unreadable.push(listed.to_string()),
+                }
+            }
             let Some(next) = page.next.filter(|_| !reaches_back) else {
-                return Ok(found);
+                listing.is_whole = true;
+                break;
             };
             // The cursor alone: the token goes to no other address, whatever an answer names.
             cursor = Url::parse(&next).ok().map(|next| next.query_pairs().into_owned().collect());
         }
-        // What was found counts; that there is nothing more is not known.
-        if found.is_empty() {
-            return Err(Error::unavailable(SERVICE, "too many predictions to search"));
-        }
-        Ok(found)
+        Ok(listing)
     }
 
     /// Asks for a prediction to be stopped. One that has ended stays as it is.
@@ -364,9 +452,61 @@ async fn judge(response: Response) -> Creation {
             Ok(prediction) => Creation::Created(prediction),
             Err(_) => Creation::Unknown,
         },
-        status if status.is_client_error() => Creation::Refused(status),
+        status @ (StatusCode::UNAUTHORIZED
+        | StatusCode::PAYMENT_REQUIRED
+        | StatusCode::FORBIDDEN) => Creation::AccountRefused(status),
+        status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY) => {
+            if is_about_input(response).await {
+                Creation::Refused(status)
+            } else {
+                Creation::Misconfigured(status)
+            }
+        }
+        status if status.is_client_error() => Creation::Misconfigured(status),
         _ => Creation::Unknown,
     }
+}
+
+/// Whether a refusal names a member of the input. If it names none, it may be about the model, its version or the
+/// webhook, which are ours.
+async fn is_about_input(response: Response) -> bool {
+    #[derive(Deserialize)]
+    struct Problem {
+        #[serde(default, deserialize_with = "if_readable")]
+        invalid_fields: Option<Vec<Field>>,
+        #[serde(default, deserialize_with = "if_readable")]
+        detail: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Field {
+        field: String,
+    }
+    let Ok(Some(body)) = read_limited(SERVICE, response, ANSWER_LIMIT).await else {
+        return false;
+    };
+    let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+        return false;
+    };
+    match problem.invalid_fields {
+        Some(fields) => fields.iter().any(|Field { field }| field.starts_with("input")),
+        None => problem.detail.is_some_and(|detail| detail.contains("input")),
+    }
+}
+
+/// Whether an answer of this status is about no prediction: Replicate is out of order or busy, or refuses the account.
+fn is_of_everybody(status: StatusCode) -> bool {
+    status.is_server_error()
+        || matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::UNAUTHORIZED
+                | StatusCode::PAYMENT_REQUIRED
+                | StatusCode::FORBIDDEN
+        )
+}
+
+fn unreadable() -> Error {
+    Error::unavailable(SERVICE, "an unreadable answer")
 }
 
 async fn read_prediction(response: Response) -> Result<Prediction, Error> {
@@ -377,7 +517,7 @@ async fn read<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T
     let body = read_limited(SERVICE, response, limit)
         .await?
         .ok_or_else(|| Error::unavailable(SERVICE, "an answer that is too long"))?;
-    serde_json::from_slice(&body).map_err(|_| Error::unavailable(SERVICE, "an unreadable answer"))
+    serde_json::from_slice(&body).map_err(|_| unreadable())
 }
 
 /// How long to wait after a 429. Whether a header says it is unsure; the body does.
@@ -408,10 +548,42 @@ mod tests {
         for status in ["starting", "processing", "succeeded", "failed", "canceled", "aborted"] {
             assert_eq!(prediction(json!({"id": "x", "status": status})).status.as_str(), status);
         }
-        assert!(
-            serde_json::from_value::<Prediction>(json!({"id": "x", "status": "cancelled"}))
-                .is_err()
-        );
+    }
+
+    #[test]
+    fn a_status_that_nobody_knows_is_no_end() {
+        let queued = prediction(json!({"id": "x", "status": "queued"}));
+        assert_eq!((queued.status, queued.failure_reason()), (Status::Unknown, None));
+        assert!(!queued.is_vain());
+    }
+
+    #[test]
+    fn a_member_that_cannot_be_read_stops_nothing() {
+        let odd = prediction(json!({
+            "id": "x", "status": "succeeded", "output": "https://replicate.delivery/out.png", "version": 7,
+            "metrics": "fast", "input": [], "created_at": "yesterday", "data_removed": "no",
+        }));
+        assert!(odd.output().is_some() && !odd.is_removed() && odd.predict_seconds().is_none());
+        assert!(serde_json::from_value::<Prediction>(json!({"status": "succeeded"})).is_err());
+    }
+
+    #[test]
+    fn a_listed_prediction_that_cannot_be_read_concerns_its_own_photo_alone() {
+        let of = |photo: &str| json!({"input_image": format!("https://x/object/sign/inputs/{photo}?token=t")});
+        let listing = Listing {
+            predictions: vec![prediction(
+                json!({"id": "ada", "status": "starting", "input": of("ada/1.jpg")}),
+            )],
+            unreadable: vec![json!({"id": 7, "input": of("bob/1.jpg")}).to_string()],
+            is_whole: true,
+        };
+        let found = listing.find("ada/1.jpg").expect("a list").map(|one| one.id.as_str());
+        assert_eq!(found, Some("ada"));
+        assert!(listing.find("bob/1.jpg").is_err() && listing.find_all("bob/1.jpg").is_err());
+        assert!(listing.find("eve/1.jpg").expect("a list").is_none());
+        let part = Listing { is_whole: false, ..listing };
+        assert!(part.find("eve/1.jpg").is_err() && part.find_all("eve/1.jpg").is_err());
+        assert_eq!(part.find_all("ada/1.jpg").expect("a list").len(), 1);
     }
 
     #[tokio::test]
@@ -482,6 +654,15 @@ mod tests {
             ("The input or output was flagged as sensitive. (E005)", "content_flagged"),
             ("Prediction interrupted; please retry (code: PA)", "platform_error"),
             ("Director: unexpected error handling prediction (E9828)", "platform_error"),
+            (
+                "Service is currently unavailable due to high demand. Please try again later. (E003) (x7)",
+                "platform_error",
+            ),
+            (
+                "Service is temporarily unavailable. Please try again later. (E004)",
+                "platform_error",
+            ),
+            ("The input is not valid. (E006)", "input_invalid"),
             ("unknown (E1000)", "model_error"),
             ("", "model_error"),
         ] {

@@ -17,7 +17,7 @@ use crate::deletion::Deletion;
 use crate::error::Refusal;
 use crate::photo::{Format, Photo, Rejection};
 use crate::prediction::{Heard, Outcome, capability_digest};
-use crate::replicate::{Creation, NewPrediction, Prediction};
+use crate::replicate::{Creation, Listing, NewPrediction, Prediction};
 use crate::storage::INPUTS;
 use crate::{App, Error, crash};
 
@@ -46,6 +46,12 @@ pub struct Submission {
 const SHORTEST: u32 = 5;
 
 impl Submission {
+    /// Whether an earlier create call may have been accepted: then Replicate's list says what became of it.
+    #[must_use]
+    pub fn may_exist(&self) -> bool {
+        self.create_called_at.is_some()
+    }
+
     /// Until the deadline, whatever has passed since we were told of it: what is signed or asked for ends by then
     /// (T4).
     fn seconds_left(&self) -> Result<u32, Error> {
@@ -75,6 +81,8 @@ enum Stop {
     Ended,
     /// Certainly nothing was created.
     NotNow(Error),
+    /// Nothing was created, because Replicate refuses the account.
+    AccountRefused(StatusCode),
     /// A prediction may exist, or somebody else is at it.
     Unsure(&'static str),
 }
@@ -95,6 +103,12 @@ struct Recorded {
 struct Attached {
     outcome: String,
     generation: Option<Value>,
+    is_accepted_again: bool,
+}
+
+#[derive(Deserialize)]
+struct AccountRefusal {
+    is_first: bool,
 }
 
 impl App {
@@ -104,31 +118,24 @@ impl App {
     /// Where it will never come about: the generation has failed, and its credits went back, or it had
     /// ended before. What may pass is no error: the schedule tries again within the deadline.
     pub async fn submit(&self, submission: &Submission, lease: Uuid) -> Result<Progress, Error> {
+        self.submit_knowing(submission, lease, None).await
+    }
+
+    /// The same, with Replicate's list as it was after the lease, if the caller has it already.
+    ///
+    /// # Errors
+    /// As [`App::submit`].
+    pub async fn submit_knowing(
+        &self,
+        submission: &Submission,
+        lease: Uuid,
+        listing: Option<&Listing>,
+    ) -> Result<Progress, Error> {
         let generation = submission.generation;
-        match self.carry_out(submission, lease).await {
+        match self.carry_out(submission, lease, listing).await {
             Ok(attached) => Ok(Progress::Attached(attached)),
             Err(Stop::Refused { reason, error }) => {
-                match self.fail_generation(generation, reason, Some(lease)).await {
-                    Ok(Outcome::Failed) => Err(error),
-                    // Its photo went with it, and that is what was refused.
-                    Ok(Outcome::Ended) => Err(ended_meanwhile()),
-                    Ok(_) => {
-                        tracing::warn!(
-                            %generation,
-                            error = error.for_log(),
-                            "a refusal came after the lease"
-                        );
-                        Ok(Progress::Waiting)
-                    }
-                    Err(fault) => {
-                        tracing::error!(
-                            %generation,
-                            error = fault.for_log(),
-                            "a refusal was left to the schedule"
-                        );
-                        Err(error)
-                    }
-                }
+                self.refuse(generation, lease, reason, error).await
             }
             Err(Stop::Ended) => Err(ended_meanwhile()),
             Err(Stop::NotNow(error)) => {
@@ -143,6 +150,10 @@ impl App {
                 }
                 Ok(Progress::Waiting)
             }
+            Err(Stop::AccountRefused(status)) => {
+                self.record_account_refusal(generation, lease, status).await;
+                Ok(Progress::Waiting)
+            }
             Err(Stop::Unsure(why)) => {
                 let why = Cause::from(why);
                 tracing::warn!(
@@ -155,10 +166,72 @@ impl App {
         }
     }
 
-    async fn carry_out(&self, submission: &Submission, lease: Uuid) -> Result<Value, Stop> {
+    async fn refuse(
+        &self,
+        generation: Uuid,
+        lease: Uuid,
+        reason: &'static str,
+        error: Error,
+    ) -> Result<Progress, Error> {
+        match self.fail_generation(generation, reason, Some(lease)).await {
+            Ok(Outcome::Failed) => Err(error),
+            // Its photo went with it, and that is what was refused.
+            Ok(Outcome::Ended) => Err(ended_meanwhile()),
+            Ok(_) => {
+                tracing::warn!(%generation, error = error.for_log(), "a refusal came after the lease");
+                Ok(Progress::Waiting)
+            }
+            Err(fault) => {
+                let error_of_database = fault.for_log();
+                tracing::error!(%generation, error = error_of_database, "a refusal was left to the schedule");
+                Err(error)
+            }
+        }
+    }
+
+    /// The job waits, everybody's does, and no photo is taken meanwhile. Whoever operates this is told once.
+    async fn record_account_refusal(&self, generation: Uuid, lease: Uuid, status: StatusCode) {
+        let status = status.as_u16();
+        let arguments = json!({ "generation_id": generation, "lease": lease, "status": status });
+        match self.ask::<AccountRefusal>("record_account_refusal", arguments).await {
+            Ok(AccountRefusal { is_first: true }) => {
+                tracing::error!(status, "Replicate refuses the account, so no photo is taken");
+            }
+            Ok(AccountRefusal { is_first: false }) => {
+                tracing::warn!(%generation, status, "Replicate still refuses the account");
+            }
+            Err(error) => {
+                tracing::error!(
+                    %generation,
+                    status,
+                    error = error.for_log(),
+                    "a refusal of the account could not be recorded"
+                );
+            }
+        }
+    }
+
+    /// Replicate's list, if somebody has to look there what became of one of `submissions`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn list_created(&self, submissions: &[Submission]) -> Result<Option<Listing>, Error> {
+        let calls = submissions.iter().filter_map(|submission| submission.create_called_at);
+        match calls.reduce(f64::min) {
+            Some(since) => self.replicate.list(time_of(since)?).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        submission: &Submission,
+        lease: Uuid,
+        listing: Option<&Listing>,
+    ) -> Result<Value, Stop> {
         crash::reached("submit.leased");
         if let Some(since) = submission.create_called_at
-            && let Some(prediction) = self.find_created(submission, since).await?
+            && let Some(prediction) = self.find_created(submission, since, listing).await?
         {
             let attached = self.attach(submission.generation, lease, &prediction.id, None).await?;
             // No event for it has been processed yet.
@@ -206,12 +279,18 @@ impl App {
         &self,
         submission: &Submission,
         since: f64,
+        listing: Option<&Listing>,
     ) -> Result<Option<Prediction>, Stop> {
-        #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
-        let since = OffsetDateTime::from_unix_timestamp(since as i64)
-            .map_err(|_| Stop::Unsure("an impossible time"))?;
-        let found = self.replicate.find(&submission.prepared_path, since).await;
-        found.map_err(|_| Stop::Unsure("Replicate could not say whether it was created"))
+        let unsure = |_| Stop::Unsure("Replicate could not say whether it was created");
+        let own;
+        let listing = match listing {
+            Some(listing) => listing,
+            None => {
+                own = self.replicate.list(time_of(since)?).await.map_err(unsure)?;
+                &own
+            }
+        };
+        Ok(listing.find(&submission.prepared_path).map_err(unsure)?.cloned())
     }
 
     /// Judges the photo by its bytes (C2) and writes what the model will see: those very bytes without their
@@ -286,10 +365,20 @@ impl App {
             Creation::Created(prediction) => Ok(prediction.id),
             Creation::Busy => Err(Error::unavailable("Replicate", "busy").into()),
             Creation::Unknown => Err(Stop::Unsure("the answer to a create call was lost")),
-            Creation::Refused(status) => Err(Stop::Refused {
-                reason: "submit_refused",
-                error: Error::unavailable("Replicate", Cause::status("create", status.as_u16())),
-            }),
+            Creation::AccountRefused(status) => Err(Stop::AccountRefused(status)),
+            // The photo waits for whoever operates this, until its deadline.
+            Creation::Misconfigured(status) => {
+                let generation = submission.generation;
+                let status = status.as_u16();
+                tracing::error!(%generation, status, "Replicate does not know the model or refuses the webhook");
+                Err(Error::unavailable("Replicate", Cause::status("create", status)).into())
+            }
+            Creation::Refused(status) => {
+                let generation = submission.generation;
+                let status = status.as_u16();
+                tracing::warn!(%generation, status, "the model refuses a photo or its settings");
+                Err(refused_by_model())
+            }
         }
     }
 
@@ -325,6 +414,9 @@ impl App {
             .ask("attach_prediction", arguments)
             .await
             .map_err(|_| Stop::Unsure("a prediction could not be attached"))?;
+        if attached.is_accepted_again {
+            tracing::info!("Replicate accepts the account again");
+        }
         if attached.outcome == "superseded" {
             return Err(Stop::Unsure("the lease was lost"));
         }
@@ -361,16 +453,33 @@ fn no_photo() -> Stop {
     let error = refusal(
         StatusCode::NOT_FOUND,
         "input_not_found",
-        "There is no such photo of yours any more. Upload it again.",
+        "There is no such photo of yours any more. Upload it again, and send the request with a new Idempotency-Key.",
     );
     Stop::Refused { reason: "input_invalid", error }
+}
+
+fn refused_by_model() -> Stop {
+    let error = refusal(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "submit_refused",
+        "The image service did not accept this photo or these settings. Nothing was charged, and the photo is deleted. \
+         Upload it again or choose other settings, and send the request with a new Idempotency-Key.",
+    );
+    Stop::Refused { reason: "submit_refused", error }
+}
+
+fn time_of(unix_seconds: f64) -> Result<OffsetDateTime, Error> {
+    #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
+    OffsetDateTime::from_unix_timestamp(unix_seconds as i64)
+        .map_err(|_| Error::fault("an impossible time"))
 }
 
 fn ended_meanwhile() -> Error {
     refusal(
         StatusCode::CONFLICT,
         "generation_ended",
-        "This generation was canceled or deleted while it was being submitted.",
+        "This generation ended while it was being submitted: it was canceled or deleted, or it took too long. To start \
+         again, upload the photo again and send the request with a new Idempotency-Key.",
     )
 }
 

@@ -33,30 +33,46 @@ export const broken: Flows = {
     for (const [fault, reason] of [
       ["fail_moderation", "content_flagged"],
       ["fail_model", "model_error"],
-      ["output_expired", "lost"],
+      ["fail_input", "input_invalid"],
       ["output_wrong_type", "output_invalid"],
-      ["output_redirect", "output_invalid"],
     ] as const) {
       await arm({ fault });
       const person = await somebody();
       assert.equal((await person.ended((await submitted(person)).id)).reason, reason);
     }
   },
+  "outputs that are not where they should be": async () => {
+    for (const fault of ["output_expired", "output_redirect", "output_unnamed", "output_elsewhere"]) {
+      await arm({ fault });
+      const person = await somebody();
+      const { id } = await submitted(person);
+      await until("an output to be looked for", async () => /stor|succ/.test((await person.generation(id))!.state) || undefined);
+    }
+  },
   "create calls that are refused, throttled, lost and late": async (lab) => {
-    await arm({ fault: "create_402" });
-    await assert.rejects(submitted(await somebody()), /unavailable/);
+    await arm({ fault: "create_422" });
+    await assert.rejects(submitted(await somebody()), /submit_refused/);
+    await arm({ fault: "create_refused", value: 404 });
+    await submitted(await somebody());
+    // The account is refused, twice, and accepted again.
+    await arm({ fault: "create_402", count: 2 });
+    await submitted(await somebody());
+    for (let times = 0; times < 2; times += 1) {
+      await pass(61);
+      await cleanUp();
+    }
     // Throttled for as long as is tried, and refused by the next pass.
     await arm({ fault: "create_429", count: 3, value: 0 });
     fails(lab, verb("postpone_submission"));
     await submitted(await somebody());
     lab.replicate.misbehave({ fault: "lose_answer", when: create });
     await submitted(await somebody());
-    await arm({ fault: "create_402" });
+    await arm({ fault: "create_422" });
     await pass(181);
     await cleanUp();
     // Somebody else has the lease by the time that Replicate refuses.
     lab.replicate.misbehave({ fault: "delay", ms: 1_000, when: create });
-    await arm({ fault: "create_402" });
+    await arm({ fault: "create_422" });
     const person = await somebody();
     const submitting = submitted(person);
     const open = await until("the create call", async () => (await database`

@@ -39,10 +39,16 @@ async fn list(
     let contents = sandbox.contents();
     let page = page(&contents.predictions, cursor.as_deref()).ok_or_else(Problem::not_found)?;
     let address = |id: &str| format!("{base}/v1/predictions?cursor={id}");
+    let mut results: Vec<Value> = page.results.iter().map(|found| found.to_json(&base)).collect();
+    if let Some(newest) = results.first_mut()
+        && sandbox.faults.strikes(Fault::ListUnreadable).is_some()
+    {
+        newest["id"] = json!(7);
+    }
     Ok(Json(json!({
         "previous": page.previous.map(address),
         "next": page.next.map(address),
-        "results": page.results.iter().map(|found| found.to_json(&base)).collect::<Vec<_>>(),
+        "results": results,
     })))
 }
 
@@ -81,7 +87,14 @@ async fn show(
         return Err(Problem::not_found());
     }
     let found = sandbox.find(&id).ok_or_else(Problem::not_found)?;
-    Ok(Json(found.to_json(&sandbox.base())))
+    let mut body = found.to_json(&sandbox.base());
+    if sandbox.faults.strikes(Fault::GetUnreadable).is_some() {
+        body["id"] = json!({ "of": id });
+    }
+    if sandbox.faults.strikes(Fault::GetOddStatus).is_some() {
+        body["status"] = json!("queued");
+    }
+    Ok(Json(body))
 }
 
 async fn cancel(

@@ -22,7 +22,7 @@ use crate::fate::Fate;
 use crate::faults::Fault;
 use crate::input::{self, Creation};
 use crate::prediction::{Prediction, Status};
-use crate::problem::Problem;
+use crate::problem::{Invalid, Problem};
 use crate::run;
 use crate::sandbox::{Shared, new_id};
 use crate::schema;
@@ -77,6 +77,13 @@ async fn begin(
     let faults = &sandbox.faults;
     if faults.strikes(Fault::Create402).is_some() {
         return Err(Problem::unpaid());
+    }
+    if let Some(status) = faults.strikes(Fault::CreateRefused) {
+        return Err(Problem::refused(status));
+    }
+    if faults.strikes(Fault::Create422).is_some() {
+        let text = "Does not match format 'uri'".to_owned();
+        return Err(Invalid::new("format", "input.input_image", text).into());
     }
     if let Some(retry_after) = faults.strikes(Fault::Create429) {
         return Err(Problem::throttled(retry_after));

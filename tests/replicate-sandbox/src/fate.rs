@@ -28,7 +28,7 @@ pub(crate) enum Course {
 }
 
 /// In Replicate's words.
-const COURSES: [(Fault, Course); 6] = [
+const COURSES: [(Fault, Course); 9] = [
     (Fault::StuckStarting, Course::NeverStarts),
     (Fault::StuckProcessing, Course::NeverEnds),
     (
@@ -39,6 +39,17 @@ const COURSES: [(Fault, Course); 6] = [
         ),
     ),
     (Fault::FailPlatform, Course::Fails("Prediction interrupted; please retry (code: PA)")),
+    (
+        Fault::FailHighDemand,
+        Course::Fails(
+            "Service is currently unavailable due to high demand. Please try again later. (E003)",
+        ),
+    ),
+    (
+        Fault::FailUnavailable,
+        Course::Fails("Service is temporarily unavailable. Please try again later. (E004)"),
+    ),
+    (Fault::FailInput, Course::Fails("The input is invalid. (E006)")),
     (Fault::FailModel, Course::Fails("Unknown error (E1000)")),
     (Fault::SucceedWithoutOutput, Course::IsEmpty),
 ];

@@ -11,6 +11,11 @@ pub(crate) enum Fault {
     /// No credit left.
     #[serde(alias = "create_402")]
     Create402,
+    /// Refused with the status `value`, by a problem that names no member of the input.
+    CreateRefused,
+    /// Refused, because the model does not take a member of the input.
+    #[serde(alias = "create_422")]
+    Create422,
     /// Too many requests; `value` seconds to wait.
     #[serde(alias = "create_429")]
     Create429,
@@ -38,6 +43,12 @@ pub(crate) enum Fault {
     FailModeration,
     /// The platform fails, and says to try again.
     FailPlatform,
+    /// The platform is busy (E003).
+    FailHighDemand,
+    /// The platform is unavailable for the moment (E004).
+    FailUnavailable,
+    /// The model does not take the photo (E006).
+    FailInput,
     /// The model fails.
     FailModel,
     /// Success, and nothing to show for it.
@@ -50,6 +61,10 @@ pub(crate) enum Fault {
     OutputStall,
     /// Not found.
     OutputExpired,
+    /// Its address has no extension.
+    OutputUnnamed,
+    /// Its address is on another host.
+    OutputElsewhere,
     /// More bytes than anybody wants.
     OutputTooLarge,
     /// Somewhere else.
@@ -61,6 +76,12 @@ pub(crate) enum Fault {
     /// A prediction is not known.
     #[serde(alias = "get_404")]
     Get404,
+    /// The answer for a prediction cannot be read.
+    GetUnreadable,
+    /// A status that nobody knows when asked for a prediction.
+    GetOddStatus,
+    /// An entry of the list, for the newest prediction, that cannot be read.
+    ListUnreadable,
     /// An internal error when asked for a prediction.
     #[serde(alias = "get_500")]
     Get500,
@@ -73,6 +94,7 @@ impl Fault {
             Self::WebhookDelay => 1_000,
             Self::WebhookClock => 600,
             Self::OutputStall => 60_000,
+            Self::CreateRefused => 401,
             _ => 1,
         }
     }

@@ -53,6 +53,14 @@ impl Problem {
         Self::new(StatusCode::PAYMENT_REQUIRED, "Insufficient credit", detail)
     }
 
+    /// Any other refusal.
+    pub(crate) fn refused(status: u64) -> Self {
+        let status =
+            u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let status = status.unwrap_or(StatusCode::FORBIDDEN);
+        Self::new(status, status.canonical_reason().unwrap_or("Refused"), "Not for this account.")
+    }
+
     /// A body that cannot be read, or is too large.
     pub(crate) fn unreadable(rejection: &JsonRejection) -> Self {
         Self::new(rejection.status(), "Bad request", &rejection.body_text())

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::fate::Course;
+use crate::faults::Fault;
 use crate::prediction::{Event, Prediction, Status};
 use crate::render::{self, Rendered};
 use crate::sandbox::{Shared, Stored};
@@ -99,8 +100,13 @@ async fn work(sandbox: &Shared, prediction: &Prediction, tell: impl Fn(&Predicti
 /// Puts a picture where it can be fetched, and says where.
 fn keep(sandbox: &Shared, id: &str, rendered: Rendered) -> String {
     let Rendered { bytes, content_type, extension } = rendered;
-    let name = format!("out-0.{extension}");
-    let address = format!("{}/output/{id}/{name}", sandbox.base());
+    let is_unnamed = sandbox.faults.strikes(Fault::OutputUnnamed).is_some();
+    let name = if is_unnamed { "out-0".to_owned() } else { format!("out-0.{extension}") };
+    let mut base = sandbox.base();
+    if sandbox.faults.strikes(Fault::OutputElsewhere).is_some() {
+        base = base.replace("127.0.0.1", "127.0.0.2");
+    }
+    let address = format!("{base}/output/{id}/{name}");
     let content_type = content_type.to_owned();
     let created_at = sandbox.clock.now();
     let stored = Stored { bytes, content_type, name, metadata: Value::Null, created_at };

@@ -1,0 +1,251 @@
+// What Replicate says of a prediction, of a list and of an output.
+
+import assert from "node:assert/strict";
+import { createServer, request } from "node:http";
+import { test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
+import { until } from "../waiting.ts";
+import { artworkIsWhole, unheard } from "./generation.ts";
+import { lab } from "./lab.ts";
+import { listen, saying } from "./log.ts";
+import { predictionThatIs, predictionsOf } from "./replicate.ts";
+import { sound } from "./sound.ts";
+
+const state = async (person: Person, id: string) => (await person.generation(id))!.state;
+
+for (const [fault, name] of [["fail_high_demand", "E003"], ["fail_unavailable", "E004"]] as const) {
+  test(`${name} is the platform's: another prediction is made, under the same hold`, async () => {
+    await arm({ fault, count: 2 });
+    const alice = await Person.signUp("alice");
+    const { input_path } = await alice.generate(await small);
+    await predictionThatIs("failed", input_path);
+    assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
+    await sound(alice, { succeeded: 1 });
+    assert.deepEqual((await predictionsOf(input_path)).map(({ status }) => status), ["failed", "failed", "succeeded"]);
+  });
+}
+
+test("E006 is the photo's: the job ends as input_invalid, and the credits go back", async () => {
+  await arm({ fault: "fail_input" });
+  const alice = await Person.signUp("alice");
+  const { id, input_path } = await alice.generate(await small);
+  assert.equal((await alice.ended(id)).reason, "input_invalid");
+  await sound(alice, { input_invalid: 1 });
+  assert.equal((await predictionsOf(input_path)).length, 1);
+});
+
+test("a status that nobody knows is no end: the job is asked about again", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  await arm({ fault: "get_odd_status" });
+  await pass(61);
+  await cleanUp();
+  assert.equal(await state(alice, id), "submitted");
+  await sound(alice, { succeeded: 1 });
+});
+
+test("answers that cannot be read concern their own predictions: the others are settled in the same pass", async () => {
+  const people = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
+  for (const person of people) for (let job = 0; job < 4; job += 1) await unheard(person);
+  // As many as are asked about at once.
+  await arm({ fault: "get_unreadable", count: 8 });
+  await pass(61);
+  await cleanUp();
+  const [{ count }] = await database`
+    select count(*)::int from public.generations where person_id in ${database(people.map(({ id }) => id))} and state = 'succeeded'`;
+  assert.equal(count, 4);
+  for (const person of people) await sound(person, { succeeded: 4 });
+});
+
+test("an entry of the list that cannot be read hides no other", async () => {
+  await arm({ fault: "webhook_drop", count: 2 });
+  lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  const { id, input_path } = await alice.generate(await small);
+  await predictionThatIs("succeeded", input_path);
+  await bob.generate(await small);
+  await arm({ fault: "list_unreadable" });
+  await pass(100);
+  await cleanUp();
+  assert.equal(await state(alice, id), "succeeded");
+  await sound(alice, { succeeded: 1 });
+  await sound(bob, { succeeded: 1 });
+  assert.equal((await predictionsOf(input_path)).length, 1);
+});
+
+test("an entry of the list that cannot be read may be the one that is searched for: nothing is made twice", async () => {
+  await arm({ fault: "webhook_drop" });
+  lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
+  const alice = await Person.signUp("alice");
+  const { input_path } = await alice.generate(await small);
+  await predictionThatIs("succeeded", input_path);
+  await arm({ fault: "list_unreadable" });
+  await pass(100);
+  await cleanUp();
+  assert.equal((await predictionsOf(input_path)).length, 1);
+  await sound(alice, { succeeded: 1 });
+  assert.equal((await predictionsOf(input_path)).length, 1);
+});
+
+test("one 404 of a prediction proves nothing: it is asked about again, and its artwork is stored", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  await arm({ fault: "get_404" });
+  await pass(61);
+  await cleanUp();
+  assert.equal(await state(alice, id), "submitted");
+  assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
+  await sound(alice, { succeeded: 1 });
+  await artworkIsWhole(alice, id);
+});
+
+test("404s of a prediction for minutes are its end: lost, and the credits go back", async () => {
+  const alice = await Person.signUp("alice");
+  const { id } = await unheard(alice);
+  await arm({ fault: "get_404", count: 100 });
+  for (const [seconds, becomes] of [[61, "submitted"], [181, "failed"]] as const) {
+    await pass(seconds);
+    await cleanUp();
+    assert.equal(await state(alice, id), becomes);
+  }
+  await sound(alice, { lost: 1 });
+});
+
+test("a 404 that was answered for, and another later, are not two in a row", async () => {
+  const alice = await Person.signUp("alice");
+  await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
+  const { id } = await alice.generate(await small);
+  for (const [seconds, fault] of [[61, "get_404"], [61, undefined], [181, "get_404"]] as const) {
+    if (fault) await arm({ fault });
+    await pass(seconds);
+    await cleanUp();
+  }
+  assert.equal(await state(alice, id), "processing");
+  await alice.call("POST", `/generations/${id}/cancel`);
+  await sound(alice, { canceled: 1 });
+});
+
+for (const [what, fault] of [["a 404", "output_expired"], ["a redirect", "output_redirect"]] as const) {
+  test(`one answer with ${what} for an output proves nothing: it is fetched again, and stored`, async () => {
+    await arm({ fault });
+    const alice = await Person.signUp("alice");
+    const lines = listen();
+    const { id } = await alice.generate(await small);
+    assert.equal((await alice.ended(id)).state, "succeeded");
+    const alarms = saying(lines(), "ERROR", "an output cannot be fetched");
+    assert.equal(alarms.length, 1);
+    await sound(alice, { succeeded: 1 });
+    await artworkIsWhole(alice, id);
+  });
+}
+
+test("404s of an output for minutes are its end: lost, and the credits go back", async () => {
+  await arm({ fault: "output_expired", count: 1000 });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small);
+  await until("the first 404", async () => (await state(alice, id)) === "storing" || undefined);
+  await pass(61);
+  await cleanUp();
+  assert.equal(await state(alice, id), "storing");
+  await pass(181);
+  await cleanUp();
+  assert.equal(await state(alice, id), "failed");
+  await sound(alice, { lost: 1 });
+});
+
+test("an output that is redirected until the deadline ends as output_invalid, and the credits go back", async () => {
+  await arm({ fault: "output_redirect", count: 1000 });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small);
+  await until("the redirect", async () => (await state(alice, id)) === "storing" || undefined);
+  await pass(400);
+  await cleanUp();
+  assert.equal(await state(alice, id), "storing");
+  await sound(alice, { output_invalid: 1 });
+});
+
+test("an output whose address has no extension is stored by what its bytes are", async () => {
+  await arm({ fault: "output_unnamed" });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small, { settings: { output_format: "jpg" } });
+  const { state, artwork_path, artwork_content_type } = await alice.ended(id);
+  assert.deepEqual([state, artwork_content_type], ["succeeded", "image/jpeg"]);
+  assert.match(artwork_path!, /-\d+\.jpg$/);
+  await sound(alice, { succeeded: 1 });
+});
+
+test("an output without an extension that cannot be looked at has a path without one, and is stored", async () => {
+  await arm({ fault: "output_unnamed" }, { fault: "output_expired" });
+  const alice = await Person.signUp("alice");
+  const { id } = await alice.generate(await small);
+  const { state, artwork_path, artwork_content_type } = await alice.ended(id);
+  assert.deepEqual([state, artwork_content_type], ["succeeded", "image/png"]);
+  assert.match(artwork_path!, /-1$/);
+  await sound(alice, { succeeded: 1 });
+  await artworkIsWhole(alice, id);
+});
+
+test("an output on another host waits for the operator, who is told which variable to change", async () => {
+  await arm({ fault: "output_elsewhere" });
+  const alice = await Person.signUp("alice");
+  const lines = listen();
+  const { id } = await alice.generate(await small);
+  await until("the output to be refused", async () => (await state(alice, id)) === "storing" || undefined);
+  await until("the operator to be told", async () =>
+    saying(lines(), "ERROR", "REPLICATE_OUTPUT_HOSTS does not list").length > 0 || undefined);
+  assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
+
+  // The host exists, and the operator lists it.
+  const sandbox = new URL(process.env.REPLICATE_BASE_URL!);
+  const elsewhere = createServer((incoming, outgoing) => {
+    request({ host: sandbox.hostname, port: sandbox.port, path: incoming.url }, (answer) => {
+      outgoing.writeHead(answer.statusCode!, answer.headers);
+      answer.pipe(outgoing);
+    }).end();
+  });
+  await new Promise<void>((listening) => elsewhere.listen(Number(sandbox.port), "127.0.0.2", listening));
+  try {
+    const repaired = await lab.another({ REPLICATE_OUTPUT_HOSTS: "127.0.0.1,127.0.0.2" });
+    await pass(61);
+    await cleanUp(repaired.url);
+    assert.equal(await state(alice, id), "succeeded");
+    await sound(alice, { succeeded: 1 });
+  } finally {
+    await new Promise((closed) => void elsewhere.close(closed));
+  }
+});
+
+test("one 404 is no evidence that Replicate has removed something (T3)", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.ended((await alice.generate(await small)).id);
+  const removal = async () => (await database`select evidence, due_at > now() as waits from public.replicate_removals where person_id = ${alice.id}`)[0]!;
+  await arm({ fault: "get_404" });
+  await pass(3700);
+  await cleanUp();
+  assert.deepEqual({ ...(await removal()) }, { evidence: null, waits: true });
+  await pass(301);
+  await cleanUp();
+  assert.equal((await removal()).evidence, "data_removed");
+});
+
+test("a second 404, minutes later, is the evidence; an answer that cannot be read is none", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.ended((await alice.generate(await small)).id);
+  const evidence = async () => (await database`select evidence from public.replicate_removals where person_id = ${alice.id}`)[0]!.evidence;
+  await pass(3700);
+  await arm({ fault: "get_unreadable" });
+  await cleanUp();
+  assert.equal(await evidence(), null);
+  await disarm();
+  await arm({ fault: "get_404", count: 2 });
+  for (const found of [null, "not_found"]) {
+    await pass(601);
+    await cleanUp();
+    assert.equal(await evidence(), found);
+  }
+  const [{ count }] = await database`select count(*)::int from private.removal_absences`;
+  assert.equal(count, 0);
+});

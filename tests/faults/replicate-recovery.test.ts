@@ -1,0 +1,171 @@
+// A thousand jobs wait while Replicate is away for an hour, and then it is back.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { test } from "node:test";
+import { Person } from "../journeys/person.ts";
+import { small } from "../journeys/photos.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
+import { lab } from "./lab.ts";
+import type { Prediction } from "./replicate.ts";
+
+/** How many wait; fewer on a slow machine. */
+const waiting = Number(process.env.WAITING ?? 1_000);
+/** Jobs whose create call was accepted, and nobody heard the answer. */
+const unheard = 20;
+/** And as many of which only the call is known: it never arrived. */
+const lost = 20;
+
+/** A job whose photo is prepared and lies in Storage, `seconds` before its deadline. */
+async function owed(person: Person, photo: Buffer, seconds: number, isCalled: boolean): Promise<{ id: string; path: string }> {
+  const id = randomUUID();
+  const path = `${person.id}/prepared/${id}-1.jpg`;
+  const stored = await fetch(`${process.env.SUPABASE_URL}/storage/v1/object/inputs/${path}`, {
+    method: "POST",
+    headers: { apikey: process.env.SUPABASE_SECRET_KEY!, "content-type": "image/jpeg" },
+    body: new Uint8Array(photo),
+  });
+  assert.equal(stored.status, 200);
+  await database`
+    insert into public.generations
+      (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, reserved_at)
+    values (${id}, ${person.id}, ${id}, 'mosaic', 1, 'kontext-pro', 'a prompt', '{"output_format": "png"}', 1,
+      ${`${person.id}/${id}.jpg`}, now() + make_interval(secs => ${seconds}), now() - make_interval(secs => ${600 - seconds}))`;
+  await database`
+    insert into private.generation_work (generation_id, request_digest, input_stored_at, prepared_path, submit_at, create_called_at)
+    values (${id}, sha256('r'), now(), ${path}, now() - make_interval(secs => ${600 - seconds}),
+      case when ${isCalled} then now() end)`;
+  return { id, path };
+}
+
+async function inParts<T>(all: T[], work: (one: T) => Promise<unknown>): Promise<void> {
+  for (let from = 0; from < all.length; from += 10) await Promise.all(all.slice(from, from + 10).map(work));
+}
+
+/** A minute, of which some was spent already. */
+async function untilAMinuteAfter(began: number): Promise<void> {
+  const left = 60 - Math.floor((Date.now() - began) / 1000);
+  if (left > 0) await pass(left);
+}
+
+test("jobs that waited for Replicate by the thousand are all submitted within their deadlines, and none twice", async () => {
+  const alice = await Person.signUp("alice");
+  await database`select backend.adjust_credits(${alice.id}, 2000, 'for a test', ${randomUUID()})`;
+  const photo = await small;
+  const refused = () => lab.replicate.misbehave({ fault: "refuse", count: Infinity });
+  refused();
+
+  // Some waited through the whole hour: their deadlines are over before it ends.
+  const early = Array.from({ length: 20 }, (_, index) => 60 + index * 10);
+  await inParts(early, (seconds) => owed(alice, photo, seconds, false));
+  for (let minute = 0; minute < 6; minute += 1) {
+    await pass(60);
+    await cleanUp();
+  }
+  // And these began in its last minutes. Each has at least a minute left when Replicate is back.
+  const jobs: { id: string; path: string; isCreated: boolean }[] = [];
+  const places = Array.from({ length: waiting }, (_, index) => index);
+  await inParts(places, async (index) => {
+    const job = await owed(alice, photo, 200 + (index % 8) * 60, index < unheard + lost);
+    jobs.push({ ...job, isCreated: index < unheard });
+  });
+  // Of so many at once, Replicate makes no pictures here: they run until they are canceled.
+  await arm({ fault: "stuck_processing", count: 10_000 });
+  for (const { path } of jobs.filter(({ isCreated }) => isCreated)) {
+    const made = await fetch(`${process.env.REPLICATE_BASE_URL}/models/black-forest-labs/flux-kontext-pro/predictions`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${process.env.REPLICATE_API_TOKEN}`, "content-type": "application/json" },
+      body: JSON.stringify({ input: { prompt: "a prompt", input_image: `${process.env.SUPABASE_URL}/storage/v1/object/sign/inputs/${path}?token=x` } }),
+    });
+    assert.equal(made.status, 201);
+  }
+  // While it is away few are tried in each pass, and the others lose nothing by it.
+  const before = lab.replicate.struck;
+  let began = Date.now();
+  await cleanUp();
+  assert.ok(lab.replicate.struck - before < 40, `${lab.replicate.struck - before} calls in vain`);
+  await untilAMinuteAfter(began);
+
+  lab.heal();
+  const due = await database`
+    select id from public.generations where person_id = ${alice.id} and state = 'reserved' and deadline_at > now() + interval '60 seconds'`;
+  console.log(`    ${due.length} jobs wait when Replicate is back`);
+  assert.ok(due.length >= waiting * 0.99);
+  for (let passes = 1; ; passes += 1) {
+    began = Date.now();
+    const { submitted } = await cleanUp();
+    const [{ left }] = await database`
+      select count(*)::int as left from public.generations where person_id = ${alice.id} and state = 'reserved'`;
+    console.log(`    pass ${passes}: ${submitted} submitted in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
+    if (left === 0) break;
+    assert.ok(passes < 10);
+    await untilAMinuteAfter(began);
+  }
+
+  const [found] = await database`
+    select count(*)::int as submitted, count(*) filter (where submitted_at >= deadline_at)::int as late,
+      count(*) filter (where state not in ('submitted', 'processing'))::int as ended
+    from public.generations where id in ${database(due.map(({ id }) => id))}`;
+  assert.deepEqual({ ...found }, { submitted: due.length, late: 0, ended: 0 });
+  const predictions = (await (await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`)).json()) as Prediction[];
+  const made = new Map<string, number>();
+  for (const { input } of predictions) {
+    const id = /prepared\/([0-9a-f-]{36})-/.exec(input.input_image ?? "")?.[1];
+    if (id) made.set(id, (made.get(id) ?? 0) + 1);
+  }
+  const twice = jobs.filter(({ id }) => (made.get(id) ?? 0) > 1);
+  assert.deepEqual(twice, []);
+  assert.equal(jobs.filter(({ id }) => made.get(id) === 1).length >= due.length, true);
+  assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
+  // Those whose deadline was over had ended, and their credits are back.
+  const [{ held }] = await database`select held from public.wallets where person_id = ${alice.id}`;
+  const [{ open }] = await database`
+    select count(*)::int as open from public.generations where person_id = ${alice.id} and state not in ('failed', 'canceled', 'succeeded')`;
+  assert.equal(held, open);
+  await database`delete from auth.users where id = ${alice.id}`;
+});
+
+test("photos that are not prepared yet go one at a time, and are not held up by those that are", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  // Judged by nobody, because Storage did not answer.
+  lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
+  const first = await alice.generate(await small);
+  lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
+  const second = await alice.generate(await small);
+  // Prepared, and throttled.
+  lab.replicate.misbehave({ fault: "status", status: 429, when: /^POST \/v1\/models\//, count: 6 });
+  const others = [await bob.generate(await small), await bob.generate(await small)];
+  assert.deepEqual([first, second, ...others].map(({ state }) => state), Array(4).fill("reserved"));
+  await pass(61);
+  const lease = async () => {
+    const id = randomUUID();
+    const [{ leased }] = await database`select backend.lease_submissions(${id}::uuid, 1, 32) as leased`;
+    return (leased as { generation: string; is_prepared: boolean }[]).map(({ is_prepared }) => is_prepared);
+  };
+  assert.deepEqual([await lease(), await lease(), await lease(), await lease()], [[false], [false], [true, true], []]);
+  for (const { id } of [first, second, ...others]) {
+    await database`update private.generation_work set leased_until = now(), submit_at = now() where generation_id = ${id}`;
+  }
+  await cleanUp();
+  for (const [person, count] of [[alice, 2], [bob, 2]] as const) {
+    const states = await database`select state from public.generations where person_id = ${person.id}`;
+    assert.equal(states.filter(({ state }) => state !== "reserved").length, count);
+  }
+});
+
+test("a job that waited through many attempts in vain is still taken up when Replicate is back", async () => {
+  const alice = await Person.signUp("alice");
+  lab.replicate.misbehave({ fault: "status", status: 429, when: /^POST \/v1\/models\//, count: Infinity });
+  const { id, input_path } = await alice.generate(await small);
+  for (let minute = 0; minute < 8; minute += 1) {
+    await pass(61);
+    await cleanUp();
+  }
+  const [{ submissions }] = await database`select submissions from private.generation_work where generation_id = ${id}`;
+  assert.ok(submissions >= 8, `${submissions} attempts`);
+  lab.heal();
+  await pass(61);
+  await cleanUp();
+  assert.equal((await alice.ended(id)).state, "succeeded", input_path);
+});
