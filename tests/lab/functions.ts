@@ -97,9 +97,9 @@ export class Functions {
     return this.again({ FREEZE_AT: point });
   }
 
-  /** Starts it anew, without a point to end at. */
-  restart(): Promise<void> {
-    return this.again({});
+  /** Starts it anew, without a point to end at; `env` holds until it starts again. */
+  restart(env: Record<string, string> = {}): Promise<void> {
+    return this.again(env);
   }
 
   async isFrozen(): Promise<void> {

@@ -49,6 +49,8 @@ function refusal({ code, message }: postgres.PostgresError): Failure {
   if (code === "23503")
     return new Failure(404, "InvalidRequest", "The related resource does not exist");
   if (/^22(P02|P05|021)$/.test(code)) return new Failure(400, "InvalidParameter", message);
+  if (code === "25006")
+    return new Failure(503, "DatabaseReadOnly", "The database is currently in read-only mode. Please try again later.");
   if (code === "55P03") return new Failure(423, "ResourceLocked", "The resource is locked");
   if (code === "57014")
     return new Failure(544, "DatabaseTimeout", "The connection to the database timed out");

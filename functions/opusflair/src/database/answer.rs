@@ -2,7 +2,6 @@
 
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::Map;
 
 use super::SERVICE;
 use crate::Error;
@@ -10,7 +9,7 @@ use crate::cause::Cause;
 use crate::config::{PUBLISHABLE_KEY, SECRET_KEY};
 use crate::error::Refusal;
 
-/// Codes of PostgreSQL (SQLSTATE) and `PostgREST` that say "not now", by their beginnings, with the reason for the log.
+/// Codes of `PostgreSQL` (SQLSTATE) and `PostgREST` that say "not now", by their beginnings, with the reason for the log.
 /// A call that is answered so may be made again, and its caller is told to come back. Any other code is a fault of
 /// ours. The HTTP status says too little: a read-only project is a 405, a function that the schema cache does not know
 /// yet a 404.
@@ -50,7 +49,7 @@ pub(super) enum As {
 /// An error as `PostgREST` writes it: `private.refuse` puts a code for machines into `hint` and members into `details`.
 #[derive(Deserialize)]
 struct Problem {
-    /// Each error of PostgREST's and the database's has one. What stands in front of them, the gateway, gives none.
+    /// Each error of `PostgREST` and of the database has one. What stands in front of them, the gateway, gives none.
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -103,7 +102,7 @@ fn refusal(status: StatusCode, problem: Problem) -> Refusal {
         status,
         code: problem.hint.filter(|hint| is_word(hint)).unwrap_or_else(|| "refused".to_owned()),
         sentence: problem.message,
-        members: members.unwrap_or_else(Map::new),
+        members: members.unwrap_or_default(),
     }
 }
 
@@ -152,7 +151,17 @@ mod tests {
         assert_eq!(judged(As::Person, 400, body).status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 
-    /// As PostgREST 14 and PostgreSQL 17 write them, and the gateways in front of them.
+    #[track_caller]
+    fn expect_outage(status: u16, body: &str, says: &str) {
+        for asked in [As::Service, As::Person] {
+            let error = judged(asked, status, body);
+            assert!(matches!(error, Error::Unavailable { .. }), "{error:?} of {body}");
+            assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert!(error.to_string().contains(says), "{error} of {body}");
+        }
+    }
+
+    /// As `PostgREST` 14 and `PostgreSQL` 17 write them.
     #[test]
     fn an_outage_is_told_by_its_code_and_never_answered_with_500() {
         for (status, body, says) in [
@@ -246,6 +255,15 @@ mod tests {
                 r#"{"code":"08006","details":null,"hint":null,"message":"server closed the connection unexpectedly"}"#,
                 "broke off",
             ),
+        ] {
+            expect_outage(status, body, says);
+        }
+    }
+
+    /// As Cloudflare and Kong write them.
+    #[test]
+    fn an_answer_without_a_code_is_that_of_something_on_the_way() {
+        for (status, body, says) in [
             (
                 502,
                 "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>cloudflare</body></html>",
@@ -262,12 +280,7 @@ mod tests {
             (503, r#"{"message":"name resolution failed"}"#, "status 503"),
             (429, r#"{"message":"API rate limit exceeded"}"#, "status 429"),
         ] {
-            for asked in [As::Service, As::Person] {
-                let error = judged(asked, status, body);
-                assert!(matches!(error, Error::Unavailable { .. }), "{error:?} of {body}");
-                assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
-                assert!(error.to_string().contains(says), "{error} of {body}");
-            }
+            expect_outage(status, body, says);
         }
     }
 
@@ -287,7 +300,7 @@ mod tests {
         }
     }
 
-    /// As the gateway of hosted projects, Kong of self-hosted ones and PostgREST write them.
+    /// As the gateway of hosted projects, Kong of self-hosted ones and `PostgREST` write them.
     #[test]
     fn a_key_of_ours_that_is_refused_is_an_outage_that_names_its_variable() {
         for body in [
