@@ -1,7 +1,7 @@
 -- X4: what export, erasure or retention forget fails here, and the failure says what to declare.
 begin;
 set local search_path = public, tap;
-select plan(18);
+select plan(19);
 
 -- Where deleting from `origin` leads by foreign keys, over any number of steps; only cascades, or all.
 create function pg_temp.reached_from(origin regclass, only_cascades boolean)
@@ -114,6 +114,26 @@ select is_empty(
       where a.attrelid = to_regclass(d.relation) and a.attname = name and a.attnum > 0 and not a.attisdropped
     )$$,
   'every column that is exported or hidden by its name exists'
+);
+select is_empty(
+  $$select d.relation || ': its export goes on after the key of a row, so name columns in `key` that are unique and never null'
+    from private.personal_data as d
+    where d.export_as is not null
+      and not exists (
+        select from pg_index as i
+        where i.indrelid = to_regclass(d.relation) and i.indisprimary
+          and (d.key is null or not exists (
+            select from pg_attribute as a
+            where a.attrelid = i.indrelid and a.attnum = any (i.indkey::smallint[]) and a.attname <> all (d.key)
+          ))
+          and not exists (
+            select from unnest(d.key) as name
+            where not exists (
+              select from pg_attribute as a where a.attrelid = i.indrelid and a.attname = name and a.attnotnull
+            )
+          )
+      )$$,
+  'every table that is exported has a key that is unique and never null (G5)'
 );
 
 select is_empty(

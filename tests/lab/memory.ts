@@ -34,7 +34,7 @@ export function watchMemory(sql: Sql, functions?: number): { stop(): Promise<Wat
         peak.statementSeconds = Math.max(peak.statementSeconds, seconds);
       }
       if (functions) peak.functionsMegabytes = Math.max(peak.functionsMegabytes, megabytesOf(functions, "RssAnon"));
-      await new Promise((later) => setTimeout(later, 20));
+      await new Promise((later) => setTimeout(later, 50));
     }
   })();
   return {

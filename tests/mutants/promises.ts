@@ -248,7 +248,7 @@ export const ofPromises: Mutant[] = [
     clause: "X4",
     name: "a table is not declared",
     file: sql("personal_data"),
-    line: "  ('public.usage_events', 't.person_id = $1', 'usage_events', null, '{}', 'delete', 'usage_events', null),\n",
+    line: "  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),\n",
     seenBy: ["database"],
   },
 ];
