@@ -17,7 +17,7 @@ comment on table private.audit_places is 'Up to where each walk has come; empty 
 comment on column private.audit_places.ended_at is 'When it last came to the end; most walks then rest for an hour.';
 
 insert into private.audit_places (id) values
-  ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('ledger');
+  ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('unconfirmed'), ('ledger');
 
 create function private.audit_place(walk text)
 returns text

@@ -1,11 +1,12 @@
--- What people allow: purposes are rows, choices are kept with their history, and the database obeys the
--- last one (G6, G7). And which version of the policy somebody has agreed to.
+-- What people allow: purposes are rows, choices are kept with their history, and the database obeys the last one, or the
+-- default of the purpose (G6, G7). And which version of the policy somebody has agreed to.
 
 create table public.purposes (
   id text not null,
   clause text not null,
   words text not null,
   position smallint not null,
+  allowed_by_default boolean not null,
   constraint purposes_pkey primary key (id)
 );
 
@@ -22,11 +23,17 @@ grant select on public.purposes to anon, authenticated, service_role;
 
 comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
 
-insert into public.purposes (id, clause, words, position) values
-  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing new is charged or submitted, and what runs is stopped: if the model has begun, as a late cancel.', 1),
-  ('analytics', 'G7', 'Counting which features are used, and on what kind of device. Refused, nothing is recorded.', 2),
-  ('improvement', 'G7', 'Reports that help to improve models and styles. Refused, you are left out of all of them, your past included.', 3),
-  ('notices', 'R10', 'Reminders by email before an account that is not used is deleted. Refused, none are sent, and the account stays.', 4);
+comment on column public.purposes.allowed_by_default is 'Whether it is allowed for people who have made no choice. What reads their device is not.';
+
+insert into public.purposes (id, clause, position, allowed_by_default, words) values
+  ('generation', 'G6', 1, true,
+    'Making artworks from your photos. If you refuse, nothing new is charged or submitted, and what runs is stopped: if the model has begun, as a late cancel.'),
+  ('analytics', 'G7', 2, false,
+    'Counting which features you use, and on what kind of device. This reads your device, so nothing is recorded until you allow it.'),
+  ('improvement', 'G7', 3, true,
+    'Reports that help to improve models and styles. If you refuse, you are left out of all of them, your past included.'),
+  ('notices', 'R10', 4, true,
+    'Reminders by email before an account that is not used is deleted. If you refuse, none are sent, and the account stays.');
 
 create table public.privacy_choices (
   id bigint generated always as identity,
@@ -61,7 +68,7 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_choices to authenticated, service_role;
 grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
 
-comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one it is allowed.';
+comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose.';
 
 create function private.allows(person uuid, purpose text)
 returns boolean
@@ -74,21 +81,25 @@ return coalesce((
   select (array_agg(c.allowed order by c.id desc))[1]
   from public.privacy_choices as c
   where c.person_id = person and c.purpose = allows.purpose
-), true);
+), (
+  select p.allowed_by_default from public.purposes as p where p.id = allows.purpose
+));
 
 revoke all on function private.allows from public, anon, authenticated, service_role;
 grant execute on function private.allows to service_role;
 
--- Who has refused what, for reports over everybody.
+-- Who does not allow what, by a choice or by default, for reports over everybody.
 create view private.refusals
 as
-select c.person_id, c.purpose
-from (
+select p.id as person_id, u.id as purpose
+from public.profiles as p
+cross join public.purposes as u
+left join (
   select distinct on (n.person_id, n.purpose) n.person_id, n.purpose, n.allowed
   from public.privacy_choices as n
   order by n.person_id, n.purpose, n.id desc
-) as c
-where not c.allowed;
+) as c on c.person_id = p.id and c.purpose = u.id
+where not coalesce(c.allowed, u.allowed_by_default);
 
 revoke all on private.refusals from public, anon, authenticated, service_role;
 grant select on private.refusals to service_role;
@@ -211,7 +222,9 @@ execute function private.follow_activity();
 create table public.policy_versions (
   id text not null,
   published_at timestamptz not null,
+  digest text not null,
   constraint policy_versions_pkey primary key (id),
+  constraint policy_versions_digest_form check (digest ~ '^[0-9a-f]{64}$'),
   constraint policy_versions_id_form check (id ~ '^[0-9A-Za-z.-]{1,20}$')
 );
 
@@ -230,7 +243,10 @@ grant select on public.policy_versions to anon, authenticated, service_role;
 
 comment on table public.policy_versions is 'Versions of the privacy policy; a new row makes everybody be asked again.';
 
-insert into public.policy_versions (id, published_at) values ('2026-11', '2026-11-01');
+comment on column public.policy_versions.digest is 'SHA-256 of its text (UTF-8), in hex: it proves later what people have agreed to.';
+
+insert into public.policy_versions (id, published_at, digest)
+values ('2026-11', '2026-11-01', '0eb0d1c46464475ba59da9504062351112627003e3e590354af6211791caff40');
 
 create table public.policy_consents (
   person_id uuid not null default auth.uid(),

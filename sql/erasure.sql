@@ -1,4 +1,5 @@
--- Erasure of an account (G3): ordered by its person, or by a year of silence (R10); carried out a step at a time,
+-- Erasure of an account (G3): ordered by its person, by a year of silence, or because it was never confirmed (R10);
+-- carried out a step at a time,
 -- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
 -- for is seen to be gone, so a failure of Storage or Auth holds it up and never makes it report too early.
 
@@ -16,7 +17,7 @@ create table private.erasures (
   finished_at timestamptz,
   receipt text,
   constraint erasures_pkey primary key (id),
-  constraint erasures_reason_known check (reason in ('asked', 'inactive')),
+  constraint erasures_reason_known check (reason in ('asked', 'inactive', 'unconfirmed')),
   constraint erasures_stage_known check (stage in ('ordered', 'deleting', 'verifying', 'leaving', 'done')),
   constraint erasures_one_a_person unique (person_id),
   constraint erasures_done_forgets check ((stage = 'done') = (person_id is null)),
@@ -104,9 +105,32 @@ return coalesce(
   '-infinity'
 );
 
--- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed. Asked again because the
--- answer was lost, it answers the same erasure: its id is the one way to the receipt.
-create function private.erase_account(email text)
+-- Refuses unless the person has typed what the account is known by: its email, confirmed or not; without one its phone
+-- number. An anonymous account has neither.
+create function private.require_typed(account auth.users, email text, phone text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(account.email, '') <> '' then
+    if account.email is distinct from lower(btrim(require_typed.email)) then
+      perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
+    end if;
+  elsif coalesce(account.phone, '') <> '' then
+    -- Auth keeps the digits alone.
+    if account.phone is distinct from regexp_replace(require_typed.phone, '[^0-9]', '', 'g') then
+      perform private.refuse(422, 'phone_differs', 'phone must be the phone number of your account.',
+        '{"field": "phone"}');
+    end if;
+  end if;
+end;
+$$;
+
+-- Asks for a sign-in of the last quarter of an hour and for what the account is known by, typed. An anonymous account
+-- cannot be signed in to again, so its session is enough. Asked again because the answer was lost, it answers the same
+-- erasure: its id is the one way to the receipt.
+create function private.erase_account(email text, phone text)
 returns jsonb
 language plpgsql
 security definer
@@ -116,31 +140,29 @@ declare
   person constant uuid := (
     select p.id from public.profiles as p where p.id = auth.uid() and private.has_open_session(p.id)
   );
+  account auth.users;
   erasure private.erasures;
 begin
   if person is null then
     perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
   perform private.require_second_factor(person);
-  if private.signed_in_at(person) < now() - interval '15 minutes' then
+  select * into account from auth.users as u where u.id = person;
+  if not account.is_anonymous and private.signed_in_at(person) < now() - interval '15 minutes' then
     perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
   end if;
-  if not exists (
-    select from auth.users as u where u.id = person and u.email = lower(btrim(erase_account.email))
-  ) then
-    perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
-  end if;
+  perform private.require_typed(account, email, phone);
   erasure := private.order_erasure(person, 'asked');
   -- In a statement of its own, which sees what was ordered deleted.
   return private.describe_erasure(erasure);
 end;
 $$;
 
-create function public.erase_account(email text)
+create function public.erase_account(email text default null, phone text default null)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
-return private.erase_account(email);
+return private.erase_account(email, phone);
 
 comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
 
@@ -369,7 +391,7 @@ begin
     insert into private.letters (kind, subject, address, due_at)
     select 'erased', erasure.id::text, u.email, 'infinity'
     from auth.users as u
-    where writes and u.id = erasure.person_id and u.email is not null
+    where writes and u.id = erasure.person_id and u.email is not null and u.email_confirmed_at is not null
       and not exists (select from private.letters as l where l.subject = erasure.id::text);
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
@@ -395,7 +417,9 @@ begin
   update private.erasures as e
   set stage = 'done', person_id = null, finished_at = now(), receipt = finish_erasure.receipt
   where e.id = finish_erasure.id and e.stage = 'leaving' and e.erased_at is not null;
-  update private.letters as l set due_at = now() where l.subject = finish_erasure.id::text and l.kind = 'erased';
+  update private.letters as l
+  set due_at = now(), left_at = now()
+  where l.subject = finish_erasure.id::text and l.kind = 'erased' and l.left_at is null;
 end;
 $$;
 

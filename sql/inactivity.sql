@@ -1,5 +1,6 @@
--- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time; only whoever was sent all
--- of them, and gave no sign since, is erased. Without mail nobody is.
+-- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time. An account is erased only if its
+-- person was sent all of them, none of them bounced, and there was no sign of the person since. Without mail nobody is
+-- erased.
 
 create table private.notice_ladder (
   days integer not null,
@@ -44,9 +45,10 @@ return (
   select greatest(active + private.keep('inactive_accounts'), max(l.sent_at + make_interval(days => l.days)))
   from private.letters as l
   where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
+    and l.bounced_at is null
 );
 
--- Whether somebody was sent every letter since the last sign of them, and each has had its days.
+-- Whether every letter has reached somebody since the last sign of them, and each has had its days.
 create function private.is_given_up(person uuid)
 returns boolean
 language sql
@@ -61,15 +63,80 @@ return (
       where not exists (
         select from private.letters as l
         where l.person_id = person and l.kind = 'inactive' and l.days = n.days
-          and l.ordered_at >= last.active and l.sent_at is not null
+          and l.ordered_at >= last.active and l.sent_at is not null and l.bounced_at is null
       )
     )
   from (select private.last_active(person) as active) as last
 );
 
+-- Whether nobody has ever confirmed that the account is theirs, and there was no sign of them for its time. Such an
+-- account cannot be written to: the address may be anybody's, and an anonymous one has none.
+create function private.is_unconfirmed(person uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select from auth.users as u
+  where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
+) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
+
+-- Walks all people, a stretch in each call and an hour between two walks, and orders the erasure of accounts that were
+-- never confirmed. No letter is sent. Answers {done, erased}.
+create function backend.erase_unconfirmed(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place private.audit_places;
+  people uuid[];
+  candidate uuid;
+  is_last boolean;
+  erased integer := 0;
+begin
+  select * into place from private.audit_places as p where p.id = 'unconfirmed' for update;
+  if place.after = '' and place.ended_at > now() - interval '1 hour' then
+    return jsonb_build_object('done', true, 'erased', 0);
+  end if;
+  people := array(
+    select p.id
+    from public.profiles as p
+    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
+    order by p.id
+    limit batch
+  );
+  is_last := cardinality(people) < batch;
+  update private.audit_places as p
+  set after = case when is_last then '' else people[batch]::text end,
+    ended_at = case when is_last then now() else p.ended_at end
+  where p.id = 'unconfirmed';
+
+  for candidate in
+    select p.id
+    from public.profiles as p
+    join auth.users as u on u.id = p.id and u.email_confirmed_at is null and u.phone_confirmed_at is null
+    where p.id = any (people) and p.closed_at is null and private.is_unconfirmed(p.id)
+    order by p.id
+  loop
+    -- Signing in and confirming wait, as for `erase_inactive`.
+    perform from auth.users as u where u.id = candidate for no key update;
+    perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
+    if found and private.is_unconfirmed(candidate) then
+      perform private.order_erasure(candidate, 'unconfirmed');
+      erased := erased + 1;
+    end if;
+  end loop;
+  return jsonb_build_object('done', is_last, 'erased', erased);
+end;
+$$;
+
 -- Walks all people, a stretch in each call and an hour between two walks; answers {done, ordered}. Writes down what Auth
 -- says of them, for it forgets the renewals of a session when its person signs out; and orders the next letter of
--- whoever is due for one. Who does not want notices gets none, and stays.
+-- whoever is due for one. Who does not want notices gets none, and stays. A notice that bounced is written again, some
+-- weeks later; until one arrives, the account stays.
 create function backend.follow_inactive(batch integer default 500)
 returns jsonb
 language plpgsql
@@ -116,6 +183,9 @@ begin
     select p.id, p.active_at as active
     from public.profiles as p
     where p.id = any (people) and p.closed_at is null
+      and exists (
+        select from auth.users as u where u.id = p.id and u.email is not null and u.email_confirmed_at is not null
+      )
       and p.active_at < now() - private.keep('inactive_accounts')
         + make_interval(days => (select max(n.days) from private.notice_ladder as n))
   ) as quiet
@@ -125,7 +195,7 @@ begin
     where not exists (
       select from private.letters as l
       where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
-        and l.days <= n.days
+        and l.days = n.days and l.bounced_at is null
     )
     order by n.days desc
     limit 1
@@ -133,7 +203,8 @@ begin
   where now() >= private.erased_at(quiet.id, quiet.active) - make_interval(days => next.days)
     and not exists (
       select from private.letters as l
-      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active and l.sent_at is null
+      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
+        and (l.sent_at is null or l.bounced_at > now() - private.keep('bounced_notices'))
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
@@ -161,7 +232,7 @@ begin
         select from private.letters as l
         where l.person_id = p.id and l.kind = 'inactive'
           and l.days = (select min(n.days) from private.notice_ladder as n)
-          and l.sent_at <= now() - make_interval(days => l.days)
+          and l.sent_at <= now() - make_interval(days => l.days) and l.bounced_at is null
       )
       and private.is_given_up(p.id)
     limit batch
@@ -181,5 +252,7 @@ $$;
 comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
-revoke all on function backend.follow_inactive, backend.erase_inactive from public, anon, authenticated, service_role;
-grant execute on function backend.follow_inactive, backend.erase_inactive to service_role;
+comment on function backend.erase_unconfirmed is 'Orders the erasure of accounts that were never confirmed (R10).';
+
+revoke all on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed from public, anon, authenticated, service_role;
+grant execute on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed to service_role;

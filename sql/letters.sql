@@ -13,6 +13,8 @@ create table private.letters (
   attempts integer not null default 0,
   lease uuid,
   sent_at timestamptz,
+  bounced_at timestamptz,
+  left_at timestamptz,
   constraint letters_pkey primary key (id),
   constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint letters_kind_known check (kind in ('inactive', 'request_filed', 'erased')),
@@ -24,6 +26,7 @@ create table private.letters (
 create index letters_person_id_idx on private.letters (person_id, kind);
 create index letters_lease_idx on private.letters (lease) where sent_at is null;
 create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
+create index letters_left_at_idx on private.letters (left_at) where left_at is not null;
 create index letters_ordered_at_idx on private.letters (ordered_at);
 
 alter table private.letters enable row level security;
@@ -32,6 +35,8 @@ revoke all on private.letters from public, anon, authenticated, service_role;
 comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
 comment on column private.letters.subject is 'What it is about: a request, an erasure.';
 comment on column private.letters.days is 'Of a notice: how many days before the erasure it was due.';
+comment on column private.letters.left_at is 'When the erasure of who had this address was done; soon after, the letter goes with the address, sent or not.';
+comment on column private.letters.bounced_at is 'When the mail provider said that it did not arrive. Such a notice warns nobody (R10).';
 
 create function private.order_letter(person uuid, kind text, subject text)
 returns void
@@ -105,8 +110,40 @@ begin atomic
   update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
 end;
 
+-- A letter did not arrive, by word of the mail provider. If the word does not name the letter, it is about each that was
+-- sent to these addresses within a week: a mail server tries for five days at most. Answers how many letters.
+create function backend.record_bounce(letter uuid default null, addresses text[] default '{}')
+returns integer
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with named as (
+    select l.id
+    from private.letters as l
+    where l.bounced_at is null
+      and case
+        when record_bounce.letter is not null then l.id = record_bounce.letter
+        else l.sent_at > now() - interval '7 days' and l.person_id in (
+          select u.id from auth.users as u where u.email = any (addresses)
+        )
+      end
+    order by l.id
+    for update
+  ),
+  bounced as (
+    update private.letters as l
+    set bounced_at = now()
+    from named
+    where l.id = named.id
+    returning 1
+  )
+  select count(*)::integer from bounced;
+end;
+
+comment on function backend.record_bounce is 'A letter did not arrive (R10).';
 comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
 comment on function backend.finish_letter is 'A letter was sent.';
 
-revoke all on function backend.lease_letters, backend.finish_letter from public, anon, authenticated, service_role;
-grant execute on function backend.lease_letters, backend.finish_letter to service_role;
+revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;
+grant execute on function backend.lease_letters, backend.finish_letter, backend.record_bounce to service_role;

@@ -194,6 +194,7 @@ return jsonb_build_object(
     select from public.replicate_removals as r where r.removed_at is null and r.due_at <= now()
   ),
   'inactivity', private.is_walk_due('people'),
+  'unconfirmed', private.is_walk_due('unconfirmed'),
   'letters', exists (select from private.letters as l where l.sent_at is null and l.due_at <= now()),
   'requests', exists (
     select from public.privacy_requests as r where r.closed_at is null and r.due_at < now() + interval '1 day'

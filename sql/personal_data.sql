@@ -113,6 +113,9 @@ insert into private.personal_data (relation, subject, export_as, hidden, erasure
   -- Of nobody is a mail whose sender the provider could not verify.
   ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
     't.person_id is null and t.sender = $1');
+insert into private.personal_data (relation, subject, erasure, retention, why) values
+  ('private.request_actions', 't.request_id in (select r.id from public.privacy_requests as r where r.person_id = $1)',
+    'delete', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
 
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
   -- A thousand a day: by time, as the index of the person has them.

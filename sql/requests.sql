@@ -1,5 +1,6 @@
--- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
--- is answered by that; the rest is the operator's, and nobody forgets it.
+-- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). A request without words is answered
+-- by the button of its kind. For a request with words the button only proposes an answer: its person accepts it, or the
+-- operator answers. The operator can also refuse or extend a request, with a reason.
 
 create function private.request_kinds()
 returns text[]
@@ -25,8 +26,11 @@ create table public.privacy_requests (
   due_at timestamptz not null,
   confirmed_at timestamptz,
   closed_at timestamptz,
+  proposed jsonb,
   evidence jsonb,
   answer text,
+  extended_at timestamptz,
+  extension text,
   constraint privacy_requests_pkey primary key (id),
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
@@ -38,7 +42,8 @@ create table public.privacy_requests (
   constraint privacy_requests_mail_unique unique (mail_digest),
   -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
   constraint privacy_requests_sender_unless_known check ((person_id is null) = (sender is not null)),
-  constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null))
+  constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null)),
+  constraint privacy_requests_extended_has_reason check ((extended_at is null) = (extension is null))
 );
 
 create index privacy_requests_sender_idx on public.privacy_requests (lower(sender), filed_at desc) where sender is not null;
@@ -68,13 +73,37 @@ comment on table public.privacy_requests is 'What people ask of us about their d
 comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
 comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
 comment on column public.privacy_requests.joined_mails is 'The same of further mails that the sender wrote within a day.';
+comment on column public.privacy_requests.proposed is 'What a button did that may answer it; its person says whether it does.';
 comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
+comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason of a refusal.';
+comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
+
+-- Who has done what with a request. The reasons and answers are in the request itself.
+create table private.request_actions (
+  id bigint generated always as identity,
+  request_id uuid not null,
+  at timestamptz not null default now(),
+  action text not null,
+  operator text not null,
+  constraint request_actions_pkey primary key (id),
+  constraint request_actions_request_exists foreign key (request_id) references public.privacy_requests (id) on delete cascade,
+  constraint request_actions_action_known check (action in ('answered', 'refused', 'extended')),
+  constraint request_actions_operator_length check (char_length(operator) between 1 and 100)
+);
+
+create index request_actions_request_id_idx on private.request_actions (request_id);
+
+alter table private.request_actions enable row level security;
+revoke all on private.request_actions from public, anon, authenticated, service_role;
+
+comment on table private.request_actions is 'Which operator answered, refused or extended a request, and when.';
 
 -- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
 create view public.privacy_request_clock
 with (security_invoker = true)
 as
-select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_at, r.evidence, r.answer,
+select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_at, r.proposed, r.evidence, r.answer,
+  r.extension,
   case when r.closed_at is null then
     greatest(0, ceil(extract(epoch from r.due_at - now()) / 3600))::integer
   end as hours_left
@@ -152,14 +181,17 @@ before insert on public.privacy_requests
 for each row
 execute function private.check_request();
 
--- What a button has done answers what was asked for; the button is the evidence.
+-- What a button has done answers the requests of its kind that say nothing else; the button is the evidence. A request
+-- with words may ask for more, so for that it only proposes the answer.
 create function private.answer_requests(person uuid, kinds text[], by text, evidence text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   update public.privacy_requests as r
-  set closed_at = now(), evidence = jsonb_build_object(by, answer_requests.evidence)
+  set closed_at = case when r.message is null then now() end,
+    evidence = case when r.message is null then jsonb_build_object(by, answer_requests.evidence) end,
+    proposed = case when r.message is not null then jsonb_build_object(by, answer_requests.evidence) end
   where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;
 end;
 
@@ -211,6 +243,8 @@ declare
 begin
   -- The mails of one sender come one after the other.
   perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
+  -- Who has written to us is here: an answer to a notice keeps the account (R10).
+  perform private.note_activity(person);
   earlier := array(
     select r.id
     from public.privacy_requests as r
@@ -230,7 +264,9 @@ begin
     set message = left(concat_ws(E'\n\n', r.message, words), 20000),
       joined_mails = r.joined_mails || file_mail.digest,
       due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
-      closed_at = null, evidence = null, answer = null
+      closed_at = null, evidence = null, answer = null, proposed = null,
+      extended_at = case when r.closed_at is null then r.extended_at end,
+      extension = case when r.closed_at is null then r.extension end
     where r.id = earlier[1];
     return jsonb_build_object('outcome', 'joined', 'id', earlier[1], 'matched', person is not null);
   end if;
@@ -310,29 +346,140 @@ comment on function public.confirm_request is 'Says that a mailed request was th
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
+-- The person says that what a button did answers their request.
+create function private.accept_proposal(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.require_person();
+  accepted public.privacy_requests;
+begin
+  select * into accepted
+  from public.privacy_requests as r
+  where r.id = accept_proposal.id and r.person_id = person and r.closed_at is null
+  for update;
+  if accepted.id is null then
+    perform private.refuse(404, 'request_not_found',
+      'You have no open request with this id; see the view privacy_request_clock.');
+  elsif accepted.proposed is null then
+    perform private.refuse(409, 'nothing_proposed',
+      'Nothing was done yet that answers this request. Please use the button of its kind, or wait for our answer.');
+  end if;
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = r.proposed, proposed = null
+  where r.id = accepted.id
+  returning * into accepted;
+  return jsonb_build_object('id', accepted.id, 'closed_at', accepted.closed_at, 'evidence', accepted.evidence);
+end;
+$$;
+
+create function public.accept_proposal(id uuid)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.accept_proposal(id);
+
+comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Answers {id, closed_at, evidence}.';
+
+revoke all on function private.accept_proposal, public.accept_proposal from public, anon, authenticated, service_role;
+grant execute on function private.accept_proposal, public.accept_proposal to authenticated;
+
+-- Locks an open request for the operator, and writes down who does what with it.
+create function private.note_action(request uuid, action text, operator text, words text, field text)
+returns public.privacy_requests
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  noted public.privacy_requests;
+begin
+  if coalesce(char_length(words), 0) not between 1 and 2000 then
+    perform private.refuse(422, 'invalid_' || field, field || ' must have 1 to 2000 characters.',
+      jsonb_build_object('field', field));
+  elsif coalesce(char_length(operator), 0) not between 1 and 100 then
+    perform private.refuse(422, 'invalid_operator', 'operator must say who you are, in 1 to 100 characters.',
+      '{"field": "operator"}');
+  end if;
+  select * into noted
+  from public.privacy_requests as r
+  where r.id = note_action.request and r.closed_at is null
+  for update;
+  if noted.id is null then
+    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
+  end if;
+  insert into private.request_actions (request_id, action, operator)
+  values (noted.id, note_action.action, note_action.operator);
+  return noted;
+end;
+$$;
+
 -- The operator's answer.
-create function backend.close_request(id uuid, answer text)
+create function backend.close_request(id uuid, answer text, operator text)
 returns void
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if coalesce(char_length(answer), 0) not between 1 and 2000 then
-    perform private.refuse(422, 'invalid_answer', 'answer must have 1 to 2000 characters.', '{"field": "answer"}');
+  perform private.note_action(id, 'answered', operator, answer, 'answer');
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = '{"operator": "answered"}', proposed = null, answer = close_request.answer
+  where r.id = close_request.id;
+end;
+$$;
+
+-- The operator does not do what was asked. The reason also tells the person where to complain (GDPR, article 12(4)).
+create function backend.refuse_request(id uuid, reason text, operator text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.note_action(id, 'refused', operator, reason, 'reason');
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = '{"operator": "refused"}', proposed = null, answer = refuse_request.reason
+  where r.id = refuse_request.id;
+end;
+$$;
+
+-- The operator needs longer. The law allows three months from the filing, and wants the person told why within the
+-- first month (GDPR, article 12(3)). The rules say so in days, for the shortest months.
+create function backend.extend_request(id uuid, due_at timestamptz, reason text, operator text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  request constant public.privacy_requests := private.note_action(id, 'extended', operator, reason, 'reason');
+begin
+  if now() > request.filed_at + private.keep('requests_extendable') then
+    perform private.refuse(409, 'too_late', 'A request can be extended within 28 days of its filing.');
+  elsif extend_request.due_at is null
+    or extend_request.due_at not between request.due_at and request.filed_at + private.keep('requests_extended')
+  then
+    perform private.refuse(422, 'invalid_due_at',
+      'due_at must be later than it is, and at most 89 days after the filing.', '{"field": "due_at"}');
   end if;
   update public.privacy_requests as r
-  set closed_at = now(), evidence = '{"operator": "answered"}', answer = close_request.answer
-  where r.id = close_request.id and r.closed_at is null;
-  if not found then
-    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
-  end if;
+  set due_at = extend_request.due_at, extended_at = now(), extension = extend_request.reason
+  where r.id = extend_request.id;
 end;
 $$;
 
 comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
 comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
 comment on function backend.close_request is 'The operator has answered a request, in these words.';
+comment on function backend.refuse_request is 'The operator has refused a request, for this reason.';
+comment on function backend.extend_request is 'The operator needs longer for a request, for this reason.';
 
-revoke all on function backend.file_mail, backend.confirm_request, backend.close_request from public, anon, authenticated, service_role;
-grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;
+revoke all on function
+  backend.file_mail, backend.confirm_request, backend.close_request, backend.refuse_request, backend.extend_request
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.file_mail, backend.confirm_request, backend.close_request, backend.refuse_request, backend.extend_request
+to service_role;

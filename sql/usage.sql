@@ -19,7 +19,7 @@ create table public.usage_events (
   constraint usage_events_browser_version_plausible check (browser_version between 1 and 999),
   constraint usage_events_viewport_plausible
     check (viewport_width between 1 and 10000 and viewport_height between 1 and 10000),
-  constraint usage_events_pixel_ratio_plausible check (pixel_ratio between 0.5 and 9),
+  constraint usage_events_pixel_ratio_plausible check (pixel_ratio between 0.1 and 9.9),
   constraint usage_events_image_formats_known
     check (image_formats <@ array['avif', 'jpeg', 'jxl', 'png', 'webp'] and cardinality(image_formats) <= 5)
 );
@@ -52,7 +52,7 @@ comment on table public.usage_events is 'Which feature was used, when, on what k
 comment on column public.usage_events.browser_version is 'The major version.';
 comment on column public.usage_events.viewport_width is 'In CSS pixels.';
 
--- G7: refused at the insert, for every role. And no client floods the table: counted once a statement, under a lock,
+-- G7: refused at the insert, for every role, unless the person has allowed analytics. And no client floods the table: counted once a statement, under a lock,
 -- however many rows it brings.
 create function private.check_usage()
 returns trigger
@@ -68,7 +68,7 @@ begin
   for person in select distinct n.person_id from recorded as n order by 1 loop
     perform private.lock_person(person);
     if not private.allows(person, 'analytics') then
-      perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
+      perform private.refuse(403, 'analytics_not_allowed', 'You have not allowed analytics, so nothing is recorded.');
     end if;
     -- One that has no place any more; it ends when the one at the last place leaves.
     select e.at + quota.span into free_at
@@ -97,7 +97,7 @@ after insert on public.usage_events
 for each row
 execute function private.follow_activity();
 
--- Reports, for the operator alone: over people who did not object, by groups of five and more (U3, U6).
+-- Reports, for the operator alone: over people who allow them, by groups of five and more (U3, U6).
 create view backend.processing_report
 with (security_invoker = true)
 as
@@ -143,9 +143,9 @@ where e.browser is not null
 group by e.browser
 having count(distinct e.person_id) >= 5;
 
-comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever objected.';
-comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever objected.';
-comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever objected.';
+comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever does not allow it.';
+comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever does not allow it.';
+comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever does not allow it.';
 
 revoke all on backend.processing_report, backend.usage_report, backend.device_report from public, anon, authenticated, service_role;
 grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;

@@ -1117,10 +1117,20 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'Proofs of erasure; they hold nothing personal.'),
   ('requests_answered', 'Q2', '72 hours', null, null,
     'A privacy request, until it is answered.'),
+  ('requests_extendable', 'Q2', '28 days', null, null,
+    'A privacy request, until the operator can no longer take more time. The law says one month.'),
+  ('requests_extended', 'Q2', '89 days', null, null,
+    'A privacy request whose time the operator has extended, until it must be answered. The law says three months.'),
   ('requests', 'Q1', '3 years', 'public.privacy_requests', 'closed_at',
     'That a request was made, and how it was answered.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
+  ('last_letters', 'G3', '7 days', 'private.letters', 'left_at',
+    'The last letter to somebody who was erased, and their address in it, if no mail server takes it.'),
+  ('unconfirmed_accounts', 'R10', '30 days', null, null,
+    'An account whose email or phone was never confirmed, from the last sign of its person.'),
+  ('bounced_notices', 'R10', '30 days', null, null,
+    'A notice that did not arrive, before it is written again.'),
   ('welcomed_addresses', 'C7', '1 year', 'private.welcomed_addresses', 'at',
     'That an address had its welcome credits, as a keyed hash.'),
   ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
@@ -2388,14 +2398,15 @@ return (
     then split_part(path, '/', 1)::uuid
   end
 );
--- What people allow: purposes are rows, choices are kept with their history, and the database obeys the
--- last one (G6, G7). And which version of the policy somebody has agreed to.
+-- What people allow: purposes are rows, choices are kept with their history, and the database obeys the last one, or the
+-- default of the purpose (G6, G7). And which version of the policy somebody has agreed to.
 
 create table public.purposes (
   id text not null,
   clause text not null,
   words text not null,
   position smallint not null,
+  allowed_by_default boolean not null,
   constraint purposes_pkey primary key (id)
 );
 
@@ -2412,11 +2423,17 @@ grant select on public.purposes to anon, authenticated, service_role;
 
 comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
 
-insert into public.purposes (id, clause, words, position) values
-  ('generation', 'G6', 'Making artworks from your photos. Refused, nothing new is charged or submitted, and what runs is stopped: if the model has begun, as a late cancel.', 1),
-  ('analytics', 'G7', 'Counting which features are used, and on what kind of device. Refused, nothing is recorded.', 2),
-  ('improvement', 'G7', 'Reports that help to improve models and styles. Refused, you are left out of all of them, your past included.', 3),
-  ('notices', 'R10', 'Reminders by email before an account that is not used is deleted. Refused, none are sent, and the account stays.', 4);
+comment on column public.purposes.allowed_by_default is 'Whether it is allowed for people who have made no choice. What reads their device is not.';
+
+insert into public.purposes (id, clause, position, allowed_by_default, words) values
+  ('generation', 'G6', 1, true,
+    'Making artworks from your photos. If you refuse, nothing new is charged or submitted, and what runs is stopped: if the model has begun, as a late cancel.'),
+  ('analytics', 'G7', 2, false,
+    'Counting which features you use, and on what kind of device. This reads your device, so nothing is recorded until you allow it.'),
+  ('improvement', 'G7', 3, true,
+    'Reports that help to improve models and styles. If you refuse, you are left out of all of them, your past included.'),
+  ('notices', 'R10', 4, true,
+    'Reminders by email before an account that is not used is deleted. If you refuse, none are sent, and the account stays.');
 
 create table public.privacy_choices (
   id bigint generated always as identity,
@@ -2451,7 +2468,7 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_choices to authenticated, service_role;
 grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
 
-comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one it is allowed.';
+comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose.';
 
 create function private.allows(person uuid, purpose text)
 returns boolean
@@ -2464,21 +2481,25 @@ return coalesce((
   select (array_agg(c.allowed order by c.id desc))[1]
   from public.privacy_choices as c
   where c.person_id = person and c.purpose = allows.purpose
-), true);
+), (
+  select p.allowed_by_default from public.purposes as p where p.id = allows.purpose
+));
 
 revoke all on function private.allows from public, anon, authenticated, service_role;
 grant execute on function private.allows to service_role;
 
--- Who has refused what, for reports over everybody.
+-- Who does not allow what, by a choice or by default, for reports over everybody.
 create view private.refusals
 as
-select c.person_id, c.purpose
-from (
+select p.id as person_id, u.id as purpose
+from public.profiles as p
+cross join public.purposes as u
+left join (
   select distinct on (n.person_id, n.purpose) n.person_id, n.purpose, n.allowed
   from public.privacy_choices as n
   order by n.person_id, n.purpose, n.id desc
-) as c
-where not c.allowed;
+) as c on c.person_id = p.id and c.purpose = u.id
+where not coalesce(c.allowed, u.allowed_by_default);
 
 revoke all on private.refusals from public, anon, authenticated, service_role;
 grant select on private.refusals to service_role;
@@ -2601,7 +2622,9 @@ execute function private.follow_activity();
 create table public.policy_versions (
   id text not null,
   published_at timestamptz not null,
+  digest text not null,
   constraint policy_versions_pkey primary key (id),
+  constraint policy_versions_digest_form check (digest ~ '^[0-9a-f]{64}$'),
   constraint policy_versions_id_form check (id ~ '^[0-9A-Za-z.-]{1,20}$')
 );
 
@@ -2620,7 +2643,10 @@ grant select on public.policy_versions to anon, authenticated, service_role;
 
 comment on table public.policy_versions is 'Versions of the privacy policy; a new row makes everybody be asked again.';
 
-insert into public.policy_versions (id, published_at) values ('2026-11', '2026-11-01');
+comment on column public.policy_versions.digest is 'SHA-256 of its text (UTF-8), in hex: it proves later what people have agreed to.';
+
+insert into public.policy_versions (id, published_at, digest)
+values ('2026-11', '2026-11-01', '0eb0d1c46464475ba59da9504062351112627003e3e590354af6211791caff40');
 
 create table public.policy_consents (
   person_id uuid not null default auth.uid(),
@@ -2708,7 +2734,7 @@ create table public.usage_events (
   constraint usage_events_browser_version_plausible check (browser_version between 1 and 999),
   constraint usage_events_viewport_plausible
     check (viewport_width between 1 and 10000 and viewport_height between 1 and 10000),
-  constraint usage_events_pixel_ratio_plausible check (pixel_ratio between 0.5 and 9),
+  constraint usage_events_pixel_ratio_plausible check (pixel_ratio between 0.1 and 9.9),
   constraint usage_events_image_formats_known
     check (image_formats <@ array['avif', 'jpeg', 'jxl', 'png', 'webp'] and cardinality(image_formats) <= 5)
 );
@@ -2741,7 +2767,7 @@ comment on table public.usage_events is 'Which feature was used, when, on what k
 comment on column public.usage_events.browser_version is 'The major version.';
 comment on column public.usage_events.viewport_width is 'In CSS pixels.';
 
--- G7: refused at the insert, for every role. And no client floods the table: counted once a statement, under a lock,
+-- G7: refused at the insert, for every role, unless the person has allowed analytics. And no client floods the table: counted once a statement, under a lock,
 -- however many rows it brings.
 create function private.check_usage()
 returns trigger
@@ -2757,7 +2783,7 @@ begin
   for person in select distinct n.person_id from recorded as n order by 1 loop
     perform private.lock_person(person);
     if not private.allows(person, 'analytics') then
-      perform private.refuse(403, 'analytics_refused', 'You have objected to analytics, so nothing is recorded.');
+      perform private.refuse(403, 'analytics_not_allowed', 'You have not allowed analytics, so nothing is recorded.');
     end if;
     -- One that has no place any more; it ends when the one at the last place leaves.
     select e.at + quota.span into free_at
@@ -2786,7 +2812,7 @@ after insert on public.usage_events
 for each row
 execute function private.follow_activity();
 
--- Reports, for the operator alone: over people who did not object, by groups of five and more (U3, U6).
+-- Reports, for the operator alone: over people who allow them, by groups of five and more (U3, U6).
 create view backend.processing_report
 with (security_invoker = true)
 as
@@ -2832,9 +2858,9 @@ where e.browser is not null
 group by e.browser
 having count(distinct e.person_id) >= 5;
 
-comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever objected.';
-comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever objected.';
-comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever objected.';
+comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever does not allow it.';
+comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever does not allow it.';
+comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever does not allow it.';
 
 revoke all on backend.processing_report, backend.usage_report, backend.device_report from public, anon, authenticated, service_role;
 grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;
@@ -4248,7 +4274,7 @@ comment on table private.audit_places is 'Up to where each walk has come; empty 
 comment on column private.audit_places.ended_at is 'When it last came to the end; most walks then rest for an hour.';
 
 insert into private.audit_places (id) values
-  ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('ledger');
+  ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('unconfirmed'), ('ledger');
 
 create function private.audit_place(walk text)
 returns text
@@ -4615,12 +4641,16 @@ insert into private.personal_data (relation, subject, export_as, hidden, erasure
   -- Of nobody is a mail whose sender the provider could not verify.
   ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
     't.person_id is null and t.sender = $1');
+insert into private.personal_data (relation, subject, erasure, retention, why) values
+  ('private.request_actions', 't.request_id in (select r.id from public.privacy_requests as r where r.person_id = $1)',
+    'delete', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
 
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
   -- A thousand a day: by time, as the index of the person has them.
   ('public.usage_events', 't.person_id = $1', 'usage_events', 'delete', 'usage_events', '{at,id}');
--- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). Who can do it by a button
--- is answered by that; the rest is the operator's, and nobody forgets it.
+-- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). A request without words is answered
+-- by the button of its kind. For a request with words the button only proposes an answer: its person accepts it, or the
+-- operator answers. The operator can also refuse or extend a request, with a reason.
 
 create function private.request_kinds()
 returns text[]
@@ -4646,8 +4676,11 @@ create table public.privacy_requests (
   due_at timestamptz not null,
   confirmed_at timestamptz,
   closed_at timestamptz,
+  proposed jsonb,
   evidence jsonb,
   answer text,
+  extended_at timestamptz,
+  extension text,
   constraint privacy_requests_pkey primary key (id),
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
@@ -4659,7 +4692,8 @@ create table public.privacy_requests (
   constraint privacy_requests_mail_unique unique (mail_digest),
   -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
   constraint privacy_requests_sender_unless_known check ((person_id is null) = (sender is not null)),
-  constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null))
+  constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null)),
+  constraint privacy_requests_extended_has_reason check ((extended_at is null) = (extension is null))
 );
 
 create index privacy_requests_sender_idx on public.privacy_requests (lower(sender), filed_at desc) where sender is not null;
@@ -4689,13 +4723,37 @@ comment on table public.privacy_requests is 'What people ask of us about their d
 comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
 comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
 comment on column public.privacy_requests.joined_mails is 'The same of further mails that the sender wrote within a day.';
+comment on column public.privacy_requests.proposed is 'What a button did that may answer it; its person says whether it does.';
 comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
+comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason of a refusal.';
+comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
+
+-- Who has done what with a request. The reasons and answers are in the request itself.
+create table private.request_actions (
+  id bigint generated always as identity,
+  request_id uuid not null,
+  at timestamptz not null default now(),
+  action text not null,
+  operator text not null,
+  constraint request_actions_pkey primary key (id),
+  constraint request_actions_request_exists foreign key (request_id) references public.privacy_requests (id) on delete cascade,
+  constraint request_actions_action_known check (action in ('answered', 'refused', 'extended')),
+  constraint request_actions_operator_length check (char_length(operator) between 1 and 100)
+);
+
+create index request_actions_request_id_idx on private.request_actions (request_id);
+
+alter table private.request_actions enable row level security;
+revoke all on private.request_actions from public, anon, authenticated, service_role;
+
+comment on table private.request_actions is 'Which operator answered, refused or extended a request, and when.';
 
 -- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
 create view public.privacy_request_clock
 with (security_invoker = true)
 as
-select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_at, r.evidence, r.answer,
+select r.id, r.kind, r.channel, r.filed_at, r.due_at, r.confirmed_at, r.closed_at, r.proposed, r.evidence, r.answer,
+  r.extension,
   case when r.closed_at is null then
     greatest(0, ceil(extract(epoch from r.due_at - now()) / 3600))::integer
   end as hours_left
@@ -4773,14 +4831,17 @@ before insert on public.privacy_requests
 for each row
 execute function private.check_request();
 
--- What a button has done answers what was asked for; the button is the evidence.
+-- What a button has done answers the requests of its kind that say nothing else; the button is the evidence. A request
+-- with words may ask for more, so for that it only proposes the answer.
 create function private.answer_requests(person uuid, kinds text[], by text, evidence text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   update public.privacy_requests as r
-  set closed_at = now(), evidence = jsonb_build_object(by, answer_requests.evidence)
+  set closed_at = case when r.message is null then now() end,
+    evidence = case when r.message is null then jsonb_build_object(by, answer_requests.evidence) end,
+    proposed = case when r.message is not null then jsonb_build_object(by, answer_requests.evidence) end
   where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;
 end;
 
@@ -4832,6 +4893,8 @@ declare
 begin
   -- The mails of one sender come one after the other.
   perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
+  -- Who has written to us is here: an answer to a notice keeps the account (R10).
+  perform private.note_activity(person);
   earlier := array(
     select r.id
     from public.privacy_requests as r
@@ -4851,7 +4914,9 @@ begin
     set message = left(concat_ws(E'\n\n', r.message, words), 20000),
       joined_mails = r.joined_mails || file_mail.digest,
       due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
-      closed_at = null, evidence = null, answer = null
+      closed_at = null, evidence = null, answer = null, proposed = null,
+      extended_at = case when r.closed_at is null then r.extended_at end,
+      extension = case when r.closed_at is null then r.extension end
     where r.id = earlier[1];
     return jsonb_build_object('outcome', 'joined', 'id', earlier[1], 'matched', person is not null);
   end if;
@@ -4931,32 +4996,143 @@ comment on function public.confirm_request is 'Says that a mailed request was th
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
+-- The person says that what a button did answers their request.
+create function private.accept_proposal(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.require_person();
+  accepted public.privacy_requests;
+begin
+  select * into accepted
+  from public.privacy_requests as r
+  where r.id = accept_proposal.id and r.person_id = person and r.closed_at is null
+  for update;
+  if accepted.id is null then
+    perform private.refuse(404, 'request_not_found',
+      'You have no open request with this id; see the view privacy_request_clock.');
+  elsif accepted.proposed is null then
+    perform private.refuse(409, 'nothing_proposed',
+      'Nothing was done yet that answers this request. Please use the button of its kind, or wait for our answer.');
+  end if;
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = r.proposed, proposed = null
+  where r.id = accepted.id
+  returning * into accepted;
+  return jsonb_build_object('id', accepted.id, 'closed_at', accepted.closed_at, 'evidence', accepted.evidence);
+end;
+$$;
+
+create function public.accept_proposal(id uuid)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.accept_proposal(id);
+
+comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Answers {id, closed_at, evidence}.';
+
+revoke all on function private.accept_proposal, public.accept_proposal from public, anon, authenticated, service_role;
+grant execute on function private.accept_proposal, public.accept_proposal to authenticated;
+
+-- Locks an open request for the operator, and writes down who does what with it.
+create function private.note_action(request uuid, action text, operator text, words text, field text)
+returns public.privacy_requests
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  noted public.privacy_requests;
+begin
+  if coalesce(char_length(words), 0) not between 1 and 2000 then
+    perform private.refuse(422, 'invalid_' || field, field || ' must have 1 to 2000 characters.',
+      jsonb_build_object('field', field));
+  elsif coalesce(char_length(operator), 0) not between 1 and 100 then
+    perform private.refuse(422, 'invalid_operator', 'operator must say who you are, in 1 to 100 characters.',
+      '{"field": "operator"}');
+  end if;
+  select * into noted
+  from public.privacy_requests as r
+  where r.id = note_action.request and r.closed_at is null
+  for update;
+  if noted.id is null then
+    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
+  end if;
+  insert into private.request_actions (request_id, action, operator)
+  values (noted.id, note_action.action, note_action.operator);
+  return noted;
+end;
+$$;
+
 -- The operator's answer.
-create function backend.close_request(id uuid, answer text)
+create function backend.close_request(id uuid, answer text, operator text)
 returns void
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if coalesce(char_length(answer), 0) not between 1 and 2000 then
-    perform private.refuse(422, 'invalid_answer', 'answer must have 1 to 2000 characters.', '{"field": "answer"}');
+  perform private.note_action(id, 'answered', operator, answer, 'answer');
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = '{"operator": "answered"}', proposed = null, answer = close_request.answer
+  where r.id = close_request.id;
+end;
+$$;
+
+-- The operator does not do what was asked. The reason also tells the person where to complain (GDPR, article 12(4)).
+create function backend.refuse_request(id uuid, reason text, operator text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.note_action(id, 'refused', operator, reason, 'reason');
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = '{"operator": "refused"}', proposed = null, answer = refuse_request.reason
+  where r.id = refuse_request.id;
+end;
+$$;
+
+-- The operator needs longer. The law allows three months from the filing, and wants the person told why within the
+-- first month (GDPR, article 12(3)). The rules say so in days, for the shortest months.
+create function backend.extend_request(id uuid, due_at timestamptz, reason text, operator text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  request constant public.privacy_requests := private.note_action(id, 'extended', operator, reason, 'reason');
+begin
+  if now() > request.filed_at + private.keep('requests_extendable') then
+    perform private.refuse(409, 'too_late', 'A request can be extended within 28 days of its filing.');
+  elsif extend_request.due_at is null
+    or extend_request.due_at not between request.due_at and request.filed_at + private.keep('requests_extended')
+  then
+    perform private.refuse(422, 'invalid_due_at',
+      'due_at must be later than it is, and at most 89 days after the filing.', '{"field": "due_at"}');
   end if;
   update public.privacy_requests as r
-  set closed_at = now(), evidence = '{"operator": "answered"}', answer = close_request.answer
-  where r.id = close_request.id and r.closed_at is null;
-  if not found then
-    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
-  end if;
+  set due_at = extend_request.due_at, extended_at = now(), extension = extend_request.reason
+  where r.id = extend_request.id;
 end;
 $$;
 
 comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
 comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
 comment on function backend.close_request is 'The operator has answered a request, in these words.';
+comment on function backend.refuse_request is 'The operator has refused a request, for this reason.';
+comment on function backend.extend_request is 'The operator needs longer for a request, for this reason.';
 
-revoke all on function backend.file_mail, backend.confirm_request, backend.close_request from public, anon, authenticated, service_role;
-grant execute on function backend.file_mail, backend.confirm_request, backend.close_request to service_role;
+revoke all on function
+  backend.file_mail, backend.confirm_request, backend.close_request, backend.refuse_request, backend.extend_request
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.file_mail, backend.confirm_request, backend.close_request, backend.refuse_request, backend.extend_request
+to service_role;
 -- Exports: everything that belongs to a person, in one ZIP (G2, G5). A row is an order. The schedule builds it in small
 -- steps: it writes the plan, a stretch at a time, and then uploads the archive, a piece at a time. Each step is
 -- recorded, so that any worker can take the next one.
@@ -5963,6 +6139,8 @@ create table private.letters (
   attempts integer not null default 0,
   lease uuid,
   sent_at timestamptz,
+  bounced_at timestamptz,
+  left_at timestamptz,
   constraint letters_pkey primary key (id),
   constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
   constraint letters_kind_known check (kind in ('inactive', 'request_filed', 'erased')),
@@ -5974,6 +6152,7 @@ create table private.letters (
 create index letters_person_id_idx on private.letters (person_id, kind);
 create index letters_lease_idx on private.letters (lease) where sent_at is null;
 create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
+create index letters_left_at_idx on private.letters (left_at) where left_at is not null;
 create index letters_ordered_at_idx on private.letters (ordered_at);
 
 alter table private.letters enable row level security;
@@ -5982,6 +6161,8 @@ revoke all on private.letters from public, anon, authenticated, service_role;
 comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
 comment on column private.letters.subject is 'What it is about: a request, an erasure.';
 comment on column private.letters.days is 'Of a notice: how many days before the erasure it was due.';
+comment on column private.letters.left_at is 'When the erasure of who had this address was done; soon after, the letter goes with the address, sent or not.';
+comment on column private.letters.bounced_at is 'When the mail provider said that it did not arrive. Such a notice warns nobody (R10).';
 
 create function private.order_letter(person uuid, kind text, subject text)
 returns void
@@ -6055,12 +6236,45 @@ begin atomic
   update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
 end;
 
+-- A letter did not arrive, by word of the mail provider. If the word does not name the letter, it is about each that was
+-- sent to these addresses within a week: a mail server tries for five days at most. Answers how many letters.
+create function backend.record_bounce(letter uuid default null, addresses text[] default '{}')
+returns integer
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  with named as (
+    select l.id
+    from private.letters as l
+    where l.bounced_at is null
+      and case
+        when record_bounce.letter is not null then l.id = record_bounce.letter
+        else l.sent_at > now() - interval '7 days' and l.person_id in (
+          select u.id from auth.users as u where u.email = any (addresses)
+        )
+      end
+    order by l.id
+    for update
+  ),
+  bounced as (
+    update private.letters as l
+    set bounced_at = now()
+    from named
+    where l.id = named.id
+    returning 1
+  )
+  select count(*)::integer from bounced;
+end;
+
+comment on function backend.record_bounce is 'A letter did not arrive (R10).';
 comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
 comment on function backend.finish_letter is 'A letter was sent.';
 
-revoke all on function backend.lease_letters, backend.finish_letter from public, anon, authenticated, service_role;
-grant execute on function backend.lease_letters, backend.finish_letter to service_role;
--- Erasure of an account (G3): ordered by its person, or by a year of silence (R10); carried out a step at a time,
+revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;
+grant execute on function backend.lease_letters, backend.finish_letter, backend.record_bounce to service_role;
+-- Erasure of an account (G3): ordered by its person, by a year of silence, or because it was never confirmed (R10);
+-- carried out a step at a time,
 -- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
 -- for is seen to be gone, so a failure of Storage or Auth holds it up and never makes it report too early.
 
@@ -6078,7 +6292,7 @@ create table private.erasures (
   finished_at timestamptz,
   receipt text,
   constraint erasures_pkey primary key (id),
-  constraint erasures_reason_known check (reason in ('asked', 'inactive')),
+  constraint erasures_reason_known check (reason in ('asked', 'inactive', 'unconfirmed')),
   constraint erasures_stage_known check (stage in ('ordered', 'deleting', 'verifying', 'leaving', 'done')),
   constraint erasures_one_a_person unique (person_id),
   constraint erasures_done_forgets check ((stage = 'done') = (person_id is null)),
@@ -6166,9 +6380,32 @@ return coalesce(
   '-infinity'
 );
 
--- Asks for a sign-in of the last quarter of an hour and for the account's own email, typed. Asked again because the
--- answer was lost, it answers the same erasure: its id is the one way to the receipt.
-create function private.erase_account(email text)
+-- Refuses unless the person has typed what the account is known by: its email, confirmed or not; without one its phone
+-- number. An anonymous account has neither.
+create function private.require_typed(account auth.users, email text, phone text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if coalesce(account.email, '') <> '' then
+    if account.email is distinct from lower(btrim(require_typed.email)) then
+      perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
+    end if;
+  elsif coalesce(account.phone, '') <> '' then
+    -- Auth keeps the digits alone.
+    if account.phone is distinct from regexp_replace(require_typed.phone, '[^0-9]', '', 'g') then
+      perform private.refuse(422, 'phone_differs', 'phone must be the phone number of your account.',
+        '{"field": "phone"}');
+    end if;
+  end if;
+end;
+$$;
+
+-- Asks for a sign-in of the last quarter of an hour and for what the account is known by, typed. An anonymous account
+-- cannot be signed in to again, so its session is enough. Asked again because the answer was lost, it answers the same
+-- erasure: its id is the one way to the receipt.
+create function private.erase_account(email text, phone text)
 returns jsonb
 language plpgsql
 security definer
@@ -6178,31 +6415,29 @@ declare
   person constant uuid := (
     select p.id from public.profiles as p where p.id = auth.uid() and private.has_open_session(p.id)
   );
+  account auth.users;
   erasure private.erasures;
 begin
   if person is null then
     perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
   perform private.require_second_factor(person);
-  if private.signed_in_at(person) < now() - interval '15 minutes' then
+  select * into account from auth.users as u where u.id = person;
+  if not account.is_anonymous and private.signed_in_at(person) < now() - interval '15 minutes' then
     perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
   end if;
-  if not exists (
-    select from auth.users as u where u.id = person and u.email = lower(btrim(erase_account.email))
-  ) then
-    perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
-  end if;
+  perform private.require_typed(account, email, phone);
   erasure := private.order_erasure(person, 'asked');
   -- In a statement of its own, which sees what was ordered deleted.
   return private.describe_erasure(erasure);
 end;
 $$;
 
-create function public.erase_account(email text)
+create function public.erase_account(email text default null, phone text default null)
 returns jsonb
 language sql
 set search_path = pg_catalog, pg_temp
-return private.erase_account(email);
+return private.erase_account(email, phone);
 
 comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
 
@@ -6431,7 +6666,7 @@ begin
     insert into private.letters (kind, subject, address, due_at)
     select 'erased', erasure.id::text, u.email, 'infinity'
     from auth.users as u
-    where writes and u.id = erasure.person_id and u.email is not null
+    where writes and u.id = erasure.person_id and u.email is not null and u.email_confirmed_at is not null
       and not exists (select from private.letters as l where l.subject = erasure.id::text);
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
@@ -6457,7 +6692,9 @@ begin
   update private.erasures as e
   set stage = 'done', person_id = null, finished_at = now(), receipt = finish_erasure.receipt
   where e.id = finish_erasure.id and e.stage = 'leaving' and e.erased_at is not null;
-  update private.letters as l set due_at = now() where l.subject = finish_erasure.id::text and l.kind = 'erased';
+  update private.letters as l
+  set due_at = now(), left_at = now()
+  where l.subject = finish_erasure.id::text and l.kind = 'erased' and l.left_at is null;
 end;
 $$;
 
@@ -6476,8 +6713,9 @@ grant execute on function
   backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
   backend.finish_erasure
 to service_role;
--- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time; only whoever was sent all
--- of them, and gave no sign since, is erased. Without mail nobody is.
+-- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time. An account is erased only if its
+-- person was sent all of them, none of them bounced, and there was no sign of the person since. Without mail nobody is
+-- erased.
 
 create table private.notice_ladder (
   days integer not null,
@@ -6522,9 +6760,10 @@ return (
   select greatest(active + private.keep('inactive_accounts'), max(l.sent_at + make_interval(days => l.days)))
   from private.letters as l
   where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
+    and l.bounced_at is null
 );
 
--- Whether somebody was sent every letter since the last sign of them, and each has had its days.
+-- Whether every letter has reached somebody since the last sign of them, and each has had its days.
 create function private.is_given_up(person uuid)
 returns boolean
 language sql
@@ -6539,15 +6778,80 @@ return (
       where not exists (
         select from private.letters as l
         where l.person_id = person and l.kind = 'inactive' and l.days = n.days
-          and l.ordered_at >= last.active and l.sent_at is not null
+          and l.ordered_at >= last.active and l.sent_at is not null and l.bounced_at is null
       )
     )
   from (select private.last_active(person) as active) as last
 );
 
+-- Whether nobody has ever confirmed that the account is theirs, and there was no sign of them for its time. Such an
+-- account cannot be written to: the address may be anybody's, and an anonymous one has none.
+create function private.is_unconfirmed(person uuid)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select from auth.users as u
+  where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
+) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
+
+-- Walks all people, a stretch in each call and an hour between two walks, and orders the erasure of accounts that were
+-- never confirmed. No letter is sent. Answers {done, erased}.
+create function backend.erase_unconfirmed(batch integer default 2000)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  place private.audit_places;
+  people uuid[];
+  candidate uuid;
+  is_last boolean;
+  erased integer := 0;
+begin
+  select * into place from private.audit_places as p where p.id = 'unconfirmed' for update;
+  if place.after = '' and place.ended_at > now() - interval '1 hour' then
+    return jsonb_build_object('done', true, 'erased', 0);
+  end if;
+  people := array(
+    select p.id
+    from public.profiles as p
+    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
+    order by p.id
+    limit batch
+  );
+  is_last := cardinality(people) < batch;
+  update private.audit_places as p
+  set after = case when is_last then '' else people[batch]::text end,
+    ended_at = case when is_last then now() else p.ended_at end
+  where p.id = 'unconfirmed';
+
+  for candidate in
+    select p.id
+    from public.profiles as p
+    join auth.users as u on u.id = p.id and u.email_confirmed_at is null and u.phone_confirmed_at is null
+    where p.id = any (people) and p.closed_at is null and private.is_unconfirmed(p.id)
+    order by p.id
+  loop
+    -- Signing in and confirming wait, as for `erase_inactive`.
+    perform from auth.users as u where u.id = candidate for no key update;
+    perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
+    if found and private.is_unconfirmed(candidate) then
+      perform private.order_erasure(candidate, 'unconfirmed');
+      erased := erased + 1;
+    end if;
+  end loop;
+  return jsonb_build_object('done', is_last, 'erased', erased);
+end;
+$$;
+
 -- Walks all people, a stretch in each call and an hour between two walks; answers {done, ordered}. Writes down what Auth
 -- says of them, for it forgets the renewals of a session when its person signs out; and orders the next letter of
--- whoever is due for one. Who does not want notices gets none, and stays.
+-- whoever is due for one. Who does not want notices gets none, and stays. A notice that bounced is written again, some
+-- weeks later; until one arrives, the account stays.
 create function backend.follow_inactive(batch integer default 500)
 returns jsonb
 language plpgsql
@@ -6594,6 +6898,9 @@ begin
     select p.id, p.active_at as active
     from public.profiles as p
     where p.id = any (people) and p.closed_at is null
+      and exists (
+        select from auth.users as u where u.id = p.id and u.email is not null and u.email_confirmed_at is not null
+      )
       and p.active_at < now() - private.keep('inactive_accounts')
         + make_interval(days => (select max(n.days) from private.notice_ladder as n))
   ) as quiet
@@ -6603,7 +6910,7 @@ begin
     where not exists (
       select from private.letters as l
       where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
-        and l.days <= n.days
+        and l.days = n.days and l.bounced_at is null
     )
     order by n.days desc
     limit 1
@@ -6611,7 +6918,8 @@ begin
   where now() >= private.erased_at(quiet.id, quiet.active) - make_interval(days => next.days)
     and not exists (
       select from private.letters as l
-      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active and l.sent_at is null
+      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
+        and (l.sent_at is null or l.bounced_at > now() - private.keep('bounced_notices'))
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
@@ -6639,7 +6947,7 @@ begin
         select from private.letters as l
         where l.person_id = p.id and l.kind = 'inactive'
           and l.days = (select min(n.days) from private.notice_ladder as n)
-          and l.sent_at <= now() - make_interval(days => l.days)
+          and l.sent_at <= now() - make_interval(days => l.days) and l.bounced_at is null
       )
       and private.is_given_up(p.id)
     limit batch
@@ -6659,8 +6967,10 @@ $$;
 comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
-revoke all on function backend.follow_inactive, backend.erase_inactive from public, anon, authenticated, service_role;
-grant execute on function backend.follow_inactive, backend.erase_inactive to service_role;
+comment on function backend.erase_unconfirmed is 'Orders the erasure of accounts that were never confirmed (R10).';
+
+revoke all on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed from public, anon, authenticated, service_role;
+grant execute on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed to service_role;
 -- What whoever operates this looks at.
 
 -- Recomputes wallets from what they are made of, and returns the differences: none, unless a rule was taken away.
@@ -6857,6 +7167,7 @@ return jsonb_build_object(
     select from public.replicate_removals as r where r.removed_at is null and r.due_at <= now()
   ),
   'inactivity', private.is_walk_due('people'),
+  'unconfirmed', private.is_walk_due('unconfirmed'),
   'letters', exists (select from private.letters as l where l.sent_at is null and l.due_at <= now()),
   'requests', exists (
     select from public.privacy_requests as r where r.closed_at is null and r.due_at < now() + interval '1 day'

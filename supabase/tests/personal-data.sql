@@ -159,7 +159,7 @@ select is_empty(
   $$select format('%s goes by %s, and is declared to be kept by %s', d.relation, r.id, d.retention)
     from private.personal_data as d
     join private.retention_rules as r on r.rows_of = d.relation
-    where r.id <> d.retention$$,
+    where d.retention not in (select o.id from private.retention_rules as o where o.rows_of = d.relation)$$,
   'no table goes by another rule than the one it is declared with'
 );
 

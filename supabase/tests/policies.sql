@@ -56,6 +56,8 @@ select set_eq(
   'every table with a policy is one that is tried here'
 );
 
+insert into privacy_choices (person_id, purpose, allowed)
+values ('a11ce000-0000-4000-8000-000000000001', 'analytics', true);
 insert into privacy_requests (person_id, kind)
 select 'a11ce000-0000-4000-8000-000000000001', 'other' from generate_series(1, 9);
 update styles set available = false where id = 'mosaic';

@@ -59,7 +59,8 @@ select set_eq(
 select set_eq(
   $$select regexp_replace(object, '\(.*', '') from granted where role = 'authenticated' and privilege = 'execute'$$,
   array[
-    'begin_generation', 'cancel_generation', 'delete_generation', 'confirm_request', 'erase_account', 'request_export',
+    'begin_generation', 'cancel_generation', 'delete_generation', 'confirm_request', 'accept_proposal', 'erase_account',
+    'request_export', 'private.accept_proposal',
     'policy_to_agree_to', 'private.begin_generation', 'private.cancel_generation', 'private.delete_generation',
     'private.confirm_own_request', 'private.erase_account', 'private.request_export', 'private.person',
     'private.is_intake_open', 'private.is_account_accepted', 'private.is_upload_name', 'private.fits_bucket', 'private.request_kinds'

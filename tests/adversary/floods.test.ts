@@ -116,6 +116,7 @@ test("requests that a profile edit closes are filed again 20 times a day, not en
 
 test("of 1,060 usage events, some in one call and some at the same moment, 1,000 are recorded", async () => {
   const mallory = await Person.signUp("mallory");
+  await mallory.allow("analytics");
   const insert = (count: number) => mallory.client.from("usage_events").insert(Array.from({ length: count }, () => ({ feature: "opened" })));
   const recorded = async () =>
     (await database`select count(*)::int as count from public.usage_events where person_id = ${mallory.id}`)[0]!.count as number;

@@ -151,6 +151,8 @@ begin
   insert into private.letters (person_id, kind, subject)
   select p.id, 'request_filed', gen_random_uuid() from people as p, generate_series(1, 2) where p.slot = 'active';
   update private.erasures as e set stage = 'deleting', leased_until = null from people as p where e.person_id = p.id and p.slot = 'leaving';
+  insert into public.privacy_choices (person_id, purpose, allowed)
+  select p.id, 'analytics', true from people as p where not private.allows(p.id, 'analytics');
   insert into public.usage_events (person_id, at, feature)
   select p.id, now() - interval '2 years', 'locks' from people as p, generate_series(1, 3) where p.slot <> 'leaving';
   insert into private.webhook_events (id, generation_id, status, received_at)

@@ -23,6 +23,7 @@ async function somebody(): Promise<{ person: Person; owned: Owned }> {
   const person = await signUpAs(`alice.${randomUUID()}@example.com`);
   const { id, artwork_path } = await person.ended((await person.generate(await small)).id);
   const job = (await running(person))[0]!;
+  await person.allow("analytics");
   await person.client.from("usage_events").insert({ feature: "opened" });
   return { person, owned: { photo: await person.upload(await small), artwork: artwork_path!, running: job.id, finished: id } };
 }

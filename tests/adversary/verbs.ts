@@ -73,6 +73,8 @@ const people: Verb[] = [
   own("erase_account", ({ person }) => `select public.erase_account('${person}@locks.example.com')`),
   own("a choice", ({ turn }) => `insert into public.privacy_choices (purpose, allowed) values ('generation', ${turn % 2 === 1})`),
   own("a request", () => "insert into public.privacy_requests (kind) values ('correction')"),
+  own("accept_proposal", () =>
+    "select public.accept_proposal(r.id) from (select id from public.privacy_requests where proposed is not null limit 1) as r"),
   own("an event of use", () => "insert into public.usage_events (feature) values ('locks')"),
   own("a profile", ({ person, turn }) =>
     `update public.profiles set default_style = '${turn % 2 ? "mosaic" : "watercolor"}' where id = '${person}'`),
@@ -136,10 +138,31 @@ const functions: Verb[] = [
   backend("finish_export", exported),
   backend("follow_inactive", () => ({ batch: 500 })),
   backend("erase_inactive", () => ({ batch: 50 })),
+  backend("erase_unconfirmed", () => ({ batch: 2000 })),
+  backend("file_mail", ({ person }) => ({
+    digest: randomUUID(), sender: `${person}@locks.example.com`, verified: "true", message: "locks",
+  })),
+  ...["close_request", "refuse_request"].map((name): Verb => ({
+    name,
+    says: ({ person }) => `set local role service_role;
+      select backend.${name}(r.id, 'locks', 'locks')
+      from (select id from public.privacy_requests where person_id = '${person}' and closed_at is null limit 1) as r`,
+  })),
+  {
+    name: "extend_request",
+    says: ({ person }) => `set local role service_role;
+      select backend.extend_request(r.id, r.due_at + interval '1 second', 'locks', 'locks')
+      from (select id, due_at from public.privacy_requests where person_id = '${person}' and closed_at is null limit 1) as r`,
+  },
   backend("lease_erasures", named),
   backend("advance_erasure", ({ world }) => ({ id: world.erasure, pseudonym: "0".repeat(64) })),
   backend("lease_errands", named),
   backend("lease_letters", named),
+  {
+    name: "record_bounce",
+    says: ({ person }) => `set local role service_role;
+      select backend.record_bounce(addresses => array['${person}@locks.example.com'])`,
+  },
   backend("lease_removals", named),
   backend("record_removals", ({ world }) => ({
     results: JSON.stringify(Object.values(world.people).map((id) => ({ prediction: `locks-${id}1`, evidence: "not_found" }))),

@@ -8,6 +8,8 @@ create table auth.users (
   id uuid primary key,
   email text,
   email_confirmed_at timestamptz,
+  phone text,
+  phone_confirmed_at timestamptz,
   raw_user_meta_data jsonb,
   last_sign_in_at timestamptz,
   banned_until timestamptz,

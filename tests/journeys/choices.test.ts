@@ -17,10 +17,11 @@ async function choose(person: Person, purpose: string, allowed: boolean): Promis
   assert.equal(error, null);
 }
 
-test("the purposes are data that anyone may read, and without a choice all of them are allowed", async () => {
+test("the purposes are data that anyone may read, and without a choice all are allowed but analytics", async () => {
   const alice = await Person.signUp("alice");
-  const { data } = await alice.client.from("purposes").select("id").order("position");
-  assert.deepEqual(data, [{ id: "generation" }, { id: "analytics" }, { id: "improvement" }, { id: "notices" }]);
+  const { data } = await alice.client.from("purposes").select("id, allowed_by_default").order("position");
+  assert.deepEqual(data!.map(({ id, allowed_by_default }) => [id, allowed_by_default]),
+    [["generation", true], ["analytics", false], ["improvement", true], ["notices", true]]);
   assert.equal((await alice.ended((await alice.generate(await small)).id)).state, "succeeded");
 });
 
@@ -126,13 +127,16 @@ test("the version of the policy is agreed to at sign-up, and a new version asks 
   assert.equal(await due(alice), null);
   const { data } = await alice.client.from("policy_consents").select("version, at");
   assert.deepEqual(data!.map(({ version }) => version), ["2026-11"]);
+  // What was agreed to can be proved: anyone can compare the text that was published.
+  const { data: versions } = await alice.client.from("policy_versions").select("digest");
+  assert.deepEqual(versions!.map(({ digest }) => /^[0-9a-f]{64}$/.test(digest)), [true]);
 
   const bob = await Person.signUp("bob", { policy_version: "never published" });
   assert.equal(await due(bob), "2026-11");
   assert.equal((await bob.client.from("policy_consents").insert({ version: "2026-11" })).error, null);
   assert.equal(await due(bob), null);
 
-  await database`insert into public.policy_versions (id, published_at) values ('2099', now() - interval '1 second')`;
+  await database`insert into public.policy_versions (id, published_at, digest) values ('2099', now() - interval '1 second', repeat('0', 64))`;
   try {
     assert.equal(await due(alice), "2099");
   } finally {
@@ -141,7 +145,7 @@ test("the version of the policy is agreed to at sign-up, and a new version asks 
 });
 
 test("what is not published yet is seen by nobody, and nobody agrees to it", async () => {
-  await database`insert into public.policy_versions (id, published_at) values ('2098', now() + interval '1 day')`;
+  await database`insert into public.policy_versions (id, published_at, digest) values ('2098', now() + interval '1 day', repeat('0', 64))`;
   try {
     const alice = await Person.signUp("alice", { policy_version: "2098" });
     assert.deepEqual((await alice.client.from("policy_consents").select()).data, []);

@@ -69,6 +69,7 @@ test("with three jobs running and an export being built, nothing of a person is 
   const predictions = await Promise.all(jobs.map(async ({ input_path }) => (await predictionsOf(input_path))[0]!));
   const unused = await alice.upload(await small);
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
+  await alice.allow("analytics");
   await alice.client.from("usage_events").insert({ feature: "opened" });
   // More than goes in one step.
   await database`insert into public.usage_events (person_id, feature, at) select ${alice.id}, 'opened', now() - interval '2 days' from generate_series(1, 6000)`;

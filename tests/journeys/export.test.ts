@@ -116,6 +116,7 @@ function check(target: string): Record<string, Record<string, unknown>[]> {
 test("an export of 200 artworks unpacks, its manifest holds, its CSV opens, its JSON follows the schema (G5)", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const artworks = await fillGallery(alice, 200);
+  await alice.allow("analytics");
   await alice.client.from("usage_events").insert({ feature: "gallery_opened" });
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
   await alice.client.from("privacy_requests").insert({ kind: "access", message: 'With "quotes", commas,\nand lines; =1+1' });

@@ -9,6 +9,7 @@ import { pass } from "../lab/time.ts";
 import { fillGallery } from "./gallery.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
+import { days, elapse } from "./years.ts";
 
 const mails = await MailServer.start();
 const lab = await startLab(mails.env);
@@ -26,24 +27,6 @@ after(async () => {
   await mails.stop();
   await database.end();
 });
-
-const day = 86_400;
-
-/** Lets days pass, for Auth too. */
-async function elapse(number: number): Promise<void> {
-  await pass(number * day);
-  await database`update auth.users set created_at = created_at - make_interval(days => ${number}),
-    last_sign_in_at = last_sign_in_at - make_interval(days => ${number})`;
-  await database`update auth.sessions set created_at = created_at - make_interval(days => ${number}),
-    updated_at = updated_at - make_interval(days => ${number})`;
-  await database`update auth.refresh_tokens set created_at = created_at - make_interval(days => ${number})`;
-}
-
-/** Lets days pass, and sweeps once. */
-async function days(number: number): Promise<void> {
-  await elapse(number);
-  await cleanUp();
-}
 
 const subjects = (person: Person) => mails.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
 const exists = async (person: Person) => (await database`select from auth.users where id = ${person.id}`).length === 1;

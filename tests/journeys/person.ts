@@ -36,6 +36,12 @@ export class Person {
     return new Person(data.user!.id, client, data.session!.access_token, email);
   }
 
+  /** Allows a purpose, such as `analytics`, which nobody has allowed by default. */
+  async allow(purpose: string): Promise<void> {
+    const { error } = await this.client.from("privacy_choices").insert({ purpose, allowed: true });
+    if (error) throw error;
+  }
+
   /** Uploads a photo and answers where it is. */
   async upload(photo: Buffer, extension = "jpg", contentType = "image/jpeg"): Promise<string> {
     const path = `${this.id}/${randomUUID()}.${extension}`;

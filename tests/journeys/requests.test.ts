@@ -22,6 +22,11 @@ after(async () => {
   await database.end();
 });
 
+const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
+  auth: { persistSession: false },
+  realtime: { transport: ws as never },
+  db: { schema: "backend" },
+});
 const clock = async (person: Person) => (await person.client.from("privacy_request_clock").select().order("filed_at")).data!;
 const count = async () => (await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number;
 
@@ -89,8 +94,8 @@ test("what is no request is ignored cleanly, and what is huge or unreadable is r
   for (const body of [
     mail(alice.email, { subject: "Hello" }),
     mail(alice.email, { subject: null }),
-    mail("nobody@nowhere", { from: "not an address" }),
-    JSON.stringify({ type: "email.bounced", data: { subject } }),
+    mail(alice.email, { subject: "Privacy Policy - AI Data Protection" }),
+    JSON.stringify({ type: "email.delivered", data: { subject } }),
   ]) {
     const answer = await deliver(body);
     assert.deepEqual([answer.status, ((await answer.json()) as { ignored: boolean }).ignored], [200, true], body);
@@ -155,7 +160,7 @@ test("a mail moves nothing: its person confirms it by the link of our letter, an
   assert.deepEqual((await alice.wallet()).balance, 5);
 });
 
-test("who confirms a mail may say what it is about, and the button of that answers it", async () => {
+test("who confirms a mail may say what it is about, and the button of that proposes the answer", async () => {
   const alice = await Person.signUp("alice");
   await deliver(mail(alice.email, { text: "I object." }));
   const { confirm, token } = await lettered(alice);
@@ -166,6 +171,9 @@ test("who confirms a mail may say what it is about, and the button of that answe
   assert.equal((await confirm({ token, kind: "objection" })).status, 200);
   assert.deepEqual((await clock(alice)).map(({ kind, closed_at }) => [kind, closed_at]), [["objection", null]]);
   await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
+  assert.ok((await clock(alice))[0]!.proposed.choice);
+  const { id } = (await clock(alice))[0] as { id: string };
+  assert.equal((await alice.client.rpc("accept_proposal", { id })).error, null);
   assert.ok((await clock(alice))[0]!.evidence.choice);
   // It is closed: what it was about stays.
   assert.equal((await confirm({ token, kind: "export" })).status, 200);
@@ -205,6 +213,25 @@ test("a button answers the request that it is about, with evidence", async () =>
   assert.ok(closed.every(({ evidence, hours_left }) => Object.keys(evidence).length === 1 && hours_left === null));
 });
 
+test("a request with words is closed by no button: the button proposes, and its person accepts", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  const { data: filed } = await alice.client.from("privacy_requests")
+    .insert({ kind: "correction", message: "My invoices name the wrong person." }).select("id").single();
+  const { id } = filed as { id: string };
+  const accept = (person: Person) => person.client.rpc("accept_proposal", { id });
+  assert.equal((await accept(alice)).error!.hint, "nothing_proposed");
+  await alice.client.from("profiles").update({ default_style: "mosaic" }).eq("id", alice.id);
+  const [open] = await clock(alice);
+  assert.deepEqual([open.closed_at, open.evidence, Object.keys(open.proposed), open.hours_left], [null, null, ["profile"], 72]);
+  assert.equal((await accept(bob)).error!.hint, "request_not_found");
+  const { data, error } = await accept(alice);
+  assert.equal(error, null);
+  assert.deepEqual([data.id, data.evidence], [id, open.proposed]);
+  const [closed] = await clock(alice);
+  assert.ok(closed.closed_at && closed.proposed === null);
+  assert.equal((await accept(alice)).error!.hint, "request_not_found");
+});
+
 test("a button that does something else answers nothing", async () => {
   const alice = await Person.signUp("alice");
   for (const kind of ["objection", "correction", "restriction"]) await alice.client.from("privacy_requests").insert({ kind });
@@ -231,15 +258,37 @@ test("the operator answers the rest, and sees what will breach next before it do
   const status = (await (await operator("application/json")).json()) as { requests: { open: number; overdue: number; next_breaches: { id: string }[] } };
   assert.deepEqual([status.requests.open, status.requests.overdue], [1, 0]);
 
-  const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
-    auth: { persistSession: false },
-    realtime: { transport: ws as never },
-    db: { schema: "backend" },
-  });
   const [{ id }] = status.requests.next_breaches as [{ id: string }];
-  assert.equal((await service.rpc("close_request", { id, answer: "Nobody: they are in no log." })).error, null);
-  assert.equal((await clock(alice))[0]!.answer, "Nobody: they are in no log.");
-  assert.ok((await service.rpc("close_request", { id, answer: "again" })).error);
+  const answer = "Nobody: they are in no log.";
+  assert.equal((await service.rpc("close_request", { id, answer, operator: "eve" })).error, null);
+  assert.equal((await clock(alice))[0]!.answer, answer);
+  assert.equal((await service.rpc("close_request", { id, answer: "again", operator: "eve" })).error!.hint, "request_not_found");
+});
+
+test("the operator refuses or extends a request with a reason, within what the law allows, and who did it is kept", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.client.from("privacy_requests").insert({ kind: "other", message: "Delete the books." });
+  const [{ id, filed_at }] = (await clock(alice)) as [{ id: string; filed_at: string }];
+  const from = (days: number) => new Date(Date.parse(filed_at) + days * 86_400_000).toISOString();
+  const extend = async (due_at: string, more = {}) =>
+    (await service.rpc("extend_request", { id, due_at, reason: "We ask our lawyer.", operator: "eve", ...more })).error;
+
+  assert.equal((await extend(from(30), { reason: "" }))!.hint, "invalid_reason");
+  assert.equal((await extend(from(30), { operator: "" }))!.hint, "invalid_operator");
+  for (const due of [from(1), from(90)]) assert.equal((await extend(due))!.hint, "invalid_due_at");
+  assert.equal(await extend(from(80)), null);
+  const [extended] = await clock(alice);
+  assert.deepEqual([extended.hours_left, extended.extension, extended.closed_at], [80 * 24, "We ask our lawyer.", null]);
+  await pass(29 * 86_400);
+  assert.equal((await extend(from(55)))!.hint, "too_late");
+
+  const refused = { id, reason: "The law wants the books kept. You can complain to the authority.", operator: "mallory" };
+  assert.equal((await service.rpc("refuse_request", refused)).error, null);
+  const [closed] = await clock(alice);
+  assert.deepEqual([closed.evidence, closed.answer], [{ operator: "refused" }, refused.reason]);
+  const actions = await database`select action, operator from private.request_actions where request_id = ${id} order by id`;
+  assert.deepEqual([...actions], [{ action: "extended", operator: "eve" }, { action: "refused", operator: "mallory" }]);
+  assert.ok((await alice.client.schema("backend" as never).rpc("refuse_request", refused)).error);
 });
 
 test("nobody files without end", async () => {

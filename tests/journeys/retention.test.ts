@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { createClient } from "@supabase/supabase-js";
+import ws from "ws";
 import { pass } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
@@ -17,6 +19,12 @@ interface Rule {
 
 const rules: Rule[] = [...(await database<Rule[]>`
   select id, clause, extract(epoch from keep)::int as seconds, rows_of, since from private.retention_rules order by id`)];
+
+const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
+  auth: { persistSession: false },
+  realtime: { transport: ws as never },
+  db: { schema: "backend" },
+});
 
 function seconds(id: string): number {
   return rules.find((rule) => rule.id === id)!.seconds;
@@ -145,6 +153,53 @@ const carriedOut: Record<string, () => Promise<void>> = {
       assert.equal(await letters(), expected, past);
     }
   },
+  async unconfirmed_accounts() {
+    const alice = await Person.signUp("alice");
+    await database`update auth.users set email_confirmed_at = null where id = ${alice.id}`;
+    for (const [past, isOpen] of [["-1 minute", true], ["1 minute", false]] as const) {
+      const moment = database`now() - private.keep('unconfirmed_accounts') - ${past}::interval`;
+      await database`update auth.users set created_at = ${moment}, last_sign_in_at = null where id = ${alice.id}`;
+      await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
+      await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
+      await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
+      await database`update private.audit_places set after = '', ended_at = null where id = 'unconfirmed'`;
+      // One pass orders it, the next erases.
+      await cleanUp();
+      await cleanUp();
+      assert.equal((await database`select from auth.users where id = ${alice.id}`).length === 1, isOpen, past);
+    }
+  },
+  async bounced_notices() {
+    const alice = await Person.signUp("alice");
+    const moment = database`now() - private.keep('inactive_accounts') + interval '59 days'`;
+    await database`update auth.users set created_at = ${moment}, last_sign_in_at = ${moment} where id = ${alice.id}`;
+    await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
+    await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
+    await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
+    await database`insert into private.letters (person_id, kind, days, sent_at) values (${alice.id}, 'inactive', 60, now())`;
+    for (const [age, expected] of [[-60, 1], [60, 2]] as const) {
+      await database`update private.letters set bounced_at = now() - make_interval(secs => ${seconds("bounced_notices") + age})
+        where person_id = ${alice.id}`;
+      await database`update private.audit_places set after = '', ended_at = null where id = 'people'`;
+      await database`select backend.follow_inactive(1000000)`;
+      assert.equal((await database`select from private.letters where person_id = ${alice.id}`).length, expected);
+    }
+  },
+  async requests_extendable() {
+    const limit = seconds("requests_extendable");
+    for (const [age, hint] of [[-60, null], [60, "too_late"]] as const) {
+      const id = await filed(limit + age);
+      const { error } = await extend(id, 60 * 86_400);
+      assert.equal(error?.hint ?? null, hint);
+    }
+  },
+  async requests_extended() {
+    const limit = seconds("requests_extended");
+    for (const [age, hint] of [[-60, null], [60, "invalid_due_at"]] as const) {
+      const { error } = await extend(await filed(0), limit + age);
+      assert.equal(error?.hint ?? null, hint);
+    }
+  },
   async requests_answered() {
     const alice = await Person.signUp("alice");
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
@@ -159,6 +214,22 @@ const carriedOut: Record<string, () => Promise<void>> = {
     assert.ok((await left()) < 0);
   },
 };
+
+/** A request of this age. */
+async function filed(ageSeconds: number): Promise<string> {
+  const alice = await Person.signUp("alice");
+  const [{ id }] = await database`
+    insert into public.privacy_requests (person_id, kind, filed_at)
+    values (${alice.id}, 'other', now() - make_interval(secs => ${ageSeconds})) returning id`;
+  return id as string;
+}
+
+/** Extends a request until so many seconds after its filing. */
+async function extend(id: string, seconds: number) {
+  const [{ due_at }] = await database`
+    select filed_at + make_interval(secs => ${seconds}) as due_at from public.privacy_requests where id = ${id}`;
+  return service.rpc("extend_request", { id, due_at, reason: "We need longer.", operator: "eve" });
+}
 
 /** By which column a row is known, where that is not its id. */
 const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.errands": "target", "private.welcomed_addresses": "address_hash" };
@@ -177,12 +248,14 @@ before(async () => {
   await alice.ended((await alice.generate(await small)).id);
   await bob.ended((await bob.generate(await small)).id);
   await alice.forgotten();
+  await alice.allow("analytics");
   await alice.client.from("usage_events").insert({ feature: "opened" });
   await alice.client.from("privacy_requests").insert({ kind: "export" });
   await alice.call("POST", "/privacy/exports");
   const carol = await Person.signUp("carol");
   await carol.call("POST", "/privacy/erasures", { email: carol.email });
   await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
+  await database`insert into private.letters (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;
   // Nobody answers there, so it stays owed.
   await database`insert into private.errands (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
   await pass(3700);

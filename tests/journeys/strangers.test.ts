@@ -22,6 +22,7 @@ before(async () => {
   photo = await alice.upload(await small);
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
   await alice.client.from("policy_consents").insert({ version: "2026-11" });
+  await alice.allow("analytics");
   await alice.client.from("usage_events").insert({ feature: "gallery", browser: "firefox" });
   await alice.client.from("privacy_requests").insert({ kind: "other", message: "Who reads my prompts?" });
   request = (await alice.client.from("privacy_requests").select("id").single()).data!.id;

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { type SupabaseClient, createClient } from "@supabase/supabase-js";
+import sharp from "sharp";
 import ws from "ws";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
@@ -26,6 +27,7 @@ async function record(person: Person, event: Record<string, unknown>) {
 
 test("an event has a feature and what the device can do, and its person sees it (C9, C10)", async () => {
   const alice = await Person.signUp("alice");
+  await alice.allow("analytics");
   assert.equal(await record(alice, { feature: "style_picked", ...device }), null);
   const { data } = await alice.client.from("usage_events").select("feature, browser, browser_version, viewport_width, viewport_height, pixel_ratio, image_formats");
   assert.deepEqual(data, [{ feature: "style_picked", ...device }]);
@@ -39,6 +41,7 @@ test("the columns are those of the policy, and none can hold an address or a use
     "at", "browser", "browser_version", "feature", "id", "image_formats", "person_id", "pixel_ratio", "viewport_height", "viewport_width",
   ]);
   const alice = await Person.signUp("alice");
+  await alice.allow("analytics");
   for (const wrong of [
     { feature: "Mozilla/5.0 (X11; Linux)" },
     { feature: "opened", browser: "Mozilla/5.0" },
@@ -56,31 +59,51 @@ test("the columns are those of the policy, and none can hold an address or a use
 test("the README's helper records exactly these columns", async () => {
   const readme = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
   const block = [...readme.matchAll(/^```js\n([^]*?)^```/gm)].map(([, code]) => code!).find((code) => code.includes("usage_events"))!;
+  /** A browser that can show what `sharp` can read, but no WebP. */
+  class Image {
+    src = "";
+    async decode(): Promise<void> {
+      const [, format, picture] = /^data:image\/(\w+);base64,(.*)$/.exec(this.src)!;
+      const { mediaType, width } = await sharp(Buffer.from(picture!, "base64")).metadata();
+      assert.deepEqual([mediaType, width], [`image/${format}`, 1]);
+      if (format === "webp") throw new Error("cannot be shown");
+    }
+  }
   const browser = {
     navigator: { userAgent: "Mozilla/5.0 (Macintosh) AppleWebKit/605 (KHTML, like Gecko) Version/18.2 Safari/605" },
-    innerWidth: 1200, innerHeight: 800, devicePixelRatio: 1.5,
-    document: { createElement: () => ({ toDataURL: (type: string) => `data:${type}` }) },
+    ...{ innerWidth: 1200, innerHeight: 800, Image },
+    // Zoomed out to a quarter.
+    devicePixelRatio: 0.25,
   };
   const alice = await Person.signUp("alice");
   const names = Object.keys(browser);
   const recordUsage = new Function(...names, `${block.replaceAll("export ", "")}; return recordUsage;`)(...Object.values(browser));
+  assert.equal((await recordUsage(alice.client, "gallery_opened")).error.hint, "analytics_not_allowed");
+  await alice.allow("analytics");
   const { error } = await recordUsage(alice.client, "gallery_opened");
   assert.equal(error, null);
-  const { data } = await alice.client.from("usage_events").select("feature, browser, browser_version, viewport_width, pixel_ratio").single();
-  assert.deepEqual(data, { feature: "gallery_opened", browser: "safari", browser_version: 18, viewport_width: 1200, pixel_ratio: 1.5 });
+  const { data } = await alice.client.from("usage_events").select("feature, browser, browser_version, viewport_width, pixel_ratio, image_formats").single();
+  const recorded = { feature: "gallery_opened", browser: "safari", browser_version: 18, viewport_width: 1200 };
+  assert.deepEqual(data, { ...recorded, pixel_ratio: 0.3, image_formats: ["jpeg", "png", "avif"] });
 });
 
-test("who objects to analytics is refused at the insert, whoever inserts (G7)", async () => {
+test("nothing is recorded of who has not allowed analytics, whoever inserts, nor after they object (G7)", async () => {
   const alice = await Person.signUp("alice");
-  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
-  assert.match((await record(alice, { feature: "opened" }))!.message, /objected to analytics/);
-  await assert.rejects(database`insert into public.usage_events (person_id, feature) values (${alice.id}, 'opened')`, /objected/);
-  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: true });
+  const refused = async () => {
+    assert.equal((await record(alice, { feature: "opened" }))!.hint, "analytics_not_allowed");
+    const insert = database`insert into public.usage_events (person_id, feature) values (${alice.id}, 'opened')`;
+    await assert.rejects(insert, /not allowed analytics/);
+  };
+  await refused();
+  await alice.allow("analytics");
   assert.equal(await record(alice, { feature: "opened" }), null);
+  await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
+  await refused();
 });
 
 test("nobody floods the table", async () => {
   const alice = await Person.signUp("alice");
+  await alice.allow("analytics");
   await database`insert into public.usage_events (person_id, feature) select ${alice.id}, 'opened' from generate_series(1, 1000)`;
   assert.match((await record(alice, { feature: "opened" }))!.message, /1000 events/);
 });
@@ -93,6 +116,7 @@ test("reports show groups of five and leave out whoever objects, from that momen
     assert.equal(error, null);
     return data!;
   };
+  await Promise.all(people.map((person) => person.allow("analytics")));
   await Promise.all(people.slice(0, 4).map((person) => record(person, { feature, browser: "samsung" })));
   assert.deepEqual(await find("usage_report", "feature", feature), []);
   assert.deepEqual(await find("device_report", "browser", "samsung"), []);

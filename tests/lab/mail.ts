@@ -9,10 +9,17 @@ export interface Delivered {
   subject: string;
   text: string;
   html: string;
+  /** As they were sent, by their names in lower case. */
+  headers: Record<string, string>;
 }
+
+/** Where answers to letters go. */
+export const replyTo = "answers@in.example.com";
 
 export class MailServer {
   readonly letters: Delivered[] = [];
+  /** What came while it was down. */
+  readonly refused: Delivered[] = [];
   /** Refuses whatever comes, as a provider that is down. */
   isDown = false;
   /** Takes connections and says nothing. */
@@ -31,10 +38,11 @@ export class MailServer {
       },
       onData(stream, session, done) {
         simpleParser(stream).then((mail: ParsedMail) => {
-          if (mails.isDown) return done(new Error("not now"));
           const to = session.envelope.rcptTo[0]!.address;
-          mails.letters.push({ to, subject: mail.subject!, text: mail.text!, html: mail.html as string });
-          done();
+          const headers = Object.fromEntries(mail.headerLines.map(({ key, line }) => [key, line.replace(/^[^:]*: */, "")]));
+          const letter = { to, subject: mail.subject!, text: mail.text!, html: mail.html as string, headers };
+          (mails.isDown ? mails.refused : mails.letters).push(letter);
+          done(mails.isDown ? new Error("not now") : null);
         }, done);
       },
     });
@@ -46,7 +54,12 @@ export class MailServer {
   /** What the functions are told of it. */
   get env(): Record<string, string> {
     const { port } = this.server.server.address() as AddressInfo;
-    return { SMTP_URL: `smtp://127.0.0.1:${port}`, MAIL_FROM: "OpusFlair <privacy@example.com>", APP_URL: "http://127.0.0.1/app" };
+    return {
+      SMTP_URL: `smtp://127.0.0.1:${port}`,
+      MAIL_FROM: "OpusFlair <privacy@example.com>",
+      MAIL_REPLY_TO: replyTo,
+      APP_URL: "http://127.0.0.1/app",
+    };
   }
 
   to(address: string): Delivered[] {

@@ -8,7 +8,8 @@ import { ofOwners } from "./owners.ts";
 import { ofPasses } from "./pass.ts";
 import { ofPromises } from "./promises.ts";
 import { ofReplicate } from "./replicate.ts";
+import { ofRequests } from "./requests.ts";
 
 export const mutants: Mutant[] = [
-  ...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises, ...ofReplicate,
+  ...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises, ...ofReplicate, ...ofRequests,
 ];

@@ -41,7 +41,7 @@ const LEAVING: Slice = Slice { work: 8, end: 10 };
 const ASKING: Slice = Slice { work: 8, end: 30 };
 const WALKING: Slice = Slice { work: 5, end: 12 };
 const WRITING: Slice = Slice { work: 10, end: 18 };
-const EXPIRING: Slice = Slice { work: 5, end: 20 };
+const EXPIRING: Slice = Slice { work: 5, end: 18 };
 const EXPORTING: Slice = Slice { work: 20, end: 30 };
 
 /// Orders that are executed together; the bulk deletion takes up to 1000.
@@ -206,6 +206,10 @@ async fn expire(app: &App, due: &Due) -> Report {
     let mut lane = Lane::default();
     if due.requests {
         tracing::warn!("a privacy request must be answered within a day");
+    }
+    if due.unconfirmed {
+        let walked = |time, end| rights::erase_unconfirmed(app, time, end);
+        lane.step("unconfirmed", WALKING, walked).await;
     }
     if due.rows {
         let expired = lane.step("rows", EXPIRING, |time, end| expire_rows(app, time, end));

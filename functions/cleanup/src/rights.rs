@@ -93,6 +93,22 @@ pub(crate) async fn follow_inactive(
     Ok(((), false))
 }
 
+/// Walks over people, and orders the erasure of accounts that were never confirmed; answers whether the walk came to its
+/// end.
+pub(crate) async fn erase_unconfirmed(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<((), bool), Error> {
+    while budget.is_within(seconds) {
+        let Walked { done } = app.ask("erase_unconfirmed", json!({})).await?;
+        if done {
+            return Ok(((), true));
+        }
+    }
+    Ok(((), false))
+}
+
 /// Begins with erasures; answers what came of them, and whether those were all.
 pub(crate) async fn begin_erasures(
     app: &App,

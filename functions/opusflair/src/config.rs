@@ -59,6 +59,8 @@ pub struct Mail {
     pub smtp_url: Secret,
     /// The mailbox that letters are from.
     pub from: lettre::message::Mailbox,
+    /// `MAIL_REPLY_TO`: the mailbox whose mail reaches `privacy-inbox`; unset, that of `MAIL_FROM`.
+    pub reply_to: lettre::message::Mailbox,
 }
 
 /// What is wrong with the environment, a line a variable.
@@ -175,12 +177,13 @@ impl Reader<'_> {
             self.faults
                 .push("APP_URL must be set where SMTP_URL is: letters lead there".to_owned());
         }
-        let Ok(from) = from.parse() else {
-            self.faults
-                .push("MAIL_FROM must be a mailbox, such as OpusFlair <privacy@…>".to_owned());
-            return None;
+        let reply_to = self.optional("MAIL_REPLY_TO", &from);
+        let mut mailbox = |name: &str, written: &str| {
+            let fault = format!("{name} must be a mailbox, such as OpusFlair <privacy@…>");
+            written.parse().map_err(|_| self.faults.push(fault)).ok()
         };
-        Some(Mail { smtp_url: Secret::new(smtp_url), from })
+        let (from, reply_to) = (mailbox("MAIL_FROM", &from)?, mailbox("MAIL_REPLY_TO", &reply_to)?);
+        Some(Mail { smtp_url: Secret::new(smtp_url), from, reply_to })
     }
 
     fn inbox_keys(&mut self) -> Option<VerifyingKeys> {
@@ -341,6 +344,23 @@ mod tests {
         assert!(read("smtps://mail.example.com", "nobody", app).is_err());
         assert!(read("smtps://mail.example.com", from, "").is_err());
         assert!(with("PSEUDONYM_KEY", Some("short")).is_err());
+    }
+
+    #[test]
+    fn answers_to_letters_go_where_letters_are_from_unless_told() {
+        let read = |reply_to: &'static str| {
+            let config = Config::read(|name| match name {
+                "SMTP_URL" => Some("smtps://u:p@mail.example.com".to_owned()),
+                "MAIL_FROM" => Some("OpusFlair <privacy@example.com>".to_owned()),
+                "MAIL_REPLY_TO" => Some(reply_to.to_owned()),
+                "APP_URL" => Some("https://app.example.com".to_owned()),
+                _ => complete(name),
+            });
+            config.ok().and_then(|config| config.mail).map(|mail| mail.reply_to.email.to_string())
+        };
+        assert_eq!(read("").as_deref(), Some("privacy@example.com"));
+        assert_eq!(read("in@example.com").as_deref(), Some("in@example.com"));
+        assert_eq!(read("nobody"), None);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use lettre::address::Envelope;
+use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use url::Url;
+use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::config::Mail;
@@ -19,10 +21,39 @@ use crate::{App, Error, crash};
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const SERVICE: &str = "the mail server";
 
+/// The subjects of all letters; `{days}` is filled in. An answer repeats them.
+pub const SUBJECTS: [&str; 3] = [
+    "Your OpusFlair account will be deleted in {days}",
+    "Your privacy request has arrived",
+    "Your OpusFlair account is erased",
+];
+
+/// How the Message-ID of a letter begins: its id and the domain of its sender follow.
+const NAME_PREFIX: &str = "letter.";
+
 /// Who carries letters.
 pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
+    reply_to: Mailbox,
+}
+
+/// `Auto-Submitted: auto-generated` (RFC 3834): no out-of-office reply comes back for a letter.
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
 }
 
 /// A letter that is owed, leased to us by the database.
@@ -47,17 +78,17 @@ impl Kind {
     fn template(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Inactive => (
-                "Your OpusFlair account will be deleted in {days}",
+                SUBJECTS[0],
                 include_str!("letters/inactive.txt"),
                 include_str!("letters/inactive.html"),
             ),
             Self::RequestFiled => (
-                "Your privacy request has arrived",
+                SUBJECTS[1],
                 include_str!("letters/request_filed.txt"),
                 include_str!("letters/request_filed.html"),
             ),
             Self::Erased => (
-                "Your OpusFlair account is erased",
+                SUBJECTS[2],
                 include_str!("letters/erased.txt"),
                 include_str!("letters/erased.html"),
             ),
@@ -71,16 +102,29 @@ impl Mailer {
     pub(crate) fn new(mail: &Mail) -> Option<Self> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(mail.smtp_url.reveal());
         let transport = transport.ok()?.timeout(Some(limit(TIME_LIMIT))).build();
-        Some(Self { transport, from: mail.from.clone() })
+        Some(Self { transport, from: mail.from.clone(), reply_to: mail.reply_to.clone() })
     }
 
-    async fn send(&self, to: Mailbox, written: Written) -> Result<(), Error> {
-        let message = Message::builder()
+    /// The letter as it is sent. Sent again it has the same Message-ID, so that a mailbox shows it once.
+    fn compose(&self, id: Uuid, to: Mailbox, written: Written) -> Result<Message, Error> {
+        let domain = self.from.email.domain();
+        // Without this it would read the address of the header again, where it takes no quotes.
+        let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])
+            .map_err(|_| Error::fault("a letter to nobody"))?;
+        Message::builder()
+            .envelope(envelope)
+            .message_id(Some(format!("<{NAME_PREFIX}{id}@{domain}>")))
+            .date_now()
             .from(self.from.clone())
+            .reply_to(self.reply_to.clone())
             .to(to)
             .subject(written.subject)
+            .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(written.text, written.page))
-            .map_err(|_| Error::fault("a letter that is none"))?;
+            .map_err(|_| Error::fault("a letter cannot be composed"))
+    }
+
+    async fn send(&self, message: Message) -> Result<(), Error> {
         match timeout(limit(TIME_LIMIT), self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             // Its errors quote the server, which quotes the address.
@@ -88,6 +132,28 @@ impl Mailer {
             Err(_) => Err(Error::unavailable(SERVICE, "no answer in time")),
         }
     }
+}
+
+/// The letter whose Message-ID stands in this text, such as an `In-Reply-To`.
+#[must_use]
+pub fn named_in(text: &str) -> Option<Uuid> {
+    text.match_indices(NAME_PREFIX).find_map(|(at, _)| {
+        let (id, _) = text[at + NAME_PREFIX.len()..].split_once('@')?;
+        Uuid::try_parse(id).ok()
+    })
+}
+
+/// The mailbox of an address as Auth has it. A local part that RFC 5321 does not allow as it is gets quotes:
+/// Japanese carriers give addresses such as `a..b@docomo.ne.jp`.
+fn mailbox(address: &str) -> Option<Mailbox> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let domain = match Host::parse(domain) {
+        Ok(Host::Domain(ascii)) => ascii,
+        _ => domain.to_owned(),
+    };
+    let quoted = || format!("\"{}\"", local.replace('\\', "\\\\").replace('"', "\\\""));
+    let address = Address::new(local, &domain).or_else(|_| Address::new(quoted(), &domain));
+    Some(Mailbox::new(None, address.ok()?))
 }
 
 /// A letter with everything filled in.
@@ -121,8 +187,7 @@ impl App {
     /// Where it was not taken, or nobody heard of it: then it is owed still.
     pub async fn send_letter(&self, letter: &Letter) -> Result<(), Error> {
         let Some(mailer) = &self.mailer else { return Err(Error::fault("no mail server")) };
-        let to: Mailbox =
-            letter.address.parse().map_err(|_| Error::fault("an address that is none"))?;
+        let to = mailbox(&letter.address).ok_or(Error::fault("an address cannot be written to"))?;
         let app = self.config.app_url.as_ref().map_or("", Url::as_str).trim_end_matches('/');
         let functions = self.config.webhook_url.as_str().trim_end_matches('/');
         let written = match letter.kind {
@@ -145,7 +210,7 @@ impl App {
                 write(letter.kind, &[("receipt", &receipt), ("keys", &keys)])
             }
         };
-        mailer.send(to, written).await?;
+        mailer.send(mailer.compose(letter.id, to, written)?).await?;
         crash::reached("letter.sent");
         self.ask::<Value>("finish_letter", json!({ "id": letter.id })).await?;
         Ok(())
@@ -155,6 +220,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn every_letter_is_complete_in_text_and_page() {
@@ -175,6 +241,70 @@ mod tests {
                     && !text.contains('<')
                     && page.starts_with("<!doctype html>")
             );
+        }
+    }
+
+    fn mailer() -> Mailer {
+        Mailer::new(&Mail {
+            smtp_url: Secret::new("smtp://127.0.0.1:1".to_owned()),
+            from: "OpusFlair <privacy@mail.example>".parse().expect("a mailbox"),
+            reply_to: "answers@in.example".parse().expect("a mailbox"),
+        })
+        .expect("a mailer")
+    }
+
+    #[tokio::test]
+    async fn a_letter_has_the_headers_that_mailboxes_ask_for_and_the_same_name_each_time() {
+        let id = Uuid::from_u128(7);
+        let sent = |_| {
+            let to = mailbox("ada@example.com").expect("an address");
+            let message = mailer().compose(id, to, write(Kind::Erased, &[])).expect("a letter");
+            String::from_utf8(message.formatted()).expect("text")
+        };
+        for letter in [1, 2].map(sent) {
+            let (headers, _) = letter.split_once("\r\n\r\n").expect("headers");
+            for header in [
+                "Message-ID: <letter.00000000-0000-0000-0000-000000000007@mail.example>",
+                "Auto-Submitted: auto-generated",
+                "Reply-To: answers@in.example",
+                "From: OpusFlair <privacy@mail.example>",
+            ] {
+                assert!(headers.lines().any(|line| line == header), "{header} in {headers}");
+            }
+            assert!(headers.contains("\r\nDate: "), "{headers}");
+            assert_eq!(named_in(headers), Some(id));
+        }
+    }
+
+    #[test]
+    fn a_letter_is_known_by_its_name() {
+        let id = Uuid::from_u128(7);
+        let name = format!("<letter.{id}@mail.example>");
+        assert_eq!(named_in(&format!("<1@b> letter.x@y <letter.> {name}")), Some(id));
+        for other in ["", "<letter.7@mail.example>", "letter.", "<1@letter.example>"] {
+            assert_eq!(named_in(other), None, "{other}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_must_be_quoted_is() {
+        for (address, written) in [
+            ("ada@example.com", "ada@example.com"),
+            ("a..b@docomo.ne.jp", "\"a..b\"@docomo.ne.jp"),
+            (".a@ezweb.ne.jp", "\".a\"@ezweb.ne.jp"),
+            ("a.@docomo.ne.jp", "\"a.\"@docomo.ne.jp"),
+            ("a\"b@example.com", "\"a\\\"b\"@example.com"),
+            ("anna@m\u{fc}ller.de", "anna@xn--mller-kva.de"),
+        ] {
+            let to = mailbox(address).expect(address);
+            assert_eq!(to.to_string(), written);
+            let id = Uuid::from_u128(7);
+            let message = mailer().compose(id, to, write(Kind::Erased, &[])).expect("a letter");
+            let letter = String::from_utf8(message.formatted()).expect("text");
+            assert!(letter.lines().any(|line| line == format!("To: {written}")), "{letter}");
+        }
+        for address in ["", "nobody", "@example.com", "a@", "a@b c", "a\r\nb@example.com"] {
+            assert!(mailbox(address).is_none(), "{address}");
         }
     }
 

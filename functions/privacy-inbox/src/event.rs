@@ -1,6 +1,7 @@
-//! An event of the mail provider's. Strangers write most of it, so reading it costs at most about what
-//! plain text of its length costs.
+//! An event of the mail provider, in the format of Resend. Strangers write most of it, so reading it costs at most
+//! about what plain text of its length costs.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use opusflair::request::has_little_syntax;
@@ -12,7 +13,21 @@ const FREE_SYNTAX: usize = 64 * 1024;
 /// Longer events may have more: one in so many bytes. The text of a mail has an escape a line.
 const BYTES_PER_SYNTAX: usize = 96;
 
-/// As the provider tells of a mail. Attachments and whatever else is there are not read.
+/// The headers that are read. The rest is skipped.
+const READ: &[&str] = &[
+    "authentication-results",
+    "auto-submitted",
+    "content-type",
+    "in-reply-to",
+    "message-id",
+    "precedence",
+    "references",
+    "return-path",
+    "x-autoreply",
+    "x-autorespond",
+];
+
+/// What the provider says of a mail. Attachments and other members are not read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Event {
     #[serde(rename = "type")]
@@ -20,23 +35,22 @@ pub(crate) struct Event {
     pub(crate) data: Data,
 }
 
-/// What is missing may also be null.
-#[derive(Debug, Deserialize)]
+/// Each member may be missing or null.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub(crate) struct Data {
     pub(crate) from: Option<String>,
+    pub(crate) to: Option<Values>,
     pub(crate) subject: Option<String>,
     pub(crate) text: Option<String>,
+    pub(crate) html: Option<String>,
     pub(crate) message_id: Option<String>,
     pub(crate) headers: Option<Headers>,
 }
 
-/// What is kept of a mail's headers, which come as a list of names and values, or as an object.
-#[derive(Debug)]
-pub(crate) struct Headers {
-    /// The topmost `Authentication-Results`. `None` if an object has several: it does not say which
-    /// one was on top.
-    pub(crate) results: Option<String>,
-}
+/// The headers of a mail that are read. They come as a list of names and values, or as an object.
+#[derive(Debug, Default)]
+pub(crate) struct Headers(Vec<(&'static str, String)>);
 
 #[derive(Deserialize)]
 struct Header {
@@ -44,25 +58,98 @@ struct Header {
     value: String,
 }
 
-#[derive(Deserialize)]
+/// One value, or several.
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum Values {
+pub(crate) enum Values {
     One(String),
     Many(Vec<String>),
 }
 
-impl Event {
-    /// Reads an event. `None` if the body is no event, or has so much syntax that reading it would
-    /// cost several times what its length suggests.
-    pub(crate) fn read(body: &[u8]) -> Option<Self> {
-        let text = str::from_utf8(body).ok()?;
-        let allowed = FREE_SYNTAX + text.len() / BYTES_PER_SYNTAX;
-        if has_little_syntax(text, allowed) { serde_json::from_str(text).ok() } else { None }
+impl Values {
+    pub(crate) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::Many(values) => values,
+        }
+    }
+
+    fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(value) => vec![value],
+            Self::Many(values) => values,
+        }
     }
 }
 
-fn is_results(name: &str) -> bool {
-    name.eq_ignore_ascii_case("authentication-results")
+impl Event {
+    /// Reads an event. `None` if the body is no event, or has so much syntax that reading it would
+    /// cost several times what its length suggests. A mail may hold bytes that are no text, and half of a surrogate
+    /// pair: they become U+FFFD, because the rest of the mail is a person's words.
+    pub(crate) fn read(body: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(body);
+        let allowed = FREE_SYNTAX + text.len() / BYTES_PER_SYNTAX;
+        if !has_little_syntax(&text, allowed) {
+            return None;
+        }
+        serde_json::from_str(&with_whole_surrogates(&text)).ok()
+    }
+}
+
+impl Headers {
+    /// The topmost header of this name, which must be one of [`READ`].
+    pub(crate) fn first(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn add(&mut self, name: &str, value: String) {
+        if let Some(known) = is_read(name) {
+            self.0.push((known, value));
+        }
+    }
+}
+
+fn is_read(name: &str) -> Option<&'static str> {
+    READ.iter().copied().find(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// A JSON text in which each escaped half of a surrogate pair is replaced by U+FFFD; JSON readers refuse a half.
+fn with_whole_surrogates(json: &str) -> Cow<'_, str> {
+    let (mut mended, mut copied, mut from) = (String::new(), 0, 0);
+    while let Some(at) = json[from..].find('\\').map(|found| from + found) {
+        let Some(unit) = escaped_unit(json, at) else {
+            // Another escape: its second character is ASCII in valid JSON.
+            from = json.len().min(json.ceil_char_boundary(at + 2));
+            continue;
+        };
+        from = at + 6;
+        if !(0xd800..0xe000).contains(&unit) {
+            continue;
+        }
+        if unit < 0xdc00
+            && escaped_unit(json, from).is_some_and(|low| (0xdc00..0xe000).contains(&low))
+        {
+            from += 6;
+            continue;
+        }
+        mended.push_str(&json[copied..at]);
+        mended.push_str("\\ufffd");
+        copied = from;
+    }
+    if copied == 0 {
+        return Cow::Borrowed(json);
+    }
+    mended.push_str(&json[copied..]);
+    Cow::Owned(mended)
+}
+
+/// The UTF-16 code unit that is escaped at this place, as `\uXXXX`.
+fn escaped_unit(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
+    digits
+        .bytes()
+        .all(|digit| digit.is_ascii_hexdigit())
+        .then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
 impl<'de> Deserialize<'de> for Headers {
@@ -81,29 +168,32 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Headers, A::Error> {
-        let mut results = None;
+        let mut headers = Headers::default();
         while let Some(Header { name, value }) = list.next_element()? {
-            if results.is_none() && is_results(&name) {
-                results = Some(value);
-            }
+            headers.add(&name, value);
         }
-        Ok(Headers { results })
+        Ok(headers)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Headers, A::Error> {
-        let mut found = Vec::new();
+        let (mut headers, mut results) = (Headers::default(), Vec::new());
         while let Some(name) = object.next_key::<String>()? {
-            if !is_results(&name) {
+            let Some(known) = is_read(&name) else {
                 object.next_value::<IgnoredAny>()?;
                 continue;
-            }
-            match object.next_value()? {
-                Values::One(value) => found.push(value),
-                Values::Many(values) => found.extend(values),
+            };
+            let values = object.next_value::<Values>()?.into_vec();
+            if known == "authentication-results" {
+                results.extend(values);
+            } else {
+                headers.0.extend(values.into_iter().map(|value| (known, value)));
             }
         }
-        let results = if found.len() == 1 { found.pop() } else { None };
-        Ok(Headers { results })
+        // Of several an object does not say which one was on top, and only the topmost is the provider's.
+        if results.len() == 1 {
+            headers.0.extend(results.into_iter().map(|value| ("authentication-results", value)));
+        }
+        Ok(headers)
     }
 }
 
@@ -125,6 +215,33 @@ mod tests {
                 .repeat(20_000);
         let body = event(&json!({ "text": text, "attachments": [{ "content": "bm90" }] }));
         assert_eq!(Event::read(&body).expect("an event").data.text, Some(text));
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_becomes_a_replacement_character() {
+        for (written, read) in [
+            (r"a \ud83d b", "a \u{fffd} b"),
+            (r"\udc00\ud83d", "\u{fffd}\u{fffd}"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+            (r"\uD83D\uDE00 \u00e9", "\u{1f600} \u{e9}"),
+            (r"\\ud83d", r"\ud83d"),
+            (r"\\\ud83d", "\\\u{fffd}"),
+            (r"\ud83d", "\u{fffd}"),
+        ] {
+            let body = format!(r#"{{"type":"email.received","data":{{"text":"{written}"}}}}"#);
+            let event = Event::read(body.as_bytes()).expect(written);
+            assert_eq!(event.data.text.as_deref(), Some(read));
+        }
+        for broken in [r"\ud8", r"\u", r"\", "\\\u{e9}"] {
+            let body = format!(r#"{{"type":"email.received","data":{{"text":"{broken}"}}}}"#);
+            assert!(Event::read(body.as_bytes()).is_none(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_become_replacement_characters() {
+        let body = b"{\"type\":\"email.received\",\"data\":{\"text\":\"caf\xe9\"}}";
+        assert_eq!(Event::read(body).expect("an event").data.text.as_deref(), Some("caf\u{fffd}"));
     }
 
     #[test]

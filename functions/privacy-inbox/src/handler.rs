@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
+use crate::bounce::Bounce;
 use crate::event::Event;
 use crate::mail::Mail;
 
@@ -40,7 +41,15 @@ async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<V
 
     let event = Event::read(&body)
         .ok_or_else(|| Error::invalid("body", "must be an event of the mail provider's."))?;
+    if let Some(bounce) = Bounce::reported(&event) {
+        let bounced: u32 = app.ask("record_bounce", json!(bounce)).await?;
+        if bounced > 0 {
+            tracing::warn!("a letter did not arrive");
+        }
+        return Ok(Json(json!({ "received": true })));
+    }
     let Some(mail) = Mail::requesting(event, app.config.inbox_authserv_id.as_deref()) else {
+        tracing::info!("a mail was no request");
         return Ok(Json(json!({ "received": true, "ignored": true })));
     };
     // A mail without a name of its own has that of its delivery, which is the same each time.

@@ -20,7 +20,11 @@ use serde_json::{Value, json};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Erase {
     /// Of the account, typed.
-    email: String,
+    #[serde(default)]
+    email: Option<String>,
+    /// Of an account without an email, typed.
+    #[serde(default)]
+    phone: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -44,9 +48,9 @@ pub(crate) async fn export(State(app): State<Arc<App>>, caller: Caller) -> Resul
 pub(crate) async fn erase(
     State(app): State<Arc<App>>,
     ConfirmedCaller(caller): ConfirmedCaller,
-    request::Json(Erase { email }): request::Json<Erase>,
+    request::Json(Erase { email, phone }): request::Json<Erase>,
 ) -> Result<Response, Error> {
-    let arguments = json!({ "email": email });
+    let arguments = json!({ "email": email, "phone": phone });
     let ordered: Value =
         app.database.call_as(&caller, "erase_account", arguments, Again::Safe).await?;
     crash::reached("erasure.ordered");

@@ -1,0 +1,110 @@
+//! Word that a letter of ours did not arrive: by an event of the provider, or by the report of a mail server.
+
+use opusflair::letter;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::event::{Data, Event};
+use crate::sender::Sender;
+
+/// The provider's events about a mail of ours that has reached nobody, as Resend names them.
+const KINDS: &[&str] = &["email.bounced", "email.failed", "email.suppressed"];
+
+/// A letter that did not arrive.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Bounce {
+    /// The letter, if its Message-ID is told.
+    letter: Option<Uuid>,
+    /// To whom it was.
+    addresses: Vec<String>,
+}
+
+impl Bounce {
+    /// The bounce that an event tells of.
+    pub(crate) fn reported(event: &Event) -> Option<Self> {
+        let Event { kind, data } = event;
+        if KINDS.contains(&kind.as_str()) {
+            let header = data.headers.as_ref().and_then(|headers| headers.first("message-id"));
+            let name = data.message_id.as_deref().or(header);
+            let to = data.to.as_ref().map(|to| to.as_slice()).unwrap_or_default();
+            let addresses =
+                to.iter().map(|to| Sender::read(to).address).filter(|to| to.contains('@'));
+            let letter = name.and_then(letter::named_in);
+            return Some(Self { letter, addresses: addresses.collect() });
+        }
+        let letter =
+            (kind == "email.received" && is_report(data)).then(|| named_in_report(data))?;
+        letter.map(|letter| Self { letter: Some(letter), addresses: Vec::new() })
+    }
+}
+
+/// Whether it is the report of a mail server (RFC 3464).
+fn is_report(data: &Data) -> bool {
+    let header = data.headers.as_ref().and_then(|headers| headers.first("content-type"));
+    let is_marked = header
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/report"));
+    is_marked || data.from.as_deref().is_some_and(|from| Sender::read(from).is_mail_server())
+}
+
+/// A report answers the letter, or quotes its headers.
+fn named_in_report(data: &Data) -> Option<Uuid> {
+    let header = |name| data.headers.as_ref().and_then(|headers| headers.first(name));
+    let places = [header("in-reply-to"), header("references"), data.text.as_deref()];
+    places.into_iter().flatten().find_map(letter::named_in)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn reported(kind: &str, data: &Value) -> Option<Bounce> {
+        let event = json!({ "type": kind, "data": data });
+        Bounce::reported(&serde_json::from_value(event).expect("an event"))
+    }
+
+    #[test]
+    fn the_provider_says_which_letter_has_bounced_or_to_whom_it_was() {
+        let named = format!("<letter.{ID}@mail.example>");
+        let to = vec!["ada@example.com".to_owned(), "a..b@docomo.ne.jp".to_owned()];
+        let told = json!({
+            "email_id": "56761188-7520-42d8-8898-ff6fc54ce618",
+            "from": "OpusFlair <privacy@mail.example>",
+            "to": ["Ada <ADA@example.com>", "\"a..b\"@docomo.ne.jp"],
+            "subject": "Your OpusFlair account will be deleted in 7 days",
+            "bounce": { "type": "Permanent", "subType": "General", "message": "No such user." },
+        });
+        let unnamed = Bounce { letter: None, addresses: to.clone() };
+        assert_eq!(reported("email.bounced", &told), Some(unnamed));
+        let mut with_name = told.clone();
+        with_name["headers"] = json!([{ "name": "Message-ID", "value": named }]);
+        for kind in KINDS {
+            let found = Bounce { letter: Some(ID), addresses: to.clone() };
+            assert_eq!(reported(kind, &with_name), Some(found));
+        }
+        for kind in ["email.sent", "email.delivered", "email.delivery_delayed", "email.complained"]
+        {
+            assert_eq!(reported(kind, &with_name), None, "{kind}");
+        }
+        let one = json!({ "to": "ada@example.com" });
+        assert_eq!(reported("email.bounced", &one).expect("a bounce").addresses, to[..1]);
+    }
+
+    #[test]
+    fn the_report_of_a_mail_server_is_a_bounce_if_it_names_a_letter() {
+        let text = format!("This is the mail system.\n\nMessage-ID: <letter.{ID}@mail.example>\n");
+        let report = json!([{ "name": "Content-Type", "value": "multipart/report; report-type=delivery-status" }]);
+        let letter =
+            |data: Value| reported("email.received", &data).and_then(|bounce| bounce.letter);
+        assert_eq!(letter(json!({ "from": "MAILER-DAEMON@mx.example", "text": text })), Some(ID));
+        assert_eq!(
+            letter(json!({ "from": "postmaster@mx.example", "headers": report, "text": text })),
+            Some(ID)
+        );
+        assert_eq!(letter(json!({ "from": "MAILER-DAEMON@mx.example", "text": "Sorry." })), None);
+        assert_eq!(letter(json!({ "from": "ada@example.com", "text": text })), None);
+    }
+}

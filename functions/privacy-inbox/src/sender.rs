@@ -1,0 +1,221 @@
+//! Who a mail is from, and whether the provider has verified that.
+
+use std::borrow::Cow;
+
+use url::Host;
+
+use crate::header::{self, HEADER_LIMIT};
+
+/// The longest `Authentication-Results`, in bytes.
+const RESULTS_LIMIT: usize = 16 * 1024;
+/// The longest sender, in characters.
+const SENDER_LIMIT: usize = 320;
+
+/// The sender of a mail.
+pub(crate) struct Sender {
+    /// The address in lower case; if there is none, what the mail says instead.
+    pub(crate) address: String,
+    /// Whether the address is the only one. Only then can it be verified.
+    is_sole: bool,
+}
+
+impl Sender {
+    /// Reads a `From`. There is always a sender: a request that names none is filed all the same.
+    pub(crate) fn read(from: &str) -> Self {
+        let from = &from[from.ceil_char_boundary(from.len().saturating_sub(HEADER_LIMIT))..];
+        let found = addresses(from);
+        let is_sole = matches!(found.as_slice(), [Some(_)]);
+        let address = found.into_iter().flatten().next().or_else(|| between_brackets(from));
+        Self { address: address.unwrap_or_else(|| as_written(from)), is_sole }
+    }
+
+    /// Whether the provider says that the sender is who it says: `results` is the topmost
+    /// `Authentication-Results`, and `authserv_id` the name that the provider has in it.
+    pub(crate) fn is_verified(&self, results: Option<&str>, authserv_id: Option<&str>) -> bool {
+        self.is_sole
+            && authserv_id
+                .zip(results)
+                .is_some_and(|(id, results)| is_verified(results, id, &self.address))
+    }
+
+    /// Whether it is a mail server that reports.
+    pub(crate) fn is_mail_server(&self) -> bool {
+        self.address.starts_with("mailer-daemon@")
+    }
+}
+
+/// The addresses of a From; `None` for one that is unusable. A comma in a name that is not quoted gives further entries,
+/// without an `@`: they are left out.
+fn addresses(from: &str) -> Vec<Option<String>> {
+    let is_bare = from.trim_start().starts_with('"') && from.contains("\"@") && !from.contains('<');
+    let from = if is_bare { Cow::Owned(format!("<{}>", from.trim())) } else { Cow::Borrowed(from) };
+    let found = header::parse("From", &from, |mail| {
+        let entries = mail.from()?.iter().filter_map(|one| one.address.as_deref());
+        Some(entries.filter(|address| address.contains('@')).map(usable).collect())
+    });
+    found.unwrap_or_default()
+}
+
+fn between_brackets(from: &str) -> Option<String> {
+    usable(from.rsplit_once('<')?.1.split_once('>')?.0)
+}
+
+/// An address in lower case, without the quotes of its local part. Japanese carriers give addresses with two dots in a
+/// row, which mail programs quote, or not.
+fn usable(address: &str) -> Option<String> {
+    let (local, domain) = address.rsplit_once('@')?;
+    let local = local
+        .strip_prefix('"')
+        .and_then(|local| local.strip_suffix('"'))
+        .map_or(Cow::Borrowed(local), |quoted| Cow::Owned(quoted.replace('\\', "")));
+    let found = format!("{local}@{domain}").to_lowercase();
+    let is_plain = found.chars().count() <= SENDER_LIMIT
+        && found.chars().all(|letter| !letter.is_control() && !letter.is_whitespace());
+    (is_plain && !local.is_empty() && domain.contains('.')).then_some(found)
+}
+
+fn as_written(from: &str) -> String {
+    let plain: String = from.chars().filter(|letter| !letter.is_control()).collect();
+    let plain: String = plain.trim().chars().take(SENDER_LIMIT).collect();
+    if plain.chars().count() < 3 { "nobody is named".to_owned() } else { plain }
+}
+
+/// Whether DMARC has passed for the sender's own domain, by the word of the provider (RFC 8601): its header is the
+/// topmost, and only one that has its name counts, for a sender may write others below. It says so once; two words
+/// on it are none, for a part of the header quotes what the sender has said.
+fn is_verified(results: &str, authserv_id: &str, sender: &str) -> bool {
+    if results.len() > RESULTS_LIMIT {
+        return false;
+    }
+    let Some((_, domain)) = sender.rsplit_once('@') else { return false };
+    let Some(plain) = without_quotes(results) else { return false };
+    let mut parts = plain.split(';').map(str::trim);
+    let names_provider = parts
+        .next()
+        .and_then(|id| id.split_whitespace().next())
+        .is_some_and(|id| id.eq_ignore_ascii_case(authserv_id));
+    let about_dmarc: Vec<String> =
+        parts.map(str::to_lowercase).filter(|part| part.starts_with("dmarc")).collect();
+    let [only] = about_dmarc.as_slice() else { return false };
+    let mut words = only.split_whitespace();
+    names_provider
+        && words.next() == Some("dmarc=pass")
+        && words.any(|word| {
+            word.strip_prefix("header.from=").is_some_and(|named| is_same(named, domain))
+        })
+}
+
+/// A header without its quoted strings and comments, in which anything may stand (RFC 5322); `None` where one of
+/// them has no end.
+fn without_quotes(header: &str) -> Option<String> {
+    let (mut plain, mut depth, mut is_quoted) = (String::new(), 0_usize, false);
+    let mut letters = header.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' if is_quoted || depth > 0 => drop(letters.next()?),
+            '"' if depth == 0 => is_quoted = !is_quoted,
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth = depth.checked_sub(1)?,
+            _ if is_quoted || depth > 0 => {}
+            _ => plain.push(letter),
+        }
+    }
+    (!is_quoted && depth == 0).then_some(plain)
+}
+
+/// Whether two domains are one. A provider writes `xn--mller-kva.de` for `müller.de`.
+fn is_same(named: &str, domain: &str) -> bool {
+    named == domain
+        || matches!((Host::parse(named), Host::parse(domain)), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_from_is_found_however_it_is_written() {
+        for (from, address) in [
+            ("ada@example.com", "ada@example.com"),
+            ("\"Bob, of X\" <BOB@Example.COM>", "bob@example.com"),
+            ("Müller, Anna <anna@example.com>", "anna@example.com"),
+            ("Müller, Dr., Anna <anna@example.com>", "anna@example.com"),
+            ("=?utf-8?Q?M=C3=BCller=2C_Anna?= <anna@example.com>", "anna@example.com"),
+            ("ada@example.com (Ada Lovelace)", "ada@example.com"),
+            ("ada@old.example <ada@example.com>", "ada@example.com"),
+            ("Family: ada@example.com;", "ada@example.com"),
+            ("<a..b@docomo.ne.jp>", "a..b@docomo.ne.jp"),
+            ("山田 <\"a..b\"@docomo.ne.jp>", "a..b@docomo.ne.jp"),
+            ("\"a..b\"@docomo.ne.jp", "a..b@docomo.ne.jp"),
+            ("<.a.@ezweb.ne.jp>", ".a.@ezweb.ne.jp"),
+        ] {
+            let sender = Sender::read(from);
+            assert_eq!((sender.address.as_str(), sender.is_sole), (address, true), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_sender_without_one_address_is_kept_as_it_is_written() {
+        for (from, address) in [
+            ("alice@example.com, bob@example.com", "alice@example.com"),
+            ("not an address", "not an address"),
+            ("nobody@nowhere", "nobody@nowhere"),
+            ("\u{0}@example.com", "@example.com"),
+            ("", "nobody is named"),
+            ("<>", "nobody is named"),
+        ] {
+            let sender = Sender::read(from);
+            assert_eq!((sender.address.as_str(), sender.is_sole), (address, false), "{from}");
+        }
+    }
+
+    #[test]
+    fn of_a_long_from_the_end_is_read() {
+        let long = format!("\"{}\" <ada@example.com>", "\u{e9}".repeat(10_000));
+        assert_eq!(Sender::read(&long).address, "ada@example.com");
+        assert_eq!(Sender::read(&"a".repeat(10_000)).address.len(), SENDER_LIMIT);
+    }
+
+    #[test]
+    fn a_long_word_of_the_provider_is_not_read() {
+        let results = |length: usize| {
+            format!("{:<length$}", "mx.example.net; dmarc=pass header.from=example.com")
+        };
+        for (length, expected) in [(RESULTS_LIMIT, true), (RESULTS_LIMIT + 1, false)] {
+            let verdict = is_verified(&results(length), "mx.example.net", "alice@example.com");
+            assert_eq!(verdict, expected);
+        }
+    }
+
+    #[test]
+    fn a_domain_is_the_same_in_both_of_its_forms() {
+        let verified = |address: &str, named: &str| {
+            let results = format!("mx.example.net; dmarc=pass header.from={named}");
+            Sender::read(address).is_verified(Some(&results), Some("mx.example.net"))
+        };
+        assert!(verified("anna@m\u{fc}ller.de", "xn--mller-kva.de"));
+        assert!(verified("anna@xn--mller-kva.de", "xn--mller-kva.de"));
+        assert!(!verified("anna@muller.de", "xn--mller-kva.de"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_quoted_is_the_word_of_the_provider(said in ".*", is_comment: bool) {
+            let escape = |letter| match letter {
+                '\\' | '"' | '(' | ')' => format!("\\{letter}"),
+                letter => letter.to_string(),
+            };
+            let said: String = format!("{said}; dmarc=pass header.from=example.com;")
+                .chars()
+                .map(escape)
+                .collect();
+            let quoted = if is_comment { format!("({said})") } else { format!("\"{said}\"") };
+            let results = format!("mx.example.net; spf=pass smtp.mailfrom={quoted}@evil.test");
+            prop_assert!(!is_verified(&results, "mx.example.net", "alice@example.com"));
+            let besides = format!("{results}; dmarc=pass header.from=example.com");
+            prop_assert!(is_verified(&besides, "mx.example.net", "alice@example.com"));
+        }
+    }
+}

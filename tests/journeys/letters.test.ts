@@ -1,0 +1,132 @@
+// Letters: that mailboxes take them, that their answers are filed, and that one which did not arrive warns nobody (R10).
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { after, afterEach, test } from "node:test";
+import { startLab } from "../lab/lab.ts";
+import { type Delivered, MailServer, replyTo } from "../lab/mail.ts";
+import { startQuotedMail } from "../lab/quoted-mail.ts";
+import { pass } from "../lab/time.ts";
+import { deliver, mail } from "./inbox.ts";
+import { Person } from "./person.ts";
+import { cleanUp, database } from "./stack.ts";
+import { days } from "./years.ts";
+
+const mails = await MailServer.start();
+const lab = await startLab(mails.env);
+
+afterEach(() => {
+  mails.isDown = false;
+});
+after(async () => {
+  await lab.stop();
+  await mails.stop();
+  await database.end();
+});
+
+/** An account that has mailed a request, so that a letter is owed to it. */
+async function owed(): Promise<Person> {
+  const person = await Person.signUp("alice");
+  assert.equal((await deliver(mail(person.email))).status, 200);
+  return person;
+}
+
+async function exists(person: Person): Promise<boolean> {
+  return (await database`select from auth.users where id = ${person.id}`).length === 1;
+}
+
+/** What the provider says of a letter that did not arrive. */
+function bounce(letter: Delivered, isNamed: boolean): string {
+  const headers = isNamed ? [{ name: "Message-ID", value: letter.headers["message-id"] }] : undefined;
+  const data = {
+    email_id: randomUUID(),
+    ...{ from: letter.headers.from, to: [letter.to], subject: letter.subject, headers },
+    bounce: { type: "Permanent", subType: "General", message: "The recipient's mail server permanently rejected the mail." },
+  };
+  return JSON.stringify({ type: "email.bounced", created_at: new Date().toISOString(), data });
+}
+
+test("a letter that is sent again has the same Message-ID, and the headers that mailboxes ask for", async () => {
+  const alice = await owed();
+  mails.isDown = true;
+  await cleanUp();
+  mails.isDown = false;
+  await pass(3600);
+  await cleanUp();
+  const [refused] = mails.refused.filter(({ to }) => to === alice.email);
+  const [letter] = mails.to(alice.email);
+  assert.match(letter!.headers["message-id"]!, /^<letter\.[0-9a-f-]{36}@example\.com>$/);
+  assert.equal(refused!.headers["message-id"], letter!.headers["message-id"]);
+  assert.equal(letter!.headers["auto-submitted"], "auto-generated");
+  assert.equal(letter!.headers["reply-to"], replyTo);
+  assert.ok(Math.abs(Date.parse(letter!.headers.date!) - Date.now()) < 600_000, letter!.headers.date);
+});
+
+test("an address with two dots in a row gets its letter, with its local part in quotes", async () => {
+  const server = await startQuotedMail();
+  const functions = await lab.another({ SMTP_URL: server.url });
+  const url = process.env.FUNCTIONS_URL!;
+  process.env.FUNCTIONS_URL = functions.url;
+  try {
+    const alice = await Person.signUp("alice");
+    const local = `a..b${randomUUID().slice(0, 8)}`;
+    await database`update auth.users set email = ${`${local}@docomo.ne.jp`} where id = ${alice.id}`;
+    assert.equal((await deliver(mail(`"${local}"@docomo.ne.jp`))).status, 200);
+    await cleanUp();
+    assert.ok(server.lines.includes(`RCPT TO:<"${local}"@docomo.ne.jp>`), server.lines.join("\n"));
+    assert.ok(server.lines.includes(`To: "${local}"@docomo.ne.jp`), server.lines.join("\n"));
+    const letters = await database`select sent_at is not null as sent from private.letters where person_id = ${alice.id}`;
+    assert.deepEqual([...letters], [{ sent: true }]);
+  } finally {
+    process.env.FUNCTIONS_URL = url;
+    server.stop();
+  }
+});
+
+test("an answer to a letter is filed with its words, whatever its subject says", async () => {
+  const alice = await owed();
+  await cleanUp();
+  const [letter] = mails.to(alice.email);
+  const headers = [
+    { name: "Authentication-Results", value: "mx.example.net; dmarc=pass header.from=example.com" },
+    { name: "In-Reply-To", value: letter!.headers["message-id"] },
+  ];
+  const answer = mail(alice.email, { subject: "no subject", text: "That was me, on 2 May.", headers });
+  assert.equal((await deliver(answer)).status, 200);
+  const { data } = await alice.client.from("privacy_requests").select("message");
+  assert.deepEqual(data, [{ message: "Please send me all of it.\n\nThat was me, on 2 May." }]);
+});
+
+test("who answers a notice keeps the account (R10)", async () => {
+  const alice = await Person.signUp("alice");
+  await days(305);
+  const answer = mail(alice.email, { subject: `Re: ${mails.to(alice.email)[0]!.subject}`, text: "I am still here." });
+  assert.equal((await deliver(answer)).status, 200);
+  for (const passed of [30, 31]) await days(passed);
+  assert.ok(await exists(alice));
+  assert.deepEqual(mails.to(alice.email).map(({ subject }) => subject),
+    ["Your OpusFlair account will be deleted in 60 days", "Your privacy request has arrived"]);
+});
+
+test("a notice that bounced is no warning: it is written again weeks later, and nobody is erased meanwhile (R10)", async () => {
+  const alice = await Person.signUp("alice");
+  const notices = () => mails.to(alice.email).map(({ subject }) => /in (.*)$/.exec(subject)![1]);
+  await days(305);
+  assert.deepEqual(notices(), ["60 days"]);
+  assert.equal((await deliver(bounce(mails.to(alice.email)[0]!, true))).status, 200);
+  await days(29);
+  assert.deepEqual(notices(), ["60 days"]);
+  await days(1);
+  assert.deepEqual(notices(), ["60 days", "60 days"]);
+  for (const passed of [30, 23, 6]) await days(passed);
+  assert.deepEqual(notices().slice(2), ["30 days", "7 days", "1 day"]);
+  // The provider may not name the letter: then it is each of the last week.
+  assert.equal((await deliver(bounce(mails.to(alice.email).at(-1)!, false))).status, 200);
+  for (const passed of [1, 20]) await days(passed);
+  assert.ok(await exists(alice));
+  assert.equal(notices().length, 5);
+  for (const passed of [9, 6]) await days(passed);
+  assert.deepEqual(notices().slice(5), ["7 days", "1 day"]);
+  for (const passed of [1, 0]) await days(passed);
+  assert.ok(!(await exists(alice)));
+});

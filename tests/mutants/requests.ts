@@ -1,0 +1,72 @@
+// Requests, letters, and what people have allowed.
+
+import { type Mutant, rust, sql } from "./mutant.ts";
+
+const letters = "journeys/letters.test.ts";
+const mails = "journeys/real-mails.test.ts";
+const requests = "journeys/requests.test.ts";
+
+export const ofRequests: Mutant[] = [
+  {
+    name: "a button closes a request with words",
+    clause: "Q2",
+    file: sql("requests"),
+    line: "  set closed_at = case when r.message is null then now() end,\n    evidence = case when r.message is null then jsonb_build_object(by, answer_requests.evidence) end,\n",
+    instead: "  set closed_at = now(), evidence = jsonb_build_object(by, answer_requests.evidence),\n",
+    seenBy: [requests],
+  },
+  {
+    name: "a request is extended whenever the operator likes",
+    clause: "Q2",
+    file: sql("requests"),
+    line: "  if now() > request.filed_at + private.keep('requests_extendable') then\n",
+    instead: "  if false then\n",
+    seenBy: [requests],
+  },
+  {
+    name: "nobody keeps who has answered a request",
+    clause: "Q2",
+    file: sql("requests"),
+    line: "  insert into private.request_actions (request_id, action, operator)\n  values (noted.id, note_action.action, note_action.operator);\n",
+    seenBy: [requests],
+  },
+  {
+    name: "a notice that bounced counts as a warning",
+    clause: "R10",
+    file: sql("letters"),
+    line: "    set bounced_at = now()\n",
+    instead: "    set bounced_at = null\n",
+    seenBy: [letters],
+  },
+  {
+    name: "analytics is allowed by default",
+    clause: "C9",
+    file: sql("choices"),
+    line: "  ('analytics', 'G7', 2, false,\n",
+    instead: "  ('analytics', 'G7', 2, true,\n",
+    seenBy: ["journeys/usage.test.ts"],
+  },
+  {
+    name: "accounts that were never confirmed stay",
+    clause: "R10",
+    file: rust("cleanup/src/rights"),
+    line: "        let Walked { done } = app.ask(\"erase_unconfirmed\", json!({})).await?;\n",
+    instead: "        let done = true;\n",
+    seenBy: ["journeys/without-email.test.ts"],
+  },
+  {
+    name: "an automatic reply opens a request",
+    clause: "Q1",
+    file: rust("privacy-inbox/src/mail"),
+    line: "        || begins(\"auto-submitted\", \"auto-replied\")\n",
+    seenBy: [mails],
+  },
+  {
+    name: "an answer to a letter is no request",
+    clause: "Q1",
+    file: rust("privacy-inbox/src/mail"),
+    line: " || answers_letter(headers);",
+    instead: ";",
+    seenBy: [mails],
+  },
+];
