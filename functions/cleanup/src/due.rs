@@ -26,7 +26,6 @@ pub(crate) struct Due {
 
 /// The walks of the audit.
 #[expect(clippy::struct_excessive_bools, reason = "one for each walk")]
-#[expect(clippy::struct_field_names, reason = "named as the verbs of the database")]
 #[derive(Debug, Deserialize)]
 pub(crate) struct Walks {
     pub(crate) audit_inputs: bool,

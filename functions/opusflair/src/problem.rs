@@ -139,8 +139,7 @@ mod tests {
 
     async fn ask(method: &str, path: &str) -> (Response<()>, Value) {
         let broken = || async { Err::<(), _>(Error::unavailable("the database", "secret cause")) };
-        let routes = Router::new().route("/broken", get(broken).put(panics));
-        let router = with_boundary(routes);
+        let router = with_boundary(Router::new().route("/broken", get(broken).put(panics)));
         let request = Request::builder().method(method).uri(path).body(Body::empty());
         let response = router.oneshot(request.expect("a request")).await.expect("an answer");
         let (parts, body) = response.into_parts();

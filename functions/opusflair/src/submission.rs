@@ -283,12 +283,11 @@ impl App {
     ) -> Result<Option<Prediction>, Stop> {
         let unsure = |_| Stop::Unsure("Replicate could not say whether it was created");
         let own;
-        let listing = match listing {
-            Some(listing) => listing,
-            None => {
-                own = self.replicate.list(time_of(since)?).await.map_err(unsure)?;
-                &own
-            }
+        let listing = if let Some(listing) = listing {
+            listing
+        } else {
+            own = self.replicate.list(time_of(since)?).await.map_err(unsure)?;
+            &own
         };
         Ok(listing.find(&submission.prepared_path).map_err(unsure)?.cloned())
     }

@@ -4,7 +4,7 @@ use opusflair::letter;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::event::{Data, Event};
+use crate::event::{Data, Event, Values};
 use crate::sender::Sender;
 
 /// The provider's events about a mail of ours that has reached nobody, as Resend names them.
@@ -26,7 +26,7 @@ impl Bounce {
         if KINDS.contains(&kind.as_str()) {
             let header = data.headers.as_ref().and_then(|headers| headers.first("message-id"));
             let name = data.message_id.as_deref().or(header);
-            let to = data.to.as_ref().map(|to| to.as_slice()).unwrap_or_default();
+            let to = data.to.as_ref().map(Values::as_slice).unwrap_or_default();
             let addresses =
                 to.iter().map(|to| Sender::read(to).address).filter(|to| to.contains('@'));
             let letter = name.and_then(letter::named_in);

@@ -26,7 +26,7 @@ fn start(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// Without NULs, which PostgreSQL cannot hold, and without white space around it.
+/// Without NULs, which `PostgreSQL` cannot hold, and without white space around it.
 fn tidy(text: &str) -> String {
     text.trim().chars().filter(|letter| *letter != '\0').take(MESSAGE_LIMIT).collect()
 }

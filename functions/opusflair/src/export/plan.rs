@@ -25,6 +25,7 @@ struct Step {
     objects: Vec<Object>,
 }
 
+#[expect(clippy::struct_field_names, reason = "named as the database does")]
 #[derive(Deserialize)]
 struct Part {
     position: i64,
@@ -34,6 +35,7 @@ struct Part {
     crc32: u32,
 }
 
+#[expect(clippy::struct_field_names, reason = "named as the database does")]
 #[derive(Deserialize)]
 struct Object {
     position: i64,
