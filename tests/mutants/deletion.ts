@@ -95,15 +95,15 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a look that failed counts as absence",
     file: rust("opusflair/src/deletion"),
-    line: '"absence could not be verified"\n            );\n            false',
-    instead: '"absence could not be verified"\n            );\n            true',
+    line: '"absence could not be verified"\n            );\n            None',
+    instead: '"absence could not be verified"\n            );\n            Some(Instant::now())',
     seenBy: [storage],
   },
   {
     name: "nobody looks",
     file: rust("opusflair/src/deletion"),
-    line: "in_time(LOOK_TIME, self.storage.is_absent(&deletion.bucket, &deletion.path)).await",
-    instead: "Ok::<bool, Error>(true)",
+    line: "in_time(LOOK_TIME, self.storage.absent_at(&deletion.bucket, &deletion.path)).await",
+    instead: "Ok::<Option<Instant>, Error>(Some(Instant::now()))",
     seenBy: [storage],
   },
   {

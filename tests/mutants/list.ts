@@ -9,7 +9,9 @@ import { ofPasses } from "./pass.ts";
 import { ofPromises } from "./promises.ts";
 import { ofReplicate } from "./replicate.ts";
 import { ofRequests } from "./requests.ts";
+import { ofSupabase } from "./supabase.ts";
 
 export const mutants: Mutant[] = [
   ...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises, ...ofReplicate, ...ofRequests,
+  ...ofSupabase,
 ];

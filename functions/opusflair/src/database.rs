@@ -228,6 +228,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_an_answer_says_counts_from_the_moment_at_which_it_began() {
+        #[derive(serde::Deserialize)]
+        struct Told {
+            #[serde(skip, default = "answered_at")]
+            at: Instant,
+        }
+        let began = Instant::now().checked_sub(Duration::from_secs(3)).expect("an earlier moment");
+        let body = Bytes::from_static(b"[{}, {}]");
+        let answer = Answer { began, status: StatusCode::OK, retry_after: None, body };
+        let told: Vec<Told> = answer.read().expect("two");
+        assert!(told.iter().all(|told| told.at == began), "not when it was read");
+        assert!(answered_at() > began, "and only while it is read");
+    }
+
+    #[test]
     fn keys_of_both_formats_go_where_they_belong() {
         let headers = |key: &str| {
             let request = reqwest::Client::new().get("https://project.supabase.co");
