@@ -249,18 +249,25 @@ insert into public.policy_versions (id, published_at, digest)
 values ('2026-11', '2026-11-01', '0eb0d1c46464475ba59da9504062351112627003e3e590354af6211791caff40');
 
 create table public.policy_consents (
-  person_id uuid not null default auth.uid(),
+  id bigint generated always as identity,
+  person_id uuid default auth.uid(),
   version text not null,
   at timestamptz not null default now(),
-  constraint policy_consents_pkey primary key (person_id, version),
-  constraint policy_consents_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint policy_consents_version_exists foreign key (version) references public.policy_versions (id)
+  pseudonym text,
+  left_at timestamptz,
+  constraint policy_consents_pkey primary key (id),
+  constraint policy_consents_once unique (person_id, version),
+  constraint policy_consents_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint policy_consents_version_exists foreign key (version) references public.policy_versions (id),
+  constraint policy_consents_pseudonym_without_person check (pseudonym is null or person_id is null)
 );
 
 create index policy_consents_version_idx on public.policy_consents (version);
+create index policy_consents_left_at_idx on public.policy_consents (left_at) where left_at is not null;
 
 alter table public.policy_consents enable row level security;
 revoke all on public.policy_consents from public, anon, authenticated, service_role;
+revoke all on sequence public.policy_consents_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see what they have agreed to"
 on public.policy_consents
@@ -281,7 +288,26 @@ with check (
 grant select on public.policy_consents to authenticated, service_role;
 grant insert (person_id, version) on public.policy_consents to authenticated;
 
-comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when.';
+comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when. It outlives the account, to prove it.';
+comment on column public.policy_consents.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
+comment on column public.policy_consents.left_at is 'When the account was gone; from then on its rule counts.';
+
+create function private.forget_consent()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.left_at := now();
+  return new;
+end;
+$$;
+
+create trigger policy_consents_forget
+before update of person_id on public.policy_consents
+for each row
+when (new.person_id is null)
+execute function private.forget_consent();
 
 -- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
 create function private.consent_at_sign_up(person uuid, version text)

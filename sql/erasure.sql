@@ -308,11 +308,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   stretch constant text := 'delete from %1$s where ctid = any (array(select t.ctid from %1$s as t where %2$s limit 5000))';
-  deleted integer;
+  deleted integer := 0;
   named integer := 0;
 begin
-  execute format(stretch, declared.relation::regclass, declared.subject) using person;
-  get diagnostics deleted = row_count;
+  if declared.erasure = 'delete' then
+    execute format(stretch, declared.relation::regclass, declared.subject) using person;
+    get diagnostics deleted = row_count;
+  end if;
   if declared.names is not null then
     execute format(stretch, declared.relation::regclass, declared.names)
     using (select u.email::text from auth.users as u where u.id = person);
@@ -355,7 +357,7 @@ begin
     if found or private.order_folder(erasure.person_id) > 0 then
       return jsonb_build_object('next', 'again');
     end if;
-    for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
+    for declared in select * from private.personal_data as p where p.erasure = 'delete' or p.names is not null order by p.relation loop
       if private.delete_rows(declared, erasure.person_id) > 0 then
         return jsonb_build_object('next', 'again');
       end if;
@@ -388,6 +390,12 @@ begin
     update public.wallets as w
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where w.person_id = erasure.person_id;
+    update public.policy_consents as c
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where c.person_id = erasure.person_id;
+    update public.privacy_requests as r
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where r.person_id = erasure.person_id;
     insert into private.letters (kind, subject, address, due_at)
     select 'erased', erasure.id::text, u.email, 'infinity'
     from auth.users as u

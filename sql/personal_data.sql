@@ -17,7 +17,7 @@ create table private.personal_data (
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
   constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'after_account', 'forget')),
-  constraint personal_data_names_are_erased check (names is null or erasure = 'delete'),
+  constraint personal_data_names_are_erased check (names is null or erasure in ('delete', 'forget')),
   -- What is left out of an export has a reason that a person can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
 );
@@ -29,7 +29,7 @@ comment on table private.personal_data is 'Each table that refers to people: how
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
 comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
-comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
+comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. They are deleted, and in no export: nobody knows who wrote them.';
 comment on column private.personal_data.key is 'The columns that an export is written in the order of: unique together, never null, and never changed. Null stands for the primary key. If a person can have very many rows, name columns that an index of the person has.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
@@ -80,7 +80,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     '{}', 'forget', 'replicate_removals', 'That Replicate did not know a prediction, and is asked once more.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
-  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
+  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{id, pseudonym, left_at}', 'forget', 'consents', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'Who builds an export at this moment.'),
@@ -111,11 +111,11 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
 
 insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
   -- Of nobody is a mail whose sender the provider could not verify.
-  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails, pseudonym}', 'forget', 'requests',
     't.person_id is null and t.sender = $1');
 insert into private.personal_data (relation, subject, erasure, retention, why) values
   ('private.request_actions', 't.request_id in (select r.id from public.privacy_requests as r where r.person_id = $1)',
-    'delete', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
+    'forget', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
 
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
   -- A thousand a day: by time, as the index of the person has them.

@@ -31,8 +31,9 @@ create table public.privacy_requests (
   answer text,
   extended_at timestamptz,
   extension text,
+  pseudonym text,
   constraint privacy_requests_pkey primary key (id),
-  constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
   -- Mails of one day join one request.
@@ -40,8 +41,9 @@ create table public.privacy_requests (
     check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
-  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
-  constraint privacy_requests_sender_unless_known check ((person_id is null) = (sender is not null)),
+  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it. Of somebody who is
+  -- gone there is only a pseudonym.
+  constraint privacy_requests_one_subject check (num_nonnulls(person_id, sender, pseudonym) <= 1),
   constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null)),
   constraint privacy_requests_extended_has_reason check ((extended_at is null) = (extension is null))
 );
@@ -76,6 +78,7 @@ comment on column public.privacy_requests.joined_mails is 'The same of further m
 comment on column public.privacy_requests.proposed is 'What a button did that may answer it; its person says whether it does.';
 comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
 comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason of a refusal.';
+comment on column public.privacy_requests.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
 comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
 
 -- Who has done what with a request. The reasons and answers are in the request itself.
@@ -180,6 +183,36 @@ create trigger privacy_requests_check
 before insert on public.privacy_requests
 for each row
 execute function private.check_request();
+
+-- That there was a request, and how it was answered, outlives the account. Its words do not. What was still open is
+-- closed by the erasure.
+create function private.forget_request()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.closed_at is null then
+    new.closed_at := now();
+    new.evidence := jsonb_build_object('erasure', private.timestamp(now()));
+  end if;
+  new.message := null;
+  new.sender := null;
+  new.mail_digest := null;
+  new.joined_mails := '{}';
+  new.proposed := null;
+  new.answer := null;
+  new.extended_at := null;
+  new.extension := null;
+  return new;
+end;
+$$;
+
+create trigger privacy_requests_forget
+before update of person_id on public.privacy_requests
+for each row
+when (old.person_id is not null and new.person_id is null)
+execute function private.forget_request();
 
 -- What a button has done answers the requests of its kind that say nothing else; the button is the evidence. A request
 -- with words may ask for more, so for that it only proposes the answer.

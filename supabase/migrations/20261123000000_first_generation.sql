@@ -1123,6 +1123,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'A privacy request whose time the operator has extended, until it must be answered. The law says three months.'),
   ('requests', 'Q1', '3 years', 'public.privacy_requests', 'closed_at',
     'That a request was made, and how it was answered.'),
+  ('consents', 'C6', '3 years', 'public.policy_consents', 'left_at',
+    'That somebody who is gone had agreed to a version of the policy, a number without a name.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
   ('last_letters', 'G3', '7 days', 'private.letters', 'left_at',
@@ -2649,18 +2651,25 @@ insert into public.policy_versions (id, published_at, digest)
 values ('2026-11', '2026-11-01', '0eb0d1c46464475ba59da9504062351112627003e3e590354af6211791caff40');
 
 create table public.policy_consents (
-  person_id uuid not null default auth.uid(),
+  id bigint generated always as identity,
+  person_id uuid default auth.uid(),
   version text not null,
   at timestamptz not null default now(),
-  constraint policy_consents_pkey primary key (person_id, version),
-  constraint policy_consents_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint policy_consents_version_exists foreign key (version) references public.policy_versions (id)
+  pseudonym text,
+  left_at timestamptz,
+  constraint policy_consents_pkey primary key (id),
+  constraint policy_consents_once unique (person_id, version),
+  constraint policy_consents_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint policy_consents_version_exists foreign key (version) references public.policy_versions (id),
+  constraint policy_consents_pseudonym_without_person check (pseudonym is null or person_id is null)
 );
 
 create index policy_consents_version_idx on public.policy_consents (version);
+create index policy_consents_left_at_idx on public.policy_consents (left_at) where left_at is not null;
 
 alter table public.policy_consents enable row level security;
 revoke all on public.policy_consents from public, anon, authenticated, service_role;
+revoke all on sequence public.policy_consents_id_seq from public, anon, authenticated, service_role;
 
 create policy "People see what they have agreed to"
 on public.policy_consents
@@ -2681,7 +2690,26 @@ with check (
 grant select on public.policy_consents to authenticated, service_role;
 grant insert (person_id, version) on public.policy_consents to authenticated;
 
-comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when.';
+comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when. It outlives the account, to prove it.';
+comment on column public.policy_consents.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
+comment on column public.policy_consents.left_at is 'When the account was gone; from then on its rule counts.';
+
+create function private.forget_consent()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.left_at := now();
+  return new;
+end;
+$$;
+
+create trigger policy_consents_forget
+before update of person_id on public.policy_consents
+for each row
+when (new.person_id is null)
+execute function private.forget_consent();
 
 -- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
 create function private.consent_at_sign_up(person uuid, version text)
@@ -4545,7 +4573,7 @@ create table private.personal_data (
   constraint personal_data_export_unique unique (export_as),
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
   constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'after_account', 'forget')),
-  constraint personal_data_names_are_erased check (names is null or erasure = 'delete'),
+  constraint personal_data_names_are_erased check (names is null or erasure in ('delete', 'forget')),
   -- What is left out of an export has a reason that a person can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
 );
@@ -4557,7 +4585,7 @@ comment on table private.personal_data is 'Each table that refers to people: how
 comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
 comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
 comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
-comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. Erased alike, and in no export: nobody knows who wrote them.';
+comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. They are deleted, and in no export: nobody knows who wrote them.';
 comment on column private.personal_data.key is 'The columns that an export is written in the order of: unique together, never null, and never changed. Null stands for the primary key. If a person can have very many rows, name columns that an index of the person has.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
@@ -4608,7 +4636,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     '{}', 'forget', 'replicate_removals', 'That Replicate did not know a prediction, and is asked once more.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
   ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
-  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),
+  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{id, pseudonym, left_at}', 'forget', 'consents', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'Who builds an export at this moment.'),
@@ -4639,11 +4667,11 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
 
 insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
   -- Of nobody is a mail whose sender the provider could not verify.
-  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails}', 'delete', 'requests',
+  ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails, pseudonym}', 'forget', 'requests',
     't.person_id is null and t.sender = $1');
 insert into private.personal_data (relation, subject, erasure, retention, why) values
   ('private.request_actions', 't.request_id in (select r.id from public.privacy_requests as r where r.person_id = $1)',
-    'delete', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
+    'forget', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
 
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
   -- A thousand a day: by time, as the index of the person has them.
@@ -4681,8 +4709,9 @@ create table public.privacy_requests (
   answer text,
   extended_at timestamptz,
   extension text,
+  pseudonym text,
   constraint privacy_requests_pkey primary key (id),
-  constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
   -- Mails of one day join one request.
@@ -4690,8 +4719,9 @@ create table public.privacy_requests (
     check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
-  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it.
-  constraint privacy_requests_sender_unless_known check ((person_id is null) = (sender is not null)),
+  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it. Of somebody who is
+  -- gone there is only a pseudonym.
+  constraint privacy_requests_one_subject check (num_nonnulls(person_id, sender, pseudonym) <= 1),
   constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null)),
   constraint privacy_requests_extended_has_reason check ((extended_at is null) = (extension is null))
 );
@@ -4726,6 +4756,7 @@ comment on column public.privacy_requests.joined_mails is 'The same of further m
 comment on column public.privacy_requests.proposed is 'What a button did that may answer it; its person says whether it does.';
 comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
 comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason of a refusal.';
+comment on column public.privacy_requests.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
 comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
 
 -- Who has done what with a request. The reasons and answers are in the request itself.
@@ -4830,6 +4861,36 @@ create trigger privacy_requests_check
 before insert on public.privacy_requests
 for each row
 execute function private.check_request();
+
+-- That there was a request, and how it was answered, outlives the account. Its words do not. What was still open is
+-- closed by the erasure.
+create function private.forget_request()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if new.closed_at is null then
+    new.closed_at := now();
+    new.evidence := jsonb_build_object('erasure', private.timestamp(now()));
+  end if;
+  new.message := null;
+  new.sender := null;
+  new.mail_digest := null;
+  new.joined_mails := '{}';
+  new.proposed := null;
+  new.answer := null;
+  new.extended_at := null;
+  new.extension := null;
+  return new;
+end;
+$$;
+
+create trigger privacy_requests_forget
+before update of person_id on public.privacy_requests
+for each row
+when (old.person_id is not null and new.person_id is null)
+execute function private.forget_request();
 
 -- What a button has done answers the requests of its kind that say nothing else; the button is the evidence. A request
 -- with words may ask for more, so for that it only proposes the answer.
@@ -6583,11 +6644,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   stretch constant text := 'delete from %1$s where ctid = any (array(select t.ctid from %1$s as t where %2$s limit 5000))';
-  deleted integer;
+  deleted integer := 0;
   named integer := 0;
 begin
-  execute format(stretch, declared.relation::regclass, declared.subject) using person;
-  get diagnostics deleted = row_count;
+  if declared.erasure = 'delete' then
+    execute format(stretch, declared.relation::regclass, declared.subject) using person;
+    get diagnostics deleted = row_count;
+  end if;
   if declared.names is not null then
     execute format(stretch, declared.relation::regclass, declared.names)
     using (select u.email::text from auth.users as u where u.id = person);
@@ -6630,7 +6693,7 @@ begin
     if found or private.order_folder(erasure.person_id) > 0 then
       return jsonb_build_object('next', 'again');
     end if;
-    for declared in select * from private.personal_data as p where p.erasure = 'delete' order by p.relation loop
+    for declared in select * from private.personal_data as p where p.erasure = 'delete' or p.names is not null order by p.relation loop
       if private.delete_rows(declared, erasure.person_id) > 0 then
         return jsonb_build_object('next', 'again');
       end if;
@@ -6663,6 +6726,12 @@ begin
     update public.wallets as w
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where w.person_id = erasure.person_id;
+    update public.policy_consents as c
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where c.person_id = erasure.person_id;
+    update public.privacy_requests as r
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where r.person_id = erasure.person_id;
     insert into private.letters (kind, subject, address, due_at)
     select 'erased', erasure.id::text, u.email, 'infinity'
     from auth.users as u

@@ -144,7 +144,9 @@ insert into attempts values
   ('privacy_requests_message_length', $$update privacy_requests set message = ''$$),
   ('privacy_requests_person_exists', $$insert into privacy_requests (person_id, kind) values (gen_random_uuid(), 'other')$$),
   ('privacy_requests_sender_length', $$insert into privacy_requests (kind, sender) values ('other', '@')$$),
-  ('privacy_requests_sender_unless_known', $$insert into privacy_requests (person_id, kind) values (null, 'other')$$),
+  ('privacy_requests_one_subject', $$update privacy_requests set pseudonym = 'p'$$),
+  ('policy_consents_once', $$insert into policy_consents (person_id, version) select p.id, v.id from profiles as p, policy_versions as v, generate_series(1, 2)$$),
+  ('policy_consents_pseudonym_without_person', $$insert into policy_consents (person_id, version, pseudonym) select p.id, v.id, 'p' from profiles as p, policy_versions as v$$),
   ('privacy_requests_extended_has_reason', $$update privacy_requests set extension = 'We need longer.'$$),
   ('request_actions_action_known', $$insert into private.request_actions (request_id, action, operator) select id, 'forgotten', 'eve' from privacy_requests$$),
   ('request_actions_operator_length', $$insert into private.request_actions (request_id, action, operator) select id, 'answered', '' from privacy_requests$$),
@@ -174,7 +176,7 @@ insert into attempts values
   ('personal_data_erasure_known', $$update private.personal_data set erasure = 'later'$$),
   ('personal_data_export_form', $$update private.personal_data set export_as = 'a file' where relation = 'public.exports'$$),
   ('personal_data_export_unique', $$update private.personal_data set export_as = 'profile' where relation = 'public.exports'$$),
-  ('personal_data_names_are_erased', $$update private.personal_data set names = 't.path = $1' where relation = 'public.deletions'$$),
+  ('personal_data_names_are_erased', $$update private.personal_data set names = 't.path = $1' where relation = 'public.profiles'$$),
   ('personal_data_not_exported_has_reason', $$update private.personal_data set export_as = null, why = null$$),
   ('personal_buckets_not_exported_has_reason', $$update private.personal_buckets set export_as = null, why = null$$);
 

@@ -248,7 +248,7 @@ export const ofPromises: Mutant[] = [
     clause: "X4",
     name: "a table is not declared",
     file: sql("personal_data"),
-    line: "  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{}', 'delete', 'account', null),\n",
+    line: "  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{id, pseudonym, left_at}', 'forget', 'consents', null),\n",
     seenBy: ["database"],
   },
 ];
