@@ -9,7 +9,10 @@ export interface Mutant {
   line: string;
   /** What stands there instead; nothing if absent. */
   instead?: string;
-  /** The suites that are run until one is red: `database` is pgTAP, with the flags of its stack; the others are files of tests. */
+  /**
+   * The suites that are run until one is red: `database` is pgTAP, with the flags of its stack; `cargo <package>` is
+   * that package's unit tests; the others are files of tests.
+   */
   seenBy: string[];
 }
 
@@ -18,3 +21,6 @@ export const rust = (file: string) => `functions/${file}.rs`;
 
 /** pgTAP, on a stack of whatever kind. */
 export const isDatabase = (suite: string) => suite === "database" || suite.startsWith("database ");
+
+/** Unit tests in Rust. */
+export const isCargo = (suite: string) => suite.startsWith("cargo ");

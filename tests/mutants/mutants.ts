@@ -8,7 +8,7 @@ import { parse } from "../policy/document.ts";
 import { faultOf } from "../policy/judge.ts";
 import { readResults } from "../policy/results.ts";
 import { mutants } from "./list.ts";
-import { type Mutant, isDatabase } from "./mutant.ts";
+import { type Mutant, isCargo, isDatabase } from "./mutant.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const copy = join(root, ".local", "mutants", "source");
@@ -21,7 +21,7 @@ const rows = parse(readFileSync(join(root, "POLICY.md"), "utf8"));
 function prepare(): void {
   rmSync(copy, { recursive: true, force: true });
   mkdirSync(copy, { recursive: true });
-  for (const part of ["Cargo.toml", "Cargo.lock", "functions", "sql", "supabase/config.toml", "supabase/migrations", "supabase/seed", "tests/replicate-sandbox"]) {
+  for (const part of ["Cargo.toml", "Cargo.lock", "functions", "sql", "supabase/config.toml", "supabase/migrations", "supabase/seed", "tests/release-panic", "tests/replicate-sandbox"]) {
     cpSync(join(root, part), join(copy, part), { recursive: true });
   }
 }
@@ -37,7 +37,13 @@ function build(): boolean {
   return spawnSync("cargo", args, { cwd: copy, stdio: ["ignore", "ignore", "inherit"] }).status === 0;
 }
 
+function passesUnitTests(name: string): boolean {
+  const args = ["test", "--quiet", "--offline", "--package", name, "--lib", "--target-dir", target];
+  return spawnSync("cargo", args, { cwd: copy, stdio: "ignore" }).status === 0;
+}
+
 function passes(suite: string): boolean {
+  if (isCargo(suite)) return passesUnitTests(suite.split(" ")[1]!);
   const reporter = "--test-reporter=./policy/reporter.mjs --test-reporter-destination=stdout";
   const test = `node --import tsx --test --test-concurrency=1 --test-timeout=300000 ${reporter}`;
   rmSync(results, { recursive: true, force: true });

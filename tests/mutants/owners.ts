@@ -4,7 +4,6 @@ import { type Mutant, rust, sql } from "./mutant.ts";
 
 const floods = "adversary/floods.test.ts";
 const held = "adversary/held-deletions.test.ts";
-const hostile = "adversary/hostile-requests.test.ts";
 const sessions = "adversary/over-sessions.test.ts";
 const swaps = "adversary/swapped-photos.test.ts";
 const unpaid = "adversary/unpaid-artworks.test.ts";
@@ -209,7 +208,7 @@ export const ofOwners: Mutant[] = [
     file: rust("opusflair/src/signature"),
     line: "CtOutput::new((*tag).into()) == expected)",
     instead: "CtOutput::new((*tag).into()) == sign(key, signed, body))",
-    seenBy: [hostile],
+    seenBy: ["cargo opusflair"],
   },
   {
     name: "a lease is checked before the lock is there",
