@@ -33,7 +33,29 @@ impl Budget {
         self.0 + limit(Duration::from_secs(seconds))
     }
 
+    /// `least`, and more where `seconds` of the pass are not over: what comes last may have all that is left.
+    pub(crate) fn rest(&self, seconds: u64, least: Slice) -> Slice {
+        let left = self.end_of(seconds).saturating_duration_since(Instant::now());
+        let left = left.as_millis() / limit(Duration::from_secs(1)).as_millis().max(1);
+        let more = u64::try_from(left).unwrap_or_default().saturating_sub(least.work);
+        Slice { work: least.work + more, end: least.end + more }
+    }
+
     pub(crate) fn elapsed_ms(&self) -> u128 {
         self.0.elapsed().as_millis()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_last_has_the_rest_of_a_pass_and_never_less_than_its_own_time() {
+        let least = Slice { work: 10, end: 18 };
+        let early = Budget::begin().rest(50, least);
+        assert!((48..=50).contains(&early.work) && early.end == early.work + 8);
+        let late = Budget(Instant::now()).rest(0, least);
+        assert_eq!((late.work, late.end), (10, 18));
     }
 }

@@ -25,24 +25,25 @@ use crate::rights;
 use crate::settle::{settle, submit};
 
 // The times add up to less than the 150 seconds of the function, even if a step of each stage hangs: 5 to ask what is
-// due, 80 for what cannot wait, 30 for what that has left to delete, 30 for the rest.
+// due, 70 for what cannot wait, 38 for what that has left to delete, 30 for the rest.
 const LOOKING: Slice = Slice { work: 5, end: 5 };
-const SWEEPING: Slice = Slice { work: 15, end: 50 };
-const BEATING: Slice = Slice { work: 5, end: 10 };
-const AUDITING: Slice = Slice { work: 8, end: 20 };
-const SETTLING: Slice = Slice { work: 20, end: 60 };
-const CALLING: Slice = Slice { work: 8, end: 20 };
-/// A submission takes up to a minute.
-const SUBMITTING: Slice = Slice { work: 20, end: 80 };
+const SWEEPING: Slice = Slice { work: 15, end: 46 };
+const BEATING: Slice = Slice { work: 5, end: 8 };
+const AUDITING: Slice = Slice { work: 8, end: 16 };
+const SETTLING: Slice = Slice { work: 20, end: 52 };
+const CALLING: Slice = Slice { work: 8, end: 18 };
+const SUBMITTING: Slice = Slice { work: 20, end: 70 };
 const ORDERING: Slice = Slice { work: 5, end: 15 };
 const ERASING: Slice = Slice { work: 15, end: 50 };
-const DELETING: Slice = Slice { work: 8, end: 20 };
-const LEAVING: Slice = Slice { work: 8, end: 10 };
+const DELETING: Slice = Slice { work: 10, end: 30 };
+const LEAVING: Slice = Slice { work: 5, end: 8 };
 const ASKING: Slice = Slice { work: 8, end: 30 };
 const WALKING: Slice = Slice { work: 5, end: 12 };
 const WRITING: Slice = Slice { work: 10, end: 18 };
 const EXPIRING: Slice = Slice { work: 5, end: 18 };
 const EXPORTING: Slice = Slice { work: 20, end: 30 };
+/// Letters, exports and Replicate's own deletion go on until so many seconds of the pass are over, if nothing hangs.
+const WHOLE: u64 = 50;
 
 /// Orders that are executed together; the bulk deletion takes up to 1000.
 const DELETIONS: u32 = 500;
@@ -92,10 +93,10 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     report.add(ended.report);
 
     let (asked, written, expired, exported) = tokio::join!(
-        Box::pin(ask_replicate(app, due)),
-        Box::pin(write_to_people(app, due)),
+        Box::pin(ask_replicate(app, due, pass)),
+        Box::pin(write_to_people(app, due, pass)),
         Box::pin(expire(app, due)),
-        Box::pin(export(app, due)),
+        Box::pin(export(app, due, pass)),
     );
     for lane in [asked, written, expired, exported] {
         report.add(lane);
@@ -177,10 +178,12 @@ async fn begin_erasures(app: &App, due: &Due) -> (Report, Vec<Erasure>) {
     (lane.report, begun.waiting)
 }
 
-async fn ask_replicate(app: &App, due: &Due) -> Report {
+async fn ask_replicate(app: &App, due: &Due, pass: Budget) -> Report {
     let mut lane = Lane::default();
     if due.removals {
-        let removed = lane.step("removals", ASKING, |time, end| ask_for_removals(app, time, end));
+        let removed = lane.step("removals", pass.rest(WHOLE, ASKING), |time, end| {
+            ask_for_removals(app, time, end)
+        });
         lane.report.removed = removed.await;
     }
     lane.report
@@ -188,15 +191,16 @@ async fn ask_replicate(app: &App, due: &Due) -> Report {
 
 /// Looks who has not been here for long, and sends letters. An account that is to be erased for that is erased by the
 /// next pass.
-async fn write_to_people(app: &App, due: &Due) -> Report {
+async fn write_to_people(app: &App, due: &Due, pass: Budget) -> Report {
     let mut lane = Lane::default();
     if due.inactivity {
         lane.step("inactivity", WALKING, |time, end| rights::follow_inactive(app, time, end)).await;
     }
     // An erasure that has ended may have ordered one, too.
     if due.letters || due.inactivity || due.erasures {
-        let written =
-            lane.step("letters", WRITING, |time, end| rights::write_letters(app, time, end));
+        let written = lane.step("letters", pass.rest(WHOLE, WRITING), |time, end| {
+            rights::write_letters(app, time, end)
+        });
         lane.report.letters = written.await;
     }
     lane.report
@@ -218,11 +222,12 @@ async fn expire(app: &App, due: &Due) -> Report {
     lane.report
 }
 
-async fn export(app: &App, due: &Due) -> Report {
+async fn export(app: &App, due: &Due, pass: Budget) -> Report {
     let mut lane = Lane::default();
     if due.exports {
-        let exported =
-            lane.step("exports", EXPORTING, |time, end| rights::build_exports(app, time, end));
+        let exported = lane.step("exports", pass.rest(WHOLE, EXPORTING), |time, end| {
+            rights::build_exports(app, time, end)
+        });
         lane.report.exported = exported.await;
     }
     lane.report
