@@ -10,10 +10,11 @@ function verb(name: string, ...itself: Column[]): Row {
   return {
     ...row,
     begin() {
-      lab.supabase.misbehave({ fault: "refuse", when: call("due"), count: 3 });
+      // An answer that is not tried again.
+      lab.supabase.misbehave({ fault: "status", status: 404, when: call("due") });
       begin();
     },
-    strikes: 4,
+    strikes: 2,
   };
 }
 

@@ -78,8 +78,9 @@ const isAsExpected = async (query: Promise<readonly { is: boolean }[]>) => (awai
 /** Makes one thing due; answers whether it was done. */
 const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
   async heartbeat() {
+    // As text: a date of JavaScript's would lose the microseconds.
     const [{ at }] = await database`select at::text from private.heartbeats where id = 'cleanup'`;
-    return () => isAsExpected(database`select at > ${at}::timestamptz as is from private.heartbeats where id = 'cleanup'`);
+    return () => isAsExpected(database`select at > ${at}::text::timestamptz as is from private.heartbeats where id = 'cleanup'`);
   },
   async deletion() {
     const person = await Person.signUp("deletion");

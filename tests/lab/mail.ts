@@ -22,7 +22,7 @@ export class MailServer {
   readonly refused: Delivered[] = [];
   /** Refuses whatever comes, as a provider that is down. */
   isDown = false;
-  /** Takes connections and says nothing. */
+  /** Takes connections and letters, and says nothing. */
   isSilent = false;
 
   private constructor(private readonly server: SMTPServer) {}
@@ -38,6 +38,7 @@ export class MailServer {
       },
       onData(stream, session, done) {
         simpleParser(stream).then((mail: ParsedMail) => {
+          if (mails.isSilent) return;
           const to = session.envelope.rcptTo[0]!.address;
           const headers = Object.fromEntries(mail.headerLines.map(({ key, line }) => [key, line.replace(/^[^:]*: */, "")]));
           const letter = { to, subject: mail.subject!, text: mail.text!, html: mail.html as string, headers };

@@ -68,7 +68,9 @@ export const rights: Flows = {
     await answers(404, functions(`/privacy/erasures/${randomUUID()}`));
   },
   "a step of a pass that fails": async (lab) => {
-    lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/privacy_status$/, count: 3 });
+    await wakeWalks();
+    lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/due$/, count: 3 });
+    lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/audit_artworks$/, count: 3 });
     assert.equal((await cleanUp()).complete, false);
     lab.heal();
   },
