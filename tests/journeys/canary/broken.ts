@@ -110,8 +110,24 @@ export const broken: Flows = {
     await due();
     await cleanUp();
     await due();
+    await arm({ fault: "get_unreadable" });
+    await cleanUp();
+    await due();
     await arm({ fault: "get_500", count: 3 });
     await cleanUp();
+  },
+  "a list that cannot be read": async (lab) => {
+    lab.replicate.misbehave({ fault: "lose_answer", when: create });
+    await arm({ fault: "webhook_drop" });
+    await submitted(await somebody());
+    lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 3 });
+    await pass(181);
+    await cleanUp();
+  },
+  "a refusal of the account that the database does not hear of": async (lab) => {
+    fails(lab, verb("record_account_refusal"));
+    await arm({ fault: "create_402" });
+    await submitted(await somebody());
   },
   "outputs that cannot be stored": async (lab) => {
     const { person, id } = await unheard();
