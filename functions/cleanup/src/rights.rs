@@ -83,7 +83,12 @@ pub(crate) async fn follow_inactive(
         return Ok(((), true));
     }
     // First: a walk that fails, or takes all of the time, keeps nobody who has had every letter.
-    app.ask::<Value>("erase_inactive", json!({})).await?;
+    while budget.is_within(seconds) {
+        let ordered: u64 = app.ask("erase_inactive", json!({})).await?;
+        if ordered == 0 {
+            break;
+        }
+    }
     while budget.is_within(seconds) {
         let Walked { done } = app.ask("follow_inactive", json!({})).await?;
         if done {

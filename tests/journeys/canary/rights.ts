@@ -7,7 +7,7 @@ import { pass } from "../../lab/time.ts";
 import { fillGallery } from "../gallery.ts";
 import { deliver, mail } from "../inbox.ts";
 import type { Person } from "../person.ts";
-import { arm, cleanUp, database } from "../stack.ts";
+import { arm, cleanUp, database, wakeWalks } from "../stack.ts";
 import { type Flows, answers } from "./asked.ts";
 import { planted, somebody, submitted } from "./planted.ts";
 

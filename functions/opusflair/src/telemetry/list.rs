@@ -56,6 +56,7 @@ const FIELDS: &[(&str, Shape)] = &[
             "requests",
             "rows",
             "exports",
+            "unconfirmed",
         ]),
     ),
     ("submitted", Count),
