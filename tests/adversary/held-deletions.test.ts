@@ -87,7 +87,7 @@ test("a photo past 48 hours goes in the next pass, though a worker that died has
   await pass(48 * 3600 + 60);
   // Its deletion is leased, and the answer is lost each time it is asked for.
   lab.supabase.misbehave({ fault: "lose_answer", when: /rpc\/lease_deletions/, count: 100 });
-  await assert.rejects(cleanUp());
+  assert.equal((await cleanUp()).complete, false);
   const [order] = await database`select due_at > now() as is_leased from public.deletions where person_id = ${alice.id} and verified_at is null`;
   assert.ok(order?.is_leased, "its deletion is leased");
   lab.heal();

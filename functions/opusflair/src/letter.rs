@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use url::{Host, Url};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::config::Mail;
 use crate::pace::limit;
@@ -138,7 +139,11 @@ impl Mailer {
 #[must_use]
 pub fn named_in(text: &str) -> Option<Uuid> {
     text.match_indices(NAME_PREFIX).find_map(|(at, _)| {
-        let (id, _) = text[at + NAME_PREFIX.len()..].split_once('@')?;
+        let rest = &text[at + NAME_PREFIX.len()..];
+        // No further than a UUID is long: the text may be a stranger's, and name letters without end.
+        let id = rest
+            .get(..Hyphenated::LENGTH)
+            .filter(|_| rest[Hyphenated::LENGTH..].starts_with('@'))?;
         Uuid::try_parse(id).ok()
     })
 }

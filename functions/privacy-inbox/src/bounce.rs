@@ -24,11 +24,11 @@ impl Bounce {
     pub(crate) fn reported(event: &Event) -> Option<Self> {
         let Event { kind, data } = event;
         if KINDS.contains(&kind.as_str()) {
-            let header = data.headers.as_ref().and_then(|headers| headers.first("message-id"));
+            let header = data.headers.as_ref().and_then(|headers| headers.beginning("message-id"));
             let name = data.message_id.as_deref().or(header);
             let to = data.to.as_ref().map(Values::as_slice).unwrap_or_default();
             let addresses =
-                to.iter().map(|to| Sender::read(to).address).filter(|to| to.contains('@'));
+                to.iter().take(50).map(|to| Sender::read(to).address).filter(|to| to.contains('@'));
             let letter = name.and_then(letter::named_in);
             return Some(Self { letter, addresses: addresses.collect() });
         }
@@ -40,7 +40,7 @@ impl Bounce {
 
 /// Whether it is the report of a mail server (RFC 3464).
 fn is_report(data: &Data) -> bool {
-    let header = data.headers.as_ref().and_then(|headers| headers.first("content-type"));
+    let header = data.headers.as_ref().and_then(|headers| headers.beginning("content-type"));
     let is_marked = header
         .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("multipart/report"));
     is_marked || data.from.as_deref().is_some_and(|from| Sender::read(from).is_mail_server())
@@ -48,7 +48,7 @@ fn is_report(data: &Data) -> bool {
 
 /// A report answers the letter, or quotes its headers.
 fn named_in_report(data: &Data) -> Option<Uuid> {
-    let header = |name| data.headers.as_ref().and_then(|headers| headers.first(name));
+    let header = |name| data.headers.as_ref().and_then(|headers| headers.beginning(name));
     let places = [header("in-reply-to"), header("references"), data.text.as_deref()];
     places.into_iter().flatten().find_map(letter::named_in)
 }

@@ -8,6 +8,8 @@ use opusflair::request::has_little_syntax;
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::header::HEADER_LIMIT;
+
 /// How much syntax ([`has_little_syntax`]) any event may have.
 const FREE_SYNTAX: usize = 64 * 1024;
 /// Longer events may have more: one in so many bytes. The text of a mail has an escape a line.
@@ -100,6 +102,12 @@ impl Headers {
     /// The topmost header of this name, which must be one of [`READ`].
     pub(crate) fn first(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The beginning of that header, as much as a line of a mail can have.
+    pub(crate) fn beginning(&self, name: &str) -> Option<&str> {
+        let value = self.first(name)?;
+        Some(&value[..value.floor_char_boundary(HEADER_LIMIT)])
     }
 
     fn add(&mut self, name: &str, value: String) {

@@ -49,8 +49,9 @@ impl Mail {
 /// The Message-ID, unless it is too long to be one.
 fn name(data: &Data) -> Option<String> {
     let header = data.headers.as_ref().and_then(|headers| headers.first("message-id"));
-    let name = data.message_id.as_deref().or(header)?.trim();
-    (!name.is_empty() && name.len() <= HEADER_LIMIT).then(|| name.to_owned())
+    let name = data.message_id.as_deref().or(header).filter(|name| name.len() <= HEADER_LIMIT)?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// Whether it is one of our letters, which has come back to us. A person may have our own address.
@@ -64,14 +65,15 @@ fn answers_letter(headers: Option<&Headers>) -> bool {
 
 /// The letter of ours that this mail answers.
 fn answered(headers: Option<&Headers>) -> Option<Uuid> {
-    ["in-reply-to", "references"].iter().find_map(|name| letter::named_in(headers?.first(name)?))
+    let answered = |name: &&str| letter::named_in(headers?.beginning(name)?);
+    ["in-reply-to", "references"].iter().find_map(answered)
 }
 
 /// Whether a program has sent it as a reply, or a mail server as a report (RFC 3834, RFC 3464). A request that a
 /// program has sent for a person is none of these, though it is marked as `auto-generated`.
 fn is_automatic(headers: Option<&Headers>, subject: &Subject, sender: &Sender) -> bool {
     let begins = |name: &str, with: &str| {
-        let value = headers.and_then(|headers| headers.first(name));
+        let value = headers.and_then(|headers| headers.beginning(name));
         value.is_some_and(|value| value.trim_start().to_ascii_lowercase().starts_with(with))
     };
     let is_reply = begins("in-reply-to", "") || begins("references", "");

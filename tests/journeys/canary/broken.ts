@@ -1,6 +1,7 @@
 // What breaks on the way: models, Storage, the database. Each flow comes by the lines that speak of it.
 
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { predictionThatIs } from "../../faults/replicate.ts";
 import type { Lab } from "../../lab/lab.ts";
 import { pass } from "../../lab/time.ts";
@@ -28,7 +29,15 @@ async function refusedInput(): Promise<Response> {
   return person.submit({ style: "mosaic", input_path: await person.upload(Buffer.from(planted("impostor"))) });
 }
 
+/** In a photo, this makes the decoder panic. */
+export const poison = `poison-${randomUUID()}`;
+
 export const broken: Flows = {
+  "a photo that makes its decoder panic": async () => {
+    const person = await somebody();
+    const photo = Buffer.concat([photos.jpeg, Buffer.from(poison)]);
+    assert.equal((await person.submit({ style: "mosaic", input_path: await person.upload(photo) })).status, 422);
+  },
   "predictions that fail, and outputs that are none": async () => {
     for (const [fault, reason] of [
       ["fail_moderation", "content_flagged"],
@@ -120,7 +129,7 @@ export const broken: Flows = {
     lab.replicate.misbehave({ fault: "lose_answer", when: create });
     await arm({ fault: "webhook_drop" });
     await submitted(await somebody());
-    lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 3 });
+    lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 9 });
     await pass(181);
     await cleanUp();
   },
@@ -180,7 +189,10 @@ export const broken: Flows = {
     lab.heal();
     lab.supabase.misbehave({ fault: "cut_answer", when: verb("begin_generation"), count: 3 });
     assert.equal((await submit()).status, 503);
-    fails(lab, verb("lease_deletions"));
+    fails(lab, verb("due"), 401);
+    await cleanUp();
+    lab.heal();
+    fails(lab, verb("record_heartbeat"));
     await assert.rejects(cleanUp(), /unavailable/);
     // The database's own words for this quote the whole row.
     await database`alter table public.generations add constraint nothing_today check (style_id <> 'pop-art') not valid`;

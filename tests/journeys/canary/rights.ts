@@ -37,8 +37,12 @@ export const rights: Flows = {
   },
   "an export, with an object that is not there, and a Storage that takes none": async (lab) => {
     const person = await somebody();
-    const [gone] = await fillGallery(person, 2, 20);
+    const [gone, changed] = await fillGallery(person, 2, 20);
     await database`update storage.objects set metadata = metadata || '{"size": 9999999}' where name = ${gone!.artwork_path}`;
+    // Other bytes than were stored: found while they are uploaded.
+    await database`insert into private.generation_work (generation_id, request_digest, capability_digest, submit_at, artwork_crc32)
+      values (${changed!.id}, sha256('r'), sha256('c'), null, 7)
+      on conflict (generation_id) do update set artwork_crc32 = excluded.artwork_crc32`;
     await answers(202, person.call("POST", "/privacy/exports"));
     lab.supabase.misbehave({ fault: "status", status: 500, when: /^POST \/storage\/v1\/upload/ });
     await cleanUp();
@@ -80,6 +84,12 @@ export const rights: Flows = {
     await answers(200, sendMail(person));
     await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
     await cleanUp(other.url);
+    // One was taken, and does not arrive.
+    await database`update private.letters set sent_at = now() where person_id = ${person.id}`;
+    await answers(200, deliver(JSON.stringify({
+      type: "email.bounced", created_at: new Date().toISOString(),
+      data: { email_id: planted("mail"), from: "a@example.com", to: [person.email], subject: planted("subject"), bounce: { type: "Permanent", message: planted("bounce") } },
+    })));
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   },
 };
