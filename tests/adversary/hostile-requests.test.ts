@@ -239,6 +239,7 @@ for (const [what, make, unit, status] of [
   ["quotes", (text) => letter({ text }), '"', 422],
   ["spaces", (text) => letter({ text }), " ", 200],
   ["lines", (text) => letter({ text }), `${"Please send me all of it. ".repeat(3)}\n`, 200],
+  ["names of letters in a report", (text) => letter({ from: "MAILER-DAEMON@example.com", text }), "letter.", 200],
   ["spaces in its name", (message_id) => letter({ message_id }), " ", 200],
 ] as [string, (units: string) => string, string, number][]) {
   test(`inbox: a mail of endless ${what} costs no more than twice an honest one`, () => {

@@ -76,7 +76,9 @@ export async function succeeded(sql: TransactionSql | typeof service, { id, leas
 /** Lets a lease run out. */
 export async function runOut({ id }: Pick<Leased, "id">): Promise<void> {
   await database`
-    update private.generation_work set leased_until = now() - interval '1 second' where generation_id = ${id}`;
+    update private.generation_work
+    set leased_until = now() - interval '1 second', submit_at = least(submit_at, now() - interval '1 second')
+    where generation_id = ${id}`;
 }
 
 /** A generation whose artwork the old worker has stored; its lease has just run out. */
