@@ -10,6 +10,9 @@ use crate::sender::Sender;
 /// The provider's events about a mail of ours that has reached nobody, as Resend names them.
 const KINDS: &[&str] = &["email.bounced", "email.failed", "email.suppressed"];
 
+/// How far the text of a report is searched for the letter that it is about, in bytes.
+const REPORT_LIMIT: usize = 64 * 1024;
+
 /// A letter that did not arrive.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Bounce {
@@ -48,8 +51,9 @@ fn is_report(data: &Data) -> bool {
 
 /// A report answers the letter, or quotes its headers.
 fn named_in_report(data: &Data) -> Option<Uuid> {
+    let text = data.text.as_deref().map(|text| &text[..text.floor_char_boundary(REPORT_LIMIT)]);
     let header = |name| data.headers.as_ref().and_then(|headers| headers.beginning(name));
-    let places = [header("in-reply-to"), header("references"), data.text.as_deref()];
+    let places = [header("in-reply-to"), header("references"), text];
     places.into_iter().flatten().find_map(letter::named_in)
 }
 
