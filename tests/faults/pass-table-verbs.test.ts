@@ -11,7 +11,7 @@ function verb(name: string, ...itself: Column[]): Row {
     ...row,
     begin() {
       // An answer that is not tried again.
-      lab.supabase.misbehave({ fault: "status", status: 404, when: call("due") });
+      lab.supabase.misbehave({ fault: "status", status: 400, body: '{"code": "22000", "message": "no"}', when: call("due") });
       begin();
     },
     strikes: 2,
