@@ -2,15 +2,17 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { afterEach, test } from "node:test";
+import { afterEach, before, test } from "node:test";
 import { type Generation, Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
-import { predictionsOf } from "./replicate.ts";
+import { endWhatWaits, predictionsOf } from "./replicate.ts";
 import { sound } from "./sound.ts";
+
+before(endWhatWaits);
 
 // What a failed test has left would hold up all that follow.
 afterEach(async () => {

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { createServer, request } from "node:http";
-import { test } from "node:test";
+import { before, test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
@@ -11,8 +11,10 @@ import { until } from "../waiting.ts";
 import { artworkIsWhole, unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
-import { predictionThatIs, predictionsOf } from "./replicate.ts";
+import { endWhatWaits, predictionThatIs, predictionsOf } from "./replicate.ts";
 import { sound } from "./sound.ts";
+
+before(endWhatWaits);
 
 const state = async (person: Person, id: string) => (await person.generation(id))!.state;
 
@@ -210,7 +212,7 @@ test("an output on another host waits for the operator, who is told which variab
   try {
     const repaired = await lab.another({ REPLICATE_OUTPUT_HOSTS: "127.0.0.1,127.0.0.2" });
     // Events that are delivered again put the question off.
-    for (let minute = 0; minute < 3 && (await state(alice, id)) === "storing"; minute += 1) {
+    for (let minute = 0; minute < 8 && (await state(alice, id)) === "storing"; minute += 1) {
       await pass(61);
       await cleanUp(repaired.url);
     }

@@ -2,14 +2,16 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { test } from "node:test";
+import { before, test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
 import { lab } from "./lab.ts";
-import type { Prediction } from "./replicate.ts";
+import { type Prediction, endWhatWaits } from "./replicate.ts";
 import { sound } from "./sound.ts";
+
+before(endWhatWaits);
 
 /** How many wait; fewer on a slow machine. */
 const waiting = Number(process.env.WAITING ?? 1_000);

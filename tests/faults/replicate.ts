@@ -1,7 +1,7 @@
 // Replicate, as tests look at it and speak for it.
 
 import { Webhook } from "standardwebhooks";
-import { database } from "../journeys/stack.ts";
+import { cleanUp, database } from "../journeys/stack.ts";
 import { until } from "../waiting.ts";
 
 export interface Prediction {
@@ -23,6 +23,14 @@ export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
     union select generation_id from public.deletions where path = ${inputPath} and generation_id is not null`;
   const names = [inputPath, ...generations.map(({ id }) => `/prepared/${id}-`)];
   return all.filter(({ input }) => names.some((name) => input.input_image?.includes(name)));
+}
+
+/** Ends what other tests have left waiting: it would be leased and tried with what is tested here. */
+export async function endWhatWaits(): Promise<void> {
+  await database`update public.generations set deadline_at = now() - interval '1 second'
+    where state in ('reserved', 'submitted', 'processing', 'storing')`;
+  await database`update private.generation_work set lease = null, leased_until = null`;
+  for (let passes = 0; passes < 2; passes += 1) await cleanUp();
 }
 
 /** Waits until the first prediction of a photo has a status. */

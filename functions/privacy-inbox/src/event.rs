@@ -11,9 +11,9 @@ use serde::{Deserialize, Deserializer};
 use crate::header::HEADER_LIMIT;
 
 /// How much syntax ([`has_little_syntax`]) any event may have.
-const FREE_SYNTAX: usize = 64 * 1024;
+const FREE_SYNTAX: usize = 48 * 1024;
 /// Longer events may have more: one in so many bytes. The text of a mail has an escape a line.
-const BYTES_PER_SYNTAX: usize = 96;
+const BYTES_PER_SYNTAX: usize = 128;
 
 /// The headers that are read. The rest is skipped.
 const READ: &[&str] = &[
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn whatever_is_short_is_read() {
-        for text in ["\n".repeat(30_000), "\"".repeat(30_000), "\\".repeat(30_000)] {
+        for text in ["\n".repeat(22_000), "\"".repeat(22_000), "\\".repeat(22_000)] {
             let body = event(&json!({ "text": text, "cc": vec![""; 100] }));
             assert_eq!(Event::read(&body).expect("an event").data.text, Some(text));
         }
