@@ -253,6 +253,7 @@ test("inbox: as much syntax as a mail may have costs no more than twice an hones
     ["quotes", (units, rest) => letter({ text: units + rest }), '"', 2],
     ["NULs", (units, rest) => letter({ text: units + rest }), "\0", 1],
     ["lines", (units, rest) => letter({ text: units + rest }), "\n", 1],
+    ["halves of pairs", (units, rest) => letter({ text: units + rest }).replace(/\\u0000/g, "\\ud83d\\ude00"), "\0", 2],
     ["headers", (units, rest) => written("headers", `[${units}{"name":"a","value":"${rest}"}]`), header, 20],
     ["headers of one name", (units, rest) => written("headers", `{"Authentication-Results":[${units}"${rest}"]}`), '"",', 3],
     ["numbers", (units, rest) => written("attachments", `[${units}"${rest}"]`), "1,", 2],

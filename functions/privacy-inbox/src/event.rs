@@ -15,6 +15,9 @@ const FREE_SYNTAX: usize = 48 * 1024;
 /// Longer events may have more: one in so many bytes. The text of a mail has an escape a line.
 const BYTES_PER_SYNTAX: usize = 128;
 
+/// How many escaped halves of surrogate pairs are looked at. Few programs escape them, and a mail holds few emoji.
+const MOST_SURROGATES: usize = 10_000;
+
 /// The headers that are read. The rest is skipped.
 const READ: &[&str] = &[
     "authentication-results",
@@ -121,8 +124,13 @@ fn is_read(name: &str) -> Option<&'static str> {
     READ.iter().copied().find(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// A JSON text in which each escaped half of a surrogate pair is replaced by U+FFFD; JSON readers refuse a half.
+/// A JSON text in which each escaped half of a surrogate pair is replaced by U+FFFD; JSON readers refuse a half. A text
+/// with more than [`MOST_SURROGATES`] stays as it is.
 fn with_whole_surrogates(json: &str) -> Cow<'_, str> {
+    let surrogates = json.matches("\\ud").count() + json.matches("\\uD").count();
+    if surrogates == 0 || surrogates > MOST_SURROGATES {
+        return Cow::Borrowed(json);
+    }
     let (mut mended, mut copied, mut from) = (String::new(), 0, 0);
     while let Some(at) = json[from..].find('\\').map(|found| from + found) {
         let Some(unit) = escaped_unit(json, at) else {
