@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 suite() {
   printf '\n\033[1m%s\033[0m\n' "$1"
   shift
-  node --import tsx --test --test-concurrency=1 --test-timeout=300000 \
+  node --import tsx --test --test-concurrency=1 --test-timeout=600000 \
     --test-reporter=spec --test-reporter-destination=stdout \
     --test-reporter=./policy/reporter.mjs --test-reporter-destination=stdout "$@"
 }
