@@ -2946,7 +2946,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 return not exists (
   select from private.account_refusals as r
-  where r.probe_at > now() or exists (select from private.generation_work as w where w.submit_at is not null)
+  where r.probe_at > now() or exists (
+    select
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where w.submit_at is not null and g.state = 'reserved' and g.deadline_at > now()
+  )
 );
 
 revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;

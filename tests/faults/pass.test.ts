@@ -121,6 +121,8 @@ test("a pass that has nothing to do makes two calls: what is due, and the heartb
   // Whatever other tests have left comes to its end.
   await pass(49 * 3600);
   for (let passes = 0; passes < 3; passes += 1) await cleanUp();
+  // Some have rows of objects that Storage never had: they cannot be deleted.
+  await database`update public.deletions set due_at = now() + interval '1 hour' where verified_at is null`;
   const struck = lab.supabase.struck;
   lab.supabase.misbehave({ fault: "delay", ms: 0, count: Infinity });
   await cleanUp();
