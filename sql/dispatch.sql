@@ -56,7 +56,7 @@ return not exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at is not null and g.state = 'reserved' and g.deadline_at > now()
+    where w.submit_at is not null and g.prediction_id is null and not private.is_terminal(g.state) and g.deadline_at > now()
   )
 );
 

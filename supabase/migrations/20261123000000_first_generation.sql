@@ -2950,7 +2950,7 @@ return not exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at is not null and g.state = 'reserved' and g.deadline_at > now()
+    where w.submit_at is not null and g.prediction_id is null and not private.is_terminal(g.state) and g.deadline_at > now()
   )
 );
 
@@ -7228,7 +7228,9 @@ return jsonb_build_object(
   'submissions', exists (
     select
     from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
+      and g.prediction_id is null and not private.is_terminal(g.state)
   ),
   'errands', exists (select from private.errands as e where e.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
