@@ -1,7 +1,7 @@
 // Accounts that nobody uses: a ladder of letters, then the end; and who comes back keeps everything (R10).
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
+import { after, afterEach, test } from "node:test";
 import { startLab } from "../lab/lab.ts";
 import { untilWaiting } from "../lab/locks.ts";
 import { MailServer } from "../lab/mail.ts";
@@ -14,15 +14,10 @@ import { days, elapse } from "./years.ts";
 const mails = await MailServer.start();
 const lab = await startLab(mails.env);
 
-/** The people of the seed are for the tests of the database: they are as if they were always here. */
-const seeded = ["alice@example.com", "bob@example.com", "carol@example.com"];
-before(() => database`update auth.users set last_sign_in_at = 'infinity' where email = any (${seeded})`);
 afterEach(() => {
   mails.isDown = false;
 });
 after(async () => {
-  await database`update auth.users set last_sign_in_at = now() where email = any (${seeded})`;
-  await database`update public.profiles set active_at = now() where active_at > now()`;
   await lab.stop();
   await mails.stop();
   await database.end();
