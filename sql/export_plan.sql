@@ -279,7 +279,7 @@ begin
   );
 
   with content as (
-    select f.position, n.file ->> 'content' as content,
+    select f.position, f.bytes as bytes_before, n.file ->> 'content' as content,
       (select coalesce(max(p.part) + 1, 0) from private.export_parts as p
         where p.export_id = export.id and p.position = f.position) as part
     from jsonb_array_elements(stretch -> 'files') as n (file)
@@ -291,8 +291,9 @@ begin
     from content as c
     where f.export_id = export.id and f.position = c.position
   )
-  insert into private.export_parts (export_id, position, part, content)
-  select export.id, c.position, c.part + cut.place, substr(c.content, 1 + cut.place * 131072, 131072)
+  insert into private.export_parts (export_id, position, part, bytes_before, content)
+  select export.id, c.position, c.part + cut.place,
+    c.bytes_before + octet_length(left(c.content, cut.place * 131072)), substr(c.content, 1 + cut.place * 131072, 131072)
   from content as c
   cross join generate_series(0, (char_length(c.content) - 1) / 131072) as cut (place);
 
@@ -313,7 +314,7 @@ begin atomic
   select exists (select from private.export_parts as p where p.export_id = export and p.crc32 is null);
 end;
 
--- Parts whose checksum is not known, as much as fits an answer, with the checksum of their file before them.
+-- Parts whose checksums are not known, as much as fits an answer, with those of their file before them.
 create function private.uncounted_parts(export uuid)
 returns jsonb
 language sql
@@ -321,9 +322,9 @@ stable
 set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(jsonb_agg(jsonb_build_object('position', n.position, 'part', n.part, 'content', n.content,
-    'crc32', coalesce(before.crc32, 0)) order by n.position, n.part), '[]')
+    'crc32', coalesce(before.crc32, 0), 'sha256_state', before.sha256_state) order by n.position, n.part), '[]')
   from (
-    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_before
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_so_far
     from (
       select * from private.export_parts as u
       where u.export_id = export and u.crc32 is null
@@ -333,7 +334,7 @@ begin atomic
   ) as n
   left join private.export_parts as before
     on before.export_id = n.export_id and before.position = n.position and before.part = n.part - 1
-  where n.bytes_before < private.stretch_bytes();
+  where n.bytes_so_far < private.stretch_bytes();
 end;
 
 -- Objects whose checksum is not known, as many as are read within a lease: artworks from before it was kept, and what
@@ -348,7 +349,7 @@ begin atomic
     'position', n.position, 'bucket', n.bucket, 'object', n.object, 'bytes', n.bytes
   ) order by n.position), '[]')
   from (
-    select f.*, sum(f.bytes) over (order by f.position) - f.bytes as bytes_before
+    select f.*, sum(f.bytes) over (order by f.position) - f.bytes as bytes_so_far
     from (
       select * from private.export_files as u
       where u.export_id = export and u.object is not null and u.crc32 is null and not u.missing
@@ -356,7 +357,7 @@ begin atomic
       limit 50
     ) as f
   ) as n
-  where n.bytes_before < 64 * 1024 * 1024;
+  where n.bytes_so_far < 64 * 1024 * 1024;
 end;
 
 -- What a worker has counted. An object without a checksum is one that Storage has a row of and not the bytes.
@@ -366,8 +367,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
   update private.export_parts as p
-  set crc32 = told.crc32
-  from jsonb_to_recordset(parts) as told ("position" integer, part integer, crc32 bigint)
+  set crc32 = told.crc32, sha256 = told.sha256, sha256_state = told.sha256_state
+  from jsonb_to_recordset(parts) as told ("position" integer, part integer, crc32 bigint, sha256 text, sha256_state text)
   where p.export_id = export and p.position = told.position and p.part = told.part;
   update private.export_files as f
   set crc32 = told.crc32, missing = told.crc32 is null, bytes = case when told.crc32 is null then 0 else f.bytes end
@@ -385,11 +386,11 @@ begin
   if private.uncounted_objects(export) <> '[]' then
     return;
   end if;
-  -- The checksum of a file is that of its last part.
+  -- The checksums of a file are those of its last part.
   update private.export_files as f
-  set crc32 = whole.crc32
+  set crc32 = whole.crc32, sha256 = whole.sha256
   from (
-    select distinct on (p.position) p.position, p.crc32
+    select distinct on (p.position) p.position, p.crc32, p.sha256
     from private.export_parts as p
     where p.export_id = export
     order by p.position, p.part desc

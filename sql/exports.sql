@@ -75,6 +75,7 @@ create table private.export_files (
   missing boolean not null default false,
   crc32 bigint,
   sha256 text,
+  is_sent boolean not null default false,
   constraint export_files_pkey primary key (export_id, position),
   constraint export_files_export_exists foreign key (export_id) references public.exports (id) on delete cascade,
   constraint export_files_object_has_bucket check ((object is null) = (bucket is null))
@@ -86,14 +87,18 @@ revoke all on private.export_files from public, anon, authenticated, service_rol
 comment on table private.export_files is 'The plan of an export: its files, in their order. Deleted when the export is done.';
 comment on column private.export_files.object is 'An object of Storage; null if the content is in private.export_parts.';
 comment on column private.export_files.crc32 is 'Written before the bytes, so it is known before the upload begins.';
-comment on column private.export_files.sha256 is 'For the manifest, which comes last: counted while the file is uploaded.';
+comment on column private.export_files.sha256 is 'For the manifest, which comes last. Of an object it is counted while that is uploaded, of other content by the plan.';
+comment on column private.export_files.is_sent is 'Whether its last byte is in a piece that was about to be sent.';
 
 create table private.export_parts (
   export_id uuid not null,
   position integer not null,
   part integer not null,
+  bytes_before bigint not null,
   content text not null,
   crc32 bigint,
+  sha256 text,
+  sha256_state text,
   constraint export_parts_pkey primary key (export_id, position, part),
   constraint export_parts_file_exists foreign key (export_id, position)
     references private.export_files (export_id, position) on delete cascade
@@ -107,7 +112,10 @@ alter table private.export_parts enable row level security;
 revoke all on private.export_parts from public, anon, authenticated, service_role;
 
 comment on table private.export_parts is 'The content of files that are not objects of Storage, in parts that a function can hold in memory.';
+comment on column private.export_parts.bytes_before is 'Of its file, before this part.';
 comment on column private.export_parts.crc32 is 'Of the file up to the end of this part; null until a worker has counted it.';
+comment on column private.export_parts.sha256 is 'Of the file up to the end of this part.';
+comment on column private.export_parts.sha256_state is 'From which another worker goes on with the SHA-256 of the file.';
 
 create function private.request_export()
 returns jsonb
@@ -220,10 +228,11 @@ set search_path = pg_catalog, pg_temp
 return 512 * 1024;
 
 -- One step of the plan; the caller repeats it until `is_planned`. It records the checksums that the caller counted, and
--- answers the next ones to count: {is_planned, parts: [{position, part, content, crc32}], objects: [{position, bucket,
--- object, bytes}]}. The `crc32` of a part is that of its file so far. If nothing is left to count, it writes the next
--- stretch. So a retry, or the next worker, gets what the last one has not reported. Null if the lease was lost.
--- `parts` is [{position, part, crc32}]; `objects` is [{position, crc32}], with null for an object that is not there.
+-- answers the next ones to count: {is_planned, parts: [{position, part, content, crc32, sha256_state}], objects:
+-- [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are those of its file before it. If
+-- nothing is left to count, it writes the next stretch. So a retry, or the next worker, gets what the last one has not
+-- reported. Null if the lease was lost. `parts` is [{position, part, crc32, sha256, sha256_state}]; `objects` is
+-- [{position, crc32}], with null for an object that is not there.
 create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
 returns jsonb
 language plpgsql
@@ -283,8 +292,9 @@ begin atomic
   ) as f;
 end;
 
--- The content of files from a part of one of them on, as much as fits an answer: [{position, part, content}].
-create function backend.export_parts(export_id uuid, place integer, part integer)
+-- The content of files from a byte of one of them on, as much as fits an answer: [{position, bytes_before, content}]. The
+-- first part may begin before that byte.
+create function backend.export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql
 stable
@@ -292,19 +302,25 @@ security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
   select coalesce(jsonb_agg(
-    jsonb_build_object('position', n.position, 'part', n.part, 'content', n.content) order by n.position, n.part
+    jsonb_build_object('position', n.position, 'bytes_before', n.bytes_before, 'content', n.content)
+    order by n.position, n.part
   ), '[]')
   from (
-    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as before
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_so_far
     from (
       select * from private.export_parts as f
       where f.export_id = export_parts.export_id
-        and (f.position, f.part) >= (export_parts.place, export_parts.part)
+        and (f.position, f.part) >= (export_parts.place, (
+          select coalesce(max(b.part), 0)
+          from private.export_parts as b
+          where b.export_id = export_parts.export_id and b.position = export_parts.place
+            and b.bytes_before <= export_parts.at
+        ))
       order by f.position, f.part
       limit 1000
     ) as p
   ) as n
-  where n.before < private.stretch_bytes();
+  where n.bytes_so_far < private.stretch_bytes();
 end;
 
 -- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
@@ -337,14 +353,14 @@ begin
   where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
 
   update private.export_files as f
-  set sha256 = told.sha256
+  set sha256 = told.sha256, is_sent = true
   from jsonb_to_recordset(files) as told ("position" integer, sha256 text)
   where f.export_id = record_export_piece.export_id and f.position = told.position;
   update public.exports as e
   set bytes_done = record_export_piece.bytes_done,
     bytes_total = record_export_piece.bytes_total,
     files_done = (
-      select count(*) from private.export_files as f where f.export_id = e.id and f.sha256 is not null
+      select count(*) from private.export_files as f where f.export_id = e.id and f.is_sent
     )
   where e.id = record_export_piece.export_id;
   return true;
@@ -381,7 +397,8 @@ begin
   set missing = f.missing or coalesce(f.object = restart_export.missing, false),
     bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
     crc32 = case when f.object in (restart_export.missing, changed) then null else f.crc32 end,
-    sha256 = null
+    sha256 = case when f.object is null then f.sha256 end,
+    is_sent = false
   where f.export_id = restart_export.export_id;
   update public.exports as e
   set files_total = null, files_done = 0, bytes_done = 0, bytes_total = null

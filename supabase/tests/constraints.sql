@@ -160,7 +160,7 @@ insert into attempts values
   ('export_work_lease_has_end', $$update private.export_work set lease = gen_random_uuid()$$),
   ('export_files_export_exists', $$insert into private.export_files (export_id, position, name, bytes) values (gen_random_uuid(), 1, 'x', 0)$$),
   ('export_files_object_has_bucket', $$insert into private.export_files (export_id, position, name, object, bytes) select id, 1, 'x', 'x', 0 from exports$$),
-  ('export_parts_file_exists', $$insert into private.export_parts (export_id, position, part, content) select id, 1, 0, 'x' from exports$$),
+  ('export_parts_file_exists', $$insert into private.export_parts (export_id, position, part, bytes_before, content) select id, 1, 0, 0, 'x' from exports$$),
   ('letters_address_of_the_gone', $$insert into private.letters (kind) values ('erased')$$),
   ('letters_kind_known', $$insert into private.letters (person_id, kind) select id, 'advertisement' from profiles$$),
   ('letters_person_exists', $$insert into private.letters (person_id, kind) values (gen_random_uuid(), 'request_filed')$$),

@@ -3,6 +3,7 @@
 //! piece. In memory there is one of them at a time, and the list of the files.
 
 mod layout;
+mod meter;
 mod parts;
 mod pieces;
 mod plan;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use self::layout::{File, Layout};
+use self::meter::Meter;
 use self::parts::Parts;
 use self::pieces::{Pieces, Stop};
 use crate::egress::unreachable;
@@ -143,7 +145,7 @@ impl App {
         for index in 0..layout.files.len() {
             let file = &layout.files[index];
             if layout.end_of(index) <= arrived {
-                // Its digest was recorded before its last piece was sent.
+                // Its digest is in the plan, or was recorded before its last piece was sent.
                 if file.sha256.is_none() {
                     return Err(Stop::Anew);
                 }
@@ -151,10 +153,16 @@ impl App {
                 continue;
             }
             pieces.write(&file.header()?).await?;
-            let sha256 = self.write_file(file, &mut parts, pieces).await?;
-            let file = &mut layout.files[index];
-            file.sha256 = Some(sha256);
-            pieces.note(file);
+            if let (Some(bucket), Some(object)) = (&file.bucket, &file.object) {
+                let sha256 = self.write_object(file, bucket, object, pieces).await?;
+                layout.files[index].sha256 = Some(sha256);
+            } else {
+                let begin = layout.end_of(index) - file.bytes;
+                let known = arrived.saturating_sub(begin);
+                pieces.skip_to(begin + known);
+                write_content(file, known, &mut parts, pieces).await?;
+            }
+            pieces.note(&layout.files[index]);
         }
         Ok(())
     }
@@ -179,44 +187,46 @@ impl App {
         }
     }
 
-    /// Writes the data of a file; answers its SHA-256. Its checksum was written before, so other bytes end the upload.
-    async fn write_file(
+    /// Writes an object; answers its SHA-256. Its checksum was written before, so other bytes end the upload.
+    async fn write_object(
         &self,
         file: &File,
-        parts: &mut Parts<'_>,
+        bucket: &str,
+        object: &str,
         pieces: &mut Pieces<'_>,
     ) -> Result<String, Stop> {
-        let mut meter = layout::Meter::default();
-        if let (Some(bucket), Some(object)) = (&file.bucket, &file.object) {
-            let missing = || Stop::Missing(object.clone());
-            let response = self.storage.open(bucket, object).await?.ok_or_else(missing)?;
-            let mut stream = response.bytes_stream();
-            while let Some(chunk) = stream.next().await {
-                let chunk: Bytes = chunk.map_err(|fault| unreachable("Storage", &fault))?;
-                meter.update(&chunk);
-                if meter.bytes > file.bytes {
-                    return Err(missing());
-                }
-                pieces.write(&chunk).await?;
-            }
-            if meter.bytes != file.bytes {
+        let missing = || Stop::Missing(object.to_owned());
+        let mut meter = Meter::default();
+        let response = self.storage.open(bucket, object).await?.ok_or_else(missing)?;
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk: Bytes = chunk.map_err(|fault| unreachable("Storage", &fault))?;
+            meter.update(&chunk);
+            if meter.bytes > file.bytes {
                 return Err(missing());
             }
-        } else {
-            for part in 0.. {
-                if meter.bytes >= file.bytes {
-                    break;
-                }
-                let content = parts.take(file.position, part).await?.ok_or(Stop::Anew)?;
-                meter.update(content.as_bytes());
-                pieces.write(content.as_bytes()).await?;
-            }
+            pieces.write(&chunk).await?;
+        }
+        if meter.bytes != file.bytes {
+            return Err(missing());
         }
         let (crc32, sha256) = meter.finish();
-        match &file.object {
-            _ if file.crc32 == Some(crc32) => Ok(sha256),
-            Some(object) => Err(Stop::Changed(object.clone())),
-            None => Err(Stop::Anew),
-        }
+        if file.crc32 == Some(crc32) { Ok(sha256) } else { Err(Stop::Changed(object.to_owned())) }
     }
+}
+
+/// Writes the content of a file from a byte of it on. Its digests are in the plan, so what has arrived is not read again.
+async fn write_content(
+    file: &File,
+    known: u64,
+    parts: &mut Parts<'_>,
+    pieces: &mut Pieces<'_>,
+) -> Result<(), Stop> {
+    let mut at = known;
+    while at < file.bytes {
+        let content = parts.take(file.position, at).await?.ok_or(Stop::Anew)?;
+        pieces.write(&content).await?;
+        at += content.len() as u64;
+    }
+    if at == file.bytes { Ok(()) } else { Err(Stop::Anew) }
 }

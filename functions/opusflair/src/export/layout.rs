@@ -141,26 +141,6 @@ fn measure(content: &str) -> Result<(u32, u32), Error> {
     Ok((bytes, crc32fast::hash(content.as_bytes())))
 }
 
-/// Counts and digests what passes by.
-#[derive(Default)]
-pub(super) struct Meter {
-    pub(super) bytes: u64,
-    crc32: crc32fast::Hasher,
-    sha256: Sha256,
-}
-
-impl Meter {
-    pub(super) fn update(&mut self, bytes: &[u8]) {
-        self.bytes += bytes.len() as u64;
-        self.crc32.update(bytes);
-        self.sha256.update(bytes);
-    }
-
-    pub(super) fn finish(self) -> (u32, String) {
-        (self.crc32.finalize(), hex::encode(self.sha256.finalize()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{from_value, json};

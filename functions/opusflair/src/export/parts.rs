@@ -12,8 +12,18 @@ use crate::{App, Error};
 #[derive(Deserialize)]
 struct Part {
     position: i64,
-    part: u32,
+    /// Of its file, before this part.
+    bytes_before: u64,
     content: String,
+}
+
+impl Part {
+    /// The rest of the content from a byte of the file at `position` on; `None` if that byte is not in it.
+    fn rest(self, position: i64, at: u64) -> Option<Vec<u8>> {
+        let known = usize::try_from(at.checked_sub(self.bytes_before)?).ok()?;
+        let is_in_it = self.position == position && known < self.content.len();
+        is_in_it.then(|| self.content.into_bytes().split_off(known))
+    }
 }
 
 pub(super) struct Parts<'a> {
@@ -28,13 +38,13 @@ impl<'a> Parts<'a> {
         Self { app, export, ahead: VecDeque::new() }
     }
 
-    /// A part of the file at `position`; `None` if the plan has no such part any more.
-    pub(super) async fn take(&mut self, position: i64, part: u32) -> Result<Option<String>, Error> {
-        let is_next = |next: &Part| (next.position, next.part) == (position, part);
+    /// Some of the content from a byte of the file at `position` on; `None` if the plan has no such byte any more.
+    pub(super) async fn take(&mut self, position: i64, at: u64) -> Result<Option<Vec<u8>>, Error> {
+        let is_next = |next: &Part| (next.position, next.bytes_before) == (position, at);
         if !self.ahead.front().is_some_and(is_next) {
-            let from = json!({ "export_id": self.export, "place": position, "part": part });
+            let from = json!({ "export_id": self.export, "place": position, "at": at });
             self.ahead = self.app.ask("export_parts", from).await?;
         }
-        Ok(self.ahead.pop_front().filter(is_next).map(|next| next.content))
+        Ok(self.ahead.pop_front().and_then(|next| next.rest(position, at)))
     }
 }

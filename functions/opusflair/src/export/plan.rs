@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::layout::Meter;
+use super::meter::{Meter, Place};
 use super::pieces::Stop;
 use crate::egress::unreachable;
 use crate::{App, Error, crash};
@@ -32,7 +32,8 @@ struct Part {
     part: u32,
     content: String,
     /// Of its file before it.
-    crc32: u32,
+    #[serde(flatten)]
+    before: Place,
 }
 
 #[expect(clippy::struct_field_names, reason = "named as the database does")]
@@ -54,8 +55,10 @@ struct Counted {
 struct CountedPart {
     position: i64,
     part: u32,
-    /// Of its file up to its end.
-    crc32: u32,
+    /// Of its file up to its end, as the place is.
+    sha256: String,
+    #[serde(flatten)]
+    place: Place,
 }
 
 #[derive(Serialize)]
@@ -88,7 +91,7 @@ impl App {
             if steps > 0 && Instant::now() >= deadline {
                 return Err(Stop::Later);
             }
-            counted.parts = count_parts(&parts);
+            counted.parts = count_parts(&parts)?;
             counted.objects = stream::iter(objects)
                 .map(|object| self.count_object(object))
                 .buffer_unordered(AT_ONCE)
@@ -117,36 +120,53 @@ impl App {
     }
 }
 
-/// The checksums of parts, which come in the order of their files.
-fn count_parts(parts: &[Part]) -> Vec<CountedPart> {
+/// The digests of parts, which come in the order of their files.
+fn count_parts(parts: &[Part]) -> Result<Vec<CountedPart>, Error> {
     let mut counted: Vec<CountedPart> = Vec::with_capacity(parts.len());
-    for Part { position, part, content, crc32 } in parts {
+    for Part { position, part, content, before } in parts {
         let before = match counted.last() {
-            Some(last) if last.position == *position => last.crc32,
-            _ => *crc32,
+            Some(last) if last.position == *position => &last.place,
+            _ => before,
         };
-        let mut hasher = crc32fast::Hasher::new_with_initial(before);
-        hasher.update(content.as_bytes());
-        counted.push(CountedPart { position: *position, part: *part, crc32: hasher.finalize() });
+        let mut meter = Meter::from(before)?;
+        meter.update(content.as_bytes());
+        let place = meter.place();
+        let (_, sha256) = meter.finish();
+        counted.push(CountedPart { position: *position, part: *part, sha256, place });
     }
-    counted
+    Ok(counted)
 }
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
 
-    fn part(position: i64, part: u32, content: &str, crc32: u32) -> Part {
-        Part { position, part, content: content.to_owned(), crc32 }
+    fn part(position: i64, part: u32, content: &str, before: &Place) -> Part {
+        Part { position, part, content: content.to_owned(), before: before.clone() }
+    }
+
+    fn digests(text: &str) -> (u32, String) {
+        (crc32fast::hash(text.as_bytes()), hex::encode(Sha256::digest(text)))
     }
 
     #[test]
-    fn the_checksum_of_a_file_goes_on_from_part_to_part() {
-        let parts = [part(3, 0, "ab", 0), part(3, 1, "c", 0), part(4, 0, "abc", 0)];
-        let counted: Vec<u32> = count_parts(&parts).iter().map(|part| part.crc32).collect();
-        assert_eq!(counted, ["ab", "abc", "abc"].map(|text| crc32fast::hash(text.as_bytes())));
+    fn the_digests_of_a_file_go_on_from_part_to_part() {
+        let start = Place::default();
+        let parts = [part(3, 0, "ab", &start), part(3, 1, "c", &start), part(4, 0, "abc", &start)];
+        let counted = count_parts(&parts).expect("states");
+        let found: Vec<_> =
+            counted.iter().map(|part| (part.place.crc32, part.sha256.clone())).collect();
+        assert_eq!(found, ["ab", "abc", "abc"].map(digests));
         // And from where another worker came to.
-        let later = count_parts(&[part(3, 1, "c", counted[0])]);
-        assert_eq!(later[0].crc32, counted[1]);
+        let later = count_parts(&[part(3, 1, "c", &counted[0].place)]).expect("a state");
+        assert_eq!(later[0], counted[1]);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_a_fault() {
+        let place = Place { crc32: 0, sha256_state: Some("00".to_owned()) };
+        assert!(count_parts(&[part(3, 1, "c", &place)]).is_err());
     }
 }
