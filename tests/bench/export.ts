@@ -14,6 +14,7 @@ import { fillGallery } from "../journeys/gallery.ts";
 import { Person } from "../journeys/person.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
 import { watchMemory } from "../lab/memory.ts";
+import { until } from "../waiting.ts";
 import { functionsPid } from "./memory.ts";
 
 /** Artworks, and usage events: a thousand a day for a year are the most that a person can have. */
@@ -55,6 +56,13 @@ async function verify(person: Person, path: string, artworks: number, events: nu
   }
 }
 
+async function isLeased(person: Person): Promise<boolean> {
+  const leased = await database`
+    select from private.export_work as w join public.exports as e on e.id = w.export_id
+    where e.person_id = ${person.id} and w.leased_until > now()`;
+  return leased.length > 0;
+}
+
 async function build(artworks: number, events: number): Promise<Built> {
   const person = await Person.signUp("alice");
   await recordUse(person, events);
@@ -75,7 +83,11 @@ async function build(artworks: number, events: number): Promise<Built> {
     const megabytes = data.bytes_done / 2 ** 20;
     const progress = data.files_total === null ? "being planned" : `${data.files_done} of ${data.files_total} files, ${megabytes.toFixed(0)} MB`;
     console.log(`  ${String(artworks).padStart(7)} artworks, ${events} events, pass ${passes}: ${progress} after ${total.toFixed(0)} s`);
-    if (data.state === "building") continue;
+    if (data.state === "building") {
+      // A pass that was cut off keeps its lease for a while.
+      await until("the lease to end", async () => !(await isLeased(person)) || undefined, 180_000);
+      continue;
+    }
     if (data.state !== "ready") throw new Error(`the export is ${data.state}`);
     const peak = await watched.stop();
     await verify(person, data.path, artworks, events);

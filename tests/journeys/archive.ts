@@ -70,7 +70,7 @@ export async function recordUse(person: Person, events: number): Promise<void> {
     await sql`
       insert into public.usage_events
         (person_id, at, feature, browser, browser_version, viewport_width, viewport_height, pixel_ratio, image_formats)
-      select ${person.id}, now() - make_interval(secs => n * 86.4), 'gallery_opened', 'chrome', 140, 1920, 1080, 2.0, '{avif,jpeg,png,webp}'
+      select ${person.id}, now() - make_interval(secs => n * 86.39), 'gallery_opened', 'chrome', 140, 1920, 1080, 2.0, '{avif,jpeg,png,webp}'
       from generate_series(1, ${events}) as n`;
   });
 }
