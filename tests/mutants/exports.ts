@@ -57,8 +57,22 @@ export const ofExports: Mutant[] = [
   {
     name: "a checksum that does not hold is sent",
     file: rust("opusflair/src/export"),
-    line: "_ if file.crc32 == Some(crc32) => Ok(sha256),",
-    instead: "_ if crc32 == crc32 => Ok(sha256),",
+    line: "if file.crc32 == Some(crc32) { Ok(sha256) }",
+    instead: "if crc32 == crc32 { Ok(sha256) }",
     seenBy: [stretches],
+  },
+  {
+    name: "what has arrived of a long file is read again",
+    file: rust("opusflair/src/export"),
+    line: "let known = arrived.saturating_sub(begin);",
+    instead: "let known = 0 * arrived.saturating_sub(begin);",
+    seenBy: [stretches],
+  },
+  {
+    name: "the digest of a file begins anew with each part",
+    file: rust("opusflair/src/export/meter"),
+    line: "Some(state) => read_state(state).ok_or_else(|| Error::fault(\"the state of a digest\"))?,",
+    instead: "Some(_) => Sha256::new(),",
+    seenBy: ["cargo opusflair"],
   },
 ];
