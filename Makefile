@@ -56,8 +56,8 @@ bench: install build ## What a sweep costs an object, from a thousand to a hundr
 	  $(STACK) --state .local/bench --fresh --quiet -- sh -c 'cd tests && exec $(NODE) bench/sweep.ts'
 
 .PHONY: bench-export
-bench-export: install build ## What an export costs, of artworks and usage events: SIZES="100:1000 2000:365000"
-	@SIZES="$(or $(SIZES),100:1000 2000:365000)" CLEANUP_INTERVAL_SECONDS=0 \
+bench-export: install build ## What an export costs, of artworks and usage events: SIZES="100:20000 2000:365000"
+	@SIZES="$(or $(SIZES),100:20000 2000:365000)" CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/bench --fresh --quiet -- sh -c 'cd tests && exec $(NODE) bench/export.ts'
 
 .PHONY: mutants

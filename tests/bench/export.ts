@@ -1,4 +1,4 @@
-// What an export costs: of a new person and of a busy one, each built in passes that take over from one another. It
+// What an export costs: of a person and of a busy one, each built in passes that take over from one another. It
 // prints the speed, the longest pass, the longest statement and the memory of both sides, side by side, so that the ratios
 // tell what the machine's noise does not.
 
@@ -18,7 +18,7 @@ import { until } from "../waiting.ts";
 import { functionsPid } from "./memory.ts";
 
 /** Artworks, and usage events: a thousand a day for a year are the most that a person can have. */
-const sizes = (process.env.SIZES ?? "100:1000 2000:365000").split(" ").map((size) => size.split(":").map(Number) as [number, number]);
+const sizes = (process.env.SIZES ?? "100:20000 2000:365000").split(" ").map((size) => size.split(":").map(Number) as [number, number]);
 const kilobytes = Number(process.env.KILOBYTES ?? 1024);
 /** A pass a minute: one that takes longer runs into the next. */
 const longestPassSeconds = 60;
