@@ -1,28 +1,43 @@
-// The usual port if it is free, another free one if not. It is held until its service starts, so that two stacks
-// that start at the same time do not choose the same.
+// The usual port if it is free, another free one if not. It is held until its service starts, and after that it stays
+// marked as taken: two stacks that start at the same time never choose the same port.
 
 import { randomInt } from "node:crypto";
-import { createServer } from "node:net";
+import { type Server, createServer } from "node:net";
 
 export interface Reservation {
   port: number;
+  /** Lets the service have the port. */
   release(): Promise<void>;
 }
 
 export async function reservePort(usual: number): Promise<Reservation> {
-  let reserved = await listen(usual);
+  let reserved = await reserve(usual);
   // Below the ports that the system gives to outgoing connections: one of them could take it in between.
-  while (!reserved) reserved = await listen(randomInt(20_000, 32_000));
+  while (!reserved) reserved = await reserve(randomInt(20_000, 32_000));
   return reserved;
 }
 
-function listen(wanted: number): Promise<Reservation | undefined> {
+/**
+ * Listens on the port itself, and on the same port of another address of this machine. The second is the mark: it is
+ * kept until this process ends, so the port looks taken while its service has not begun to listen. Where there is no
+ * such address (macOS has it only on request), there is no mark.
+ */
+async function reserve(port: number): Promise<Reservation | undefined> {
+  const mark = await listen(port, "127.0.0.2");
+  if (mark === "taken") return undefined;
+  const held = await listen(port, "127.0.0.1");
+  if (held === "taken" || held === "no address") {
+    if (mark !== "no address") mark.close();
+    return undefined;
+  }
+  return { port, release: () => new Promise((done) => void held.close(() => done())) };
+}
+
+function listen(port: number, address: string): Promise<Server | "taken" | "no address"> {
   return new Promise((resolve) => {
     const server = createServer();
-    server.once("error", () => resolve(undefined));
-    server.listen(wanted, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      resolve({ port, release: () => new Promise((done) => void server.close(() => done())) });
-    });
+    server.once("error", ({ code }: NodeJS.ErrnoException) => resolve(code === "EADDRNOTAVAIL" ? "no address" : "taken"));
+    // It never keeps the process alive.
+    server.listen(port, address, () => resolve(server.unref()));
   });
 }
