@@ -213,6 +213,9 @@ begin
     where g.id = any (locked) and g.artwork_missing_at is null
     returning g.id
   ),
+  noted as (
+    insert into private.outcomes (subject, outcome) select 'artwork', 'missing' from missed
+  ),
   -- What the hold took: a generation's own row is not where money is read from.
   refunded as (
     insert into public.credit_entries (wallet_id, kind, amount, reason, key)

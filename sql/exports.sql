@@ -192,6 +192,7 @@ begin
   loop
     perform private.abandon_export(work.export_id);
     update public.exports as e set state = 'failed' where e.id = work.export_id;
+    insert into private.outcomes (subject, outcome) values ('export', 'failed');
     delete from private.export_work as w where w.export_id = work.export_id;
   end loop;
 

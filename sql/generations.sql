@@ -1,6 +1,7 @@
 -- Generations: one row from the moment credits are held until the person deletes the artwork.
 
--- Why a generation failed: a closed list, each with a sentence for people.
+-- Why a generation failed: a closed list, each with a sentence for people. A photo that is refused has the code of its
+-- own fault (`functions/opusflair/src/photo/rejection.rs`).
 create table public.failure_reasons (
   id text not null,
   sentence text not null,
@@ -21,14 +22,25 @@ grant select on public.failure_reasons to anon, authenticated, service_role;
 comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. Credits are returned for every one.';
 
 insert into public.failure_reasons (id, sentence) values
+  ('animated', 'The photo is animated. Please upload a single frame of it.'),
   ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
+  ('corrupt', 'The photo could not be read. Please upload it again, saved anew in a photo program.'),
+  ('decoded_size_too_large', 'The photo takes too much memory to open. Please upload a smaller version, or an ordinary 8-bit RGB JPEG.'),
+  ('dimensions_too_large', 'The photo has too many pixels. Please upload a smaller version.'),
+  ('dimensions_too_small', 'The photo has too few pixels. Please upload a larger version.'),
+  ('empty_file', 'The file is empty. Please upload the photo again.'),
   ('expired', 'This took too long, so it was stopped. Please upload the photo again.'),
-  ('input_invalid', 'The photo could not be used. Please upload it again as JPEG, PNG or WebP.'),
+  ('input_invalid', 'The model could not use this photo. Please upload another photo.'),
+  ('input_not_found', 'The photo was gone before it could be used. Please upload it again.'),
   ('lost', 'The result was lost on the way. Please upload the photo again.'),
   ('model_error', 'The model could not make this picture. Please upload another photo, or choose other settings.'),
+  ('not_an_image', 'The file is not a picture. Please upload a JPEG, PNG or WebP photo.'),
   ('output_invalid', 'The model returned something that is not a picture. Please upload the photo again.'),
   ('platform_error', 'The image service had a fault. Please upload the photo again in a few minutes.'),
-  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.');
+  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.'),
+  ('too_many_bytes', 'The file of the photo is too large. Please upload a smaller version.'),
+  ('truncated', 'The photo is incomplete: the end of its file is missing. Please upload it again.'),
+  ('unsupported_format', 'The photo has a format that we cannot use. Please upload it as JPEG, PNG or WebP.');
 
 create table public.generations (
   id uuid not null default gen_random_uuid(),
@@ -102,9 +114,6 @@ create index generations_open_idx on public.generations (deadline_at)
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
--- For the operator's status.
-create index generations_finished_at_idx on public.generations (finished_at) where finished_at is not null;
-create index generations_missing_idx on public.generations (artwork_missing_at) where artwork_missing_at is not null;
 
 alter table public.generations enable row level security;
 revoke all on public.generations from public, anon, authenticated, service_role;

@@ -84,6 +84,7 @@ begin
     insert into public.credit_holds (wallet_id, generation_id, amount)
     select w.id, new.id, new.credits from public.wallets as w where w.person_id = new.person_id;
   elsif private.is_terminal(new.state) then
+    insert into private.outcomes (subject, outcome) values ('generation', coalesce(new.reason, new.state));
     if new.state = 'canceled' then
       perform private.settle_ended_by_person(new.id, private.has_begun(new));
     else
@@ -154,6 +155,7 @@ declare
   );
 begin
   if not private.is_terminal(old.state) then
+    insert into private.outcomes (subject, outcome) values ('generation', 'canceled');
     perform private.settle_ended_by_person(old.id, private.has_begun(old));
     perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then

@@ -243,12 +243,12 @@ return jsonb_build_object(
   'ended', (
     select coalesce(jsonb_agg(to_jsonb(s) order by s.outcome), '[]')
     from (
-      select coalesce(g.reason, g.state) as outcome,
-        count(*) filter (where g.finished_at > now() - interval '1 hour') as last_hour,
+      select o.outcome,
+        count(*) filter (where o.at > now() - interval '1 hour') as last_hour,
         count(*) as last_day
-      from public.generations as g
-      where g.finished_at > now() - interval '1 day'
-      group by coalesce(g.reason, g.state)
+      from private.outcomes as o
+      where o.subject = 'generation' and o.at > now() - interval '1 day'
+      group by o.outcome
     ) as s
   ),
   'submissions', (
@@ -285,8 +285,8 @@ return jsonb_build_object(
     ),
     'missing', (
       select count(*)
-      from public.generations as g
-      where g.artwork_missing_at > now() - interval '1 day'
+      from private.outcomes as o
+      where o.subject = 'artwork' and o.at > now() - interval '1 day'
     )
   ),
   'replicate', (
@@ -323,11 +323,15 @@ return jsonb_build_object(
   ),
   'exports', (
     select jsonb_build_object(
-      'building', count(*) filter (where e.state = 'building'),
-      'failed', count(*) filter (where e.state = 'failed'),
-      'oldest_seconds', private.age(min(e.ordered_at) filter (where e.state = 'building')))
+      'building', count(*),
+      'failed', (
+        select count(*)
+        from private.outcomes as o
+        where o.subject = 'export' and o.at > now() - interval '1 day'
+      ),
+      'oldest_seconds', private.age(min(e.ordered_at)))
     from public.exports as e
-    where e.state = 'building' or e.ordered_at > now() - interval '1 day'
+    where e.state = 'building'
   ),
   'erasures', (
     select jsonb_build_object(

@@ -35,6 +35,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'The evidence that Replicate has removed it.'),
   ('processing_log', 'C5', '1 year', 'public.processing_log', 'at',
     'Steps of a generation; its own row has the times as long as it lasts.'),
+  ('outcomes', 'R5', '1 day', 'private.outcomes', 'at',
+    'How a generation or an export ended, without whose it was.'),
   ('webhook_events', 'R5', '7 days', 'private.webhook_events', 'received_at',
     'Ids of events, to know a delivery that comes twice.'),
   ('deletion_receipts', 'X1', '3 years', 'public.deletions', 'verified_at',

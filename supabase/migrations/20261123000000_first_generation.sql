@@ -1097,6 +1097,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'The evidence that Replicate has removed it.'),
   ('processing_log', 'C5', '1 year', 'public.processing_log', 'at',
     'Steps of a generation; its own row has the times as long as it lasts.'),
+  ('outcomes', 'R5', '1 day', 'private.outcomes', 'at',
+    'How a generation or an export ended, without whose it was.'),
   ('webhook_events', 'R5', '7 days', 'private.webhook_events', 'received_at',
     'Ids of events, to know a delivery that comes twice.'),
   ('deletion_receipts', 'X1', '3 years', 'public.deletions', 'verified_at',
@@ -1237,9 +1239,29 @@ revoke all on function private.is_intake_open from public, anon, authenticated, 
 grant execute on function private.is_intake_open to authenticated;
 revoke all on function backend.expire_rows, backend.record_heartbeat from public, anon, authenticated, service_role;
 grant execute on function backend.expire_rows, backend.record_heartbeat to service_role;
+-- How things ended, and not whose they were. The operator's numbers stay as they are if a person deletes an artwork or
+-- their account.
+
+create table private.outcomes (
+  id bigint generated always as identity,
+  subject text not null,
+  outcome text not null,
+  at timestamptz not null default now(),
+  constraint outcomes_pkey primary key (id),
+  constraint outcomes_subject_known check (subject in ('generation', 'artwork', 'export'))
+);
+
+create index outcomes_at_idx on private.outcomes (at);
+
+alter table private.outcomes enable row level security;
+revoke all on private.outcomes from public, anon, authenticated, service_role;
+
+comment on table private.outcomes is 'How generations and exports of the last day ended, and which artworks were missing: a word and a time, nothing that says whose (R5).';
+comment on column private.outcomes.outcome is 'Of a generation its state, or its reason if it failed; `missing` of an artwork; `failed` of an export.';
 -- Generations: one row from the moment credits are held until the person deletes the artwork.
 
--- Why a generation failed: a closed list, each with a sentence for people.
+-- Why a generation failed: a closed list, each with a sentence for people. A photo that is refused has the code of its
+-- own fault (`functions/opusflair/src/photo/rejection.rs`).
 create table public.failure_reasons (
   id text not null,
   sentence text not null,
@@ -1260,14 +1282,25 @@ grant select on public.failure_reasons to anon, authenticated, service_role;
 comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. Credits are returned for every one.';
 
 insert into public.failure_reasons (id, sentence) values
+  ('animated', 'The photo is animated. Please upload a single frame of it.'),
   ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
+  ('corrupt', 'The photo could not be read. Please upload it again, saved anew in a photo program.'),
+  ('decoded_size_too_large', 'The photo takes too much memory to open. Please upload a smaller version, or an ordinary 8-bit RGB JPEG.'),
+  ('dimensions_too_large', 'The photo has too many pixels. Please upload a smaller version.'),
+  ('dimensions_too_small', 'The photo has too few pixels. Please upload a larger version.'),
+  ('empty_file', 'The file is empty. Please upload the photo again.'),
   ('expired', 'This took too long, so it was stopped. Please upload the photo again.'),
-  ('input_invalid', 'The photo could not be used. Please upload it again as JPEG, PNG or WebP.'),
+  ('input_invalid', 'The model could not use this photo. Please upload another photo.'),
+  ('input_not_found', 'The photo was gone before it could be used. Please upload it again.'),
   ('lost', 'The result was lost on the way. Please upload the photo again.'),
   ('model_error', 'The model could not make this picture. Please upload another photo, or choose other settings.'),
+  ('not_an_image', 'The file is not a picture. Please upload a JPEG, PNG or WebP photo.'),
   ('output_invalid', 'The model returned something that is not a picture. Please upload the photo again.'),
   ('platform_error', 'The image service had a fault. Please upload the photo again in a few minutes.'),
-  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.');
+  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.'),
+  ('too_many_bytes', 'The file of the photo is too large. Please upload a smaller version.'),
+  ('truncated', 'The photo is incomplete: the end of its file is missing. Please upload it again.'),
+  ('unsupported_format', 'The photo has a format that we cannot use. Please upload it as JPEG, PNG or WebP.');
 
 create table public.generations (
   id uuid not null default gen_random_uuid(),
@@ -1341,9 +1374,6 @@ create index generations_open_idx on public.generations (deadline_at)
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
--- For the operator's status.
-create index generations_finished_at_idx on public.generations (finished_at) where finished_at is not null;
-create index generations_missing_idx on public.generations (artwork_missing_at) where artwork_missing_at is not null;
 
 alter table public.generations enable row level security;
 revoke all on public.generations from public, anon, authenticated, service_role;
@@ -2273,6 +2303,7 @@ begin
     insert into public.credit_holds (wallet_id, generation_id, amount)
     select w.id, new.id, new.credits from public.wallets as w where w.person_id = new.person_id;
   elsif private.is_terminal(new.state) then
+    insert into private.outcomes (subject, outcome) values ('generation', coalesce(new.reason, new.state));
     if new.state = 'canceled' then
       perform private.settle_ended_by_person(new.id, private.has_begun(new));
     else
@@ -2343,6 +2374,7 @@ declare
   );
 begin
   if not private.is_terminal(old.state) then
+    insert into private.outcomes (subject, outcome) values ('generation', 'canceled');
     perform private.settle_ended_by_person(old.id, private.has_begun(old));
     perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
@@ -4503,6 +4535,9 @@ begin
     where g.id = any (locked) and g.artwork_missing_at is null
     returning g.id
   ),
+  noted as (
+    insert into private.outcomes (subject, outcome) select 'artwork', 'missing' from missed
+  ),
   -- What the hold took: a generation's own row is not where money is read from.
   refunded as (
     insert into public.credit_entries (wallet_id, kind, amount, reason, key)
@@ -5393,6 +5428,7 @@ begin
   loop
     perform private.abandon_export(work.export_id);
     update public.exports as e set state = 'failed' where e.id = work.export_id;
+    insert into private.outcomes (subject, outcome) values ('export', 'failed');
     delete from private.export_work as w where w.export_id = work.export_id;
   end loop;
 
@@ -7308,12 +7344,12 @@ return jsonb_build_object(
   'ended', (
     select coalesce(jsonb_agg(to_jsonb(s) order by s.outcome), '[]')
     from (
-      select coalesce(g.reason, g.state) as outcome,
-        count(*) filter (where g.finished_at > now() - interval '1 hour') as last_hour,
+      select o.outcome,
+        count(*) filter (where o.at > now() - interval '1 hour') as last_hour,
         count(*) as last_day
-      from public.generations as g
-      where g.finished_at > now() - interval '1 day'
-      group by coalesce(g.reason, g.state)
+      from private.outcomes as o
+      where o.subject = 'generation' and o.at > now() - interval '1 day'
+      group by o.outcome
     ) as s
   ),
   'submissions', (
@@ -7350,8 +7386,8 @@ return jsonb_build_object(
     ),
     'missing', (
       select count(*)
-      from public.generations as g
-      where g.artwork_missing_at > now() - interval '1 day'
+      from private.outcomes as o
+      where o.subject = 'artwork' and o.at > now() - interval '1 day'
     )
   ),
   'replicate', (
@@ -7388,11 +7424,15 @@ return jsonb_build_object(
   ),
   'exports', (
     select jsonb_build_object(
-      'building', count(*) filter (where e.state = 'building'),
-      'failed', count(*) filter (where e.state = 'failed'),
-      'oldest_seconds', private.age(min(e.ordered_at) filter (where e.state = 'building')))
+      'building', count(*),
+      'failed', (
+        select count(*)
+        from private.outcomes as o
+        where o.subject = 'export' and o.at > now() - interval '1 day'
+      ),
+      'oldest_seconds', private.age(min(e.ordered_at)))
     from public.exports as e
-    where e.state = 'building' or e.ordered_at > now() - interval '1 day'
+    where e.state = 'building'
   ),
   'erasures', (
     select jsonb_build_object(

@@ -106,6 +106,7 @@ insert into attempts values
   ('webhook_events_id_length', $$insert into private.webhook_events (id, generation_id, status) values ('', '00000000-0000-4000-8000-00000000000a', 's')$$),
   ('retention_rules_keep_not_negative', $$update private.retention_rules set keep = '-1 second'$$),
   ('retention_rules_rows_have_age', $$update private.retention_rules set rows_of = null where since is not null$$),
+  ('outcomes_subject_known', $$insert into private.outcomes (subject, outcome) values ('person', 'gone')$$),
   ('ledger_state_is_one', $$insert into private.ledger_state (id) values ('another')$$),
   ('wallets_closed_without_person', $$update wallets set closed_at = now()$$),
   ('generations_artwork_unique', $$update generations set state = 'storing' where id::text ~ '^0{8}-0{4}-4000-8000-0{11}[ab]$';

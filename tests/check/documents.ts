@@ -69,6 +69,7 @@ async function checkApi(): Promise<void> {
   const { valid, errors } = await new Validator().validate(description);
   if (!valid) return void faults.push(`functions/openapi.yaml: ${JSON.stringify(errors).slice(0, 500)}`);
 
+  checkReasons(description.components.schemas);
   const described = Object.keys(description.paths).sort();
   const routes = files.filter((path) => /^functions\/.*\.rs$/.test(path)).map(read).join("\n");
   const served = [...routes.matchAll(/\.route\("(\/[^"]+)"/g)].map(([, path]) => path);
@@ -77,6 +78,20 @@ async function checkApi(): Promise<void> {
   const expected = [...new Set(served)].filter((path) => !inner.includes(path)).sort();
   if (JSON.stringify(described) !== JSON.stringify(expected)) {
     faults.push(`functions/openapi.yaml describes ${described.join(", ")}; served are ${expected.join(", ")}`);
+  }
+}
+
+/** Each cause of a failure has its sentence, and the API's description lists the same causes. */
+function checkReasons(schemas: { Generation: { properties: { reason: { enum: (string | null)[] } } }; Problem: { properties: { code: { enum: string[] } } } }): void {
+  const [, rows] = /insert into public\.failure_reasons \(id, sentence\) values\n([^;]+);/.exec(read("sql/generations.sql"))!;
+  const reasons = [...rows!.matchAll(/^ {2}\('(\w+)', /gm)].map(([, id]) => id!).sort();
+  const described = schemas.Generation.properties.reason.enum.filter((id) => id !== null).sort();
+  if (JSON.stringify(reasons) !== JSON.stringify(described)) faults.push(`functions/openapi.yaml lists the reasons ${described.join(", ")}; failure_reasons has ${reasons.join(", ")}`);
+  const rejections = [...read("functions/opusflair/src/photo/rejection.rs").matchAll(/Self::\w+(?: \{ \.\. \}|\(_\))? => "(\w+)"/g)].map(([, code]) => code!);
+  if (rejections.length < 10) faults.push("functions/opusflair/src/photo/rejection.rs: its codes could not be read");
+  for (const code of rejections) {
+    if (!reasons.includes(code)) faults.push(`failure_reasons has no sentence for ${code}, for which a photo is refused`);
+    if (!schemas.Problem.properties.code.enum.includes(code)) faults.push(`functions/openapi.yaml does not list the code ${code}`);
   }
 }
 

@@ -37,7 +37,7 @@ test("a photo that makes its decoder panic fails alone: the pass goes on, and th
   const report = await cleanUp();
   assert.equal(report.submitted, 1);
   const { state, reason } = (await alice.generation(bad))!;
-  assert.deepEqual([state, reason, await alice.wallet()], ["failed", "input_invalid", { balance: 5, held: 0 }]);
+  assert.deepEqual([state, reason, await alice.wallet()], ["failed", "corrupt", { balance: 5, held: 0 }]);
   assert.ok((await bob.generation(good))!.prediction_id);
   assert.equal(lab.functions.restarts, 0);
 });

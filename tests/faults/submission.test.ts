@@ -119,7 +119,7 @@ test("a photo that its owner takes back before it is submitted ends its job clea
   const { input_path } = await alice.generate(await small);
   const { error } = await alice.client.storage.from("inputs").remove([input_path]);
   assert.equal(error, null);
-  await sound(alice, { input_invalid: 1 });
+  await sound(alice, { input_not_found: 1 });
 });
 
 test("webhook before attach: the event names the prediction, and the late answer changes nothing", async () => {

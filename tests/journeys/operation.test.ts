@@ -6,30 +6,10 @@ import { join } from "node:path";
 import { after, afterEach, test } from "node:test";
 import postgres from "postgres";
 import { pass } from "../lab/time.ts";
+import { askForStatus, ended, status } from "./operator.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { arm, cleanUp, database, disarm, wakeWalks } from "./stack.ts";
-
-interface Status {
-  generations: { state: string; count: number; oldest_seconds: number; past_deadline: number }[];
-  submissions: { due: number };
-  holds: { open: number; credits: number };
-  deletions: { ordered: number; due: number };
-  inputs: { stored: number };
-  sweep: { last_seconds: number };
-  ledger: { differences: number };
-  ended: { outcome: string; last_hour: number; last_day: number }[];
-}
-
-function ask(accept: string, secret = process.env.OPERATOR_SECRET): Promise<Response> {
-  return fetch(`${process.env.FUNCTIONS_URL}/status`, { headers: { accept, authorization: `Bearer ${secret}` } });
-}
-
-async function status(): Promise<Status> {
-  const answer = await ask("application/json");
-  assert.equal(answer.status, 200);
-  return (await answer.json()) as Status;
-}
 
 /** As whoever operates it connects. */
 const migrator = postgres(process.env.DATABASE_URL!, { onnotice: () => {}, max: 1 });
@@ -40,7 +20,7 @@ after(() => Promise.all([database.end(), migrator.end()]));
 test("the status is for the operator alone", async () => {
   const alice = await Person.signUp("alice");
   for (const secret of ["", "guess", alice.token, process.env.SUPABASE_PUBLISHABLE_KEY]) {
-    const answer = await ask("*/*", secret);
+    const answer = await askForStatus("*/*", secret);
     assert.equal(answer.status, 401);
     assert.equal(((await answer.json()) as { code: string }).code, "not_operator");
   }
@@ -69,19 +49,48 @@ test("the status says what is under way, what is held, what is due and how thing
   await cleanUp();
   const after = await status();
   assert.deepEqual([after.generations, after.submissions.due, after.holds.open, after.deletions.due], [[], 0, 0, 0]);
-  const ended = (outcome: string, of: Status) => of.ended.find((each) => each.outcome === outcome)?.last_hour ?? 0;
   assert.equal(ended("canceled", after), ended("canceled", before) + 1);
   assert.equal(ended("expired", after), ended("expired", before) + 1);
 });
 
+test("what ended badly is counted for a day, also if its person deletes the artwork or the account", async () => {
+  await cleanUp();
+  const before = await status();
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  await arm({ fault: "fail_model" });
+  const failed = await alice.ended((await alice.generate(await small)).id);
+  const missing = await alice.ended((await alice.generate(await small)).id);
+  await database.begin(async (sql) => {
+    await sql`set local session_replication_role = replica`;
+    await sql`delete from storage.objects where name = ${missing.artwork_path}`;
+  });
+  assert.equal((await bob.call("POST", "/privacy/exports")).status, 202);
+  await database`update private.export_work set attempts = 40`;
+  await pass(3700);
+  await wakeWalks();
+  await cleanUp();
+  await arm({ fault: "stuck_processing" });
+  const open = await alice.generate(await small);
+
+  for (const { id } of [failed, missing, open]) assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
+  for (const person of [alice, bob]) await person.call("POST", "/privacy/erasures", { email: person.email });
+  await cleanUp();
+  assert.equal((await database`select from auth.users where id in (${alice.id}, ${bob.id})`).length, 0);
+  const now = await status();
+  assert.deepEqual(
+    [ended("model_error", now), ended("canceled", now), now.audit.missing, now.exports.failed],
+    [ended("model_error", before) + 1, ended("canceled", before) + 1, before.audit.missing + 1, before.exports.failed + 1],
+  );
+});
+
 test("for people the status is a table, and what needs somebody stands out", async () => {
   await cleanUp();
-  const quiet = await (await ask("*/*")).text();
+  const quiet = await (await askForStatus("*/*")).text();
   assert.match(quiet, /^UNDER WAY +count +oldest +past deadline$/m);
   assert.match(quiet, /^ {2}last sweep +\d+ s +in time$/m);
   assert.match(quiet, /^ {2}ledger differences +0 +\d+ (s|min)$/m);
   await pass(400, "silent");
-  assert.match(await (await ask("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
+  assert.match(await (await askForStatus("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
 });
 
 test("a difference in the ledger is counted, by whatever it came about", async () => {
@@ -100,7 +109,7 @@ test("a difference in the ledger is counted, by whatever it came about", async (
   await tamper(3);
   try {
     assert.equal(await counted(), 1);
-    assert.match(await (await ask("*/*")).text(), /^ {2}ledger differences +1 ! +\d+ s$/m);
+    assert.match(await (await askForStatus("*/*")).text(), /^ {2}ledger differences +1 ! +\d+ s$/m);
     const [found] = await database`select difference, expected::int, found::int from backend.audit_credits()`;
     assert.deepEqual({ ...found }, { difference: "balance", expected: 5, found: 8 });
   } finally {

@@ -52,7 +52,10 @@ for (const verb of ["status", "privacy_status", "due"]) {
         await sql`
           insert into storage.objects (bucket_id, name, metadata)
           select 'artworks', 'cost/' || n, '{"size": 1}' from generate_series(1, ${many}) as n`;
-        for (const table of ["public.generations", "public.credit_entries", "public.deletions", "public.exports", "storage.objects"])
+        await sql`
+          insert into private.outcomes (subject, outcome, at)
+          select 'generation', 'succeeded', now() - interval '30 days' from generate_series(1, ${many})`;
+        for (const table of ["private.outcomes", "public.generations", "public.credit_entries", "public.deletions", "public.exports", "storage.objects"])
           await sql.unsafe(`analyze ${table}`);
         const read = await reads(sql, `select backend.${verb}()`);
         for (const [table, { scanned, found }] of Object.entries(read))

@@ -445,7 +445,7 @@ async fn judge(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
 }
 
 fn rejected(rejection: Rejection) -> Stop {
-    Stop::Refused { reason: "input_invalid", error: Error::Photo(rejection) }
+    Stop::Refused { reason: rejection.code(), error: Error::Photo(rejection) }
 }
 
 fn no_photo() -> Stop {
@@ -454,7 +454,7 @@ fn no_photo() -> Stop {
         "input_not_found",
         "There is no such photo of yours any more. Upload it again, and send the request with a new Idempotency-Key.",
     );
-    Stop::Refused { reason: "input_invalid", error }
+    Stop::Refused { reason: "input_not_found", error }
 }
 
 fn refused_by_model() -> Stop {
