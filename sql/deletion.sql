@@ -218,7 +218,7 @@ begin
   on conflict (deletion_id) do update set lease = excluded.lease;
 
   select coalesce(jsonb_agg(jsonb_build_object(
-    'id', d.id, 'lease', l.lease, 'bucket', d.bucket, 'path', d.path,
+    'id', d.id, 'lease', l.lease, 'generation', d.generation_id, 'bucket', d.bucket, 'path', d.path,
     'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
     -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.

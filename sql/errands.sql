@@ -5,6 +5,7 @@ create table private.errands (
   kind text not null,
   target text not null,
   person_id uuid,
+  generation_id uuid,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
   since timestamptz,
@@ -25,23 +26,30 @@ revoke all on private.errands from public, anon, authenticated, service_role;
 
 comment on table private.errands is 'Calls that are owed to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
 comment on column private.errands.target is 'The id of the prediction, the path of the photo that it was made of, or the address of the upload.';
+comment on column private.errands.generation_id is 'For the log. Not a foreign key: the call is owed although the generation is deleted.';
 comment on column private.errands.since is 'From when on a prediction is searched for.';
 
 -- A search waits a minute: a create call that is under way has its answer by then.
-create function private.order_errand(kind text, target text, person_id uuid, since timestamptz default null)
+create function private.order_errand(
+  kind text,
+  target text,
+  person_id uuid,
+  generation_id uuid default null,
+  since timestamptz default null
+)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.errands (kind, target, person_id, since, due_at)
-  select kind, target, u.id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
+  insert into private.errands (kind, target, person_id, generation_id, since, due_at)
+  select kind, target, u.id, generation_id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
   from (values (1)) as once
   left join auth.users as u on u.id = order_errand.person_id
   where target is not null
   on conflict do nothing;
 end;
 
--- Due errands, [{kind, target, since}], under a lease of the caller's choosing; after a minute they are due again,
+-- Due errands, [{kind, target, generation, since}], under a lease of the caller's choosing; after a minute they are due again,
 -- each time later. Asked again with the same lease, it answers the same ones.
 create function backend.lease_errands(lease uuid, batch integer default 50)
 returns jsonb
@@ -67,7 +75,7 @@ begin
   end if;
   return (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'kind', e.kind, 'target', e.target, 'since', extract(epoch from e.since))), '[]')
+      'kind', e.kind, 'target', e.target, 'generation', e.generation_id, 'since', extract(epoch from e.since))), '[]')
     from private.errands as e
     where e.lease = lease_errands.lease
   );
@@ -83,12 +91,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person uuid;
+  errand private.errands;
 begin
-  select e.person_id into person
+  select * into errand
   from private.errands as e
   where e.kind = 'find_prediction' and e.target = record_found_predictions.target;
-  perform private.disown_prediction(p.id, person, null)
+  perform private.disown_prediction(p.id, errand.person_id, errand.generation_id)
   from jsonb_array_elements_text(predictions) as p (id);
 end;
 $$;
@@ -99,7 +107,7 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select private.order_errand('cancel_prediction', prediction_id, person);
+  select private.order_errand('cancel_prediction', prediction_id, person, generation_id);
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
   select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
     now() + private.keep('replicate_hour')

@@ -65,7 +65,7 @@ begin
     'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
   -- The answer to a create call was lost, so a prediction may exist that no row names (T3).
   if work.create_called_at is not null and generation.prediction_id is null then
-    perform private.order_errand('find_prediction', work.prepared_path, person, work.create_called_at);
+    perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
   end if;
 end;
 $$;
@@ -98,7 +98,7 @@ begin
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
     if new.state = 'canceled' and new.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id);
+      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id, new.id);
     end if;
   end if;
   return null;
@@ -159,7 +159,7 @@ begin
     perform private.settle_ended_by_person(old.id, private.has_begun(old));
     perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', old.prediction_id, person);
+      perform private.order_errand('cancel_prediction', old.prediction_id, person, old.id);
     end if;
   end if;
   if old.artwork_path is not null then

@@ -85,7 +85,7 @@ for each row
 when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
 execute function private.follow_prediction();
 
--- Predictions to ask about, longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
+-- Predictions to ask about, [{prediction, generation}], longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
 -- with the same lease, it answers the same ones.
 create function backend.lease_removals(lease uuid, batch integer default 50)
 returns jsonb
@@ -115,8 +115,9 @@ begin
     on conflict (prediction_id) do update set lease = excluded.lease;
   end if;
   return (
-    select coalesce(jsonb_agg(l.prediction_id), '[]')
+    select coalesce(jsonb_agg(jsonb_build_object('prediction', r.prediction_id, 'generation', r.generation_id)), '[]')
     from private.removal_leases as l
+    join public.replicate_removals as r on r.prediction_id = l.prediction_id
     where l.lease = lease_removals.lease
   );
 end;

@@ -1837,7 +1837,7 @@ begin
   on conflict (deletion_id) do update set lease = excluded.lease;
 
   select coalesce(jsonb_agg(jsonb_build_object(
-    'id', d.id, 'lease', l.lease, 'bucket', d.bucket, 'path', d.path,
+    'id', d.id, 'lease', l.lease, 'generation', d.generation_id, 'bucket', d.bucket, 'path', d.path,
     'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
     -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
@@ -2005,7 +2005,7 @@ for each row
 when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
 execute function private.follow_prediction();
 
--- Predictions to ask about, longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
+-- Predictions to ask about, [{prediction, generation}], longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
 -- with the same lease, it answers the same ones.
 create function backend.lease_removals(lease uuid, batch integer default 50)
 returns jsonb
@@ -2035,8 +2035,9 @@ begin
     on conflict (prediction_id) do update set lease = excluded.lease;
   end if;
   return (
-    select coalesce(jsonb_agg(l.prediction_id), '[]')
+    select coalesce(jsonb_agg(jsonb_build_object('prediction', r.prediction_id, 'generation', r.generation_id)), '[]')
     from private.removal_leases as l
+    join public.replicate_removals as r on r.prediction_id = l.prediction_id
     where l.lease = lease_removals.lease
   );
 end;
@@ -2101,6 +2102,7 @@ create table private.errands (
   kind text not null,
   target text not null,
   person_id uuid,
+  generation_id uuid,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
   since timestamptz,
@@ -2121,23 +2123,30 @@ revoke all on private.errands from public, anon, authenticated, service_role;
 
 comment on table private.errands is 'Calls that are owed to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
 comment on column private.errands.target is 'The id of the prediction, the path of the photo that it was made of, or the address of the upload.';
+comment on column private.errands.generation_id is 'For the log. Not a foreign key: the call is owed although the generation is deleted.';
 comment on column private.errands.since is 'From when on a prediction is searched for.';
 
 -- A search waits a minute: a create call that is under way has its answer by then.
-create function private.order_errand(kind text, target text, person_id uuid, since timestamptz default null)
+create function private.order_errand(
+  kind text,
+  target text,
+  person_id uuid,
+  generation_id uuid default null,
+  since timestamptz default null
+)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.errands (kind, target, person_id, since, due_at)
-  select kind, target, u.id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
+  insert into private.errands (kind, target, person_id, generation_id, since, due_at)
+  select kind, target, u.id, generation_id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
   from (values (1)) as once
   left join auth.users as u on u.id = order_errand.person_id
   where target is not null
   on conflict do nothing;
 end;
 
--- Due errands, [{kind, target, since}], under a lease of the caller's choosing; after a minute they are due again,
+-- Due errands, [{kind, target, generation, since}], under a lease of the caller's choosing; after a minute they are due again,
 -- each time later. Asked again with the same lease, it answers the same ones.
 create function backend.lease_errands(lease uuid, batch integer default 50)
 returns jsonb
@@ -2163,7 +2172,7 @@ begin
   end if;
   return (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'kind', e.kind, 'target', e.target, 'since', extract(epoch from e.since))), '[]')
+      'kind', e.kind, 'target', e.target, 'generation', e.generation_id, 'since', extract(epoch from e.since))), '[]')
     from private.errands as e
     where e.lease = lease_errands.lease
   );
@@ -2179,12 +2188,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  person uuid;
+  errand private.errands;
 begin
-  select e.person_id into person
+  select * into errand
   from private.errands as e
   where e.kind = 'find_prediction' and e.target = record_found_predictions.target;
-  perform private.disown_prediction(p.id, person, null)
+  perform private.disown_prediction(p.id, errand.person_id, errand.generation_id)
   from jsonb_array_elements_text(predictions) as p (id);
 end;
 $$;
@@ -2195,7 +2204,7 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select private.order_errand('cancel_prediction', prediction_id, person);
+  select private.order_errand('cancel_prediction', prediction_id, person, generation_id);
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
   select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
     now() + private.keep('replicate_hour')
@@ -2284,7 +2293,7 @@ begin
     'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
   -- The answer to a create call was lost, so a prediction may exist that no row names (T3).
   if work.create_called_at is not null and generation.prediction_id is null then
-    perform private.order_errand('find_prediction', work.prepared_path, person, work.create_called_at);
+    perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
   end if;
 end;
 $$;
@@ -2317,7 +2326,7 @@ begin
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
     if new.state = 'canceled' and new.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id);
+      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id, new.id);
     end if;
   end if;
   return null;
@@ -2378,7 +2387,7 @@ begin
     perform private.settle_ended_by_person(old.id, private.has_begun(old));
     perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', old.prediction_id, person);
+      perform private.order_errand('cancel_prediction', old.prediction_id, person, old.id);
     end if;
   end if;
   if old.artwork_path is not null then

@@ -1,11 +1,16 @@
-// A job that fails: its person reads its own cause, and the operator counts it by that cause.
+// A job that fails: its person reads its own cause, the operator counts it by that cause, and the log names the generation.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ended, status } from "../journeys/operator.ts";
 import { Person } from "../journeys/person.ts";
-import { impostors } from "../journeys/photos.ts";
+import { impostors, small } from "../journeys/photos.ts";
+import { arm, cleanUp, database } from "../journeys/stack.ts";
+import { pass } from "../lab/time.ts";
+import { until } from "../waiting.ts";
 import { lab } from "./lab.ts";
+import { type Lines, listen, saying } from "./log.ts";
+import { predictionThatIs } from "./replicate.ts";
 import { sound } from "./sound.ts";
 
 const download = /^GET \/storage\/v1\/object\/inputs/;
@@ -25,11 +30,86 @@ for (const [name, bytes, cause] of await impostors()) {
     lab.supabase.misbehave({ fault: "status", status: 500, when: download, count: 3 });
     const before = await status();
     const alice = await Person.signUp("alice");
+    const lines = listen();
     const { id, state } = await alice.generate(bytes);
     assert.equal(state, "reserved");
     await sound(alice, { [cause]: 1 });
     const { data } = await alice.client.from("generations").select("failure_reasons(sentence)").eq("id", id).single();
     assert.match((data!.failure_reasons as unknown as { sentence: string }).sentence, says[cause]!);
     assert.equal(ended(cause, await status()), ended(cause, before) + 1);
+    names(id, lines, "INFO", "not submitted");
   });
 }
+
+/** That lines say this, and that each of them names the generation. */
+function names(id: string, lines: Lines, level: "INFO" | "WARN" | "ERROR", text: string): void {
+  const found = saying(lines(), level, text);
+  assert.ok(found.length > 0, `no line says "${text}"`);
+  for (const line of found) assert.ok(line.includes(` generation=${id}`), line);
+}
+
+test("the line of a submission that is refused names its generation", async () => {
+  const alice = await Person.signUp("alice");
+  const lines = listen();
+  const input_path = await alice.upload(Buffer.from("no photo"));
+  assert.equal((await alice.submit({ style: "mosaic", input_path })).status, 422);
+  const { data } = await alice.client.from("generations").select("id").single();
+  names(data!.id, lines, "INFO", "photo rejected: not_an_image");
+});
+
+test("the lines of a cancel and of an event that the database does not take name their generation", async () => {
+  await arm({ fault: "stuck_processing" });
+  const alice = await Person.signUp("alice");
+  const lines = listen();
+  lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/(record_prediction_event|cancel_generation)$/, count: Infinity });
+  const { id } = await alice.generate(await small);
+  assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 503);
+  await until("an event to be refused", async () => saying(lines(), "ERROR", "route=/replicate-webhook")[0]);
+  for (const route of ["/replicate-webhook", "/generations/{id}/cancel"]) names(id, lines, "ERROR", `route=${route}`);
+  lab.heal();
+  assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
+  await sound(alice, { canceled: 1 });
+});
+
+test("the line of an event whose generation is deleted names it", async () => {
+  await arm({ fault: "webhook_delay", value: 1_000 });
+  const alice = await Person.signUp("alice");
+  const lines = listen();
+  const { id } = await alice.generate(await small);
+  assert.equal((await alice.client.rpc("delete_generation", { generation_id: id })).error, null);
+  await until("an event to be ignored", async () => saying(lines(), "WARN", "was ignored")[0]);
+  names(id, lines, "WARN", "was ignored");
+  await cleanUp();
+});
+
+test("the lines of deletions that do not come about name their generation", async () => {
+  // Its last event would delete, too.
+  await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
+  const alice = await Person.signUp("alice");
+  const { id, input_path } = await alice.generate(await small);
+  await predictionThatIs("processing", input_path);
+  const lines = listen();
+  lab.supabase.misbehave({ fault: "refuse", when: /\/storage\/v1\//, count: Infinity });
+  assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
+  for (const text of ["absence could not be verified", "still there", "deletions were left to the schedule"]) names(id, lines, "WARN", text);
+  lab.heal();
+  await sound(alice, { canceled: 1 });
+});
+
+test("the lines of calls to Replicate that are still owed name their generation", async () => {
+  await arm({ fault: "stuck_processing" });
+  const alice = await Person.signUp("alice");
+  const { id, input_path } = await alice.generate(await small);
+  await predictionThatIs("processing", input_path);
+  lab.replicate.misbehave({ fault: "refuse", count: Infinity });
+  assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
+  // What others have left is not what is looked at.
+  await database`delete from private.errands where generation_id is distinct from ${id}`;
+  await database`update public.replicate_removals set due_at = 'infinity' where removed_at is null and generation_id is distinct from ${id}`;
+  const lines = listen();
+  await pass(3700);
+  await cleanUp();
+  for (const text of ["a call is owed still", "Replicate did not say whether it has removed it"]) names(id, lines, "WARN", text);
+  lab.heal();
+  await sound(alice, { canceled: 1 });
+});

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::{StreamExt, stream};
 use opusflair::replicate::Answer;
 use opusflair::{App, Error};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -14,6 +14,12 @@ use crate::budget::Budget;
 /// Predictions that are asked about under one lease, and how many of them at once.
 const BATCH: u32 = 50;
 const ASKERS: usize = 8;
+
+#[derive(Deserialize)]
+struct Due {
+    prediction: String,
+    generation: Option<Uuid>,
+}
 
 #[derive(Serialize)]
 struct Told {
@@ -32,13 +38,13 @@ pub(crate) async fn ask_for_removals(
     let is_down = AtomicBool::new(false);
     let mut removed = 0;
     while budget.is_within(seconds) && !is_down.load(Ordering::Relaxed) {
-        let due: Vec<String> =
+        let due: Vec<Due> =
             app.ask("lease_removals", json!({ "lease": Uuid::new_v4(), "batch": BATCH })).await?;
         if due.is_empty() {
             break;
         }
         let told: Vec<Told> = stream::iter(due)
-            .map(|prediction| ask(app, prediction, &is_down))
+            .map(|due| ask(app, due, &is_down))
             .buffer_unordered(ASKERS)
             .filter_map(|told| async { told })
             .collect()
@@ -50,21 +56,24 @@ pub(crate) async fn ask_for_removals(
     Ok((removed, true))
 }
 
-async fn ask(app: &App, prediction: String, is_down: &AtomicBool) -> Option<Told> {
+async fn ask(app: &App, due: Due, is_down: &AtomicBool) -> Option<Told> {
     if is_down.load(Ordering::Relaxed) {
         return None;
     }
+    let Due { prediction, generation } = due;
+    let generation = generation.map(tracing::field::display);
     let evidence = match app.replicate.get(&prediction).await {
         Ok(Answer::Absent) => Some("not_found"),
         Ok(Answer::Found(found)) if found.is_removed() => Some("data_removed"),
         Ok(Answer::Found(_)) => {
-            tracing::warn!(prediction, "Replicate still has something of it");
+            tracing::warn!(prediction, generation, "Replicate still has something of it");
             None
         }
         // Its own affair: it is asked about again.
         Ok(Answer::Unreadable(error)) => {
             tracing::warn!(
                 prediction,
+                generation,
                 error = error.for_log(),
                 "an answer about a removal says nothing"
             );
@@ -74,6 +83,7 @@ async fn ask(app: &App, prediction: String, is_down: &AtomicBool) -> Option<Told
             is_down.store(true, Ordering::Relaxed);
             tracing::warn!(
                 prediction,
+                generation,
                 error = error.for_log(),
                 "Replicate did not say whether it has removed it"
             );

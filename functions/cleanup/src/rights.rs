@@ -57,7 +57,8 @@ pub(crate) async fn run_errands(
                     return;
                 }
                 if let Err(error) = app.run_errand(&errand).await {
-                    tracing::warn!(error = error.for_log(), "a call is owed still");
+                    let generation = errand.generation.map(tracing::field::display);
+                    tracing::warn!(generation, error = error.for_log(), "a call is owed still");
                 }
             })
             .await;

@@ -191,8 +191,12 @@ impl Run {
                 self.submitted.fetch_add(1, Ordering::Relaxed);
                 self.in_vain.store(0, Ordering::Relaxed);
             }
-            // Too long: its lease runs out by itself.
-            Ok(Ok(Progress::Waiting)) | Err(_) => {
+            Ok(Ok(Progress::Waiting)) => {
+                self.in_vain.fetch_add(1, Ordering::Relaxed);
+            }
+            // Its lease runs out by itself.
+            Err(_) => {
+                tracing::warn!(%generation, "a submission took too long");
                 self.in_vain.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Err(error)) => {

@@ -30,6 +30,8 @@ const LOOK_TIME: Duration = Duration::from_secs(5);
 pub struct Deletion {
     id: Uuid,
     lease: Uuid,
+    /// What it belonged to; none for an export, or an object that nothing accounts for.
+    generation: Option<Uuid>,
     bucket: String,
     path: String,
     object_key: Uuid,
@@ -129,11 +131,11 @@ impl App {
         Ok(tally)
     }
 
-    /// The same on the way of a request. A failure is not the caller's concern: what is left over stays ordered, and
+    /// The same for one generation, on the way of a request. A failure is not the caller's concern: what is left over stays ordered, and
     /// the schedule does it.
-    pub async fn execute_deletions_now(&self, deletions: Vec<Deletion>) {
+    pub async fn execute_deletions_now(&self, generation: Uuid, deletions: Vec<Deletion>) {
         if let Err(error) = self.execute_deletions(deletions).await {
-            tracing::warn!(error = error.for_log(), "deletions were left to the schedule");
+            leave_to_schedule(generation, &error);
         }
     }
 
@@ -142,10 +144,8 @@ impl App {
     pub async fn execute_deletions_of(&self, generation: Uuid) {
         let due = json!({ "lease": Uuid::new_v4(), "generation_id": generation });
         match self.ask::<Vec<Deletion>>("lease_deletions", due).await {
-            Ok(deletions) => self.execute_deletions_now(deletions).await,
-            Err(error) => {
-                tracing::warn!(error = error.for_log(), "deletions were left to the schedule");
-            }
+            Ok(deletions) => self.execute_deletions_now(generation, deletions).await,
+            Err(error) => leave_to_schedule(generation, &error),
         }
     }
 
@@ -183,16 +183,19 @@ impl App {
             Err(Error::unavailable("Storage", "no time was left"))
         };
         note_answer(&looked, has_answered);
+        let generation = deletion.generation.map(tracing::field::display);
         let absent = looked.unwrap_or_else(|error| {
             tracing::warn!(
                 deletion = %deletion.id,
+                generation,
                 error = error.for_log(),
                 "absence could not be verified"
             );
             None
         });
         if absent.is_none() {
-            tracing::warn!(deletion = %deletion.id, attempts = deletion.attempts, "still there");
+            let attempts = deletion.attempts;
+            tracing::warn!(deletion = %deletion.id, generation, attempts, "still there");
         }
         // Without an answer to the deletion all that is known is that it was done when nothing was found.
         let proof =
@@ -219,6 +222,10 @@ impl App {
         });
         Proof { deleted_at, verified_at, receipt }
     }
+}
+
+fn leave_to_schedule(generation: Uuid, error: &Error) {
+    tracing::warn!(%generation, error = error.for_log(), "deletions were left to the schedule");
 }
 
 async fn in_time<T>(

@@ -14,6 +14,8 @@ use crate::{App, Error, crash};
 pub struct Errand {
     kind: Kind,
     target: String,
+    /// Whose prediction it is about; none for an upload.
+    pub generation: Option<Uuid>,
     /// From when on to search, in Unix seconds.
     since: Option<f64>,
 }
@@ -27,10 +29,9 @@ enum Kind {
 }
 
 impl Errand {
-    /// To stop a prediction.
-    #[must_use]
-    pub fn cancel(prediction: String) -> Self {
-        Self { kind: Kind::CancelPrediction, target: prediction, since: None }
+    /// To stop a prediction of `generation`.
+    fn cancel(generation: Option<Uuid>, prediction: String) -> Self {
+        Self { kind: Kind::CancelPrediction, target: prediction, generation, since: None }
     }
 }
 
@@ -40,14 +41,14 @@ impl App {
     /// # Errors
     /// Where it could not be made: then it is owed still.
     pub async fn run_errand(&self, errand: &Errand) -> Result<(), Error> {
-        let Errand { kind, target, since } = errand;
+        let Errand { kind, target, generation, since } = errand;
         let name = match kind {
             Kind::CancelPrediction => {
                 self.replicate.cancel(target).await?;
                 "cancel_prediction"
             }
             Kind::FindPrediction => {
-                self.stop_strays(target, since.unwrap_or_default()).await?;
+                self.stop_strays(*generation, target, since.unwrap_or_default()).await?;
                 "find_prediction"
             }
             Kind::AbandonUpload => {
@@ -64,7 +65,7 @@ impl App {
     /// Stops a prediction of `generation` on the way of a request. A failure is not the caller's concern: the call is
     /// owed, and the schedule makes it.
     pub async fn cancel_prediction_now(&self, generation: Uuid, prediction: String) {
-        if let Err(error) = self.run_errand(&Errand::cancel(prediction)).await {
+        if let Err(error) = self.run_errand(&Errand::cancel(Some(generation), prediction)).await {
             tracing::warn!(
                 %generation,
                 error = error.for_log(),
@@ -75,7 +76,12 @@ impl App {
 
     /// The answer to a create call was lost, and the generation is over: what Replicate made of the photo is stopped,
     /// and is owed the question whether it was removed (T3).
-    async fn stop_strays(&self, photo: &str, since: f64) -> Result<(), Error> {
+    async fn stop_strays(
+        &self,
+        generation: Option<Uuid>,
+        photo: &str,
+        since: f64,
+    ) -> Result<(), Error> {
         #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
         let since = OffsetDateTime::from_unix_timestamp(since as i64)
             .map_err(|_| Error::fault("an impossible time"))?;
@@ -88,7 +94,7 @@ impl App {
         let arguments = json!({ "target": photo, "predictions": ids });
         self.ask::<Value>("record_found_predictions", arguments).await?;
         for id in ids {
-            Box::pin(self.run_errand(&Errand::cancel(id.to_owned()))).await?;
+            Box::pin(self.run_errand(&Errand::cancel(generation, id.to_owned()))).await?;
         }
         Ok(())
     }

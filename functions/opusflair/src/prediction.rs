@@ -131,7 +131,7 @@ impl App {
         if let Some(stray) = instruction.cancel_prediction {
             self.cancel_prediction_now(generation, stray).await;
         }
-        self.execute_deletions_now(instruction.deletions).await;
+        self.execute_deletions_now(generation, instruction.deletions).await;
 
         match (instruction.action, instruction.artwork_path, output) {
             (Action::Unknown, ..) => Ok(Outcome::Unknown),
@@ -158,7 +158,7 @@ impl App {
     ) -> Result<Outcome, Error> {
         let arguments = json!({ "generation_id": generation, "reason": reason, "lease": lease });
         let ended: Ended = self.ask("fail_generation", arguments).await?;
-        self.execute_deletions_now(ended.deletions).await;
+        self.execute_deletions_now(generation, ended.deletions).await;
         Ok(Outcome::named(&ended.outcome))
     }
 
@@ -173,7 +173,7 @@ impl App {
     ) -> Result<Outcome, Error> {
         let arguments = json!({ "generation_id": generation, "prediction_id": prediction });
         let ended: Ended = self.ask("record_absence", arguments).await?;
-        self.execute_deletions_now(ended.deletions).await;
+        self.execute_deletions_now(generation, ended.deletions).await;
         Ok(Outcome::named(&ended.outcome))
     }
 
@@ -225,7 +225,7 @@ impl App {
         match concluded {
             Ok(ended) => {
                 crash::reached("artwork.concluded");
-                self.execute_deletions_now(ended.deletions).await;
+                self.execute_deletions_now(generation, ended.deletions).await;
                 Ok(Outcome::named(&ended.outcome))
             }
             Err(error) => {

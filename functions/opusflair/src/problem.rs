@@ -22,15 +22,39 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Seconds after which another try is worth it, where the error does not say.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// An error on its way out; the boundary turns it into a document that names the request.
-#[derive(Clone)]
-struct Failure(Arc<Error>);
+/// An error on its way out; the boundary turns it into a document that names the request. The log also names the
+/// generation, if the request was about one.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    error: Arc<Error>,
+    generation: Option<Uuid>,
+}
+
+impl Error {
+    /// Names the generation that it concerns, for the log.
+    #[must_use]
+    pub fn of(self, generation: Uuid) -> Failure {
+        Failure { generation: Some(generation), ..self.into() }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error: Arc::new(error), generation: None }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.error.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let mut response = self.status().into_response();
-        response.extensions_mut().insert(Failure(Arc::new(self)));
-        response
+        Failure::from(self).into_response()
     }
 }
 
@@ -62,7 +86,8 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
             tracing::info!(request_id = id, method, route, status, elapsed_ms, "answered");
             named(response, &id)
         }
-        Some(Failure(error)) => {
+        Some(Failure { error, generation }) => {
+            let generation = generation.map(tracing::field::display);
             if error.status().is_server_error() {
                 tracing::error!(
                     request_id = id,
@@ -70,6 +95,7 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
                     route,
                     status,
                     elapsed_ms,
+                    generation,
                     error = error.for_log(),
                     "failed"
                 );
@@ -80,6 +106,7 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
                     route,
                     status,
                     elapsed_ms,
+                    generation,
                     error = error.for_log(),
                     "refused"
                 );

@@ -195,7 +195,7 @@ impl App {
         let arguments = json!({ "generation_id": generation, "lease": lease, "status": status });
         match self.ask::<AccountRefusal>("record_account_refusal", arguments).await {
             Ok(AccountRefusal { is_first: true }) => {
-                tracing::error!(status, "Replicate refuses the account, so no photo is taken");
+                tracing::error!(%generation, status, "Replicate refuses the account, so no photo is taken");
             }
             Ok(AccountRefusal { is_first: false }) => {
                 tracing::warn!(%generation, status, "Replicate still refuses the account");
@@ -256,7 +256,7 @@ impl App {
         // Neither waits for the other: a Storage that is slow to delete costs the person no time of the model's.
         let (attached, ()) = tokio::join!(
             self.create_and_attach(submission, lease, &token, &signed),
-            self.execute_deletions_now(deletions),
+            self.execute_deletions_now(submission.generation, deletions),
         );
         attached
     }
@@ -340,7 +340,7 @@ impl App {
             "ended" => Stop::Ended,
             _ => Stop::Unsure("the lease was lost"),
         };
-        self.execute_deletions_now(recorded.deletions).await;
+        self.execute_deletions_now(submission.generation, recorded.deletions).await;
         Err(stop)
     }
 

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
+use axum::http::HeaderMap;
 use axum::routing::post;
 use axum::{Json, Router};
 use opusflair::prediction::{Heard, Outcome};
+use opusflair::problem::Failure;
 use opusflair::replicate::Prediction;
 use opusflair::request::read_body;
 use opusflair::signature::Signed;
@@ -36,20 +39,16 @@ async fn receive(
     State(app): State<Arc<App>>,
     address: Result<Query<Address>, QueryRejection>,
     request: Request,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Value>, Failure> {
     let (parts, body) = request.into_parts();
-    let signed = Signed::read(&parts.headers, &["webhook"], OffsetDateTime::now_utc())?;
-    let body = read_body(&parts.headers, body, LARGEST_EVENT).await?;
-    app.config.webhook_keys.verify(&signed, &body)?;
-
-    let prediction: Prediction = serde_json::from_slice(&body)
-        .map_err(|_| Error::invalid("body", "must be a prediction of Replicate's."))?;
+    let (signed, prediction) = verify(&app, &parts.headers, body).await?;
     let Ok(Query(Address { generation: Some(generation), token })) = address else {
-        return Ok(ignored());
+        return Ok(ignored(None));
     };
     let heard = Heard::Event { id: signed.id(), token: &token };
-    match app.follow_prediction(heard, Uuid::new_v4(), generation, &prediction).await? {
-        Outcome::Unknown => Ok(ignored()),
+    let followed = app.follow_prediction(heard, Uuid::new_v4(), generation, &prediction).await;
+    match followed.map_err(|error| error.of(generation))? {
+        Outcome::Unknown => Ok(ignored(Some(generation))),
         outcome => {
             let prediction_status = prediction.status.as_str();
             tracing::info!(%generation, prediction_status, ?outcome, "followed");
@@ -58,9 +57,24 @@ async fn receive(
     }
 }
 
+/// The event, once its signature has been verified on the raw bytes.
+async fn verify<'a>(
+    app: &App,
+    headers: &'a HeaderMap,
+    body: Body,
+) -> Result<(Signed<'a>, Prediction), Error> {
+    let signed = Signed::read(headers, &["webhook"], OffsetDateTime::now_utc())?;
+    let body = read_body(headers, body, LARGEST_EVENT).await?;
+    app.config.webhook_keys.verify(&signed, &body)?;
+    let prediction = serde_json::from_slice(&body)
+        .map_err(|_| Error::invalid("body", "must be a prediction of Replicate's."))?;
+    Ok((signed, prediction))
+}
+
 /// Signed, yet of no generation of ours: another environment's, or one that was deleted. An error
 /// would only make Replicate send it again.
-fn ignored() -> Json<Value> {
-    tracing::warn!("an event of no known generation was ignored");
+fn ignored(generation: Option<Uuid>) -> Json<Value> {
+    let generation = generation.map(tracing::field::display);
+    tracing::warn!(generation, "an event of no known generation was ignored");
     Json(json!({ "received": true, "ignored": true }))
 }

@@ -8,9 +8,10 @@ use axum::routing::{delete, post};
 use axum::{Json, Router};
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
+use opusflair::App;
 use opusflair::caller::Caller;
+use opusflair::problem::Failure;
 use opusflair::request::{self, PathId};
-use opusflair::{App, Error};
 use serde_json::Value;
 
 use crate::ending;
@@ -30,7 +31,7 @@ async fn create(
     caller: Caller,
     headers: HeaderMap,
     request::Json(new): request::Json<NewGeneration>,
-) -> Result<Response, Error> {
+) -> Result<Response, Failure> {
     let key = IdempotencyKey::from_headers(&headers)?;
     let submitted = submit(&app, &caller, &key, &new).await?;
     let status = if submitted.is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -42,15 +43,15 @@ async fn cancel(
     State(app): State<Arc<App>>,
     caller: Caller,
     PathId(id): PathId,
-) -> Result<Json<Value>, Error> {
-    ending::cancel(&app, &caller, id).await.map(Json)
+) -> Result<Json<Value>, Failure> {
+    ending::cancel(&app, &caller, id).await.map(Json).map_err(|error| error.of(id))
 }
 
 async fn remove(
     State(app): State<Arc<App>>,
     caller: Caller,
     PathId(id): PathId,
-) -> Result<StatusCode, Error> {
-    ending::delete(&app, &caller, id).await?;
+) -> Result<StatusCode, Failure> {
+    ending::delete(&app, &caller, id).await.map_err(|error| error.of(id))?;
     Ok(StatusCode::NO_CONTENT)
 }

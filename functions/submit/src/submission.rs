@@ -3,6 +3,7 @@
 use axum::http::HeaderMap;
 use opusflair::caller::Caller;
 use opusflair::database::Again;
+use opusflair::problem::Failure;
 use opusflair::submission::{Progress, Submission};
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
@@ -62,7 +63,7 @@ pub(crate) async fn submit(
     caller: &Caller,
     key: &IdempotencyKey,
     new: &NewGeneration,
-) -> Result<Submitted, Error> {
+) -> Result<Submitted, Failure> {
     let lease = Uuid::new_v4();
     let begun: Begun = app
         .database
@@ -91,7 +92,7 @@ pub(crate) async fn submit(
     let Some(submission) = begun.submission else {
         return Ok(Submitted { is_new: false, id, generation: begun.generation });
     };
-    let generation = match app.submit(&submission, lease).await? {
+    let generation = match app.submit(&submission, lease).await.map_err(|error| error.of(id))? {
         Progress::Attached(generation) => generation,
         Progress::Waiting => begun.generation,
     };
