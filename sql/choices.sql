@@ -35,19 +35,36 @@ insert into public.purposes (id, clause, position, allowed_by_default, words) va
   ('notices', 'R10', 4, true,
     'Reminders by email before an account that is not used is deleted. If you refuse, none are sent, and the account stays.');
 
+-- What somebody has chosen or agreed to has to be proved later (GDPR, article 7(1)), so the rows outlive the account,
+-- under its pseudonym. They go by their rule, which counts from its end.
+create function private.note_departure()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.left_at := now();
+  return new;
+end;
+$$;
+
 create table public.privacy_choices (
   id bigint generated always as identity,
-  person_id uuid not null default auth.uid(),
+  person_id uuid default auth.uid(),
   purpose text not null,
   allowed boolean not null,
   at timestamptz not null default now(),
+  pseudonym text,
+  left_at timestamptz,
   constraint privacy_choices_pkey primary key (id),
-  constraint privacy_choices_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint privacy_choices_purpose_known foreign key (purpose) references public.purposes (id)
+  constraint privacy_choices_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint privacy_choices_purpose_known foreign key (purpose) references public.purposes (id),
+  constraint privacy_choices_pseudonym_without_person check (pseudonym is null or person_id is null)
 );
 
 create index privacy_choices_latest_idx on public.privacy_choices (person_id, purpose, id desc);
 create index privacy_choices_purpose_idx on public.privacy_choices (purpose);
+create index privacy_choices_left_at_idx on public.privacy_choices (left_at) where left_at is not null;
 
 alter table public.privacy_choices enable row level security;
 revoke all on public.privacy_choices from public, anon, authenticated, service_role;
@@ -68,7 +85,15 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_choices to authenticated, service_role;
 grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
 
-comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose.';
+comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose. It outlives the account, to prove it.';
+comment on column public.privacy_choices.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
+comment on column public.privacy_choices.left_at is 'When the account was gone; from then on its rule counts.';
+
+create trigger privacy_choices_forget
+before update of person_id on public.privacy_choices
+for each row
+when (new.person_id is null)
+execute function private.note_departure();
 
 create function private.allows(person uuid, purpose text)
 returns boolean
@@ -292,22 +317,11 @@ comment on table public.policy_consents is 'Who has agreed to which version of t
 comment on column public.policy_consents.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
 comment on column public.policy_consents.left_at is 'When the account was gone; from then on its rule counts.';
 
-create function private.forget_consent()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  new.left_at := now();
-  return new;
-end;
-$$;
-
 create trigger policy_consents_forget
 before update of person_id on public.policy_consents
 for each row
 when (new.person_id is null)
-execute function private.forget_consent();
+execute function private.note_departure();
 
 -- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
 create function private.consent_at_sign_up(person uuid, version text)

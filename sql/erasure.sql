@@ -390,6 +390,9 @@ begin
     update public.wallets as w
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where w.person_id = erasure.person_id;
+    update public.privacy_choices as c
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where c.person_id = erasure.person_id;
     update public.policy_consents as c
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where c.person_id = erasure.person_id;

@@ -79,7 +79,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     't.prediction_id in (select r.prediction_id from public.replicate_removals as r where r.person_id = $1)', null, null,
     '{}', 'forget', 'replicate_removals', 'That Replicate did not know a prediction, and is asked once more.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
-  ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
+  ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{pseudonym, left_at}', 'forget', 'choices', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{id, pseudonym, left_at}', 'forget', 'consents', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',

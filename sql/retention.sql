@@ -65,6 +65,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'That a request was made, and how it was answered.'),
   ('consents', 'C6', '3 years', 'public.policy_consents', 'left_at',
     'That somebody who is gone had agreed to a version of the policy, a number without a name.'),
+  ('choices', 'G7', '3 years', 'public.privacy_choices', 'left_at',
+    'What somebody who is gone had allowed and refused, a number without a name. As long as consents.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
   ('last_letters', 'G3', '7 days', 'private.letters', 'left_at',

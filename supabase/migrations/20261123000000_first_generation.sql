@@ -1127,6 +1127,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'That a request was made, and how it was answered.'),
   ('consents', 'C6', '3 years', 'public.policy_consents', 'left_at',
     'That somebody who is gone had agreed to a version of the policy, a number without a name.'),
+  ('choices', 'G7', '3 years', 'public.privacy_choices', 'left_at',
+    'What somebody who is gone had allowed and refused, a number without a name. As long as consents.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
   ('last_letters', 'G3', '7 days', 'private.letters', 'left_at',
@@ -2478,19 +2480,36 @@ insert into public.purposes (id, clause, position, allowed_by_default, words) va
   ('notices', 'R10', 4, true,
     'Reminders by email before an account that is not used is deleted. If you refuse, none are sent, and the account stays.');
 
+-- What somebody has chosen or agreed to has to be proved later (GDPR, article 7(1)), so the rows outlive the account,
+-- under its pseudonym. They go by their rule, which counts from its end.
+create function private.note_departure()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  new.left_at := now();
+  return new;
+end;
+$$;
+
 create table public.privacy_choices (
   id bigint generated always as identity,
-  person_id uuid not null default auth.uid(),
+  person_id uuid default auth.uid(),
   purpose text not null,
   allowed boolean not null,
   at timestamptz not null default now(),
+  pseudonym text,
+  left_at timestamptz,
   constraint privacy_choices_pkey primary key (id),
-  constraint privacy_choices_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint privacy_choices_purpose_known foreign key (purpose) references public.purposes (id)
+  constraint privacy_choices_person_exists foreign key (person_id) references auth.users (id) on delete set null,
+  constraint privacy_choices_purpose_known foreign key (purpose) references public.purposes (id),
+  constraint privacy_choices_pseudonym_without_person check (pseudonym is null or person_id is null)
 );
 
 create index privacy_choices_latest_idx on public.privacy_choices (person_id, purpose, id desc);
 create index privacy_choices_purpose_idx on public.privacy_choices (purpose);
+create index privacy_choices_left_at_idx on public.privacy_choices (left_at) where left_at is not null;
 
 alter table public.privacy_choices enable row level security;
 revoke all on public.privacy_choices from public, anon, authenticated, service_role;
@@ -2511,7 +2530,15 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_choices to authenticated, service_role;
 grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
 
-comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose.';
+comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose. It outlives the account, to prove it.';
+comment on column public.privacy_choices.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
+comment on column public.privacy_choices.left_at is 'When the account was gone; from then on its rule counts.';
+
+create trigger privacy_choices_forget
+before update of person_id on public.privacy_choices
+for each row
+when (new.person_id is null)
+execute function private.note_departure();
 
 create function private.allows(person uuid, purpose text)
 returns boolean
@@ -2735,22 +2762,11 @@ comment on table public.policy_consents is 'Who has agreed to which version of t
 comment on column public.policy_consents.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
 comment on column public.policy_consents.left_at is 'When the account was gone; from then on its rule counts.';
 
-create function private.forget_consent()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  new.left_at := now();
-  return new;
-end;
-$$;
-
 create trigger policy_consents_forget
 before update of person_id on public.policy_consents
 for each row
 when (new.person_id is null)
-execute function private.forget_consent();
+execute function private.note_departure();
 
 -- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
 create function private.consent_at_sign_up(person uuid, version text)
@@ -4684,7 +4700,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     't.prediction_id in (select r.prediction_id from public.replicate_removals as r where r.person_id = $1)', null, null,
     '{}', 'forget', 'replicate_removals', 'That Replicate did not know a prediction, and is asked once more.'),
   ('public.profiles', 't.id = $1', 'profile', null, '{}', 'with_account', 'account', null),
-  ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{}', 'delete', 'account', null),
+  ('public.privacy_choices', 't.person_id = $1', 'privacy_choices', null, '{pseudonym, left_at}', 'forget', 'choices', null),
   ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{id, pseudonym, left_at}', 'forget', 'consents', null),
   ('public.exports', 't.person_id = $1', 'exports', null, '{}', 'delete', 'export_rows', null),
   ('private.export_work', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
@@ -6794,6 +6810,9 @@ begin
     update public.wallets as w
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where w.person_id = erasure.person_id;
+    update public.privacy_choices as c
+    set person_id = null, pseudonym = advance_erasure.pseudonym
+    where c.person_id = erasure.person_id;
     update public.policy_consents as c
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where c.person_id = erasure.person_id;

@@ -126,6 +126,7 @@ insert into attempts values
   ('deletions_verified_after_deleted', $$update deletions set verified_at = now(), receipt = 'a.b.c'$$),
   ('deletion_leases_deletion_exists', $$insert into private.deletion_leases values (gen_random_uuid(), gen_random_uuid())$$),
   ('privacy_choices_person_exists', $$insert into privacy_choices (person_id, purpose, allowed) values (gen_random_uuid(), 'notices', true)$$),
+  ('privacy_choices_pseudonym_without_person', $$insert into privacy_choices (person_id, purpose, allowed, pseudonym) select id, 'notices', true, 'p' from profiles$$),
   ('privacy_choices_purpose_known', $$insert into privacy_choices (person_id, purpose, allowed) select id, 'world_peace', true from profiles$$),
   ('policy_versions_id_form', $$insert into policy_versions values ('the new one', now(), repeat('0', 64))$$),
   ('policy_versions_digest_form', $$insert into policy_versions values ('2099', now(), 'the text')$$),

@@ -1,4 +1,4 @@
-// What has to be proved later outlives the account: requests and consents, without a name and without words (Q1, C6).
+// What has to be proved later outlives the account: requests and consents, without a name and without words (Q1, C6, G7).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -8,11 +8,12 @@ import { cleanUp, database } from "./stack.ts";
 
 after(() => database.end());
 
-test("requests and consents outlive the account as evidence, under the pseudonym of its books, and say no words", async () => {
+test("requests, consents and choices outlive the account as evidence, under the pseudonym of its books, and say no words", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const { data: filed } = await alice.client.from("privacy_requests")
     .insert([{ kind: "objection" }, { kind: "other", message: `I am ${alice.email}.` }]).select("id");
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
+  await alice.allow("analytics");
   await deliver(mail(alice.email));
   await deliver(mail(alice.email, { headers: [] }));
   const ids = filed!.map(({ id }) => id as string);
@@ -39,13 +40,23 @@ test("requests and consents outlive the account as evidence, under the pseudonym
   const consents = await database`
     select version, person_id, left_at is not null as gone from public.policy_consents where pseudonym = ${pseudonym}`;
   assert.deepEqual([...consents], [{ version: "2026-11", person_id: null, gone: true }]);
+  const choices = await database`
+    select purpose, allowed, at < left_at as gone, person_id from public.privacy_choices where pseudonym = ${pseudonym} order by id`;
+  const gone = { gone: true, person_id: null };
+  assert.deepEqual([...choices], [
+    { purpose: "improvement", allowed: false, ...gone },
+    { purpose: "analytics", allowed: true, ...gone },
+  ]);
 });
 
 test("an account that is deleted in Auth leaves the same evidence, under no name at all", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const { data: filed } = await alice.client.from("privacy_requests").insert({ kind: "other", message: alice.email }).select("id").single();
+  const { data: choice } = await alice.client.from("privacy_choices").insert({ purpose: "notices", allowed: false }).select("id").single();
   await database`delete from auth.users where id = ${alice.id}`;
   const [request] = await database`select person_id, pseudonym, message, closed_at is not null as closed from public.privacy_requests where id = ${filed!.id}`;
   assert.deepEqual(request, { person_id: null, pseudonym: null, message: null, closed: true });
   assert.equal((await database`select from public.policy_consents where person_id = ${alice.id}`).length, 0);
+  const [chosen] = await database`select person_id, pseudonym, allowed, left_at is not null as gone from public.privacy_choices where id = ${choice!.id}`;
+  assert.deepEqual({ ...chosen }, { person_id: null, pseudonym: null, allowed: false, gone: true });
 });

@@ -253,6 +253,7 @@ before(async () => {
   await alice.client.from("privacy_requests").insert({ kind: "export" });
   await alice.call("POST", "/privacy/exports");
   const carol = await Person.signUp("carol", { policy_version: "2026-11" });
+  await carol.allow("analytics");
   await carol.call("POST", "/privacy/erasures", { email: carol.email });
   await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
   await database`insert into private.letters (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;

@@ -4,6 +4,7 @@
 import { type Mutant, rust, sql } from "./mutant.ts";
 
 const choices = "journeys/choices.test.ts";
+const evidence = "journeys/evidence.test.ts";
 const erasure = "journeys/erasure.test.ts";
 const inactive = "journeys/inactive.test.ts";
 const leaving = "faults/erasure.test.ts";
@@ -243,6 +244,13 @@ export const ofPromises: Mutant[] = [
     line: "where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;",
     instead: "where r.person_id = person and r.closed_at is null;",
     seenBy: [requests],
+  },
+  {
+    clause: "G7",
+    name: "what somebody allowed and refused names nobody once they are gone",
+    file: sql("erasure"),
+    line: "    update public.privacy_choices as c\n    set person_id = null, pseudonym = advance_erasure.pseudonym\n    where c.person_id = erasure.person_id;\n",
+    seenBy: [evidence],
   },
   {
     clause: "X4",
