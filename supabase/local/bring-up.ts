@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
 import postgres from "postgres";
 import type { Arguments } from "./arguments.ts";
-import { connect, disconnect } from "./connections.ts";
+import { connect, disconnect, prepare } from "./connections.ts";
 import { environment } from "./environment.ts";
 import { type Gateway, serveGateway } from "./gateway.ts";
 import { loadKeys } from "./keys.ts";
@@ -97,6 +97,7 @@ export async function bringUp(
 
   say("starting the Data API, Auth and Storage …");
   const { sql, lite } = await connect(ports.database, keys, env.SUPABASE_URL!);
+  await prepare({ sql, lite });
   const storage = {
     sql,
     keys,

@@ -15,8 +15,13 @@ export interface Connections {
 export async function connect(port: number, keys: Keys, site: string): Promise<Connections> {
   const sql = postgres({ ...connection(port, "supabase_admin", keys.adminPassword), max: 10 });
   const lite = await startLite(port, keys, site, sql);
-  await prepareAuth(sql);
   return { sql, lite };
+}
+
+/** What they need in the database. One that has come back has it, and may be read-only. */
+export async function prepare({ sql, lite }: Connections): Promise<void> {
+  await lite.ensureSystemSchema();
+  await prepareAuth(sql);
 }
 
 /** Whoever still waits for an answer is told that there will be none. */

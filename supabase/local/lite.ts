@@ -50,7 +50,6 @@ export async function startLite(
     db: { migrations: { enabled: false } },
     options: { server: { admin: false, logger: false } },
   } as unknown as ConstructorParameters<typeof App>[0]) as unknown as Lite;
-  await lite.ensureSystemSchema();
   // PostgREST reads the schema, or the settings of roles, again when it is told to. The platform tells it of
   // every change of the schema; of a setting, the migration that makes it has to.
   await sql.listen("pgrst", (told) => {

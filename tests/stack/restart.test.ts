@@ -50,6 +50,23 @@ for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
   });
 }
 
+test("a database that is read-only comes back, too, and is read-only still", async () => {
+  const alice = await signUp("alice");
+  await admin.unsafe("alter database postgres set default_transaction_read_only = on");
+  try {
+    await kill("SIGQUIT");
+    await isBack();
+    const wallet = await alice.client.from("wallets").select("balance").single();
+    assert.deepEqual([wallet.error, wallet.data?.balance], [null, 5]);
+    const { error } = await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: true });
+    assert.equal(error?.code, "25006");
+  } finally {
+    await admin.begin("read write", (sql) => sql.unsafe("alter database postgres reset default_transaction_read_only"));
+    await kill("SIGQUIT");
+    await isBack();
+  }
+});
+
 test("whoever asks while the database goes and comes is answered soon, and never that something is absent", async () => {
   const alice = await signUp("alice");
   const headers = { apikey: publishable, authorization: `Bearer ${alice.token}` };
