@@ -39,6 +39,7 @@ export const sandboxFaults: SandboxFault[] = [
   { fault: "fail_model" },
   { fault: "succeed_without_output" },
   { fault: "output_wrong_type" },
+  { fault: "output_500", count: 2 },
   { fault: "output_truncated" },
   { fault: "output_stall", value: 500 },
   { fault: "output_expired" },

@@ -92,6 +92,7 @@ test("an output can be everything but a picture", async () => {
   };
   assert.match(await (await fetchWith("output_wrong_type")).text(), /^<!doctype html>/);
   assert.equal((await fetchWith("output_expired")).status, 404);
+  assert.equal((await fetchWith("output_500")).status, 500);
   const redirect = await fetchWith("output_redirect", undefined, { redirect: "manual" });
   assert.equal(redirect.status, 307);
   const truncated = await fetchWith("output_truncated");

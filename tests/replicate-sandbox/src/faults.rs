@@ -55,6 +55,9 @@ pub(crate) enum Fault {
     SucceedWithoutOutput,
     /// HTML where the picture should be.
     OutputWrongType,
+    /// An internal error instead of the picture.
+    #[serde(alias = "output_500")]
+    Output500,
     /// Fewer bytes than announced.
     OutputTruncated,
     /// Headers, and then nothing for `value` milliseconds.

@@ -37,6 +37,9 @@ async fn serve(
     if faults.strikes(Fault::OutputExpired).is_some() {
         return StatusCode::NOT_FOUND.into_response();
     }
+    if faults.strikes(Fault::Output500).is_some() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
     if faults.strikes(Fault::OutputRedirect).is_some() {
         return Redirect::temporary("http://127.0.0.1:9/elsewhere").into_response();
     }
