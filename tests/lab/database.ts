@@ -19,25 +19,30 @@ export async function crashDatabase(): Promise<void> {
   await until("the database to be back", isBack, 120_000);
 }
 
-/** Each other connection ends, and comes back with the settings that hold then. */
-const endConnections = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
-
-/** Nothing can be written any more, as on a hosted project whose disk is nearly full. */
-export async function makeReadOnly(): Promise<void> {
-  await database.unsafe("alter database postgres set default_transaction_read_only = on");
-  await database.unsafe(endConnections);
+/** Connections stay, as on hosted: each of their transactions that begins later has the setting. */
+async function setReadOnly(state: "on" | "off"): Promise<void> {
+  await database.unsafe(state === "on"
+    ? "alter system set default_transaction_read_only = on"
+    : "alter system reset default_transaction_read_only");
+  await database`select pg_reload_conf()`;
+  const seen = await until(`transactions that are read-only: ${state}`, async () => {
+    const [found] = await database`select current_setting('transaction_read_only') as state, clock_timestamp()::text as at`.catch(() => []);
+    return found?.state === state ? (found.at as string) : undefined;
+  });
+  await until("the transactions from before to end", async () => {
+    const left = await database`
+      select from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid() and xact_start < ${seen}::text::timestamptz`.catch(() => undefined);
+    return left?.length === 0 || undefined;
+  });
 }
 
-/** Ends that; resolves when this process can write, too. */
-export async function makeWritable(): Promise<void> {
-  await until("the database to be writable again", () =>
-    database
-      .begin("read write", (sql) => sql.unsafe("alter database postgres reset default_transaction_read_only"))
-      .then(() => true as const, () => undefined));
-  await database.unsafe(endConnections);
-  // The connections of this process are among them.
-  await until("connections that write", async () => {
-    const [found] = await database`show default_transaction_read_only`.catch(() => []);
-    return found?.default_transaction_read_only === "off" || undefined;
-  });
+/** Nothing can be written any more, as on a hosted project whose disk is nearly full. */
+export function makeReadOnly(): Promise<void> {
+  return setReadOnly("on");
+}
+
+/** Ends that. */
+export function makeWritable(): Promise<void> {
+  return setReadOnly("off");
 }

@@ -48,6 +48,7 @@ export class Functions {
   /** How often it has ended by a crash point or a kill. */
   restarts = 0;
   private restartsWhenArmed = 0;
+  private configured: Record<string, string> = {};
 
   private constructor(
     readonly port: number,
@@ -102,6 +103,12 @@ export class Functions {
     return this.again(env);
   }
 
+  /** Starts it anew with other variables, which hold until it is configured anew. */
+  configure(env: Record<string, string>): Promise<void> {
+    this.configured = env;
+    return this.again({});
+  }
+
   async isFrozen(): Promise<void> {
     await until("the functions to freeze", async () => this.state() === "T" || undefined);
   }
@@ -149,7 +156,7 @@ export class Functions {
     const log = openSync(functionsLog, "a", 0o600);
     this.process = spawn(binary, [], {
       stdio: ["pipe", log, log],
-      env: { ...process.env, ...this.env, ...env, FUNCTIONS_ADDRESS: `127.0.0.1:${this.port}`, EXIT_WITH_STDIN: "1" },
+      env: { ...process.env, ...this.env, ...this.configured, ...env, FUNCTIONS_ADDRESS: `127.0.0.1:${this.port}`, EXIT_WITH_STDIN: "1" },
     });
     closeSync(log);
     this.process.once("exit", () => {

@@ -20,7 +20,8 @@ export async function pass(seconds: number, sweeper: "at work" | "silent" = "at 
   const tables = columns.map(({ name }) => name).join(", ");
   await until("a moment in which nobody changes anything", () =>
     database
-      .begin(async (sql) => {
+      // Also while nobody else can write: time does not stand still in an outage.
+      .begin("read write", async (sql) => {
         // No trigger takes this for a change.
         await sql`set local session_replication_role = replica`;
         // Whoever is at work finishes first, and is never waited for with a lock in hand.

@@ -52,7 +52,7 @@ for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
 
 test("a database that is read-only comes back, too, and is read-only still", async () => {
   const alice = await signUp("alice");
-  await admin.unsafe("alter database postgres set default_transaction_read_only = on");
+  await admin.unsafe("alter system set default_transaction_read_only = on");
   try {
     await kill("SIGQUIT");
     await isBack();
@@ -61,7 +61,7 @@ test("a database that is read-only comes back, too, and is read-only still", asy
     const { error } = await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: true });
     assert.equal(error?.code, "25006");
   } finally {
-    await admin.begin("read write", (sql) => sql.unsafe("alter database postgres reset default_transaction_read_only"));
+    await admin.unsafe("alter system reset default_transaction_read_only");
     await kill("SIGQUIT");
     await isBack();
   }
