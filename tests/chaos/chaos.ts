@@ -69,6 +69,7 @@ async function chaos(seed: number): Promise<Row> {
     struck: struck() - struckBefore,
     kills: lab.functions.restarts - killsBefore,
     sweeps: run.sweeps,
+    judged: run.judged,
     ...counts,
     seconds: Math.round((performance.now() - began) / 1000),
   };

@@ -20,6 +20,8 @@ export interface Told {
   fetched: Set<string>;
   /** What somebody had, or did, that nobody may. */
   overrun: string[];
+  /** Answers during an outage that did not say so. */
+  untrue: string[];
 }
 
 /** How long a client follows its generation before it turns to something else. */

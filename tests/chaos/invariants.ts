@@ -100,6 +100,7 @@ export const invariants: Invariant[] = [
     end`),
   { name: "unpaid", says: "no artwork is had unpaid, and a day has so many free late cancels", violations: unpaid },
   { name: "swapped", says: "Replicate was given judged photos alone, from where no client writes", violations: swapped },
+  { name: "untrue", says: "during an outage what cannot be done is answered with 503", violations: async ({ untrue }) => untrue },
   { name: "word", says: "what people were told is so", violations: broken },
 ];
 

@@ -8,6 +8,7 @@ import { predictionsOf } from "../faults/replicate.ts";
 import type { Lab } from "../lab/lab.ts";
 import { pass } from "../lab/time.ts";
 import { type Told, carryOut } from "./client.ts";
+import { type Outage, askAll, begin } from "./outages.ts";
 import { late } from "./invariants.ts";
 import type { Disturbance, Job, Schedule } from "./schedule.ts";
 
@@ -16,15 +17,18 @@ const jobsInFlight = 8;
 const patience = 25;
 
 export class Run {
-  readonly told: Told = { keys: 0, accepted: new Set(), deleted: new Set(), fetched: new Set(), overrun: [] };
+  readonly told: Told = { keys: 0, accepted: new Set(), deleted: new Set(), fetched: new Set(), overrun: [], untrue: [] };
   /** What Replicate was given for each prediction; it forgets it after an hour. */
   readonly given = new Map<string, string>();
   /** Generations that were open past their deadline after a whole sweep. */
   readonly late = new Set<string>();
   sweeps = 0;
+  /** Answers that were judged during outages. */
+  judged = 0;
   private people: Person[] = [];
   private flying = new Set<Promise<void>>();
   private failures: unknown[] = [];
+  private outage?: { kind: Outage; end: Awaited<ReturnType<typeof begin>> };
 
   /** `another` is a second worker of the same functions, which no proxy disturbs. */
   constructor(
@@ -97,12 +101,28 @@ export class Run {
         return this.pass(step.seconds);
       case "outage":
         return replicate.misbehave({ fault: "refuse", count: step.calls });
+      case "begin":
+        this.outage = { kind: step.outage, end: await begin(step.outage, [functions, this.another]) };
+        return;
+      case "ask":
+        return askAll(this.outage!.kind, this.people);
+      case "end":
+        return this.endOutage();
     }
+  }
+
+  private async endOutage(): Promise<void> {
+    const { kind, end } = this.outage!;
+    const { judged, untrue } = await end();
+    this.outage = undefined;
+    this.judged += judged;
+    this.told.untrue.push(...untrue);
+    if (judged === 0) this.told.untrue.push(`${kind}: no answer was given`);
   }
 
   private async pass(seconds: number): Promise<void> {
     for (const { id, input } of await predictionsOf("/object/sign/")) this.given.set(id, input.input_image);
-    await pass(seconds);
+    await pass(seconds, this.outage ? "silent" : "at work");
   }
 
   /** A sweep that was whole ends whatever had met its deadline when it began. */

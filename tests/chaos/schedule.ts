@@ -5,6 +5,7 @@ import { type CrashPoint, crashPoints } from "../lab/functions.ts";
 import type { Fault } from "../lab/proxy.ts";
 import { type Cheat, cheats } from "./cheats.ts";
 import { type SandboxFault, type Way, proxyFaults, sandboxFaults } from "./faults.ts";
+import { type Outage, outages } from "./outages.ts";
 import { Random } from "./random.ts";
 
 export const photoNames = ["jpeg", "png", "webp", "text", "broken"] as const;
@@ -33,7 +34,11 @@ export type Disturbance =
   | { step: "sweep"; times: number }
   | { step: "pass"; seconds: number }
   /** Replicate takes no connection, for so many calls. */
-  | { step: "outage"; calls: number };
+  | { step: "outage"; calls: number }
+  /** An outage of Supabase, from here to its end. */
+  | { step: "begin" | "end"; outage: Outage }
+  /** The functions are asked for everything. */
+  | { step: "ask" };
 
 export interface Schedule {
   /** Credits that each person is given besides the welcome; some get none, and run short. */
@@ -47,11 +52,31 @@ export function draw(seed: number, jobs: number): Schedule {
   const random = new Random(seed);
   const grants = Array.from({ length: Math.ceil(jobs / 20) }, () => (random.chance(0.2) ? 0 : 200));
   const steps: Schedule["steps"] = [];
+  const planned = jobs < fewestForOutages ? new Map<number, Disturbance[]>() : drawOutages(random, jobs);
   for (let count = 0; count < jobs; count += 1) {
+    steps.push(...(planned.get(count) ?? []));
     steps.push(drawJob(random, grants.length));
     if (random.chance(0.12)) steps.push(drawDisturbance(random));
   }
   return { grants, steps };
+}
+
+/** In a shorter run an outage would have too little before and after it. */
+const fewestForOutages = 50;
+
+/** Each outage once, in the middle of the run, by the number of the job before which its steps come. */
+function drawOutages(random: Random, jobs: number): Map<number, Disturbance[]> {
+  const planned = new Map<number, Disturbance[]>();
+  const order = random.chance(0.5) ? outages : [...outages].reverse();
+  for (const [turn, outage] of order.entries()) {
+    const first = Math.floor(jobs * (0.3 + 0.3 * turn + 0.1 * random.next()));
+    planned.set(first, [{ step: "begin", outage }]);
+    // Five minutes, as every part sees them.
+    planned.set(first + random.between(2, 4), [{ step: "pass", seconds: 300 }, { step: "ask" }]);
+    // The schedule makes its next pass within a minute.
+    planned.set(first + random.between(6, 8), [{ step: "end", outage }, { step: "sweep", times: 1 }]);
+  }
+  return planned;
 }
 
 /** The same for the same schedule, on every machine. */
