@@ -1,36 +1,53 @@
 // Show: whatever service hangs or fails, a pass does everything else.
 
-import { everyRow, fails, hangs, lab, mails } from "./table.ts";
+import { arm } from "../journeys/stack.ts";
+import { everyRow, fails, hangs, lab, mails, poisonNext } from "./table.ts";
 
 const removal = /^DELETE \/storage\/v1\/object\//;
 const download = /^GET \/storage\/v1\/object\//;
 const upload = /^POST \/storage\/v1\/object\/inputs\//;
+const storing = /^POST \/storage\/v1\/object\/artworks\//;
 const signing = /^POST \/storage\/v1\/object\/sign\//;
 const leaving = /^DELETE \/auth\/v1\/admin\/users\//;
 
 everyRow([
   { fault: "nothing", begin: () => {} },
-  hangs("Storage", /\/storage\/v1\//, "heartbeat", "deletion", "ceiling", "submission"),
+  hangs("Storage", /\/storage\/v1\//, "heartbeat", "deletion", "ceiling", "artwork", "submission"),
   hangs("Storage: delete", removal, "deletion", "ceiling"),
   hangs("Storage: download", download, "deletion", "ceiling", "submission"),
   hangs("Storage: upload", upload, "submission"),
+  hangs("Storage: store", storing, "artwork"),
   hangs("Storage: sign", signing, "submission"),
   hangs("Auth: delete", leaving, "erasure"),
   fails("Storage: delete", removal, "deletion", "ceiling"),
   fails("Storage: download", download, "deletion", "ceiling", "submission"),
   fails("Storage: upload", upload, "submission"),
+  fails("Storage: store", storing, "artwork"),
   fails("Storage: sign", signing, "submission"),
   fails("Auth: delete", leaving, "erasure"),
   {
     fault: "Replicate hangs",
     begin: () => lab.replicate.misbehave({ fault: "hang", count: Infinity }),
-    itself: ["submission"],
+    itself: ["artwork", "submission"],
   },
   {
     fault: "Replicate fails",
     begin: () => lab.replicate.misbehave({ fault: "status", status: 500, count: Infinity }),
-    itself: ["submission"],
+    itself: ["artwork", "submission"],
   },
+  {
+    fault: "the output host hangs",
+    begin: () => arm({ fault: "output_stall", value: 600_000, count: 1000 }),
+    itself: ["artwork"],
+    says: "the output host is unavailable: no answer in time",
+  },
+  {
+    fault: "the output host fails",
+    begin: () => arm({ fault: "output_500", count: 1000 }),
+    itself: ["artwork"],
+    says: "the output host is unavailable: status 500",
+  },
+  { fault: "a photo makes its decoder panic", begin: poisonNext, says: "a photo made its decoder panic" },
   { fault: "the mail server hangs", begin: () => void (mails.isSilent = true), itself: ["letter"] },
   { fault: "the mail server fails", begin: () => void (mails.isDown = true), itself: ["letter"] },
 ]);

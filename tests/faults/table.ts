@@ -10,11 +10,15 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
 import { type Lab, startLab } from "../lab/lab.ts";
 import { MailServer } from "../lab/mail.ts";
+import { unheard } from "./generation.ts";
+import { listen } from "./log.ts";
 import { predictionThatIs } from "./replicate.ts";
 
 export const mails = await MailServer.start();
 export let lab: Lab;
 let haste = 1;
+/** A photo that holds this makes its decoder panic. */
+const poison = `poison-${randomUUID()}`;
 
 before(async () => {
   lab = await startLab(mails.env);
@@ -25,7 +29,7 @@ before(async () => {
   await lab.stop();
   // A call may be silent for 15 seconds; all of an honest pass fits into that.
   haste = Math.max(1, Math.min(10, Math.floor(15 / seconds)));
-  lab = await startLab({ ...mails.env, HASTE: String(haste) });
+  lab = await startLab({ ...mails.env, HASTE: String(haste), POISON: poison });
 });
 
 after(async () => {
@@ -36,16 +40,18 @@ after(async () => {
 });
 
 /** What is due when a pass begins. */
-const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "erasure", "submission", "letter"] as const;
+const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "artwork", "erasure", "submission", "letter"] as const;
 export type Column = (typeof columns)[number];
 
 export interface Row {
   fault: string;
-  begin(): void;
+  begin(): void | Promise<void>;
   /** The thing itself: what cannot be done while this lasts. */
   itself?: Column[];
   /** How many calls the proxies must have struck, so that the row is about what it says. */
   strikes?: number;
+  /** What the log must say, if no proxy is in the way. */
+  says?: string;
 }
 
 export const hangs = (call: string, when: RegExp, ...itself: Column[]): Row => ({
@@ -62,15 +68,21 @@ export const fails = (call: string, when: RegExp, ...itself: Column[]): Row => (
 });
 
 /** Somebody whose photo was taken, and the function that was to submit it died right after. */
-async function reserved(): Promise<[person: Person, generation: string]> {
+async function reserved(photo?: Buffer): Promise<[person: Person, generation: string]> {
   const person = await Person.signUp("reserved");
   const { data, error } = await person.client.rpc("begin_generation", {
-    style: "mosaic", input_path: await person.upload(await small), idempotency_key: randomUUID(), lease: randomUUID(),
+    style: "mosaic", input_path: await person.upload(photo ?? (await small)), idempotency_key: randomUUID(), lease: randomUUID(),
   });
   assert.equal(error, null);
   const { id } = (data as { generation: { id: string } }).generation;
   await database`update private.generation_work set lease = null, leased_until = null where generation_id = ${id}`;
   return [person, id];
+}
+
+/** The next submission to be carried out is that of a photo that makes its decoder panic. */
+export async function poisonNext(): Promise<void> {
+  const [, id] = await reserved(Buffer.concat([await small, Buffer.from(poison)]));
+  await database`update private.generation_work set submit_at = submit_at - interval '1 minute' where generation_id = ${id}`;
 }
 
 const isAsExpected = async (query: Promise<readonly { is: boolean }[]>) => (await query)[0]?.is ?? false;
@@ -106,6 +118,12 @@ const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
     await database`update public.generations set deadline_at = now() - interval '1 second' where id = ${id}`;
     return async () => (await person.wallet()).held === 0;
   },
+  async artwork() {
+    const person = await Person.signUp("unheard");
+    const { id } = await unheard(person);
+    await database`update private.generation_work set checked_at = now() - interval '2 minutes' where generation_id = ${id}`;
+    return async () => (await person.generation(id))?.state === "succeeded";
+  },
   async erasure() {
     const { id } = await Person.signUp("erased");
     await database`select private.order_erasure(${id}, 'asked')`;
@@ -125,22 +143,26 @@ const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
 
 /** Makes everything due; answers the looks by which one sees whether it was done. */
 async function allDue(): Promise<Record<Column, () => Promise<boolean>>> {
-  const looks = await Promise.all(columns.map(async (column) => [column, await due[column]()] as const));
-  return Object.fromEntries(looks) as Record<Column, () => Promise<boolean>>;
+  const looks = {} as Record<Column, () => Promise<boolean>>;
+  // One after the other: what a column arms is for its own prediction.
+  for (const column of columns) looks[column] = await due[column]();
+  return looks;
 }
 
 const results: { fault: string; seconds: number; done: Column[]; itself: Column[] }[] = [];
 
 /** A test for each row. */
 export function everyRow(rows: Row[]): void {
-  for (const { fault, begin, itself = [], strikes = 0 } of rows) {
+  for (const { fault, begin, itself = [], strikes = 0, says } of rows) {
     test(`${fault}: the same pass does everything else`, async () => {
       const looks = await allDue();
       const struck = lab.supabase.struck + lab.replicate.struck;
-      begin();
+      const lines = listen();
+      await begin();
       const begun = Date.now();
       await cleanUp().catch(() => undefined);
       const seconds = (Date.now() - begun) / 1000;
+      const isSaid = says === undefined || lines().some((line) => line.includes(says));
       const hit = lab.supabase.struck + lab.replicate.struck - struck;
       const done: Column[] = [];
       for (const column of columns) if (await looks[column]()) done.push(column);
@@ -153,11 +175,12 @@ export function everyRow(rows: Row[]): void {
       await database`update public.deletions set due_at = now() where verified_at is null`;
       await database`update private.erasures set leased_until = null where stage <> 'done'`;
       await database`update private.letters set due_at = 'infinity' where sent_at is null`;
-      await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'submitted', 'processing')`;
+      await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'submitted', 'processing', 'storing')`;
       await database`update private.generation_work set lease = null, leased_until = null`;
       await cleanUp();
       assert.deepEqual(columns.filter((column) => !done.includes(column) && !itself.includes(column)), [], "not done, though nothing of it was at fault");
       assert.ok(hit >= strikes, `${hit} calls have hung or failed`);
+      assert.ok(isSaid, `the log does not say: ${says}`);
       // The function has 150 seconds.
       assert.ok(seconds < 150 / haste, `it took ${seconds} s`);
     });
