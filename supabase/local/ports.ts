@@ -4,6 +4,9 @@
 import { randomInt } from "node:crypto";
 import { type Server, createServer } from "node:net";
 
+/** An address of this machine that nothing else listens on. */
+const MARKS = "127.54.32.1";
+
 export interface Reservation {
   port: number;
   /** Lets the service have the port. */
@@ -23,7 +26,7 @@ export async function reservePort(usual: number): Promise<Reservation> {
  * such address (macOS has it only on request), there is no mark.
  */
 async function reserve(port: number): Promise<Reservation | undefined> {
-  const mark = await listen(port, "127.0.0.2");
+  const mark = await listen(port, MARKS);
   if (mark === "taken") return undefined;
   const held = await listen(port, "127.0.0.1");
   if (held === "taken" || held === "no address") {

@@ -208,7 +208,7 @@ test("an output on another host waits for the operator, who is told which variab
       answer.pipe(outgoing);
     }).end();
   });
-  await new Promise<void>((listening) => elsewhere.listen(Number(sandbox.port), "127.0.0.2", listening));
+  await new Promise<void>((listening, failed) => elsewhere.once("error", failed).listen(Number(sandbox.port), "127.0.0.2", listening));
   try {
     const repaired = await lab.another({ REPLICATE_OUTPUT_HOSTS: "127.0.0.1,127.0.0.2" });
     // Events that are delivered again put the question off.
