@@ -16,8 +16,8 @@ export const ofPasses: Mutant[] = [
     clause: "X2",
     name: "a Storage that answered nothing counts as asked",
     file: rust("opusflair/src/deletion"),
-    line: "if !has_answered.into_inner() {",
-    instead: "if !has_answered.into_inner() && false {",
+    line: "if !deleted.values().any(is_answer) && !outcomes.iter().any(|one| one.is_answered) {",
+    instead: "if false {",
     seenBy: [pass],
   },
   {

@@ -65,7 +65,7 @@ export const ofReplicate: Mutant[] = [
   },
   {
     name: "an entry of the list that cannot be read is not the one that is searched for",
-    file: rust("opusflair/src/replicate"),
+    file: rust("opusflair/src/replicate/list"),
     line: "        if self.unreadable.iter().any(|text| text.contains(photo)) {\n",
     instead: "        if false {\n",
     seenBy: [answers],

@@ -1,7 +1,6 @@
 //! Deletions: delete, look again, sign, report. Only what was looked for and not found counts (R2, R9, X1).
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -53,6 +52,9 @@ pub struct Deletion {
 struct Outcome {
     id: Uuid,
     lease: Uuid,
+    /// Whether Storage said anything when it was looked for.
+    #[serde(skip)]
+    is_answered: bool,
     absent: bool,
     #[serde(flatten)]
     proof: Option<Proof>,
@@ -99,31 +101,26 @@ impl App {
         for deletion in &deletions {
             buckets.entry(deletion.bucket.clone()).or_default().push(&deletion.path);
         }
-        let has_answered = AtomicBool::new(false);
-        let answers = join_all(
-            buckets.iter().map(|(bucket, paths)| self.delete_all(bucket, paths, &has_answered)),
-        )
-        .await;
-        // By bucket, when Storage's answer began; none where it did not answer.
-        let deleted: BTreeMap<String, Instant> = buckets
-            .into_keys()
-            .zip(answers)
-            .filter_map(|(bucket, answered)| Some((bucket, answered?)))
-            .collect();
+        let answers =
+            join_all(buckets.iter().map(|(bucket, paths)| self.delete_all(bucket, paths)));
+        let answers = answers.await;
+        // By bucket, when Storage's answer began, if it deleted.
+        let deleted: BTreeMap<String, Result<Instant, Error>> =
+            buckets.into_keys().zip(answers).collect();
 
         crash::reached("deletion.executed");
         let until = Instant::now() + limit(LOOKING_TIME);
         let outcomes: Vec<Outcome> = stream::iter(deletions)
             .map(|deletion| {
-                let deleted = deleted.get(&deletion.bucket).copied();
-                self.look_for(deletion, deleted, until, &has_answered)
+                let deleted = deleted[&deletion.bucket].as_ref().ok().copied();
+                self.look_for(deletion, deleted, until)
             })
             .buffer_unordered(LOOKERS)
             .collect()
             .await;
         crash::reached("deletion.looked");
         // Nobody was asked, so this was no attempt (X2).
-        if !has_answered.into_inner() {
+        if !deleted.values().any(is_answer) && !outcomes.iter().any(|one| one.is_answered) {
             return Err(Error::unavailable("Storage", "it answered nothing"));
         }
         let tally: Tally = self.ask("record_deletions", json!({ "results": outcomes })).await?;
@@ -149,25 +146,17 @@ impl App {
         }
     }
 
-    /// Answers when Storage's answer began; nothing if it did not delete.
-    async fn delete_all(
-        &self,
-        bucket: &str,
-        paths: &[&str],
-        has_answered: &AtomicBool,
-    ) -> Option<Instant> {
+    /// Answers when Storage's answer began.
+    async fn delete_all(&self, bucket: &str, paths: &[&str]) -> Result<Instant, Error> {
         let deleted = in_time(DELETION_TIME, self.storage.delete(bucket, paths)).await;
-        note_answer(&deleted, has_answered);
-        deleted
-            .inspect_err(|error| {
-                tracing::warn!(
-                    bucket,
-                    objects = paths.len(),
-                    error = error.for_log(),
-                    "a bulk deletion failed"
-                );
-            })
-            .ok()
+        deleted.inspect_err(|error| {
+            tracing::warn!(
+                bucket,
+                objects = paths.len(),
+                error = error.for_log(),
+                "a bulk deletion failed"
+            );
+        })
     }
 
     async fn look_for(
@@ -175,14 +164,13 @@ impl App {
         deletion: Deletion,
         deleted: Option<Instant>,
         until: Instant,
-        has_answered: &AtomicBool,
     ) -> Outcome {
         let looked = if Instant::now() < until {
             in_time(LOOK_TIME, self.storage.absent_at(&deletion.bucket, &deletion.path)).await
         } else {
             Err(Error::unavailable("Storage", "no time was left"))
         };
-        note_answer(&looked, has_answered);
+        let is_answered = is_answer(&looked);
         let generation = deletion.generation.map(tracing::field::display);
         let absent = looked.unwrap_or_else(|error| {
             tracing::warn!(
@@ -200,7 +188,13 @@ impl App {
         // Without an answer to the deletion all that is known is that it was done when nothing was found.
         let proof =
             absent.map(|verified| self.prove(&deletion, deleted.unwrap_or(verified), verified));
-        Outcome { id: deletion.id, lease: deletion.lease, absent: absent.is_some(), proof }
+        Outcome {
+            id: deletion.id,
+            lease: deletion.lease,
+            is_answered,
+            absent: absent.is_some(),
+            proof,
+        }
     }
 
     /// Both times are those at which an answer of Storage's began: what it says had happened by then. Neither is
@@ -238,11 +232,10 @@ async fn in_time<T>(
 }
 
 /// A failure is an answer, too: whoever says it is there.
-fn note_answer<T>(asked: &Result<T, Error>, has_answered: &AtomicBool) {
-    let is_answer = match asked {
+fn is_answer<T>(asked: &Result<T, Error>) -> bool {
+    match asked {
         Ok(_) => true,
         Err(Error::Unavailable { cause, .. }) => cause.is_answer(),
         Err(_) => false,
-    };
-    has_answered.fetch_or(is_answer, Ordering::Relaxed);
+    }
 }
