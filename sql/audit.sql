@@ -27,6 +27,13 @@ begin atomic
   select p.after from private.audit_places as p where p.id = walk for update;
 end;
 
+-- The same of a walk in the order of ids.
+create function private.audit_id(walk text)
+returns uuid
+language sql
+set search_path = pg_catalog, pg_temp
+return coalesce(nullif(private.audit_place(walk), '')::uuid, '00000000-0000-0000-0000-000000000000');
+
 create function private.leave_audit(walk text, last text, closed jsonb)
 returns jsonb
 language sql
@@ -189,8 +196,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := coalesce(
-    nullif(private.audit_place('generations'), '')::uuid, '00000000-0000-0000-0000-000000000000');
+  after constant uuid := private.audit_id('generations');
   ids constant uuid[] := array(
     select g.id from public.generations as g where g.id > after order by g.id limit batch
   );

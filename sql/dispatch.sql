@@ -42,6 +42,29 @@ begin
 end;
 $$;
 
+-- Whether a worker will submit it, now or later. A submission whose workers keep dying is left to its deadline, and so is
+-- one with too little time left.
+create function private.is_awaited(generation public.generations, work private.generation_work)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return work.submit_at is not null
+  and work.unreported < 6
+  and generation.prediction_id is null
+  and not private.is_terminal(generation.state)
+  and generation.deadline_at > now() + interval '30 seconds';
+
+-- Whether a worker may take it up now: the one rule of what is due. Queries also say `submit_at <= now()`, for the index.
+create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return work.submit_at <= now()
+  and (work.lease is null or work.leased_until <= now())
+  and private.is_awaited(generation, work);
+
 -- Whether a photo may be taken. While Replicate refuses the account none is: the jobs that wait try from time to time.
 -- If none waits any more, the next job has to be the one that tries.
 create function private.is_account_accepted()
@@ -56,7 +79,7 @@ return not exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at is not null and g.prediction_id is null and not private.is_terminal(g.state) and g.deadline_at > now()
+    where w.submit_at is not null and private.is_awaited(g, w)
   )
 );
 
@@ -319,17 +342,6 @@ begin
   return found;
 end;
 $$;
-
--- Whether another worker may take it up. A submission whose workers keep dying is left to its deadline.
-create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
-returns boolean
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return (work.lease is null or work.leased_until <= now())
-  and work.unreported < 6
-  and generation.prediction_id is null
-  and generation.deadline_at > now() + interval '30 seconds';
 
 -- Leases submissions that are due, [] if there is none, to be carried out as the first was; those that were tried least
 -- lately first. At most `batch`; with `prepared`, so many at most whose photo is prepared, if the first is one of them:

@@ -82,6 +82,25 @@ return exists (
   where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
 ) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
 
+-- The next stretch of a walk over all people, by their ids; none while the walk rests. The last stretch has less than
+-- `batch`.
+create function private.next_people(walk text, batch integer)
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant uuid := private.audit_id(walk);
+  people uuid[] := '{}';
+begin
+  if private.is_walk_due(walk) then
+    people := array(select p.id from public.profiles as p where p.id > after order by p.id limit batch);
+    perform private.leave_audit(walk, case when cardinality(people) = batch then people[batch]::text end, '{}');
+  end if;
+  return people;
+end;
+$$;
+
 -- Walks all people, a stretch in each call and an hour between two walks, and orders the erasure of accounts that were
 -- never confirmed. No letter is sent. Answers {done, erased}.
 create function backend.erase_unconfirmed(batch integer default 2000)
@@ -91,29 +110,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  place private.audit_places;
-  people uuid[];
+  people constant uuid[] := private.next_people('unconfirmed', batch);
   candidate uuid;
-  is_last boolean;
   erased integer := 0;
 begin
-  select * into place from private.audit_places as p where p.id = 'unconfirmed' for update;
-  if place.after = '' and place.ended_at > now() - interval '1 hour' then
-    return jsonb_build_object('done', true, 'erased', 0);
-  end if;
-  people := array(
-    select p.id
-    from public.profiles as p
-    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
-    order by p.id
-    limit batch
-  );
-  is_last := cardinality(people) < batch;
-  update private.audit_places as p
-  set after = case when is_last then '' else people[batch]::text end,
-    ended_at = case when is_last then now() else p.ended_at end
-  where p.id = 'unconfirmed';
-
   for candidate in
     select p.id
     from public.profiles as p
@@ -129,7 +129,7 @@ begin
       erased := erased + 1;
     end if;
   end loop;
-  return jsonb_build_object('done', is_last, 'erased', erased);
+  return jsonb_build_object('done', cardinality(people) < batch, 'erased', erased);
 end;
 $$;
 
@@ -144,28 +144,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  place private.audit_places;
-  people uuid[];
-  is_last boolean;
+  people constant uuid[] := private.next_people('people', batch);
   ordered integer;
 begin
-  select * into place from private.audit_places as p where p.id = 'people' for update;
-  if place.after = '' and place.ended_at > now() - interval '1 hour' then
-    return jsonb_build_object('done', true, 'ordered', 0);
-  end if;
-  people := array(
-    select p.id
-    from public.profiles as p
-    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
-    order by p.id
-    limit batch
-  );
-  is_last := cardinality(people) < batch;
-  update private.audit_places as p
-  set after = case when is_last then '' else people[batch]::text end,
-    ended_at = case when is_last then now() else p.ended_at end
-  where p.id = 'people';
-
   -- A person who is busy at this moment is noted in the next walk: nobody is waited for.
   update public.profiles as p
   set active_at = last.active
@@ -208,7 +189,7 @@ begin
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
-  return jsonb_build_object('done', is_last, 'ordered', ordered);
+  return jsonb_build_object('done', cardinality(people) < batch, 'ordered', ordered);
 end;
 $$;
 

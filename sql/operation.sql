@@ -111,8 +111,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := coalesce(
-    nullif(private.audit_place('ledger'), '')::uuid, '00000000-0000-0000-0000-000000000000');
+  after constant uuid := private.audit_id('ledger');
   wallets constant uuid[] := array(
     select w.id from public.wallets as w where w.id > after order by w.id limit batch
   );
@@ -182,8 +181,7 @@ return jsonb_build_object(
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
-      and g.prediction_id is null and not private.is_terminal(g.state)
+    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
   ),
   'errands', exists (select from private.errands as e where e.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
@@ -254,7 +252,8 @@ return jsonb_build_object(
   'submissions', (
     select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.submit_at)))
     from private.generation_work as w
-    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
+    join public.generations as g on g.id = w.generation_id
+    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
   ),
   'holds', (
     select jsonb_build_object(

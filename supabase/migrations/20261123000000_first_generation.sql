@@ -2993,6 +2993,29 @@ begin
 end;
 $$;
 
+-- Whether a worker will submit it, now or later. A submission whose workers keep dying is left to its deadline, and so is
+-- one with too little time left.
+create function private.is_awaited(generation public.generations, work private.generation_work)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return work.submit_at is not null
+  and work.unreported < 6
+  and generation.prediction_id is null
+  and not private.is_terminal(generation.state)
+  and generation.deadline_at > now() + interval '30 seconds';
+
+-- Whether a worker may take it up now: the one rule of what is due. Queries also say `submit_at <= now()`, for the index.
+create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return work.submit_at <= now()
+  and (work.lease is null or work.leased_until <= now())
+  and private.is_awaited(generation, work);
+
 -- Whether a photo may be taken. While Replicate refuses the account none is: the jobs that wait try from time to time.
 -- If none waits any more, the next job has to be the one that tries.
 create function private.is_account_accepted()
@@ -3007,7 +3030,7 @@ return not exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at is not null and g.prediction_id is null and not private.is_terminal(g.state) and g.deadline_at > now()
+    where w.submit_at is not null and private.is_awaited(g, w)
   )
 );
 
@@ -3270,17 +3293,6 @@ begin
   return found;
 end;
 $$;
-
--- Whether another worker may take it up. A submission whose workers keep dying is left to its deadline.
-create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
-returns boolean
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return (work.lease is null or work.leased_until <= now())
-  and work.unreported < 6
-  and generation.prediction_id is null
-  and generation.deadline_at > now() + interval '30 seconds';
 
 -- Leases submissions that are due, [] if there is none, to be carried out as the first was; those that were tried least
 -- lately first. At most `batch`; with `prepared`, so many at most whose photo is prepared, if the first is one of them:
@@ -4374,6 +4386,13 @@ begin atomic
   select p.after from private.audit_places as p where p.id = walk for update;
 end;
 
+-- The same of a walk in the order of ids.
+create function private.audit_id(walk text)
+returns uuid
+language sql
+set search_path = pg_catalog, pg_temp
+return coalesce(nullif(private.audit_place(walk), '')::uuid, '00000000-0000-0000-0000-000000000000');
+
 create function private.leave_audit(walk text, last text, closed jsonb)
 returns jsonb
 language sql
@@ -4536,8 +4555,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := coalesce(
-    nullif(private.audit_place('generations'), '')::uuid, '00000000-0000-0000-0000-000000000000');
+  after constant uuid := private.audit_id('generations');
   ids constant uuid[] := array(
     select g.id from public.generations as g where g.id > after order by g.id limit batch
   );
@@ -6953,6 +6971,25 @@ return exists (
   where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
 ) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
 
+-- The next stretch of a walk over all people, by their ids; none while the walk rests. The last stretch has less than
+-- `batch`.
+create function private.next_people(walk text, batch integer)
+returns uuid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  after constant uuid := private.audit_id(walk);
+  people uuid[] := '{}';
+begin
+  if private.is_walk_due(walk) then
+    people := array(select p.id from public.profiles as p where p.id > after order by p.id limit batch);
+    perform private.leave_audit(walk, case when cardinality(people) = batch then people[batch]::text end, '{}');
+  end if;
+  return people;
+end;
+$$;
+
 -- Walks all people, a stretch in each call and an hour between two walks, and orders the erasure of accounts that were
 -- never confirmed. No letter is sent. Answers {done, erased}.
 create function backend.erase_unconfirmed(batch integer default 2000)
@@ -6962,29 +6999,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  place private.audit_places;
-  people uuid[];
+  people constant uuid[] := private.next_people('unconfirmed', batch);
   candidate uuid;
-  is_last boolean;
   erased integer := 0;
 begin
-  select * into place from private.audit_places as p where p.id = 'unconfirmed' for update;
-  if place.after = '' and place.ended_at > now() - interval '1 hour' then
-    return jsonb_build_object('done', true, 'erased', 0);
-  end if;
-  people := array(
-    select p.id
-    from public.profiles as p
-    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
-    order by p.id
-    limit batch
-  );
-  is_last := cardinality(people) < batch;
-  update private.audit_places as p
-  set after = case when is_last then '' else people[batch]::text end,
-    ended_at = case when is_last then now() else p.ended_at end
-  where p.id = 'unconfirmed';
-
   for candidate in
     select p.id
     from public.profiles as p
@@ -7000,7 +7018,7 @@ begin
       erased := erased + 1;
     end if;
   end loop;
-  return jsonb_build_object('done', is_last, 'erased', erased);
+  return jsonb_build_object('done', cardinality(people) < batch, 'erased', erased);
 end;
 $$;
 
@@ -7015,28 +7033,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  place private.audit_places;
-  people uuid[];
-  is_last boolean;
+  people constant uuid[] := private.next_people('people', batch);
   ordered integer;
 begin
-  select * into place from private.audit_places as p where p.id = 'people' for update;
-  if place.after = '' and place.ended_at > now() - interval '1 hour' then
-    return jsonb_build_object('done', true, 'ordered', 0);
-  end if;
-  people := array(
-    select p.id
-    from public.profiles as p
-    where p.id > coalesce(nullif(place.after, ''), '00000000-0000-0000-0000-000000000000')::uuid
-    order by p.id
-    limit batch
-  );
-  is_last := cardinality(people) < batch;
-  update private.audit_places as p
-  set after = case when is_last then '' else people[batch]::text end,
-    ended_at = case when is_last then now() else p.ended_at end
-  where p.id = 'people';
-
   -- A person who is busy at this moment is noted in the next walk: nobody is waited for.
   update public.profiles as p
   set active_at = last.active
@@ -7079,7 +7078,7 @@ begin
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
-  return jsonb_build_object('done', is_last, 'ordered', ordered);
+  return jsonb_build_object('done', cardinality(people) < batch, 'ordered', ordered);
 end;
 $$;
 
@@ -7240,8 +7239,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := coalesce(
-    nullif(private.audit_place('ledger'), '')::uuid, '00000000-0000-0000-0000-000000000000');
+  after constant uuid := private.audit_id('ledger');
   wallets constant uuid[] := array(
     select w.id from public.wallets as w where w.id > after order by w.id limit batch
   );
@@ -7311,8 +7309,7 @@ return jsonb_build_object(
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
-      and g.prediction_id is null and not private.is_terminal(g.state)
+    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
   ),
   'errands', exists (select from private.errands as e where e.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
@@ -7383,7 +7380,8 @@ return jsonb_build_object(
   'submissions', (
     select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.submit_at)))
     from private.generation_work as w
-    where w.submit_at <= now() and (w.lease is null or w.leased_until <= now())
+    join public.generations as g on g.id = w.generation_id
+    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
   ),
   'holds', (
     select jsonb_build_object(
