@@ -4843,25 +4843,6 @@ comment on column public.privacy_requests.pseudonym is 'Of whoever is gone: thei
 comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
 
 -- Who has done what with a request. The reasons and answers are in the request itself.
-create table private.request_actions (
-  id bigint generated always as identity,
-  request_id uuid not null,
-  at timestamptz not null default now(),
-  action text not null,
-  operator text not null,
-  constraint request_actions_pkey primary key (id),
-  constraint request_actions_request_exists foreign key (request_id) references public.privacy_requests (id) on delete cascade,
-  constraint request_actions_action_known check (action in ('answered', 'refused', 'extended')),
-  constraint request_actions_operator_length check (char_length(operator) between 1 and 100)
-);
-
-create index request_actions_request_id_idx on private.request_actions (request_id);
-
-alter table private.request_actions enable row level security;
-revoke all on private.request_actions from public, anon, authenticated, service_role;
-
-comment on table private.request_actions is 'Which operator answered, refused or extended a request, and when.';
-
 -- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
 create view public.privacy_request_clock
 with (security_invoker = true)
@@ -5010,6 +4991,48 @@ when (
 )
 execute function private.follow_correction();
 
+-- The person says that what a button did answers their request.
+create function private.accept_proposal(id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  person constant uuid := private.require_person();
+  accepted public.privacy_requests;
+begin
+  select * into accepted
+  from public.privacy_requests as r
+  where r.id = accept_proposal.id and r.person_id = person and r.closed_at is null
+  for update;
+  if accepted.id is null then
+    perform private.refuse(404, 'request_not_found',
+      'You have no open request with this id; see the view privacy_request_clock.');
+  elsif accepted.proposed is null then
+    perform private.refuse(409, 'nothing_proposed',
+      'Nothing was done yet that answers this request. Please use the button of its kind, or wait for our answer.');
+  end if;
+  update public.privacy_requests as r
+  set closed_at = now(), evidence = r.proposed, proposed = null
+  where r.id = accepted.id
+  returning * into accepted;
+  return jsonb_build_object('id', accepted.id, 'closed_at', accepted.closed_at, 'evidence', accepted.evidence);
+end;
+$$;
+
+create function public.accept_proposal(id uuid)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.accept_proposal(id);
+
+comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Answers {id, closed_at, evidence}.';
+
+revoke all on function private.accept_proposal, public.accept_proposal from public, anon, authenticated, service_role;
+grant execute on function private.accept_proposal, public.accept_proposal to authenticated;
+-- Privacy requests that come by mail: filed, and confirmed by whoever wrote (Q1).
+
 -- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
 -- account only if the provider has verified it. A sender makes one request a day: a further mail joins it, and opens it
 -- again if it was closed, so that a stranger cannot start many clocks and no word is lost. Answers {outcome, id,
@@ -5140,46 +5163,31 @@ comment on function public.confirm_request is 'Says that a mailed request was th
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
--- The person says that what a button did answers their request.
-create function private.accept_proposal(id uuid)
-returns jsonb
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  person constant uuid := private.require_person();
-  accepted public.privacy_requests;
-begin
-  select * into accepted
-  from public.privacy_requests as r
-  where r.id = accept_proposal.id and r.person_id = person and r.closed_at is null
-  for update;
-  if accepted.id is null then
-    perform private.refuse(404, 'request_not_found',
-      'You have no open request with this id; see the view privacy_request_clock.');
-  elsif accepted.proposed is null then
-    perform private.refuse(409, 'nothing_proposed',
-      'Nothing was done yet that answers this request. Please use the button of its kind, or wait for our answer.');
-  end if;
-  update public.privacy_requests as r
-  set closed_at = now(), evidence = r.proposed, proposed = null
-  where r.id = accepted.id
-  returning * into accepted;
-  return jsonb_build_object('id', accepted.id, 'closed_at', accepted.closed_at, 'evidence', accepted.evidence);
-end;
-$$;
+comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
+comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
 
-create function public.accept_proposal(id uuid)
-returns jsonb
-language sql
-set search_path = pg_catalog, pg_temp
-return private.accept_proposal(id);
+revoke all on function backend.file_mail, backend.confirm_request from public, anon, authenticated, service_role;
+grant execute on function backend.file_mail, backend.confirm_request to service_role;
+-- What the operator does with a privacy request: answers, refuses or extends it, each with words for its person (Q2).
 
-comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Answers {id, closed_at, evidence}.';
+create table private.request_actions (
+  id bigint generated always as identity,
+  request_id uuid not null,
+  at timestamptz not null default now(),
+  action text not null,
+  operator text not null,
+  constraint request_actions_pkey primary key (id),
+  constraint request_actions_request_exists foreign key (request_id) references public.privacy_requests (id) on delete cascade,
+  constraint request_actions_action_known check (action in ('answered', 'refused', 'extended')),
+  constraint request_actions_operator_length check (char_length(operator) between 1 and 100)
+);
 
-revoke all on function private.accept_proposal, public.accept_proposal from public, anon, authenticated, service_role;
-grant execute on function private.accept_proposal, public.accept_proposal to authenticated;
+create index request_actions_request_id_idx on private.request_actions (request_id);
+
+alter table private.request_actions enable row level security;
+revoke all on private.request_actions from public, anon, authenticated, service_role;
+
+comment on table private.request_actions is 'Which operator answered, refused or extended a request, and when.';
 
 -- Locks an open request for the operator, and writes down who does what with it.
 create function private.note_action(request uuid, action text, operator text, words text, field text)
@@ -5265,18 +5273,12 @@ begin
 end;
 $$;
 
-comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
-comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
 comment on function backend.close_request is 'The operator has answered a request, in these words.';
 comment on function backend.refuse_request is 'The operator has refused a request, for this reason.';
 comment on function backend.extend_request is 'The operator needs longer for a request, for this reason.';
 
-revoke all on function
-  backend.file_mail, backend.confirm_request, backend.close_request, backend.refuse_request, backend.extend_request
-from public, anon, authenticated, service_role;
-grant execute on function
-  backend.file_mail, backend.confirm_request, backend.close_request, backend.refuse_request, backend.extend_request
-to service_role;
+revoke all on function backend.close_request, backend.refuse_request, backend.extend_request from public, anon, authenticated, service_role;
+grant execute on function backend.close_request, backend.refuse_request, backend.extend_request to service_role;
 -- Exports: everything that belongs to a person, in one ZIP (G2, G5). A row is an order. The schedule builds it in small
 -- steps: it writes the plan, a stretch at a time, and then uploads the archive, a piece at a time. Each step is
 -- recorded, so that any worker can take the next one.
@@ -5552,140 +5554,6 @@ begin
 end;
 $$;
 
--- The next `batch` files of a plan.
-create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
-returns jsonb
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'position', f.position, 'name', f.name, 'bucket', f.bucket, 'object', f.object, 'bytes', f.bytes,
-    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256
-  ) order by f.position), '[]')
-  from (
-    select * from private.export_files as n
-    where n.export_id = export_files.export_id and n.position > after
-    order by n.position
-    limit batch
-  ) as f;
-end;
-
--- The content of files from a byte of one of them on, as much as fits an answer: [{position, bytes_before, content}]. The
--- first part may begin before that byte.
-create function backend.export_parts(export_id uuid, place integer, at bigint)
-returns jsonb
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-  select coalesce(jsonb_agg(
-    jsonb_build_object('position', n.position, 'bytes_before', n.bytes_before, 'content', n.content)
-    order by n.position, n.part
-  ), '[]')
-  from (
-    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_so_far
-    from (
-      select * from private.export_parts as f
-      where f.export_id = export_parts.export_id
-        and (f.position, f.part) >= (export_parts.place, (
-          select coalesce(max(b.part), 0)
-          from private.export_parts as b
-          where b.export_id = export_parts.export_id and b.position = export_parts.place
-            and b.bytes_before <= export_parts.at
-        ))
-      order by f.position, f.part
-      limit 1000
-    ) as p
-  ) as n
-  where n.bytes_so_far < private.stretch_bytes();
-end;
-
--- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
--- still holds; where it does not, it stops.
-create function backend.record_export_piece(
-  export_id uuid,
-  lease uuid,
-  upload text,
-  bytes_done bigint,
-  bytes_total bigint,
-  files jsonb
-)
-returns boolean
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform from private.export_work as w
-  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease
-  for update;
-  if not found or not exists (
-    select from public.exports as e
-    where e.id = record_export_piece.export_id and e.state = 'building' and e.files_total is not null
-  ) then
-    return false;
-  end if;
-  update private.export_work as w
-  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
-  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
-
-  update private.export_files as f
-  set sha256 = told.sha256, is_sent = true
-  from jsonb_to_recordset(files) as told ("position" integer, sha256 text)
-  where f.export_id = record_export_piece.export_id and f.position = told.position;
-  update public.exports as e
-  set bytes_done = record_export_piece.bytes_done,
-    bytes_total = record_export_piece.bytes_total,
-    files_done = (
-      select count(*) from private.export_files as f where f.export_id = e.id and f.is_sent
-    )
-  where e.id = record_export_piece.export_id;
-  return true;
-end;
-$$;
-
--- The plan does not hold any more, so what was uploaded is abandoned. `missing` is an object that Storage has a row of
--- and not the bytes: it is listed as missing from then on. `changed` is an object with other bytes than its checksum
--- says: it is counted again. With neither, a new plan is written.
-create function backend.restart_export(
-  export_id uuid,
-  lease uuid,
-  missing text default null,
-  changed text default null
-)
-returns void
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform from private.export_work as w
-  where w.export_id = restart_export.export_id and w.lease = restart_export.lease
-  for update;
-  if not found then
-    return;
-  end if;
-  if missing is null and changed is null then
-    perform private.abandon_export(restart_export.export_id);
-    return;
-  end if;
-  perform private.abandon_export_upload(restart_export.export_id);
-  update private.export_files as f
-  set missing = f.missing or coalesce(f.object = restart_export.missing, false),
-    bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
-    crc32 = case when f.object in (restart_export.missing, changed) then null else f.crc32 end,
-    sha256 = case when f.object is null then f.sha256 end,
-    is_sent = false
-  where f.export_id = restart_export.export_id;
-  update public.exports as e
-  set files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
-  where e.id = restart_export.export_id;
-end;
-$$;
-
 create function private.abandon_export_upload(export_id uuid)
 returns void
 language plpgsql
@@ -5742,47 +5610,6 @@ begin atomic
     due_at = case when failed then now() + interval '10 seconds' * least(w.attempts, 30) else now() end
   where w.export_id = release_export.export_id and w.lease = release_export.lease;
 end;
-
--- All of it is uploaded. Answers whether Storage holds it, whole; where it does not, the export is not done.
-create function backend.finish_export(export_id uuid, lease uuid)
-returns boolean
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  export public.exports;
-begin
-  perform from private.export_work as w
-  where w.export_id = finish_export.export_id and w.lease = finish_export.lease
-  for update;
-  if not found then
-    return true;
-  end if;
-  select e.* into export
-  from public.exports as e
-  where e.id = finish_export.export_id and e.state = 'building'
-  for update;
-  if export.id is null then
-    return true;
-  end if;
-  if not exists (
-    select from storage.objects as o
-    where o.bucket_id = 'exports' and o.name = export.path and private.object_bytes(o.metadata) = export.bytes_total
-  ) then
-    return false;
-  end if;
-
-  update public.exports as e
-  set state = 'ready', ready_at = now(), expires_at = now() + private.keep('exports'),
-    bytes_done = e.bytes_total, files_done = e.files_total
-  where e.id = export.id;
-  delete from private.export_work as w where w.export_id = export.id;
-  delete from private.export_files as f where f.export_id = export.id;
-  perform private.answer_requests(export.person_id, array['access', 'export'], 'export', export.id::text);
-  return true;
-end;
-$$;
 
 -- Ends what somebody has of exports: a copy of what was deleted must not stay behind.
 create function private.end_exports(person uuid, is_leaving boolean)
@@ -5863,21 +5690,14 @@ $$;
 
 comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
 comment on function backend.plan_export is 'One step of the plan of an export: writes the next stretch, and answers which checksums to count.';
-comment on function backend.export_files is 'The files of an export.';
-comment on function backend.export_parts is 'The content of files of an export, in parts.';
-comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
-comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
 comment on function backend.release_export is 'Gives an export back to whoever comes next.';
-comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
 comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
 
 revoke all on function
-  backend.lease_export, backend.plan_export, backend.export_files, backend.export_parts,
-  backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+  backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.lease_export, backend.plan_export, backend.export_files, backend.export_parts,
-  backend.record_export_piece, backend.restart_export, backend.release_export, backend.finish_export, backend.expire_exports
+  backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
 to service_role;
 -- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is
 -- written in stretches, each of a bounded size and of one moment, so that no statement takes long or much memory.
@@ -6287,6 +6107,197 @@ begin
   where e.id = export;
 end;
 $$;
+-- How a planned export gets to Storage: its content is read from the plan, and each piece is recorded before it is sent.
+
+-- The next `batch` files of a plan.
+create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'position', f.position, 'name', f.name, 'bucket', f.bucket, 'object', f.object, 'bytes', f.bytes,
+    'missing', f.missing, 'crc32', f.crc32, 'sha256', f.sha256
+  ) order by f.position), '[]')
+  from (
+    select * from private.export_files as n
+    where n.export_id = export_files.export_id and n.position > after
+    order by n.position
+    limit batch
+  ) as f;
+end;
+
+-- The content of files from a byte of one of them on, as much as fits an answer: [{position, bytes_before, content}]. The
+-- first part may begin before that byte.
+create function backend.export_parts(export_id uuid, place integer, at bigint)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select coalesce(jsonb_agg(
+    jsonb_build_object('position', n.position, 'bytes_before', n.bytes_before, 'content', n.content)
+    order by n.position, n.part
+  ), '[]')
+  from (
+    select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_so_far
+    from (
+      select * from private.export_parts as f
+      where f.export_id = export_parts.export_id
+        and (f.position, f.part) >= (export_parts.place, (
+          select coalesce(max(b.part), 0)
+          from private.export_parts as b
+          where b.export_id = export_parts.export_id and b.position = export_parts.place
+            and b.bytes_before <= export_parts.at
+        ))
+      order by f.position, f.part
+      limit 1000
+    ) as p
+  ) as n
+  where n.bytes_so_far < private.stretch_bytes();
+end;
+
+-- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
+-- still holds; where it does not, it stops.
+create function backend.record_export_piece(
+  export_id uuid,
+  lease uuid,
+  upload text,
+  bytes_done bigint,
+  bytes_total bigint,
+  files jsonb
+)
+returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from private.export_work as w
+  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease
+  for update;
+  if not found or not exists (
+    select from public.exports as e
+    where e.id = record_export_piece.export_id and e.state = 'building' and e.files_total is not null
+  ) then
+    return false;
+  end if;
+  update private.export_work as w
+  set upload = record_export_piece.upload, leased_until = now() + interval '2 minutes', attempts = 0
+  where w.export_id = record_export_piece.export_id and w.lease = record_export_piece.lease;
+
+  update private.export_files as f
+  set sha256 = told.sha256, is_sent = true
+  from jsonb_to_recordset(files) as told ("position" integer, sha256 text)
+  where f.export_id = record_export_piece.export_id and f.position = told.position;
+  update public.exports as e
+  set bytes_done = record_export_piece.bytes_done,
+    bytes_total = record_export_piece.bytes_total,
+    files_done = (
+      select count(*) from private.export_files as f where f.export_id = e.id and f.is_sent
+    )
+  where e.id = record_export_piece.export_id;
+  return true;
+end;
+$$;
+
+-- The plan does not hold any more, so what was uploaded is abandoned. `missing` is an object that Storage has a row of
+-- and not the bytes: it is listed as missing from then on. `changed` is an object with other bytes than its checksum
+-- says: it is counted again. With neither, a new plan is written.
+create function backend.restart_export(
+  export_id uuid,
+  lease uuid,
+  missing text default null,
+  changed text default null
+)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform from private.export_work as w
+  where w.export_id = restart_export.export_id and w.lease = restart_export.lease
+  for update;
+  if not found then
+    return;
+  end if;
+  if missing is null and changed is null then
+    perform private.abandon_export(restart_export.export_id);
+    return;
+  end if;
+  perform private.abandon_export_upload(restart_export.export_id);
+  update private.export_files as f
+  set missing = f.missing or coalesce(f.object = restart_export.missing, false),
+    bytes = case when f.object = restart_export.missing then 0 else f.bytes end,
+    crc32 = case when f.object in (restart_export.missing, changed) then null else f.crc32 end,
+    sha256 = case when f.object is null then f.sha256 end,
+    is_sent = false
+  where f.export_id = restart_export.export_id;
+  update public.exports as e
+  set files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
+  where e.id = restart_export.export_id;
+end;
+$$;
+
+-- All of it is uploaded. Answers whether Storage holds it, whole; where it does not, the export is not done.
+create function backend.finish_export(export_id uuid, lease uuid)
+returns boolean
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  perform from private.export_work as w
+  where w.export_id = finish_export.export_id and w.lease = finish_export.lease
+  for update;
+  if not found then
+    return true;
+  end if;
+  select e.* into export
+  from public.exports as e
+  where e.id = finish_export.export_id and e.state = 'building'
+  for update;
+  if export.id is null then
+    return true;
+  end if;
+  if not exists (
+    select from storage.objects as o
+    where o.bucket_id = 'exports' and o.name = export.path and private.object_bytes(o.metadata) = export.bytes_total
+  ) then
+    return false;
+  end if;
+
+  update public.exports as e
+  set state = 'ready', ready_at = now(), expires_at = now() + private.keep('exports'),
+    bytes_done = e.bytes_total, files_done = e.files_total
+  where e.id = export.id;
+  delete from private.export_work as w where w.export_id = export.id;
+  delete from private.export_files as f where f.export_id = export.id;
+  perform private.answer_requests(export.person_id, array['access', 'export'], 'export', export.id::text);
+  return true;
+end;
+$$;
+
+comment on function backend.export_files is 'The files of an export.';
+comment on function backend.export_parts is 'The content of files of an export, in parts.';
+comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
+comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
+comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
+
+revoke all on function
+  backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
+  backend.finish_export
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
+  backend.finish_export
+to service_role;
 -- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a
 -- template of the functions; here is only to whom, and about what.
 

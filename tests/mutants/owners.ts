@@ -172,7 +172,7 @@ export const ofOwners: Mutant[] = [
   },
   {
     name: "each mail of a sender is a request",
-    file: sql("requests"),
+    file: sql("request_mails"),
     line: "  if cardinality(earlier) >= quota.most then",
     instead: "  if false then",
     seenBy: [floods],

@@ -194,7 +194,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "G5",
     name: "an export is ready that Storage does not have",
-    file: sql("exports"),
+    file: sql("export_upload"),
     line: "    return false;\n  end if;\n\n  update public.exports as e\n  set state = 'ready'",
     instead: "    null;\n  end if;\n\n  update public.exports as e\n  set state = 'ready'",
     seenBy: [leaving],
@@ -224,7 +224,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "Q1",
     name: "a sender is believed unverified",
-    file: sql("requests"),
+    file: sql("request_mails"),
     line: "where verified and u.email",
     instead: "where u.email",
     seenBy: [requests],

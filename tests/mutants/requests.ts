@@ -18,7 +18,7 @@ export const ofRequests: Mutant[] = [
   {
     name: "a request is extended whenever the operator likes",
     clause: "Q2",
-    file: sql("requests"),
+    file: sql("request_answers"),
     line: "  if now() > request.filed_at + private.keep('requests_extendable') then\n",
     instead: "  if false then\n",
     seenBy: [requests],
@@ -26,7 +26,7 @@ export const ofRequests: Mutant[] = [
   {
     name: "nobody keeps who has answered a request",
     clause: "Q2",
-    file: sql("requests"),
+    file: sql("request_answers"),
     line: "  insert into private.request_actions (request_id, action, operator)\n  values (noted.id, note_action.action, note_action.operator);\n",
     seenBy: [requests],
   },
