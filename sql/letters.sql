@@ -17,7 +17,9 @@ create table private.letters (
   left_at timestamptz,
   constraint letters_pkey primary key (id),
   constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint letters_kind_known check (kind in ('inactive', 'request_filed', 'erased')),
+  constraint letters_kind_known check (
+    kind in ('inactive', 'request_filed', 'request_refused', 'request_extended', 'erased')
+  ),
   constraint letters_days_of_notices check ((kind = 'inactive') = (days is not null)),
   -- Auth has the address of whoever is here. Of whoever has left it is kept here until the last letter is sent.
   constraint letters_address_of_the_gone check ((person_id is null) = (address is not null))
@@ -46,9 +48,37 @@ begin atomic
   insert into private.letters (person_id, kind, subject) values (person, kind, subject);
 end;
 
--- Due letters, [{id, kind, subject, address}], under a lease of the caller's choosing; after five minutes they are due
--- again, each time later. Asked again with the same lease, it answers the same ones. After 40 attempts an address is
--- given up; that of an erased account is then forgotten.
+-- The person of a request is told by letter what the operator has decided, if they have an address: they may never look
+-- into the app.
+create function private.order_decision(request public.privacy_requests, kind text)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select private.order_letter(u.id, kind, request.id::text)
+  from auth.users as u
+  where u.id = request.person_id and u.email is not null and u.email_confirmed_at is not null;
+end;
+
+-- The request that a letter tells the operator's decision on; null of other letters.
+create function private.request_of(letter private.letters)
+returns uuid
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return case when letter.kind in ('request_refused', 'request_extended') then letter.subject::uuid end;
+
+create function private.reason_of(request public.privacy_requests, decision text)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return case decision when 'request_refused' then request.answer when 'request_extended' then request.extension end;
+
+-- Due letters, [{id, kind, subject, address, reason, until}], under a lease of the caller's choosing; after five minutes
+-- they are due again, each time later. Asked again with the same lease, it answers the same ones. After 40 attempts an
+-- address is given up; that of an erased account is then forgotten. `reason` and `until` are of a request that the
+-- operator has refused or extended.
 create function backend.lease_letters(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -71,6 +101,16 @@ begin
     for update of n skip locked
   );
 
+  -- A further mail has opened the request again, so what was decided of it counts no more.
+  delete from private.letters as l
+  where l.id in (
+    select n.id
+    from private.letters as n
+    join public.privacy_requests as r on r.id = private.request_of(n)
+    where n.sent_at is null and n.due_at <= now() and private.reason_of(r, n.kind) is null
+    for update of n skip locked
+  );
+
   if not exists (select from private.letters as l where l.lease = lease_letters.lease and l.sent_at is null) then
     with due as (
       select l.id
@@ -90,10 +130,12 @@ begin
   return (
     select coalesce(jsonb_agg(jsonb_build_object(
       'id', l.id, 'kind', l.kind, 'subject', coalesce(l.subject, l.days::text),
-      'address', coalesce(l.address, u.email)
+      'address', coalesce(l.address, u.email),
+      'reason', private.reason_of(r, l.kind), 'until', to_char(r.due_at at time zone 'UTC', 'FMDD FMMonth YYYY')
     )), '[]')
     from private.letters as l
     left join auth.users as u on u.id = l.person_id
+    left join public.privacy_requests as r on r.id = private.request_of(l)
     where l.lease = lease_letters.lease and l.sent_at is null and coalesce(l.address, u.email) is not null
   );
 end;

@@ -70,11 +70,13 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  request constant public.privacy_requests := private.note_action(id, 'refused', operator, reason, 'reason');
 begin
-  perform private.note_action(id, 'refused', operator, reason, 'reason');
   update public.privacy_requests as r
   set closed_at = now(), evidence = '{"operator": "refused"}', proposed = null, answer = refuse_request.reason
-  where r.id = refuse_request.id;
+  where r.id = request.id;
+  perform private.order_decision(request, 'request_refused');
 end;
 $$;
 
@@ -100,6 +102,7 @@ begin
   update public.privacy_requests as r
   set due_at = extend_request.due_at, extended_at = now(), extension = extend_request.reason
   where r.id = extend_request.id;
+  perform private.order_decision(request, 'request_extended');
 end;
 $$;
 

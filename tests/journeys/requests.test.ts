@@ -291,6 +291,50 @@ test("the operator refuses or extends a request with a reason, within what the l
   assert.ok((await alice.client.schema("backend" as never).rpc("refuse_request", refused)).error);
 });
 
+test("a refusal and an extension are told by letter, with the reason and where to complain (Q2)", async () => {
+  const alice = await Person.signUp("alice");
+  await alice.client.from("privacy_requests").insert({ kind: "other", message: "Delete the books." });
+  const [{ id }] = (await clock(alice)) as [{ id: string }];
+  const [{ due_at }] = await database`select filed_at + interval '80 days' as due_at from public.privacy_requests where id = ${id}`;
+  const extension = { id, due_at, reason: "We ask our <lawyer>,\nwho is away {app}.", operator: "eve" };
+  assert.equal((await service.rpc("extend_request", extension)).error, null);
+  await cleanUp();
+  const longer = mails.to(alice.email).at(-1)!;
+  assert.equal(longer.subject, "Your privacy request needs more time");
+  const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" }).format(due_at);
+  assert.ok(longer.text.includes(`until ${day}.`), longer.text);
+  assert.ok(longer.text.replaceAll("\r", "").includes(extension.reason) && longer.html.includes("We ask our &lt;lawyer>"), longer.html);
+
+  const reason = "The law wants the books kept.";
+  assert.equal((await service.rpc("refuse_request", { id, reason, operator: "eve" })).error, null);
+  await cleanUp();
+  const refusal = mails.to(alice.email).at(-1)!;
+  assert.equal(refusal.subject, "Your privacy request is refused");
+  for (const letter of [longer, refusal]) assert.match(letter.text.replaceAll(/\s+/g, " "), /complain to the data protection authority .* or take us to court/);
+  assert.ok(refusal.text.includes(reason));
+  await cleanUp();
+  assert.equal(mails.to(alice.email).length, 2);
+});
+
+test("a refusal is not told if a further mail has opened the request again, nor to an address that nobody has confirmed", async () => {
+  const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
+  await deliver(mail(alice.email));
+  await cleanUp();
+  const refuse = async (person: Person) => {
+    const [{ id }] = (await clock(person)) as [{ id: string }];
+    assert.equal((await service.rpc("refuse_request", { id, reason: "No.", operator: "eve" })).error, null);
+  };
+  await refuse(alice);
+  await deliver(mail(alice.email));
+  await bob.client.from("privacy_requests").insert({ kind: "other" });
+  await database`update auth.users set email_confirmed_at = null where id = ${bob.id}`;
+  await refuse(bob);
+  await cleanUp();
+  assert.deepEqual(mails.to(alice.email).map(({ subject }) => subject), ["Your privacy request has arrived"]);
+  assert.deepEqual(mails.to(bob.email), []);
+  assert.equal((await database`select from private.letters where sent_at is null and person_id in (${alice.id}, ${bob.id})`).length, 0);
+});
+
 test("nobody files without end", async () => {
   const alice = await Person.signUp("alice");
   const file = async () => (await alice.client.from("privacy_requests").insert({ kind: "other" })).error;

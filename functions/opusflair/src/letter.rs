@@ -23,9 +23,11 @@ const TIME_LIMIT: Duration = Duration::from_secs(10);
 const SERVICE: &str = "the mail server";
 
 /// The subjects of all letters; `{days}` is filled in. An answer repeats them.
-pub const SUBJECTS: [&str; 3] = [
+pub const SUBJECTS: [&str; 5] = [
     "Your OpusFlair account will be deleted in {days}",
     "Your privacy request has arrived",
+    "Your privacy request is refused",
+    "Your privacy request needs more time",
     "Your OpusFlair account is erased",
 ];
 
@@ -64,6 +66,10 @@ pub struct Letter {
     kind: Kind,
     subject: String,
     address: String,
+    /// Why the operator refuses or extends the request that it is about.
+    reason: Option<String>,
+    /// The day by which that request will be answered.
+    until: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -71,6 +77,8 @@ pub struct Letter {
 enum Kind {
     Inactive,
     RequestFiled,
+    RequestRefused,
+    RequestExtended,
     Erased,
 }
 
@@ -88,8 +96,18 @@ impl Kind {
                 include_str!("letters/request_filed.txt"),
                 include_str!("letters/request_filed.html"),
             ),
-            Self::Erased => (
+            Self::RequestRefused => (
                 SUBJECTS[2],
+                include_str!("letters/request_refused.txt"),
+                include_str!("letters/request_refused.html"),
+            ),
+            Self::RequestExtended => (
+                SUBJECTS[3],
+                include_str!("letters/request_extended.txt"),
+                include_str!("letters/request_extended.html"),
+            ),
+            Self::Erased => (
+                SUBJECTS[4],
                 include_str!("letters/erased.txt"),
                 include_str!("letters/erased.html"),
             ),
@@ -208,6 +226,13 @@ impl App {
                 let link = format!("{app}/?privacy_request={id}&token={token}");
                 write(letter.kind, &[("link", &link), ("app", app)])
             }
+            Kind::RequestRefused | Kind::RequestExtended => {
+                let reason = letter.reason.as_deref();
+                let reason = reason.ok_or(Error::fault("a decision without a reason"))?;
+                let until = letter.until.as_deref().unwrap_or_default();
+                // Last, so that nothing in it is taken for a place to fill in.
+                write(letter.kind, &[("app", app), ("until", until), ("reason", reason)])
+            }
             Kind::Erased => {
                 let erasure: Value = self.ask("erasure", json!({ "id": letter.subject })).await?;
                 let receipt = erasure["receipt"].as_str().unwrap_or_default().to_owned();
@@ -234,9 +259,17 @@ mod tests {
             ("app", "https://app.example"),
             ("link", "https://app.example/?a=1&b=2"),
             ("receipt", "a.b.c"),
+            ("until", "3 February 2027"),
+            ("reason", "The law wants the books kept."),
             ("keys", "https://functions.example/.well-known/jwks.json"),
         ];
-        for kind in [Kind::Inactive, Kind::RequestFiled, Kind::Erased] {
+        for kind in [
+            Kind::Inactive,
+            Kind::RequestFiled,
+            Kind::RequestRefused,
+            Kind::RequestExtended,
+            Kind::Erased,
+        ] {
             let Written { subject, text, page } = write(kind, &values);
             for part in [&subject, &text, &page] {
                 assert!(!part.contains('{') && !part.contains('}'), "{kind:?}: {part}");
