@@ -17,6 +17,7 @@ use url::Url;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::egress::{Egress, Tries, read_limited, retry_after, unreachable};
+use crate::pace::limit;
 use crate::secret::Secret;
 use crate::{App, Error};
 
@@ -75,7 +76,7 @@ impl Database {
         arguments: Value,
         again: Again,
     ) -> Result<T, Error> {
-        let request = self.prepare(&self.backend, function, &arguments)?.timeout(CALL_TIME);
+        let request = self.prepare(&self.backend, function, &arguments)?.timeout(limit(CALL_TIME));
         send(As::Service, with_key(request, &self.secret_key), again).await
     }
 
@@ -89,7 +90,8 @@ impl Database {
         function: &str,
         arguments: Value,
     ) -> Result<T, Error> {
-        let request = self.prepare(&self.backend, function, &arguments)?.timeout(SLOW_CALL_TIME);
+        let request =
+            self.prepare(&self.backend, function, &arguments)?.timeout(limit(SLOW_CALL_TIME));
         send(As::Service, with_key(request, &self.secret_key), Again::Unsafe).await
     }
 
@@ -107,7 +109,7 @@ impl Database {
     ) -> Result<T, Error> {
         let request = self
             .prepare(&self.public, function, &arguments)?
-            .timeout(CALL_TIME)
+            .timeout(limit(CALL_TIME))
             .header("apikey", self.publishable_key.reveal())
             .bearer_auth(caller.token.reveal());
         send(As::Person, request, again).await
@@ -184,7 +186,7 @@ async fn send<T: DeserializeOwned>(
     request: RequestBuilder,
     again: Again,
 ) -> Result<T, Error> {
-    let mut tries = Tries::begin(PATIENCE);
+    let mut tries = Tries::begin(limit(PATIENCE));
     loop {
         let copy = request.try_clone().ok_or_else(|| Error::fault("a JSON body"))?;
         let (error, wait) = match ask(copy).await {
