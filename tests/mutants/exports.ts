@@ -71,8 +71,8 @@ export const ofExports: Mutant[] = [
   {
     name: "the digest of a file begins anew with each part",
     file: rust("opusflair/src/export/meter"),
-    line: "Some(state) => read_state(state).ok_or_else(|| Error::fault(\"the state of a digest\"))?,",
-    instead: "Some(_) => Sha256::new(),",
+    line: "read_state(state).ok_or_else(|| Error::fault(\"the state of a digest\"))?",
+    instead: "read_state(state).map(|_| Sha256::new()).ok_or_else(|| Error::fault(\"\"))?",
     seenBy: ["cargo opusflair"],
   },
 ];
