@@ -152,8 +152,8 @@ for (const [verb, order] of Object.entries(owed)) {
     const [first, second] = [randomUUID(), randomUUID()];
     const ask = async (lease: string) => {
       const [{ leased }] = await service`select ${service.unsafe(`backend.${verb}`)}(lease => ${lease}::uuid, batch => 1000) as leased`;
-      const found = (leased as (string | { id?: string; target?: string })[])
-        .map((row) => (typeof row === "string" ? row : row.id ?? row.target!));
+      const found = (leased as { id?: string; target?: string; prediction?: string }[])
+        .map(({ id, target, prediction }) => id ?? target ?? prediction!);
       return found.filter((id) => due.includes(id)).sort();
     };
     assert.deepEqual(await ask(first), due);

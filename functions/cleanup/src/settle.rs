@@ -191,12 +191,8 @@ impl Run {
                 self.submitted.fetch_add(1, Ordering::Relaxed);
                 self.in_vain.store(0, Ordering::Relaxed);
             }
-            Ok(Ok(Progress::Waiting)) => {
-                self.in_vain.fetch_add(1, Ordering::Relaxed);
-            }
-            // Its lease runs out by itself.
-            Err(_) => {
-                tracing::warn!(%generation, "a submission took too long");
+            // Too long: its lease runs out by itself.
+            Ok(Ok(Progress::Waiting)) | Err(_) => {
                 self.in_vain.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Err(error)) => {
