@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { withStatus } from "../../supabase/local/repairs/sql-errors.ts";
 import { until } from "../waiting.ts";
 import { admin, makeBucket, migrator, publishable, service, signUp, url } from "./project.ts";
 
@@ -91,4 +92,11 @@ test("whoever asks while the database goes and comes is answered soon, and never
   const statuses = new Set((await Promise.all(asking)).flat());
   assert.ok(statuses.has(200));
   for (const status of statuses) assert.ok(status === 200 || status >= 500, `${status}`);
+});
+
+test("a connection that goes in the middle of a statement is an outage, as PostgREST says it", () => {
+  for (const code of ["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECT_TIMEOUT", "ECONNREFUSED", "ECONNRESET", "EPIPE"]) {
+    const { message, detail } = withStatus({ code, message: "write CONNECTION_CLOSED 127.0.0.1:54322" }) as Record<string, string>;
+    assert.deepEqual([JSON.parse(detail!).status, JSON.parse(message!).code], [503, "PGRST001"]);
+  }
 });

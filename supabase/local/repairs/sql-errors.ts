@@ -8,6 +8,16 @@ interface SqlError {
   hint?: string;
 }
 
+interface Answer {
+  code: string;
+  message?: string;
+  details?: string | null;
+  hint?: string | null;
+}
+
+/** By which postgres.js and the system say that a connection went, or that there is none. */
+const lost = /^(CONNECTION_\w+|CONNECT_TIMEOUT|ECONNREFUSED|ECONNRESET|EPIPE)$/;
+
 /** Where it knows better than a table could: it rewrites messages, and tells anon from people. */
 const known = /^(PT...|PGRST|42...|25006)$/;
 
@@ -23,12 +33,17 @@ const statuses: [code: RegExp, status: number][] = [
 /** A database's error as PostgREST answers it, in the form by which lite lets SQL say an answer. */
 export function withStatus(error: unknown): unknown {
   const { code, message, detail, hint } = (error ?? {}) as SqlError;
+  if (typeof code === "string" && lost.test(code))
+    return answered(503, { code: "PGRST001", message: "Database client error. Retrying the connection." });
   if (typeof code !== "string" || !/^[0-9A-Z]{5}$/.test(code) || known.test(code)) return error;
   const status = statuses.find(([pattern]) => pattern.test(code))![1];
-  const answer = { code, message, details: detail ?? null, hint: hint ?? null };
+  return answered(status, { code, message, details: detail, hint });
+}
+
+function answered(status: number, { code, message, details = null, hint = null }: Answer) {
   return {
     code: "PGRST",
-    message: JSON.stringify(answer),
+    message: JSON.stringify({ code, message, details, hint }),
     detail: JSON.stringify({ status, headers: {} }),
   };
 }
