@@ -42,6 +42,7 @@ create table public.deletions (
   path text,
   object_key uuid default gen_random_uuid(),
   bytes bigint,
+  content_sha256 text,
   reason text not null,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
@@ -54,6 +55,9 @@ create table public.deletions (
   constraint deletions_bucket_known check (bucket in ('inputs', 'artworks', 'exports')),
   constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
+  constraint deletions_content_sha256_is_hex check (content_sha256 ~ '^[0-9a-f]{64}$'),
+  -- From then on the receipt alone has it, keyed.
+  constraint deletions_content_until_verified check (content_sha256 is null or verified_at is null),
   -- Gone is not enough: somebody must have looked.
   constraint deletions_verified_after_deleted check (
     verified_at is null or coalesce(ordered_at <= deleted_at and deleted_at <= verified_at, false)
@@ -88,6 +92,7 @@ grant select on public.deletions to authenticated, service_role;
 comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified, and the proof.';
 comment on column public.deletions.object_key is 'What the receipt''s digest of bucket and path is keyed with. Who has it can show which object a receipt is of.';
 comment on column public.deletions.bytes is 'Size of the object when somebody set about deleting it; null where there was none.';
+comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, until the receipt names it; null for what was never judged, and for everything else.';
 comment on column public.deletions.receipt is 'A compact JWS (RFC 7515, Ed25519): proof of the verified deletion (X1).';
 comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
 
@@ -134,6 +139,19 @@ stable
 set search_path = pg_catalog, pg_temp
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
+-- The digest of a photo that was judged: of the original alone, for the copy that the model sees is ours.
+create function private.judged_content(path text, generation_id uuid)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select w.input_sha256
+  from public.generations as g
+  join private.generation_work as w on w.generation_id = g.id
+  where g.id = judged_content.generation_id and g.input_path = judged_content.path;
+end;
+
 -- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
 -- unless somebody is executing it at this moment.
 create function private.order_deletion(
@@ -148,10 +166,11 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
-  values (bucket, path, reason, person_id, generation_id, due_at)
+  insert into public.deletions as d (bucket, path, reason, person_id, generation_id, content_sha256, due_at)
+  values (bucket, path, reason, person_id, generation_id, private.judged_content(path, generation_id), due_at)
   on conflict (bucket, path) where verified_at is null
-  do update set due_at = least(d.due_at, excluded.due_at)
+  do update set due_at = least(d.due_at, excluded.due_at),
+    content_sha256 = coalesce(excluded.content_sha256, d.content_sha256)
   where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
@@ -219,7 +238,7 @@ begin
 
   select coalesce(jsonb_agg(jsonb_build_object(
     'id', d.id, 'lease', l.lease, 'generation', d.generation_id, 'bucket', d.bucket, 'path', d.path,
-    'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
+    'object_key', d.object_key, 'bytes', d.bytes, 'content_sha256', d.content_sha256, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
     -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
     'leased_at', private.timestamp(clock_timestamp())
@@ -277,6 +296,7 @@ begin
     set deleted_at = case when result.gone then result.deleted_at end,
       verified_at = case when result.gone then result.verified_at end,
       receipt = case when result.gone then result.receipt end,
+      content_sha256 = case when result.gone then null else d.content_sha256 end,
       due_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(d.attempts, 10)))
     from result
     where d.id = result.id

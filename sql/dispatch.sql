@@ -141,7 +141,7 @@ return (
   where w.generation_id = generation.id
 );
 
--- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `bytes` say what
+-- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `sha256` say what
 -- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
 -- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
 -- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by
@@ -154,7 +154,8 @@ create function backend.record_input(
   format text,
   width integer,
   height integer,
-  bytes integer
+  bytes integer,
+  sha256 text
 )
 returns jsonb
 language plpgsql
@@ -180,6 +181,7 @@ begin
         update public.generations as g
         set input_format = format, input_width = width, input_height = height, input_bytes = bytes
         where g.id = generation.id;
+        update private.generation_work as w set input_sha256 = record_input.sha256 where w.generation_id = generation.id;
         perform private.order_deletion(
           'inputs', generation.input_path, 'prepared', generation.person_id, generation.id);
       end if;

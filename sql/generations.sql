@@ -165,6 +165,7 @@ create table private.generation_work (
   request_digest bytea not null,
   input_stored_at timestamptz,
   prepared_path text,
+  input_sha256 text,
   submissions integer not null default 1,
   unreported integer not null default 1,
   platform_faults integer not null default 0,
@@ -184,6 +185,7 @@ create table private.generation_work (
     references public.generations (id) on delete cascade,
   constraint generation_work_prepared_unique unique (prepared_path),
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
+  constraint generation_work_input_sha256_is_hex check (input_sha256 ~ '^[0-9a-f]{64}$'),
   constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
   constraint generation_work_unreported_not_negative check (unreported >= 0),
@@ -202,6 +204,7 @@ comment on table private.generation_work is 'Submissions, leases and capabilitie
 comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
 comment on column private.generation_work.input_stored_at is 'When the original was uploaded: the limits of R1 count from then, for the prepared photo, too.';
 comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
+comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, recorded when it was judged.';
 comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
 comment on column private.generation_work.submissions is 'How often a worker has leased the submission; under one hold, within one deadline.';

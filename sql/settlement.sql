@@ -1,9 +1,15 @@
 -- What the functions report of a generation, and what they are told to do next. Decisions follow from
 -- the generation's state alone, so an event may come late, twice, or never.
 
--- Ends a generation. With a lease, only if the lease still holds. Answers {outcome, generation,
--- deletions}: failed; ended when it was over before, otherwise than so; superseded when the lease was lost.
-create function backend.fail_generation(generation_id uuid, reason text, lease uuid default null)
+-- Ends a generation. With a lease, only if the lease still holds. `input_sha256` is the digest of a photo that was
+-- judged and refused. Answers {outcome, generation, deletions}: failed; ended when it was over before, otherwise than so;
+-- superseded when the lease was lost.
+create function backend.fail_generation(
+  generation_id uuid,
+  reason text,
+  lease uuid default null,
+  input_sha256 text default null
+)
 returns jsonb
 language plpgsql
 security definer
@@ -20,6 +26,9 @@ begin
       where w.generation_id = generation.id and w.lease = fail_generation.lease
     ))
   then
+    update private.generation_work as w
+    set input_sha256 = coalesce(fail_generation.input_sha256, w.input_sha256)
+    where w.generation_id = generation.id;
     update public.generations as g
     set state = 'failed', reason = fail_generation.reason
     where g.id = generation.id

@@ -1427,6 +1427,7 @@ create table private.generation_work (
   request_digest bytea not null,
   input_stored_at timestamptz,
   prepared_path text,
+  input_sha256 text,
   submissions integer not null default 1,
   unreported integer not null default 1,
   platform_faults integer not null default 0,
@@ -1446,6 +1447,7 @@ create table private.generation_work (
     references public.generations (id) on delete cascade,
   constraint generation_work_prepared_unique unique (prepared_path),
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
+  constraint generation_work_input_sha256_is_hex check (input_sha256 ~ '^[0-9a-f]{64}$'),
   constraint generation_work_submissions_positive check (submissions > 0),
   constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
   constraint generation_work_unreported_not_negative check (unreported >= 0),
@@ -1464,6 +1466,7 @@ comment on table private.generation_work is 'Submissions, leases and capabilitie
 comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
 comment on column private.generation_work.input_stored_at is 'When the original was uploaded: the limits of R1 count from then, for the prepared photo, too.';
 comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
+comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, recorded when it was judged.';
 comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
 comment on column private.generation_work.submissions is 'How often a worker has leased the submission; under one hold, within one deadline.';
@@ -1663,6 +1666,7 @@ create table public.deletions (
   path text,
   object_key uuid default gen_random_uuid(),
   bytes bigint,
+  content_sha256 text,
   reason text not null,
   ordered_at timestamptz not null default now(),
   due_at timestamptz not null default now(),
@@ -1675,6 +1679,9 @@ create table public.deletions (
   constraint deletions_bucket_known check (bucket in ('inputs', 'artworks', 'exports')),
   constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
+  constraint deletions_content_sha256_is_hex check (content_sha256 ~ '^[0-9a-f]{64}$'),
+  -- From then on the receipt alone has it, keyed.
+  constraint deletions_content_until_verified check (content_sha256 is null or verified_at is null),
   -- Gone is not enough: somebody must have looked.
   constraint deletions_verified_after_deleted check (
     verified_at is null or coalesce(ordered_at <= deleted_at and deleted_at <= verified_at, false)
@@ -1709,6 +1716,7 @@ grant select on public.deletions to authenticated, service_role;
 comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified, and the proof.';
 comment on column public.deletions.object_key is 'What the receipt''s digest of bucket and path is keyed with. Who has it can show which object a receipt is of.';
 comment on column public.deletions.bytes is 'Size of the object when somebody set about deleting it; null where there was none.';
+comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, until the receipt names it; null for what was never judged, and for everything else.';
 comment on column public.deletions.receipt is 'A compact JWS (RFC 7515, Ed25519): proof of the verified deletion (X1).';
 comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
 
@@ -1755,6 +1763,19 @@ stable
 set search_path = pg_catalog, pg_temp
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
+-- The digest of a photo that was judged: of the original alone, for the copy that the model sees is ours.
+create function private.judged_content(path text, generation_id uuid)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select w.input_sha256
+  from public.generations as g
+  join private.generation_work as w on w.generation_id = g.id
+  where g.id = judged_content.generation_id and g.input_path = judged_content.path;
+end;
+
 -- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
 -- unless somebody is executing it at this moment.
 create function private.order_deletion(
@@ -1769,10 +1790,11 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into public.deletions as d (bucket, path, reason, person_id, generation_id, due_at)
-  values (bucket, path, reason, person_id, generation_id, due_at)
+  insert into public.deletions as d (bucket, path, reason, person_id, generation_id, content_sha256, due_at)
+  values (bucket, path, reason, person_id, generation_id, private.judged_content(path, generation_id), due_at)
   on conflict (bucket, path) where verified_at is null
-  do update set due_at = least(d.due_at, excluded.due_at)
+  do update set due_at = least(d.due_at, excluded.due_at),
+    content_sha256 = coalesce(excluded.content_sha256, d.content_sha256)
   where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
@@ -1840,7 +1862,7 @@ begin
 
   select coalesce(jsonb_agg(jsonb_build_object(
     'id', d.id, 'lease', l.lease, 'generation', d.generation_id, 'bucket', d.bucket, 'path', d.path,
-    'object_key', d.object_key, 'bytes', d.bytes, 'reason', d.reason, 'clause', r.clause,
+    'object_key', d.object_key, 'bytes', d.bytes, 'content_sha256', d.content_sha256, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
     -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
     'leased_at', private.timestamp(clock_timestamp())
@@ -1898,6 +1920,7 @@ begin
     set deleted_at = case when result.gone then result.deleted_at end,
       verified_at = case when result.gone then result.verified_at end,
       receipt = case when result.gone then result.receipt end,
+      content_sha256 = case when result.gone then null else d.content_sha256 end,
       due_at = now() + least(interval '1 hour', interval '10 seconds' * power(2, least(d.attempts, 10)))
     from result
     where d.id = result.id
@@ -3092,7 +3115,7 @@ return (
   where w.generation_id = generation.id
 );
 
--- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `bytes` say what
+-- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `sha256` say what
 -- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
 -- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
 -- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by
@@ -3105,7 +3128,8 @@ create function backend.record_input(
   format text,
   width integer,
   height integer,
-  bytes integer
+  bytes integer,
+  sha256 text
 )
 returns jsonb
 language plpgsql
@@ -3131,6 +3155,7 @@ begin
         update public.generations as g
         set input_format = format, input_width = width, input_height = height, input_bytes = bytes
         where g.id = generation.id;
+        update private.generation_work as w set input_sha256 = record_input.sha256 where w.generation_id = generation.id;
         perform private.order_deletion(
           'inputs', generation.input_path, 'prepared', generation.person_id, generation.id);
       end if;
@@ -3733,9 +3758,15 @@ to authenticated;
 -- What the functions report of a generation, and what they are told to do next. Decisions follow from
 -- the generation's state alone, so an event may come late, twice, or never.
 
--- Ends a generation. With a lease, only if the lease still holds. Answers {outcome, generation,
--- deletions}: failed; ended when it was over before, otherwise than so; superseded when the lease was lost.
-create function backend.fail_generation(generation_id uuid, reason text, lease uuid default null)
+-- Ends a generation. With a lease, only if the lease still holds. `input_sha256` is the digest of a photo that was
+-- judged and refused. Answers {outcome, generation, deletions}: failed; ended when it was over before, otherwise than so;
+-- superseded when the lease was lost.
+create function backend.fail_generation(
+  generation_id uuid,
+  reason text,
+  lease uuid default null,
+  input_sha256 text default null
+)
 returns jsonb
 language plpgsql
 security definer
@@ -3752,6 +3783,9 @@ begin
       where w.generation_id = generation.id and w.lease = fail_generation.lease
     ))
   then
+    update private.generation_work as w
+    set input_sha256 = coalesce(fail_generation.input_sha256, w.input_sha256)
+    where w.generation_id = generation.id;
     update public.generations as g
     set state = 'failed', reason = fail_generation.reason
     where g.id = generation.id

@@ -61,7 +61,7 @@ const completes = verb(({ id, lease, path }) => service`
 const cases: [name: string, begins: () => Promise<Leased>, takes: Take, call: Call][] = [
   ["record_input", submitting, takesSubmission, verb(({ id, lease, path }) => service`
     select backend.record_input(generation_id => ${id}::uuid, lease => ${lease}::uuid, capability => ${"ab".repeat(32)},
-      prepared_path => ${path}, format => 'jpeg', width => 10, height => 10, bytes => 100) as answer`)],
+      prepared_path => ${path}, format => 'jpeg', width => 10, height => 10, bytes => 100, sha256 => ${"0".repeat(64)}) as answer`)],
   ["attach_prediction of one that was found", submitting, takesSubmission, verb(({ id, lease }) => service`
     select backend.attach_prediction(generation_id => ${id}::uuid, lease => ${lease}::uuid,
       prediction_id => ${`p-${id}`}, capability => null) as answer`)],

@@ -91,7 +91,7 @@ const people: Verb[] = [
 const functions: Verb[] = [
   backend("record_input", (target) => ({
     ...leased(target), capability: "ab".repeat(32), prepared_path: `${target.person}/prepared/${target.generation}-1.jpg`,
-    format: "jpeg", width: 10, height: 10, bytes: 100,
+    format: "jpeg", width: 10, height: 10, bytes: 100, sha256: "0".repeat(64),
   }), "leased"),
   backend("attach_prediction", (target) => ({
     ...leased(target), prediction_id: `locks-${target.person}${target.generation}`, capability: null,

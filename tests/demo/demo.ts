@@ -1,7 +1,7 @@
 // A person uploads a photo, it becomes an artwork in a private gallery, and the photo is deleted. Each
 // step is looked at from outside; exit 0 only if all of it held.
 
-import { createHash } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { compactVerify, createLocalJWKSet } from "jose";
@@ -80,6 +80,9 @@ const { payload } = await compactVerify(deletion.receipt, createLocalJWKSet(keys
 const statement = JSON.parse(new TextDecoder().decode(payload));
 check(statement.jti === deletion.id, "the receipt of its deletion holds under the published key");
 check(!JSON.stringify(statement).includes(person.id), "it names nobody");
+const digest = createHash("sha256").update(photo.bytes).digest("hex");
+const keyed = createHmac("sha256", deletion.object_key!).update(digest).digest("hex");
+check(statement.object.content_hmac_sha256 === keyed, "it is of the very bytes that were uploaded: their digest is in it");
 say(`${statement.object.bytes} bytes, deleted ${time(statement.deleted_at)}, verified ${time(statement.verified_at)} (${statement.rule})`);
 const proof = { receipt: join(results, "receipt.jws"), keys: join(results, "jwks.json") };
 writeFileSync(proof.receipt, deletion.receipt);

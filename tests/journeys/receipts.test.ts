@@ -121,6 +121,41 @@ test("who has the object key shows which object it was; the receipt itself names
   }
 });
 
+/** As the documentation says: by the commands for a shell, and by the function for a web page. */
+async function contentDigests(content: Buffer, objectKey: string): Promise<string[]> {
+  const block = (language: string, word: string) =>
+    [...documentation.matchAll(new RegExp(`^\`\`\`${language}\n([^\`]+)^\`\`\``, "gm"))].map(([, code]) => code!).find((code) => code.includes(word))!;
+  writeFileSync(join(folder, "photo.jpg"), content);
+  const shell = execFileSync("sh", ["-c", block("sh", "photo.jpg")], { cwd: folder, encoding: "utf8", env: { ...process.env, object_key: objectKey } });
+  const contentDigest = new Function(`${block("js", "contentDigest")}; return contentDigest;`)() as (file: Blob, key: string) => Promise<string>;
+  return [shell.trim().split(" ").at(-1)!, await contentDigest(new Blob([new Uint8Array(content)]), objectKey)];
+}
+
+test("who kept the photo shows that the receipt is of its content, and of no other (X1)", async () => {
+  const [original, ...others] = await receiptsOf(await alice);
+  const statement = verify("jose, from npm", original!.receipt);
+  const photo = await small;
+  for (const digest of await contentDigests(photo, original!.object_key)) assert.equal(digest, statement.object.content_hmac_sha256);
+  const changed = Buffer.from(photo);
+  changed[changed.length - 1]! ^= 1;
+  for (const digest of await contentDigests(changed, original!.object_key)) assert.notEqual(digest, statement.object.content_hmac_sha256);
+  // The copy that the model saw, and the artwork, are none that anybody uploaded.
+  for (const { receipt } of others) assert.equal(verify("jose, from npm", receipt).object.content_hmac_sha256, undefined);
+  const [{ content_sha256 }] = await database`select content_sha256 from public.deletions where id = ${original!.id}`;
+  assert.equal(content_sha256, null);
+});
+
+test("the receipt of a photo that was refused is of its content, too (X1)", async () => {
+  const bob = await Person.signUp("bob");
+  const content = Buffer.concat([await small, Buffer.from("and more")]).subarray(0, 300);
+  const input_path = await bob.upload(content);
+  assert.equal((await bob.submit({ style: "mosaic", input_path })).status, 422);
+  await bob.forgotten();
+  const row = (await receiptsOf(bob)).find(({ path }) => path === input_path);
+  const [digest] = await contentDigests(content, row!.object_key);
+  assert.equal(verify("jose, from npm", row!.receipt).object.content_hmac_sha256, digest);
+});
+
 test("nobody else sees a receipt, and nobody writes one", async () => {
   const [bob, [row]] = [await Person.signUp("bob"), await receiptsOf(await alice)];
   assert.deepEqual(await receiptsOf(bob), []);

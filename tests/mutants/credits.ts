@@ -177,7 +177,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a refused submission keeps its hold",
     file: rust("opusflair/src/submission"),
-    line: "self.fail_generation(generation, reason, Some(lease)).await",
+    line: "self.fail_generation(generation, reason, Some(lease), input_sha256).await",
     instead: "Ok::<Outcome, Error>(Outcome::Failed)",
     seenBy: [submission],
   },
@@ -198,7 +198,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a deadline that is over keeps its hold",
     file: rust("cleanup/src/settle"),
-    line: `app.fail_generation(generation, "expired", None).await`,
+    line: `app.fail_generation(generation, "expired", None, None).await`,
     instead: "Ok::<(), Error>(())",
     seenBy: ["faults/outage.test.ts"],
   },

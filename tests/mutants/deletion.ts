@@ -115,8 +115,16 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a receipt is signed for another object",
     file: rust("opusflair/src/receipt"),
-    line: "mac.update(format!(\"{bucket}/{path}\").as_bytes());",
-    instead: "mac.update(format!(\"{bucket}/{}\", path.len()).as_bytes());",
+    line: "keyed(&format!(\"{bucket}/{path}\"))",
+    instead: "keyed(&format!(\"{bucket}/{}\", path.len()))",
+    seenBy: [receipts],
+  },
+  {
+    name: "the receipt of a photo says nothing of its content",
+    clause: "X1",
+    file: sql("dispatch"),
+    line: "set input_sha256 = record_input.sha256 where",
+    instead: "set input_sha256 = null where",
     seenBy: [receipts],
   },
   {

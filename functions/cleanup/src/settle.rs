@@ -86,7 +86,7 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
     );
     if silent.is_last
         && !is_over
-        && let Err(error) = app.fail_generation(generation, "expired", None).await
+        && let Err(error) = app.fail_generation(generation, "expired", None, None).await
     {
         tracing::warn!(%generation, error = error.for_log(), "could not be ended");
     }

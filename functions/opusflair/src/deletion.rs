@@ -35,6 +35,8 @@ pub struct Deletion {
     path: String,
     object_key: Uuid,
     bytes: Option<u64>,
+    /// Of a photo that was judged, as it was received.
+    content_sha256: Option<String>,
     reason: String,
     clause: String,
     attempts: u32,
@@ -201,13 +203,14 @@ impl App {
     /// earlier than what it is the time of, and neither has in it how long the answer took to arrive or to be read.
     fn prove(&self, deletion: &Deletion, deleted: Instant, verified: Instant) -> Proof {
         let (deleted_at, verified_at) = (deletion.time_of(deleted), deletion.time_of(verified));
-        let Deletion { object_key, bucket, path, bytes, .. } = deletion;
+        let Deletion { object_key, bucket, path, bytes, content_sha256, .. } = deletion;
+        let content = content_sha256.as_deref();
         let receipt = self.config.receipt_keys.sign(&Statement {
             issuer: self.config.webhook_url.as_str(),
             deletion: deletion.id,
             issued_at: verified_at.unix_timestamp(),
             bucket,
-            object: ObjectDigest::new(*object_key, bucket, path, *bytes),
+            object: ObjectDigest::new(*object_key, bucket, path, content, *bytes),
             reason: &deletion.reason,
             rule: &deletion.clause,
             ordered_at: deletion.ordered_at,

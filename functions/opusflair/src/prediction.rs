@@ -146,7 +146,8 @@ impl App {
     }
 
     /// Ends a generation for one of the reasons of `public.failure_reasons`: its credits go back, its
-    /// photo is deleted. With a lease, only if that still holds.
+    /// photo is deleted. With a lease, only if that still holds. `input_sha256` is that of a photo that was judged and
+    /// refused: its receipt names it.
     ///
     /// # Errors
     /// Where the database is not reached.
@@ -155,8 +156,11 @@ impl App {
         generation: Uuid,
         reason: &str,
         lease: Option<Uuid>,
+        input_sha256: Option<String>,
     ) -> Result<Outcome, Error> {
-        let arguments = json!({ "generation_id": generation, "reason": reason, "lease": lease });
+        let arguments = json!({
+            "generation_id": generation, "reason": reason, "lease": lease, "input_sha256": input_sha256,
+        });
         let ended: Ended = self.ask("fail_generation", arguments).await?;
         self.execute_deletions_now(generation, ended.deletions).await;
         Ok(Outcome::named(&ended.outcome))

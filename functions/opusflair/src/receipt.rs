@@ -66,20 +66,39 @@ pub struct Statement<'a> {
 pub struct ObjectDigest {
     /// HMAC-SHA-256 of `<bucket>/<path>`, in hex; the key is the object key as it is written.
     pub hmac_sha256: String,
+    /// HMAC-SHA-256 of the SHA-256 of its content, in hex as it is written, under the same key: of a photo that was
+    /// judged, as it was received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_hmac_sha256: Option<String>,
     /// Its size; null where there was none when somebody set about deleting it.
     pub bytes: Option<u64>,
 }
 
 impl ObjectDigest {
-    /// Digests a name under the key of its deletion.
+    /// Digests a name, and the content where its SHA-256 is known, under the key of its deletion.
     #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "HMAC takes keys of any length")]
-    pub fn new(object_key: Uuid, bucket: &str, path: &str, bytes: Option<u64>) -> Self {
-        let mut mac = Hmac::<Sha256>::new_from_slice(object_key.to_string().as_bytes())
-            .expect("HMAC takes keys of any length");
-        mac.update(format!("{bucket}/{path}").as_bytes());
-        Self { hmac_sha256: hex::encode(mac.finalize().into_bytes()), bytes }
+    pub fn new(
+        object_key: Uuid,
+        bucket: &str,
+        path: &str,
+        content_sha256: Option<&str>,
+        bytes: Option<u64>,
+    ) -> Self {
+        let keyed = |text: &str| hmac(object_key, text);
+        Self {
+            hmac_sha256: keyed(&format!("{bucket}/{path}")),
+            content_hmac_sha256: content_sha256.map(keyed),
+            bytes,
+        }
     }
+}
+
+/// The key is the object key as it is written.
+fn hmac(object_key: Uuid, text: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(object_key.to_string().as_bytes())
+        .expect("HMAC takes keys of any length");
+    mac.update(text.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
 }
 
 impl ReceiptKeys {
@@ -164,7 +183,7 @@ mod tests {
             deletion: Uuid::nil(),
             issued_at: 1_790_000_000,
             bucket: "inputs",
-            object: ObjectDigest::new(Uuid::nil(), "inputs", "a/b.jpg", Some(12)),
+            object: ObjectDigest::new(Uuid::nil(), "inputs", "a/b.jpg", None, Some(12)),
             reason: "succeeded",
             rule: "R2",
             ordered_at: datetime!(2026-11-23 12:00:00.5 UTC),
@@ -205,13 +224,20 @@ mod tests {
     #[test]
     fn who_has_the_object_key_can_repeat_the_digest_with_other_tools() {
         // printf inputs/a/b.jpg | openssl dgst -sha256 -hmac 00000000-0000-0000-0000-000000000000
-        let digest = ObjectDigest::new(Uuid::nil(), "inputs", "a/b.jpg", None);
+        // printf "$(printf photo | sha256sum | cut -c1-64)" | openssl dgst -sha256 -hmac 00000000-0000-0000-0000-000000000000
+        let content = hex::encode(Sha256::digest("photo"));
+        let digest = ObjectDigest::new(Uuid::nil(), "inputs", "a/b.jpg", Some(&content), None);
         assert_eq!(
             digest.hmac_sha256,
             "26e589e4557529ddf2b03ef8013b77d61793c76aec9f895dc969b5df139b5ec1"
         );
-        let other = ObjectDigest::new(Uuid::max(), "inputs", "a/b.jpg", None);
+        assert_eq!(
+            digest.content_hmac_sha256.as_deref(),
+            Some("16a5533b3338ba492094e2dea4e50052c9593d394197ef67a1880930e88e1115")
+        );
+        let other = ObjectDigest::new(Uuid::max(), "inputs", "a/b.jpg", Some(&content), None);
         assert_ne!(digest.hmac_sha256, other.hmac_sha256);
+        assert_ne!(digest.content_hmac_sha256, other.content_hmac_sha256);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use http::StatusCode;
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
@@ -75,8 +76,8 @@ pub enum Progress {
 
 /// Why a submission stopped.
 enum Stop {
-    /// For good; the reason is one of `public.failure_reasons`.
-    Refused { reason: &'static str, error: Error },
+    /// For good; the reason is one of `public.failure_reasons`. With the SHA-256 of a photo that was judged.
+    Refused { reason: &'static str, error: Error, input_sha256: Option<String> },
     /// The generation was over already.
     Ended,
     /// Certainly nothing was created.
@@ -134,8 +135,8 @@ impl App {
         let generation = submission.generation;
         match self.carry_out(submission, lease, listing).await {
             Ok(attached) => Ok(Progress::Attached(attached)),
-            Err(Stop::Refused { reason, error }) => {
-                self.refuse(generation, lease, reason, error).await
+            Err(Stop::Refused { reason, error, input_sha256 }) => {
+                self.refuse(generation, lease, reason, error, input_sha256).await
             }
             Err(Stop::Ended) => Err(ended_meanwhile()),
             Err(Stop::NotNow(error)) => {
@@ -172,8 +173,9 @@ impl App {
         lease: Uuid,
         reason: &'static str,
         error: Error,
+        input_sha256: Option<String>,
     ) -> Result<Progress, Error> {
-        match self.fail_generation(generation, reason, Some(lease)).await {
+        match self.fail_generation(generation, reason, Some(lease), input_sha256).await {
             Ok(Outcome::Failed) => Err(error),
             // Its photo went with it, and that is what was refused.
             Ok(Outcome::Ended) => Err(ended_meanwhile()),
@@ -299,7 +301,7 @@ impl App {
         let path = &submission.input_path;
         let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
             Err(Error::BodyTooLarge { limit: max_bytes }) => {
-                return Err(rejected(Rejection::TooManyBytes { max_bytes }));
+                return Err(rejected(Rejection::TooManyBytes { max_bytes }, None));
             }
             downloaded => downloaded?.ok_or_else(no_photo)?,
         };
@@ -332,6 +334,7 @@ impl App {
                     "width": photo.map(Photo::width),
                     "height": photo.map(Photo::height),
                     "bytes": photo.map(Photo::byte_size),
+                    "sha256": photo.map(Photo::sha256),
                 }),
             )
             .await?;
@@ -429,23 +432,25 @@ impl App {
 /// Decoding takes its time, and the runtime has other things to do. A decoder that panics ends its own photo: another
 /// try would end in the same way.
 async fn judge(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
-    let format = Format::recognise(&bytes).map_err(rejected)?;
+    let received = bytes.clone();
+    let refused = |rejection| rejected(rejection, Some(hex::encode(Sha256::digest(&received))));
+    let format = Format::recognise(&bytes).map_err(refused)?;
     let judging = tokio::task::spawn_blocking(move || {
         crash::poisoned(&bytes);
         Photo::judge(bytes)
     });
     match judging.await {
-        Ok(judged) => judged.map_err(rejected),
+        Ok(judged) => judged.map_err(refused),
         Err(fault) if fault.is_panic() => {
             tracing::error!(%generation, "a photo made its decoder panic");
-            Err(rejected(Rejection::Corrupt(format)))
+            Err(refused(Rejection::Corrupt(format)))
         }
         Err(_) => Err(Error::fault("the photo could not be judged").into()),
     }
 }
 
-fn rejected(rejection: Rejection) -> Stop {
-    Stop::Refused { reason: rejection.code(), error: Error::Photo(rejection) }
+fn rejected(rejection: Rejection, input_sha256: Option<String>) -> Stop {
+    Stop::Refused { reason: rejection.code(), error: Error::Photo(rejection), input_sha256 }
 }
 
 fn no_photo() -> Stop {
@@ -454,7 +459,7 @@ fn no_photo() -> Stop {
         "input_not_found",
         "There is no such photo of yours any more. Upload it again, and send the request with a new Idempotency-Key.",
     );
-    Stop::Refused { reason: "input_not_found", error }
+    Stop::Refused { reason: "input_not_found", error, input_sha256: None }
 }
 
 fn refused_by_model() -> Stop {
@@ -464,7 +469,7 @@ fn refused_by_model() -> Stop {
         "The image service did not accept this photo or these settings. Nothing was charged, and the photo is deleted. \
          Upload it again or choose other settings, and send the request with a new Idempotency-Key.",
     );
-    Stop::Refused { reason: "submit_refused", error }
+    Stop::Refused { reason: "submit_refused", error, input_sha256: None }
 }
 
 fn time_of(unix_seconds: f64) -> Result<OffsetDateTime, Error> {
