@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::{App, Error};
 
-#[expect(clippy::struct_field_names, reason = "named as the database does")]
 #[derive(Deserialize)]
 struct Part {
     position: i64,
