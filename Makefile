@@ -60,6 +60,10 @@ bench-export: install build ## What an export costs, of artworks and usage event
 	@SIZES="$(or $(SIZES),100:20000 2000:365000)" CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/bench --fresh --quiet -- sh -c 'cd tests && exec $(NODE) bench/export.ts'
 
+.PHONY: bench-photos
+bench-photos: install ## What preparing a large photo costs, in processor time and memory, beside sharp
+	@cd tests && exec $(NODE) bench/photos.ts
+
 .PHONY: mutants
 mutants: install build ## Take lines that move credits or delete away, one at a time; does a test notice?
 	@cd tests && $(NODE) mutants/mutants.ts

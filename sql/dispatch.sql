@@ -94,7 +94,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
--- Where the photo of this attempt is prepared, under a name that no client can write. The object is ordered deleted
+-- Where the photo of this attempt is prepared, as a JPEG, under a name that no client can write. The object is ordered deleted
 -- before it exists; only `record_input` takes the order back. So nothing half prepared can stay.
 create function private.prepare_submission(generation public.generations)
 returns text
@@ -109,8 +109,7 @@ begin
   if work.prepared_path is not null then
     return work.prepared_path;
   end if;
-  path := format('%s/prepared/%s-%s.%s', generation.person_id, generation.id, work.submissions,
-    substring(generation.input_path from '[^.]+$'));
+  path := format('%s/prepared/%s-%s.jpg', generation.person_id, generation.id, work.submissions);
   perform private.order_deletion(
     'inputs', path, 'superseded', generation.person_id, generation.id, work.leased_until + interval '1 minute');
   return path;
@@ -141,7 +140,7 @@ return (
   where w.generation_id = generation.id
 );
 
--- The photo was judged, and its copy without metadata lies at `prepared_path` (C2, T2): `format` to `sha256` say what
+-- The photo was judged, and the new picture that was made of it lies at `prepared_path` (C2, T2): `format` to `sha256` say what
 -- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
 -- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
 -- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by

@@ -1,7 +1,7 @@
 -- Buckets and who may do what in them. All are private (R6, R8); service_role passes by.
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
-  ('inputs', 'inputs', false, 10 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
+  ('inputs', 'inputs', false, 25 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
   ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
   -- An export is as large as what it holds; a project's own limit for uploads must allow it.
   ('exports', 'exports', false, null, array['application/zip']);

@@ -14,6 +14,7 @@ suite() {
 suite "What hosted answers" stack/*.test.ts
 suite "Replicate's official clients" replicate/*.test.ts
 suite "Journeys" journeys/*.test.ts
+suite "Photos" photos/*.test.ts
 suite "Adversary" adversary/*.test.ts
 suite "Faults" faults/*.test.ts chaos/*.test.ts mutants/*.test.ts policy/*.test.ts
 suite "Lambda" lambda/*.test.ts

@@ -131,7 +131,7 @@ select throws_ok(
   '42501', null, 'alice cannot begin to upload ' || words
 ) from (values
   ('{"mimetype": "image/gif", "contentLength": 10}', 'another type'),
-  ('{"mimetype": "image/jpeg", "contentLength": 10551297}', 'more than the bucket takes'),
+  ('{"mimetype": "image/jpeg", "contentLength": 26279937}', 'more than the bucket takes'),
   ('{"mimetype": "image/jpeg", "contentLength": "a lot"}', 'a length that is no number')
 ) as given (metadata, words);
 select throws_ok(

@@ -32,7 +32,7 @@ select matches(pg_temp.complete(pg_temp.photo(1)), '^23505', 'a slow upload does
 select is(pg_temp.complete('prepared/' || pg_temp.photo(1), owner => null), 'stored', 'the functions write what the model sees');
 select matches(pg_temp.complete('prepared/' || pg_temp.photo(2)), '^42501', 'a person does not');
 select matches(pg_temp.complete(pg_temp.photo(3), owner => 'b0b00000-0000-4000-8000-000000000002'), '^42501', 'nor does another person');
-select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 10485761, "mimetype": "image/jpeg"}'), '^42501 .*10 MiB', 'a body without a declared length has a limit, too');
+select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 26214401, "mimetype": "image/jpeg"}'), '^42501 .*25 MiB', 'a body without a declared length has a limit, too');
 select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 10, "mimetype": "binary/octet-stream"}'), '^42501', 'and one without a declared type has a type');
 select is(pg_temp.complete(pg_temp.photo(4)), 'stored', 'a second photo is taken');
 

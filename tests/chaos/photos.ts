@@ -12,7 +12,7 @@ interface Upload {
 
 async function make(): Promise<Record<PhotoName, Upload>> {
   const tiny = await sharp(mountains).resize(64, 64).png().toBuffer();
-  // With metadata, so that this one is put back without.
+  // With metadata, none of which may leave.
   const jpeg = await sharp(tiny).jpeg().withExif({ IFD0: { Artist: "somebody" } }).toBuffer();
   const webp = await sharp(tiny).webp().toBuffer();
   return {

@@ -84,7 +84,7 @@ test("what is too large or no picture is not taken as a photo (C1)", async () =>
   const alice = await Person.signUp("alice");
   const bucket = alice.client.storage.from("inputs");
   const path = (extension: string) => `${alice.id}/${crypto.randomUUID()}.${extension}`;
-  assert.ok((await bucket.upload(path("jpg"), Buffer.alloc(11 * 1024 * 1024), { contentType: "image/jpeg" })).error);
+  assert.ok((await bucket.upload(path("jpg"), Buffer.alloc(26 * 1024 * 1024), { contentType: "image/jpeg" })).error);
   assert.ok((await bucket.upload(path("jpg"), Buffer.from("text"), { contentType: "text/plain" })).error);
   assert.equal((await bucket.upload(path("jpg"), await small, { contentType: "image/jpeg" })).error, null);
 });

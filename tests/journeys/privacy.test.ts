@@ -23,6 +23,7 @@ for (const format of ["jpeg", "png", "webp"] as const) {
     const untouched = await alice.client.storage.from("inputs").createSignedUrl(input_path, 60);
     const direct = (await received(await predict(untouched.data!.signedUrl)))!;
     assert.deepEqual([direct.gps, direct.thumbnail, direct.xmp, direct.orientation], [true, true, true, 6]);
+    assert.deepEqual([direct.width, direct.height], [640, 300], "the model's loader turns nothing");
 
     const response = await alice.submit({ style: "pencil-sketch", input_path });
     const { id } = (await response.json()) as { id: string };
@@ -32,11 +33,37 @@ for (const format of ["jpeg", "png", "webp"] as const) {
     assert.deepEqual([generation.input_width, generation.input_height], [300, 640]);
 
     const seen = (await received(generation.prediction_id as string))!;
-    assert.deepEqual([seen.width, seen.height, seen.orientation], [300, 640, 6]);
-    // The one field that is left says how it lies.
-    assert.deepEqual([seen.gps, seen.thumbnail, seen.xmp, seen.exif_fields], [false, false, false, 1]);
+    assert.deepEqual([seen.content_type, seen.format], ["image/jpeg", "image/jpeg"]);
+    assert.deepEqual([seen.width, seen.height, seen.orientation], [300, 640, 1]);
+    assert.deepEqual([seen.gps, seen.thumbnail, seen.xmp, seen.exif], [false, false, false, false]);
   });
 }
+
+test("an artwork of a photo that lies on its side stands upright, and has the colours that its person sees (T2)", async () => {
+  // Seen by its person: red above, half transparent blue below. Stored turned, in the colours of Display P3.
+  const half = { width: 240, height: 200, channels: 4 } as const;
+  const above = await sharp({ create: { ...half, background: { r: 200, g: 20, b: 20, alpha: 1 } } }).png().toBuffer();
+  const upright = sharp({ create: { width: 240, height: 400, channels: 4, background: { r: 20, g: 20, b: 200, alpha: 0.5 } } })
+    .composite([{ input: above, left: 0, top: 0 }]);
+  const lying = await sharp(await upright.png().toBuffer()).rotate(270).withIccProfile("p3").withMetadata({ orientation: 6, icc: "p3" }).png().toBuffer();
+  assert.deepEqual([(await sharp(lying).metadata()).width, (await sharp(lying).metadata()).hasProfile], [400, true]);
+
+  const alice = await Person.signUp("alice");
+  const input_path = await alice.upload(lying, "png", "image/png");
+  const { id } = (await (await alice.submit({ style: "oil-painting", input_path })).json()) as { id: string };
+  const { artwork_path } = await alice.ended(id);
+  const { data } = await alice.client.storage.from("artworks").download(artwork_path as string);
+  const artwork = sharp(Buffer.from(await data!.arrayBuffer()));
+  const { width, height } = await artwork.metadata();
+  assert.ok(height! > width!, `${width} × ${height}`);
+  const mean = async (top: number) => {
+    const region = { left: width! >> 2, top: Math.round(height! * top), width: width! >> 1, height: height! >> 3 };
+    return (await sharp(await artwork.clone().extract(region).toBuffer()).stats()).channels.map(({ mean }) => mean);
+  };
+  const [red, below] = [await mean(0.15), await mean(0.75)];
+  assert.ok(red[0]! > red[2]! + 60, `red above: ${red}`);
+  assert.ok(below[2]! > below[0]! + 40 && below[0]! > 80, `light blue below: ${below}`);
+});
 
 /** Has Replicate take a photo as it is. */
 async function predict(input_image: string): Promise<string> {

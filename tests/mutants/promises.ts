@@ -10,6 +10,7 @@ const inactive = "journeys/inactive.test.ts";
 const leaving = "faults/erasure.test.ts";
 const requests = "journeys/requests.test.ts";
 const usage = "journeys/usage.test.ts";
+const units = "cargo opusflair";
 
 const trigger = (name: string, when: string, table: string, does: string) =>
   `create trigger ${name}\n${when} on ${table}\nfor each row\nexecute function private.${does}();\n`;
@@ -258,5 +259,27 @@ export const ofPromises: Mutant[] = [
     file: sql("personal_data"),
     line: "  ('public.policy_consents', 't.person_id = $1', 'policy_consents', null, '{id, pseudonym, left_at}', 'forget', 'consents', null),\n",
     seenBy: ["database"],
+  },
+  {
+    clause: "T2",
+    name: "a photo leaves as it lies",
+    file: rust("opusflair/src/photo/prepared"),
+    line: "    upright.apply_orientation(orientation.to_image());\n",
+    instead: "    let _ = (orientation, &mut upright);\n",
+    seenBy: ["journeys/privacy.test.ts"],
+  },
+  {
+    name: "what is hidden under alpha leaves",
+    file: rust("opusflair/src/photo/colour"),
+    line: "    on_white(&rgb, alpha.as_deref())\n",
+    instead: "    on_white(&rgb, alpha.filter(Vec::is_empty).as_deref())\n",
+    seenBy: [units],
+  },
+  {
+    name: "a JPEG that was cut and closed counts as whole",
+    file: rust("opusflair/src/photo/jpeg/huffman"),
+    line: "        if bits > self.count {\n            return Err(TRUNCATED);\n        }\n        self.buffer <<= bits;\n        self.count -= bits;\n",
+    instead: "        self.buffer <<= bits;\n        self.count = self.count.saturating_sub(bits);\n",
+    seenBy: [units],
   },
 ];

@@ -1,21 +1,24 @@
 //! A photo, judged by its bytes: never by the declared type, the file name or the client's word (C2).
+//! What leaves is a new picture (T2): upright, in sRGB, opaque, of at most 2048 pixels a side, and without
+//! a byte of the file that it was made from but its pixels.
 //!
-//! Judging goes from cheap to dear: length, first bytes, header, structure, and only then pixels. What
-//! is decoded is what is left after stripping (T2), so that the very bytes that leave are the ones
-//! that were proved whole.
+//! The model's loader opens a file and converts it to RGB. It knows neither orientation nor colour profile
+//! nor alpha, so all of them are applied here.
+//!
+//! Judging goes from cheap to dear: length, first bytes, header, structure, and only then pixels.
 
 use std::fmt;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-mod decode;
+mod colour;
 mod format;
-mod icc;
 mod jpeg;
-mod jpeg_parts;
 mod orientation;
+mod picture;
 mod png;
+mod prepared;
 #[cfg(test)]
 mod properties;
 mod rejection;
@@ -29,6 +32,7 @@ pub use format::Format;
 pub use rejection::{Recognised, Rejection};
 
 use orientation::Orientation;
+use picture::Picture;
 
 /// What a photo may cost before it is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +54,9 @@ impl Default for Limits {
         Self {
             max_bytes: Photo::LARGEST,
             min_side: 16,
-            max_side: 12_000,
-            max_pixels: 40_000_000,
-            max_decoded_bytes: 384 * 1024 * 1024,
+            max_side: 16_384,
+            max_pixels: 50_000_000,
+            max_decoded_bytes: 480 * 1024 * 1024,
         }
     }
 }
@@ -70,7 +74,7 @@ impl Limits {
         if sides.iter().any(|&side| side < self.min_side) {
             return Err(Rejection::DimensionsTooSmall { min_side: self.min_side });
         }
-        if pixels * frame.decoding_bytes_per_pixel > self.max_decoded_bytes {
+        if frame.decoding_bytes > self.max_decoded_bytes {
             return Err(Rejection::DecodedSizeTooLarge);
         }
         Ok(())
@@ -84,133 +88,87 @@ struct Frame {
     /// In pixels, as stored.
     height: u32,
     /// An upper bound, working copies of the decoder included.
-    decoding_bytes_per_pixel: u64,
+    decoding_bytes: u64,
 }
 
-/// A picture without its metadata.
-struct Cleaned {
-    bytes: Bytes,
-    orientation: Orientation,
-}
-
-/// A photo that can be used: whole, still, of a size that we take, and measured.
+/// A photo that can be used: whole, still, of a size that we take, measured, and prepared for the model.
 ///
 /// Its `Debug` shows measures only, for it may end up in a log (R5).
 #[derive(Clone)]
 pub struct Photo {
     format: Format,
-    stored_width: u32,
-    stored_height: u32,
-    orientation: Orientation,
+    width: u32,
+    height: u32,
     byte_size: usize,
     sha256: String,
-    clean: Bytes,
-    is_clean: bool,
+    prepared: Bytes,
 }
 
 impl Photo {
     /// The longest file that is taken, in bytes; the limit of the bucket.
-    pub const LARGEST: usize = 10 * 1024 * 1024;
+    pub const LARGEST: usize = 25 * 1024 * 1024;
 
-    /// Judges within the usual [`Limits`].
+    /// The media type of what is prepared, whatever the photo's own format is.
+    pub const PREPARED_TYPE: &str = "image/jpeg";
+
+    /// Judges and prepares within the usual [`Limits`].
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
-    pub fn judge(bytes: Bytes) -> Result<Self, Rejection> {
-        Self::judge_within(bytes, &Limits::default())
+    pub fn prepare(bytes: &Bytes) -> Result<Self, Rejection> {
+        Self::prepare_within(bytes, &Limits::default())
     }
 
-    /// Judges `bytes`. Decodes once, and not at all what a header already rules out. This takes
-    /// processor time (a second or two for the largest) and [`Limits::max_decoded_bytes`] of memory.
+    /// Judges `bytes`, and writes what the model will see. Decodes once, and not at all what a header already
+    /// rules out. This takes processor time (a second or two for the largest), and beside the file up to
+    /// [`Limits::max_decoded_bytes`] of memory and about 100 MB to work in.
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
-    pub fn judge_within(bytes: Bytes, limits: &Limits) -> Result<Self, Rejection> {
+    pub fn prepare_within(bytes: &Bytes, limits: &Limits) -> Result<Self, Rejection> {
         if bytes.len() > limits.max_bytes {
             return Err(Rejection::TooManyBytes { max_bytes: limits.max_bytes });
         }
-        let format = Format::recognise(&bytes)?;
-        let frame = match format {
-            Format::Jpeg => jpeg::frame(&bytes),
-            Format::Png => png::frame(&bytes),
-            Format::WebP => webp::frame(&bytes),
+        let format = Format::recognise(bytes)?;
+        let picture = match format {
+            Format::Jpeg => jpeg::decode(bytes, limits),
+            Format::Png => png::decode(bytes, limits),
+            Format::WebP => webp::decode(bytes, limits),
         }?;
-        limits.check(&frame)?;
-        let Cleaned { bytes: clean, orientation } = match format {
-            Format::Jpeg => jpeg::clean(&bytes),
-            Format::Png => png::clean(&bytes),
-            Format::WebP => webp::clean(&bytes),
-        }?;
-        decode::prove_whole(format, &clean, &frame, limits)?;
-
-        let is_clean = clean == bytes;
+        let (width, height) = picture.size_as_seen();
+        let prepared = prepared::write(picture).ok_or(Rejection::Corrupt(format))?;
         Ok(Self {
             format,
-            stored_width: frame.width,
-            stored_height: frame.height,
-            orientation,
+            width,
+            height,
             byte_size: bytes.len(),
-            sha256: hex::encode(Sha256::digest(&bytes)),
-            clean: if is_clean { bytes } else { clean },
-            is_clean,
+            sha256: hex::encode(Sha256::digest(bytes)),
+            prepared: prepared.into(),
         })
     }
 
-    /// The same picture without its metadata (T2), if there was any to remove: place, time, camera,
-    /// captions, thumbnails, whatever an application had added, and whatever followed the end. Its
-    /// pixels, its colour profile and its orientation are the same.
+    /// What the model will see (T2): a JPEG of [`Photo::PREPARED_TYPE`].
     #[must_use]
-    pub fn stripped(&self) -> Option<Bytes> {
-        (!self.is_clean).then(|| self.clean.clone())
+    pub fn into_prepared(self) -> Bytes {
+        self.prepared
     }
 
-    /// The picture without metadata (T2): [`Photo::stripped`], or the judged bytes if these were
-    /// clean already.
-    #[must_use]
-    pub fn into_clean(self) -> Bytes {
-        self.clean
-    }
-
-    /// The format, by the bytes.
-    #[must_use]
-    pub fn format(&self) -> Format {
-        self.format
-    }
-
-    /// `jpeg`, `png` or `webp`.
+    /// `jpeg`, `png` or `webp`: what the bytes were.
     #[must_use]
     pub fn format_name(&self) -> &'static str {
         self.format.name()
     }
 
-    /// Such as `image/jpeg`.
-    #[must_use]
-    pub fn content_type(&self) -> &'static str {
-        self.format.content_type()
-    }
-
     /// In pixels, as people see it: after the orientation is applied.
     #[must_use]
     pub fn width(&self) -> u32 {
-        if self.orientation.swaps_sides() { self.stored_height } else { self.stored_width }
+        self.width
     }
 
     /// In pixels, as people see it: after the orientation is applied.
     #[must_use]
     pub fn height(&self) -> u32 {
-        if self.orientation.swaps_sides() { self.stored_width } else { self.stored_height }
-    }
-
-    /// Width and height in pixels, as stored: before the orientation is applied.
-    #[must_use]
-    pub fn stored_size(&self) -> (u32, u32) {
-        (self.stored_width, self.stored_height)
-    }
-
-    /// The Exif orientation, 1 to 8; 1 where there is none that can be read.
-    #[must_use]
-    pub fn orientation(&self) -> u8 {
-        self.orientation.value()
+        self.height
     }
 
     /// Length of the judged file, in bytes.
@@ -230,8 +188,8 @@ impl fmt::Debug for Photo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Photo")
             .field("format", &self.format)
-            .field("width", &self.width())
-            .field("height", &self.height())
+            .field("width", &self.width)
+            .field("height", &self.height)
             .field("byte_size", &self.byte_size)
             .finish_non_exhaustive()
     }

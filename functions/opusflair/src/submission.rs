@@ -294,9 +294,9 @@ impl App {
         Ok(listing.find(&submission.prepared_path).map_err(unsure)?.cloned())
     }
 
-    /// Judges the photo by its bytes (C2) and writes what the model will see: those very bytes without their
-    /// metadata (T2), under a name that no client can write. What happens to the original from now on, or to its
-    /// name, changes nothing.
+    /// Judges the photo by its bytes (C2) and writes what the model will see, a new picture of its pixels alone (T2),
+    /// under a name that no client can write. What happens to the original from now on, or to its name, changes
+    /// nothing.
     async fn prepare_photo(&self, submission: &Submission) -> Result<Photo, Stop> {
         let path = &submission.input_path;
         let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
@@ -305,10 +305,10 @@ impl App {
             }
             downloaded => downloaded?.ok_or_else(no_photo)?,
         };
-        let photo = judge(submission.generation, bytes).await?;
-        let clean = photo.clone().into_clean();
+        let photo = prepare(submission.generation, bytes).await?;
+        let prepared = photo.clone().into_prepared();
         self.storage
-            .replace(INPUTS, &submission.prepared_path, photo.content_type(), clean)
+            .replace(INPUTS, &submission.prepared_path, Photo::PREPARED_TYPE, prepared)
             .await?;
         Ok(photo)
     }
@@ -431,21 +431,21 @@ impl App {
 
 /// Decoding takes its time, and the runtime has other things to do. A decoder that panics ends its own photo: another
 /// try would end in the same way.
-async fn judge(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
+async fn prepare(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
     let received = bytes.clone();
     let refused = |rejection| rejected(rejection, Some(hex::encode(Sha256::digest(&received))));
     let format = Format::recognise(&bytes).map_err(refused)?;
-    let judging = tokio::task::spawn_blocking(move || {
+    let preparing = tokio::task::spawn_blocking(move || {
         crash::poisoned(&bytes);
-        Photo::judge(bytes)
+        Photo::prepare(&bytes)
     });
-    match judging.await {
-        Ok(judged) => judged.map_err(refused),
+    match preparing.await {
+        Ok(prepared) => prepared.map_err(refused),
         Err(fault) if fault.is_panic() => {
             tracing::error!(%generation, "a photo made its decoder panic");
             Err(refused(Rejection::Corrupt(format)))
         }
-        Err(_) => Err(Error::fault("the photo could not be judged").into()),
+        Err(_) => Err(Error::fault("the photo could not be prepared").into()),
     }
 }
 

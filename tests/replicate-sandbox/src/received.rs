@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
+use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageReader, RgbImage};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -51,7 +51,7 @@ pub(crate) async fn fetch(sandbox: &Shared, address: &str) -> Result<Received, S
     Ok(Received { bytes: bytes.into(), content_type })
 }
 
-/// What tests may know of an input, and the picture upright if it is one.
+/// What tests may know of an input, and the picture as the model's loader opens it, if it is one.
 pub(crate) fn look_at(prediction: &str, received: &Received) -> (Value, Result<RgbImage, String>) {
     let bytes = &received.bytes;
     let digest = hex::encode(Sha256::digest(bytes));
@@ -74,8 +74,7 @@ fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
     let exif = exif.map(|exif| exif.strip_prefix(b"Exif\0\0").map(<[u8]>::to_vec).unwrap_or(exif));
     let turned = exif.as_deref().and_then(Orientation::from_exif_chunk);
     let orientation = turned.unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).ok()?;
-    image.apply_orientation(orientation);
+    let image = DynamicImage::from_decoder(decoder).ok()?;
 
     let contains = |needle: &[u8]| bytes.windows(needle.len()).any(|window| window == needle);
     seen["format"] = json!(format.map(|format| format.to_mime_type()));
@@ -90,7 +89,21 @@ fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
     let is_of_thumbnail = |field: &exif::Field| field.ifd_num == exif::In::THUMBNAIL;
     seen["thumbnail"] = json!(fields.iter().any(is_of_thumbnail));
     seen["xmp"] = json!(contains(b"http://ns.adobe.com/xap/") || contains(b"XML:com.adobe.xmp"));
-    Some(image.into_rgb8())
+    Some(as_the_loader_does(image))
+}
+
+/// Opened and converted to RGB, and nothing else: a photo that lies on its side stays there, profiles are
+/// ignored, what was hidden under alpha shows, and of 16 bits of grey nearly all are white.
+fn as_the_loader_does(image: DynamicImage) -> RgbImage {
+    match image {
+        DynamicImage::ImageLuma16(grey) => {
+            ImageBuffer::from_fn(grey.width(), grey.height(), |x, y| {
+                let value = u8::try_from(grey.get_pixel(x, y)[0]).unwrap_or(u8::MAX);
+                image::Rgb([value; 3])
+            })
+        }
+        image => image.into_rgb8(),
+    }
 }
 
 fn fields(exif: &[u8]) -> Vec<exif::Field> {
@@ -124,15 +137,24 @@ mod tests {
     }
 
     #[test]
-    fn a_photo_that_lies_on_its_side_is_set_upright() {
-        let (seen, upright) = look_at("p", &photo(6));
-        let upright = upright.expect("a picture");
-        assert_eq!(upright.dimensions(), (16, 40));
-        assert!(upright.get_pixel(8, 2)[0] > 200, "what was left is at the top");
-        assert!(upright.get_pixel(8, 37)[2] > 200, "what was right is at the bottom");
-        assert_eq!([&seen["orientation"], &seen["width"], &seen["height"]], [6, 16, 40]);
+    fn a_photo_that_lies_on_its_side_stays_there_as_with_the_real_loader() {
+        let (seen, opened) = look_at("p", &photo(6));
+        let opened = opened.expect("a picture");
+        assert_eq!(opened.dimensions(), (40, 16));
+        assert!(opened.get_pixel(2, 8)[0] > 200, "what was left is left");
+        assert!(opened.get_pixel(37, 8)[2] > 200, "what was right is right");
+        assert_eq!([&seen["orientation"], &seen["width"], &seen["height"]], [6, 40, 16]);
         assert_eq!((&seen["exif"], &seen["exif_fields"]), (&json!(true), &json!(1)));
         assert_eq!((&seen["gps"], &seen["xmp"]), (&json!(false), &json!(false)));
+    }
+
+    #[test]
+    fn alpha_and_sixteen_bits_of_grey_come_out_as_with_the_real_loader() {
+        let open = |image: DynamicImage| *as_the_loader_does(image).get_pixel(0, 0);
+        let hidden = image::RgbaImage::from_pixel(1, 1, image::Rgba([9, 8, 7, 0]));
+        assert_eq!(open(hidden.into()), Rgb([9, 8, 7]));
+        let grey = ImageBuffer::from_pixel(1, 1, image::Luma([0x2000_u16]));
+        assert_eq!(open(DynamicImage::ImageLuma16(grey)), Rgb([255; 3]));
     }
 
     #[test]

@@ -42,26 +42,6 @@ impl Format {
             Self::WebP => "webp",
         }
     }
-
-    /// The media type.
-    #[must_use]
-    pub fn content_type(self) -> &'static str {
-        match self {
-            Self::Jpeg => "image/jpeg",
-            Self::Png => "image/png",
-            Self::WebP => "image/webp",
-        }
-    }
-
-    /// Of a file name, without the dot.
-    #[must_use]
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpg",
-            Self::Png => "png",
-            Self::WebP => "webp",
-        }
-    }
 }
 
 impl fmt::Display for Format {

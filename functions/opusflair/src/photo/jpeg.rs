@@ -1,29 +1,66 @@
-//! JPEG (ITU-T T.81): the frame header, and the picture without its application segments.
+//! JPEG (ITU-T T.81): headers, what is needed of the application segments, and the pixels.
 //!
-//! The whole file is walked, scans included, for two reasons: decoders paint the missing part of a
-//! truncated photo grey and call it a success, and metadata may stand between scans.
+//! The decoder paints what is missing grey and calls it a success. So all coded data is walked first, to see
+//! that each block of the picture is there.
 
-use bytes::Bytes;
+use std::borrow::Cow;
 
-use super::jpeg_parts::{Part, Parts, marker, write_segment};
-use super::{Cleaned, Format, Frame, Orientation, Recognised, Rejection, icc};
+use zune_core::bytestream::ZCursor;
+use zune_core::colorspace::ColorSpace;
+use zune_core::options::DecoderOptions;
+use zune_jpeg::JpegDecoder;
+
+use super::picture::{Channels, Samples};
+use super::{Format, Frame, Limits, Orientation, Picture, Recognised, Rejection};
+
+mod application;
+mod coverage;
+mod entropy;
+mod header;
+mod huffman;
+mod parts;
+
+use application::Application;
+use coverage::Coverage;
+use header::{FrameHeader, ScanHeader};
+use parts::{Part, Parts, marker};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Jpeg);
+const TRUNCATED: Rejection = Rejection::Truncated(Format::Jpeg);
 const UNUSUAL: Rejection = Rejection::UnsupportedFormat(Recognised::UnusualJpeg);
 
 /// Encoders write about ten. Each costs a pass over all pixels, and an empty one takes a few bytes.
 const MAX_SCANS: usize = 64;
 
-const EXIF: &[u8] = b"Exif\0\0";
-const ICC: &[u8] = b"ICC_PROFILE\0";
-/// Of a profile in one segment: what its length field can say, less itself, the name and two numbers.
-const ICC_PART: usize = 65_535 - 2 - ICC.len() - 2;
+/// The pixels of a picture that is whole. An end marker may be missing.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
+    let frame = frame(bytes)?;
+    limits.check(&frame.cost())?;
+    let Walked { application, end } = walk(bytes, &frame)?;
+    let profile = application.profile();
+    // The decoder is happier with an end marker, and needs nothing behind it.
+    let file = match bytes.get(end..end + 2) {
+        Some(&[0xff, marker::EOI]) => Cow::Borrowed(&bytes[..end + 2]),
+        _ => Cow::Owned([&bytes[..end], &[0xff, marker::EOI]].concat()),
+    };
+    let (channels, samples) = pixels(&file, &frame, &application)?;
+    Ok(Picture {
+        width: frame.width.into(),
+        height: frame.height.into(),
+        channels,
+        samples: Samples::Eight(samples),
+        profile,
+        orientation: application.orientation.unwrap_or(Orientation::UPRIGHT),
+    })
+}
 
 /// Reads as far as the frame header.
-pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
+fn frame(bytes: &[u8]) -> Result<FrameHeader, Rejection> {
     for part in Parts::of(bytes) {
         match part? {
-            Part::Segment(marker::SOF0..=marker::SOF2, payload) => return read_frame(payload),
+            Part::Segment(sof @ marker::SOF0..=marker::SOF2, payload) => {
+                return FrameHeader::read(sof, payload);
+            }
             Part::Segment(marker, _) if marker::is_unusual_frame(marker) => return Err(UNUSUAL),
             Part::Segment(marker::SOS, _) => break,
             _ => {}
@@ -32,126 +69,93 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
     Err(CORRUPT)
 }
 
-fn read_frame(payload: &[u8]) -> Result<Frame, Rejection> {
-    let &[precision, h1, h0, w1, w0, count, ref components @ ..] = payload else {
-        return Err(CORRUPT);
-    };
-    if components.len() != usize::from(count) * 3 {
-        return Err(CORRUPT);
-    }
-    let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-    // A height of zero is told after the first scan, by nobody.
-    if precision != 8 || height == 0 || !matches!(count, 1 | 3 | 4) {
-        return Err(UNUSUAL);
-    }
-    // A progressive file keeps two bytes of coefficients for each sample beside the pixels.
-    let pixel = if count == 1 { 1 } else { 3 };
-    Ok(Frame {
-        width: width.into(),
-        height: height.into(),
-        decoding_bytes_per_pixel: pixel + 2 * u64::from(count),
-    })
+/// What a walk over the whole file has found.
+struct Walked {
+    application: Application,
+    /// Where the last scan that was needed ends, in bytes.
+    end: usize,
 }
 
-/// What stays of the application segments.
-#[derive(Default)]
-struct Application {
-    /// Version and density; the thumbnail goes.
-    jfif: Option<[u8; 7]>,
-    orientation: Option<Orientation>,
-    /// Parts of the colour profile, by number and with the count that each gives.
-    profile: Vec<(u8, u8, Vec<u8>)>,
-    /// Version, flags, and the colour transform without which colours may turn out wrong.
-    adobe: Option<[u8; 7]>,
-}
-
-impl Application {
-    fn take(&mut self, marker: u8, payload: &[u8]) {
-        match marker {
-            marker::APP0 => {
-                let density = payload.strip_prefix(b"JFIF\0").and_then(<[u8]>::first_chunk);
-                self.jfif = density.copied().or(self.jfif);
-            }
-            marker::APP1 => {
-                let found = payload.strip_prefix(EXIF).map(Orientation::from_exif);
-                self.orientation = self.orientation.or(found);
-            }
-            marker::APP2 => {
-                if let Some([number, count, part @ ..]) = payload.strip_prefix(ICC) {
-                    self.profile.push((*number, *count, part.to_vec()));
-                }
-            }
-            marker::APP14 => {
-                let adobe = payload.strip_prefix(b"Adobe").and_then(<[u8]>::first_chunk);
-                self.adobe = adobe.copied().or(self.adobe);
-            }
-            _ => {}
-        }
-    }
-
-    fn profile(&mut self) -> Option<Vec<u8>> {
-        self.profile.sort_by_key(|part| part.0);
-        let count = self.profile.len();
-        let is_complete =
-            self.profile.iter().zip(1..).all(|(part, number)| {
-                usize::from(part.0) == number && usize::from(part.1) == count
-            });
-        let whole: Vec<u8> = self.profile.drain(..).flat_map(|part| part.2).collect();
-        if is_complete { icc::neutral(&whole) } else { None }
-    }
-
-    /// In the order in which encoders write them.
-    fn write(mut self, file: &mut Vec<u8>) {
-        if let Some(jfif) = self.jfif {
-            write_segment(file, marker::APP0, &[b"JFIF\0", &jfif, &[0, 0]]);
-        }
-        if let Some(exif) = self.orientation.and_then(Orientation::to_exif) {
-            write_segment(file, marker::APP1, &[EXIF, &exif]);
-        }
-        let profile = self.profile().unwrap_or_default();
-        let parts = profile.chunks(ICC_PART);
-        let count = u8::try_from(parts.len()).expect("a neutral profile is far under 255 parts");
-        for (part, number) in parts.zip(1..) {
-            write_segment(file, marker::APP2, &[ICC, &[number, count], part]);
-        }
-        if let Some(adobe) = self.adobe {
-            write_segment(file, marker::APP14, &[b"Adobe", &adobe]);
-        }
-    }
-}
-
-/// Keeps the tables, the frame and the scans as they are, and of the rest what the picture needs to
-/// look right.
-pub(super) fn clean(bytes: &Bytes) -> Result<Cleaned, Rejection> {
+/// Proves that each block is there, to its full precision.
+fn walk(bytes: &[u8], frame: &FrameHeader) -> Result<Walked, Rejection> {
     let mut application = Application::default();
-    let mut picture = Vec::with_capacity(bytes.len());
-    let (mut frames, mut scans) = (0, 0);
-    for part in Parts::of(bytes) {
-        match part? {
-            Part::Scan(data) => picture.extend_from_slice(data),
-            Part::Segment(marker, _) if marker::is_unusual_frame(marker) => return Err(UNUSUAL),
-            Part::Segment(marker, payload) if marker::is_of_the_picture(marker) => {
-                frames += usize::from(matches!(marker, marker::SOF0..=marker::SOF2));
-                scans += usize::from(marker == marker::SOS);
-                write_segment(&mut picture, marker, &[payload]);
-            }
-            Part::Segment(marker, payload) if scans == 0 => application.take(marker, payload),
-            // Nobody looks for metadata behind the first scan.
-            Part::Segment(..) => {}
+    let mut coverage = Coverage::of(frame);
+    let mut scan: Option<ScanHeader> = None;
+    let (mut frames, mut scans, mut end) = (0, 0, bytes.len());
+    let mut parts = Parts::of(bytes);
+    while let Some(part) = parts.next() {
+        match part {
+            // Whatever comes behind the last pixel, or does not come.
+            Err(_) if coverage.is_whole() => break,
+            Err(TRUNCATED) if scans > 0 => break,
+            part => match part? {
+                Part::Scan(data) => {
+                    coverage.count(&scan.take().ok_or(CORRUPT)?, data)?;
+                    end = bytes.len() - parts.rest().len();
+                }
+                Part::Segment(marker::SOS, payload) => {
+                    scans += 1;
+                    if scans > MAX_SCANS {
+                        return Err(UNUSUAL);
+                    }
+                    let header = ScanHeader::read(payload, frame)?;
+                    // zune-jpeg 0.5.15 decodes these wrongly and says nothing: blocks at wrong places for
+                    // 4:2:0 and 4:4:0, green ones in the last rows for 4:4:4.
+                    if !frame.is_progressive && header.components.len() != frame.components.len() {
+                        return Err(UNUSUAL);
+                    }
+                    scan = Some(header);
+                }
+                Part::Segment(marker::SOF0..=marker::SOF2, _) => frames += 1,
+                Part::Segment(marker::DHT, payload) => coverage.define_tables(payload)?,
+                Part::Segment(marker::DRI, &[high, low, ..]) => {
+                    coverage.restart_after(u16::from_be_bytes([high, low]));
+                }
+                Part::Segment(marker, _) if marker::is_unusual_frame(marker) => {
+                    return Err(UNUSUAL);
+                }
+                Part::Segment(marker, payload) if scans == 0 => application.take(marker, payload),
+                // Nobody looks for metadata behind the first scan.
+                Part::Segment(..) => {}
+            },
         }
     }
-    if frames != 1 || scans == 0 {
+    if frames != 1 {
         return Err(CORRUPT);
     }
-    if scans > MAX_SCANS {
-        return Err(UNUSUAL);
+    if !coverage.is_whole() {
+        return Err(TRUNCATED);
     }
+    Ok(Walked { application, end })
+}
 
-    let orientation = application.orientation.unwrap_or(Orientation::UPRIGHT);
-    let mut file = Vec::with_capacity(picture.len() + 1024);
-    file.extend_from_slice(&[0xff, marker::SOI]);
-    application.write(&mut file);
-    file.append(&mut picture);
-    file.extend_from_slice(&[0xff, marker::EOI]);
-    Ok(Cleaned { bytes: file.into(), orientation })
+/// Four inks come as they are stored, because only a colour profile knows what they look like.
+fn pixels(
+    file: &[u8],
+    frame: &FrameHeader,
+    application: &Application,
+) -> Result<(Channels, Vec<u8>), Rejection> {
+    let (channels, space) = match (frame.components.len(), application.adobe) {
+        (1, _) => (Channels::Grey, ColorSpace::Luma),
+        (3, _) => (Channels::Rgb, ColorSpace::RGB),
+        (_, Some(2)) => (Channels::Ycck, ColorSpace::YCCK),
+        (_, Some(_)) => (Channels::InvertedCmyk, ColorSpace::CMYK),
+        (_, None) => (Channels::Cmyk, ColorSpace::CMYK),
+    };
+    let options = DecoderOptions::new_fast()
+        .set_max_width(frame.width.into())
+        .set_max_height(frame.height.into())
+        .jpeg_set_max_scans(MAX_SCANS)
+        .jpeg_set_out_colorspace(space);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
+    decoder.decode_headers().map_err(|_| CORRUPT)?;
+    let length = usize::from(frame.width) * usize::from(frame.height) * channels.count();
+    let is_as_promised = decoder.output_buffer_size() == Some(length)
+        && decoder.dimensions() == Some((frame.width.into(), frame.height.into()));
+    if !is_as_promised {
+        return Err(CORRUPT);
+    }
+    let mut pixels = vec![0; length];
+    decoder.decode_into(&mut pixels).map_err(|_| CORRUPT)?;
+    Ok((channels, pixels))
 }

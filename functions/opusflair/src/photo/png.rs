@@ -1,18 +1,47 @@
-//! PNG (W3C, third edition): the header, and the picture without its ancillary chunks.
+//! PNG (W3C, third edition).
 
-use bytes::Bytes;
-use img_parts::png::{Png, PngChunk};
-use img_parts::{ImageEXIF, ImageICC};
+use std::borrow::Cow;
+use std::io::{Cursor, ErrorKind};
 
-use super::{Cleaned, Format, Frame, Orientation, Rejection, icc};
+use image::ImageError;
+use image::codecs::png::PngDecoder;
+
+use super::{Format, Frame, Limits, Orientation, Picture, Rejection};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Png);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::Png);
 /// Of every file, after the signature: a chunk of 13 bytes, the header.
 const FIRST_CHUNK: &[u8; 8] = b"\0\0\0\x0dIHDR";
+/// What the decoder may unpack beside the pixels, in bytes: a few rows and the colour profile. A profile that
+/// needs more is ignored.
+const MAX_UNPACKED: u64 = 64 * 1024 * 1024;
+
+/// The pixels. An end marker may be missing, and checksums of chunks that hold no pixels may be wrong.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
+    limits.check(&frame(bytes)?)?;
+    if chunks(bytes).any(|(kind, _)| matches!(kind, b"acTL" | b"fdAT")) {
+        return Err(Rejection::Animated(Format::Png));
+    }
+    let exif = chunks(bytes).find(|(kind, _)| *kind == b"eXIf");
+    let orientation = exif.map_or(Orientation::UPRIGHT, |(_, exif)| Orientation::from_exif(exif));
+    let mut memory = image::Limits::default();
+    memory.max_alloc = Some(MAX_UNPACKED.min(limits.max_decoded_bytes));
+    // The decoder wants to see a chunk behind the last one with pixels.
+    let has_end = chunks(bytes).any(|(kind, _)| kind == b"IEND");
+    let file = if has_end { Cow::Borrowed(bytes) } else { Cow::Owned(ended(bytes)) };
+    PngDecoder::with_limits(Cursor::new(&file[..]), memory)
+        .and_then(|decoder| Picture::read(decoder, limits.max_decoded_bytes, orientation))
+        .map_err(|error| match error {
+            _ if !has_end => TRUNCATED,
+            ImageError::Limits(_) => Rejection::DecodedSizeTooLarge,
+            ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => TRUNCATED,
+            _ => CORRUPT,
+        })?
+        .ok_or(CORRUPT)
+}
 
 /// Reads the header, which the format fixes to the first 33 bytes.
-pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
+fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
     let after_signature = bytes.get(8..).unwrap_or_default();
     let common = after_signature.len().min(FIRST_CHUNK.len());
     if after_signature[..common] != FIRST_CHUNK[..common] {
@@ -29,77 +58,29 @@ pub(super) fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
         2 | 3 | 6 => 4,
         _ => return Err(CORRUPT),
     };
-    Ok(Frame {
-        width: u32::from_be_bytes([w3, w2, w1, w0]),
-        height: u32::from_be_bytes([h3, h2, h1, h0]),
-        decoding_bytes_per_pixel: channels * if depth == 16 { 2 } else { 1 },
+    let (width, height) =
+        (u32::from_be_bytes([w3, w2, w1, w0]), u32::from_be_bytes([h3, h2, h1, h0]));
+    let pixel = channels * if depth == 16 { 2 } else { 1 };
+    let decoding_bytes = (u64::from(width) * u64::from(height)).saturating_mul(pixel);
+    Ok(Frame { width, height, decoding_bytes })
+}
+
+/// The whole chunks, and an end marker.
+fn ended(bytes: &[u8]) -> Vec<u8> {
+    let whole = 8 + chunks(bytes).map(|(_, data)| data.len() + 12).sum::<usize>();
+    [&bytes[..whole], b"\0\0\0\0IEND\xae\x42\x60\x82"].concat()
+}
+
+/// Each whole chunk by its name, from the header to the end.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (length, tail) = rest.split_first_chunk()?;
+        let (kind, tail) = tail.split_first_chunk()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+        let (data, tail) = tail.split_at_checked(length)?;
+        let (_checksum, tail) = tail.split_at_checked(4)?;
+        rest = if kind == b"IEND" { &[] } else { tail };
+        Some((kind, data))
     })
-}
-
-/// The longest that a chunk which colours depend on may be, in bytes. All other ancillary chunks go;
-/// profile and Exif are rewritten.
-fn longest(kind: [u8; 4]) -> Option<usize> {
-    match &kind {
-        b"tRNS" => Some(256),
-        b"cHRM" => Some(32),
-        b"pHYs" => Some(9),
-        b"bKGD" => Some(6),
-        b"cICP" | b"gAMA" | b"sBIT" => Some(4),
-        b"sRGB" => Some(1),
-        _ => None,
-    }
-}
-
-/// Keeps the critical chunks as they are, and of the rest what the picture needs to look right.
-pub(super) fn clean(bytes: &Bytes) -> Result<Cleaned, Rejection> {
-    let mut png = Png::from_bytes(bytes.clone()).map_err(|error| match error {
-        img_parts::Error::Truncated => TRUNCATED,
-        _ => CORRUPT,
-    })?;
-    if png.chunks().last().is_none_or(|chunk| &chunk.kind() != b"IEND") {
-        return Err(TRUNCATED);
-    }
-    let orientation = png.exif().map_or(Orientation::UPRIGHT, |exif| Orientation::from_exif(&exif));
-    let profile = png.icc_profile().and_then(|profile| icc::neutral(&profile));
-
-    let chunks = std::mem::take(png.chunks_mut());
-    *png.chunks_mut() = keep(chunks)?;
-    if let Some(profile) = profile {
-        png.set_icc_profile(Some(profile.into()));
-    }
-    if let Some(exif) = orientation.to_exif() {
-        png.set_exif(Some(Bytes::copy_from_slice(&exif)));
-    }
-    Ok(Cleaned { bytes: png.encoder().bytes(), orientation })
-}
-
-fn keep(chunks: Vec<PngChunk>) -> Result<Vec<PngChunk>, Rejection> {
-    let mut kept: Vec<PngChunk> = Vec::new();
-    let mut is_in_data = false;
-    for chunk in chunks {
-        match &chunk.kind() {
-            b"acTL" | b"fdAT" => return Err(Rejection::Animated(Format::Png)),
-            b"IDAT" => {
-                is_in_data = true;
-                kept.push(chunk);
-            }
-            b"IEND" => kept.push(PngChunk::new(*b"IEND", Bytes::new())),
-            // Once each, and before the data.
-            kind @ (b"IHDR" | b"PLTE") => {
-                if is_in_data || kept.iter().any(|kept| &kept.kind() == kind) {
-                    return Err(CORRUPT);
-                }
-                kept.push(chunk);
-            }
-            // A capital: what does not know this chunk cannot show the picture.
-            [b'A'..=b'Z', ..] => return Err(CORRUPT),
-            &kind => {
-                let is_short = longest(kind).is_some_and(|most| chunk.contents().len() <= most);
-                if is_short && !is_in_data && kept.iter().all(|kept| kept.kind() != kind) {
-                    kept.push(chunk);
-                }
-            }
-        }
-    }
-    Ok(kept)
 }

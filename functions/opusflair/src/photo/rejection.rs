@@ -63,7 +63,8 @@ pub enum Recognised {
     Tiff,
     /// A film, in one of the formats of MP4.
     Video,
-    /// JPEG of a kind that hardly any program writes: lossless, arithmetic, 12 bits, hundreds of scans.
+    /// JPEG of a kind that hardly any program writes: lossless, arithmetic, 12 bits, hundreds of scans, or
+    /// baseline with its components one after the other.
     UnusualJpeg,
 }
 
@@ -114,6 +115,12 @@ impl Rejection {
             ),
             Self::NotAnImage => {
                 "This file is not a picture. Please upload a JPEG, PNG or WebP photo.".to_owned()
+            }
+            Self::UnsupportedFormat(Recognised::Heic) => {
+                "This is a HEIC picture, which we cannot use. On an iPhone, share it from Photos with the \
+                 option Most Compatible, save it to Files, and upload the JPEG from there. For new photos, \
+                 choose Settings, Camera, Formats, Most Compatible."
+                    .to_owned()
             }
             Self::UnsupportedFormat(what) => format!(
                 "This is {}, which we cannot use. Please save it as JPEG, PNG or WebP and upload that.",

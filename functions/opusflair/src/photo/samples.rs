@@ -7,12 +7,12 @@ use bytes::Bytes;
 use exif::experimental::Writer;
 use exif::{Field, In, Rational, Tag, Value};
 use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
-use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
+use image::{ExtendedColorType, ImageEncoder, ImageFormat, Rgb, RgbImage};
 use img_parts::ImageICC;
 use img_parts::png::{Png, PngChunk};
+use moxcms::ColorProfile;
 
-use super::jpeg_parts::{marker, write_segment};
-use super::{Format, Photo};
+use super::{Format, Photo, Rejection};
 
 pub(super) const CANARY: &[u8] = b"CANARY";
 pub(super) const FORMATS: [Format; 3] = [Format::Jpeg, Format::Png, Format::WebP];
@@ -59,35 +59,44 @@ pub(super) fn lossy_webp_with_alpha() -> Bytes {
     unhex(LOSSY_ALPHA)
 }
 
-/// A picture as encoders write it, without metadata.
+/// A smooth picture as encoders write it, without metadata: redder to the right, greener to the bottom.
 pub(super) fn plain(format: Format) -> Bytes {
     let (width, height) = SIZE;
     let picture = RgbImage::from_fn(width, height, |x, y| {
-        Rgb([x * 5, y * 7, x * y].map(|value| u8::try_from(value & 0xff).expect("masked")))
+        Rgb([x * 5, y * 7, 60].map(|value| u8::try_from(value).expect("small")))
     });
+    encode(&picture, format)
+}
+
+pub(super) fn encode(picture: &RgbImage, format: Format) -> Bytes {
+    let (width, height) = picture.dimensions();
     let mut file = Vec::new();
     let colour = ExtendedColorType::Rgb8;
     match format {
-        Format::Jpeg => JpegEncoder::new(&mut file).write_image(&picture, width, height, colour),
-        Format::Png => PngEncoder::new(&mut file).write_image(&picture, width, height, colour),
+        Format::Jpeg => {
+            JpegEncoder::new_with_quality(&mut file, 95).write_image(picture, width, height, colour)
+        }
+        Format::Png => PngEncoder::new(&mut file).write_image(picture, width, height, colour),
         Format::WebP => {
-            WebPEncoder::new_lossless(&mut file).write_image(&picture, width, height, colour)
+            WebPEncoder::new_lossless(&mut file).write_image(picture, width, height, colour)
         }
     }
     .expect("a picture is written");
     file.into()
 }
 
-/// The same picture with place, camera, thumbnail, captions, profile, and bytes after its end.
+/// [`plain`] with place, camera, thumbnail, captions, profile, and bytes after its end.
 pub(super) fn planted(format: Format, orientation: u16) -> Bytes {
+    planted_around(plain(format), format, orientation)
+}
+
+/// `file`, of [`SIZE`] if it is a WebP, with all of that.
+pub(super) fn planted_around(file: Bytes, format: Format, orientation: u16) -> Bytes {
     let exif = exif(orientation);
     match format {
-        Format::Jpeg => planted_jpeg(&plain(format), &exif),
-        Format::Png => planted_png(plain(format), &exif),
-        Format::WebP => {
-            let picture = plain(format);
-            planted_webp((*b"VP8L", &picture[20..]), &exif)
-        }
+        Format::Jpeg => planted_jpeg(&file, &exif),
+        Format::Png => planted_png(file, &exif),
+        Format::WebP => planted_webp((*b"VP8L", &file[20..]), &exif),
     }
 }
 
@@ -147,18 +156,18 @@ pub(super) fn profile() -> Vec<u8> {
 
 fn planted_jpeg(plain: &[u8], exif: &[u8]) -> Bytes {
     let segments: [(u8, &[&[u8]]); 9] = [
-        (marker::APP0, &[b"JFIF\0\x01\x02\x01\0\x48\0\x48\x01\x02", b"CANARY"]),
-        (marker::APP0, &[b"JFXX\0\x10", b"CANARY thumbnail"]),
-        (marker::APP1, &[b"Exif\0\0", exif]),
-        (marker::APP1, &[b"http://ns.adobe.com/xap/1.0/\0", b"<x:xmpmeta>CANARY</x:xmpmeta>"]),
-        (marker::APP1, &[b"http://ns.adobe.com/xmp/extension/\0", &[b'0'; 32], &[0; 8], b"CANARY"]),
-        (marker::APP2, &[b"MPF\0", b"CANARY"]),
-        (marker::APP2, &[b"ICC_PROFILE\0\x01\x01", &profile()]),
+        (0xe0, &[b"JFIF\0\x01\x02\x01\0\x48\0\x48\x01\x02", b"CANARY"]),
+        (0xe0, &[b"JFXX\0\x10", b"CANARY thumbnail"]),
+        (0xe1, &[b"Exif\0\0", exif]),
+        (0xe1, &[b"http://ns.adobe.com/xap/1.0/\0", b"<x:xmpmeta>CANARY</x:xmpmeta>"]),
+        (0xe1, &[b"http://ns.adobe.com/xmp/extension/\0", &[b'0'; 32], &[0; 8], b"CANARY"]),
+        (0xe2, &[b"MPF\0", b"CANARY"]),
+        (0xe2, &[b"ICC_PROFILE\0\x01\x01", &profile()]),
         (0xed, &[b"Photoshop 3.0\0", b"8BIM CANARY caption"]),
         (0xfe, &[b"CANARY comment"]),
     ];
     let (picture, end) = plain[2..].split_at(plain.len() - 4);
-    let mut file = vec![0xff, marker::SOI];
+    let mut file = vec![0xff, 0xd8];
     for (marker, payload) in segments {
         write_segment(&mut file, marker, payload);
     }
@@ -167,6 +176,16 @@ fn planted_jpeg(plain: &[u8], exif: &[u8]) -> Bytes {
     file.extend_from_slice(end);
     // What makes a photo a motion photo, or a pair with a depth map.
     file.extend_from_slice(b"\xff\xd8\xff\xe1\0\x10CANARY film\xff\xd9");
+    file.into()
+}
+
+/// [`plain`] as a JPEG, with a profile that is one.
+pub(super) fn in_display_p3() -> Bytes {
+    let profile = ColorProfile::new_display_p3().encode().expect("a profile");
+    let plain = plain(Format::Jpeg);
+    let mut file = plain[..2].to_vec();
+    write_segment(&mut file, 0xe2, &[b"ICC_PROFILE\0\x01\x01", &profile]);
+    file.extend_from_slice(&plain[2..]);
     file.into()
 }
 
@@ -222,6 +241,104 @@ pub(super) fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
-pub(super) fn judged(bytes: &Bytes) -> Photo {
-    Photo::judge(bytes.clone()).expect("a photo")
+pub(super) fn prepared(bytes: impl Into<Bytes>) -> Photo {
+    Photo::prepare(&bytes.into()).expect("a photo")
+}
+
+pub(super) fn rejected(bytes: impl Into<Bytes>) -> Rejection {
+    Photo::prepare(&bytes.into()).expect_err("not a photo that can be used")
+}
+
+/// What leaves for the model, as its loader reads it: nothing but pixels.
+pub(super) fn seen(bytes: impl Into<Bytes>) -> RgbImage {
+    let file = prepared(bytes).into_prepared();
+    image::load_from_memory_with_format(&file, ImageFormat::Jpeg).expect("a JPEG").into_rgb8()
+}
+
+/// Of JPEG: a marker with its payload, at most 65,533 bytes.
+pub(super) fn write_segment(file: &mut Vec<u8>, marker: u8, pieces: &[&[u8]]) {
+    let length = 2 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let length = u16::try_from(length).expect("no longer than a segment can be");
+    file.extend_from_slice(&[0xff, marker]);
+    file.extend_from_slice(&length.to_be_bytes());
+    for piece in pieces {
+        file.extend_from_slice(piece);
+    }
+}
+
+/// Of the pictures whose blocks have one colour each, in pixels: 5 × 3 blocks of luma, each 8 lighter than the
+/// one before, from 40 on.
+const BLOCKS: (u16, u16) = (40, 24);
+
+/// A baseline JPEG whose components are coded one after the other. `sampling` is that of luma.
+pub(super) fn baseline_in_three_scans(sampling: (u8, u8)) -> Bytes {
+    let mut file = headers(&[(1, sampling.0 << 4 | sampling.1), (2, 0x11), (3, 0x11)]);
+    for component in 1..=3_u8 {
+        write_segment(&mut file, 0xda, &[&[1, component, 0, 0, 63, 0]]);
+        let blocks = |pixels: u16, sampling: u8| {
+            let sampled = if component == 1 { pixels } else { pixels.div_ceil(sampling.into()) };
+            usize::from(sampled.div_ceil(8))
+        };
+        let count = blocks(BLOCKS.0, sampling.0) * blocks(BLOCKS.1, sampling.1);
+        write_blocks(&mut file, if component == 1 { 0 } else { -1 }, count);
+    }
+    file.extend_from_slice(&[0xff, 0xd9]);
+    file.into()
+}
+
+/// A baseline JPEG with a restart marker after each `interval` blocks.
+pub(super) fn grey_with_restarts(interval: u8) -> Bytes {
+    let mut file = headers(&[(1, 0x11)]);
+    write_segment(&mut file, 0xdd, &[&[0, interval]]);
+    write_segment(&mut file, 0xda, &[&[1, 1, 0, 0, 63, 0]]);
+    let interval = usize::from(interval);
+    for (start, marker) in (0..15).step_by(interval).zip(0_u8..) {
+        if start > 0 {
+            file.extend_from_slice(&[0xff, 0xd0 + (marker - 1) % 8]);
+        }
+        write_blocks(&mut file, i32::try_from(start).expect("small"), interval.min(15 - start));
+    }
+    file.extend_from_slice(&[0xff, 0xd9]);
+    file.into()
+}
+
+fn headers(components: &[(u8, u8)]) -> Vec<u8> {
+    let mut file = vec![0xff, 0xd8];
+    write_segment(&mut file, 0xdb, &[&[0], &[1; 64]]);
+    let [[w1, w0], [h1, h0]] = [BLOCKS.0.to_be_bytes(), BLOCKS.1.to_be_bytes()];
+    let count = u8::try_from(components.len()).expect("few");
+    let components: Vec<u8> =
+        components.iter().flat_map(|&(id, sampling)| [id, sampling, 0]).collect();
+    write_segment(&mut file, 0xc0, &[&[8, h1, h0, w1, w0, count], &components]);
+    // Twelve lengths of DC in four bits each; of AC only the end of a block, in one bit.
+    let dc = [0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    write_segment(&mut file, 0xc4, &[&[0], &dc, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]);
+    write_segment(&mut file, 0xc4, &[&[0x10, 1], &[0; 15], &[0]]);
+    file
+}
+
+/// Blocks of luma from the one of that number on; all grey for a negative one.
+fn write_blocks(file: &mut Vec<u8>, number: i32, count: usize) {
+    let mut bits = String::new();
+    for block in 0..count {
+        let step = match block {
+            _ if number < 0 => 0,
+            0 => (40 + 8 * number - 128) * 8,
+            _ => 64,
+        };
+        let length = (i32::BITS - step.abs().leading_zeros()) as usize;
+        // Of a negative step, all bits the other way round.
+        let value = if step < 0 { step + (1 << length) - 1 } else { step };
+        let value = if length == 0 { String::new() } else { format!("{value:0length$b}") };
+        bits.extend([format!("{length:04b}"), value, "0".to_owned()]);
+    }
+    bits += &"1".repeat(bits.len().next_multiple_of(8) - bits.len());
+    for byte in bits.as_bytes().chunks(8) {
+        let digits = std::str::from_utf8(byte).expect("digits");
+        let byte = u8::from_str_radix(digits, 2).expect("a byte");
+        file.push(byte);
+        if byte == 0xff {
+            file.push(0);
+        }
+    }
 }

@@ -1,117 +1,210 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
-use image::codecs::{jpeg::JpegDecoder, png::PngDecoder, webp::WebPDecoder};
-use image::{DynamicImage, ImageDecoder};
+use image::{ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use img_parts::ImageICC;
 use img_parts::png::{Png, PngChunk};
+use moxcms::ColorProfile;
 
 use super::samples::{
-    CANARY, FORMATS, SIZE, contains, judged, lossy_webp, lossy_webp_with_alpha, plain, planted,
-    progressive_jpeg, webp,
+    CANARY, FORMATS, SIZE, baseline_in_three_scans, contains, encode, grey_with_restarts,
+    lossy_webp, plain, planted, planted_around, prepared, progressive_jpeg, rejected, seen, webp,
+    write_segment,
 };
 use super::*;
 
-fn rejected(bytes: impl Into<Bytes>) -> Rejection {
-    Photo::judge(bytes.into()).expect_err("not a photo that can be used")
+/// The same pixels, stored so that `orientation` turns them upright.
+fn lying(picture: &RgbImage, orientation: u8) -> RgbImage {
+    use image::imageops::{flip_horizontal, flip_vertical, rotate90, rotate180, rotate270};
+    match orientation {
+        2 => flip_horizontal(picture),
+        3 => rotate180(picture),
+        4 => flip_vertical(picture),
+        5 => flip_horizontal(&rotate90(picture)),
+        6 => rotate270(picture),
+        7 => flip_horizontal(&rotate270(picture)),
+        8 => rotate90(picture),
+        _ => picture.clone(),
+    }
 }
 
-/// Pixels, orientation and profile, as another program sees them.
-fn seen(format: Format, bytes: &[u8]) -> (DynamicImage, u8, Option<Vec<u8>>) {
-    fn look(mut decoder: impl ImageDecoder) -> (DynamicImage, u8, Option<Vec<u8>>) {
-        let orientation = decoder.orientation().expect("an orientation").to_exif();
-        let profile = decoder.icc_profile().expect("a profile or none");
-        (DynamicImage::from_decoder(decoder).expect("pixels"), orientation, profile)
-    }
-    let file = Cursor::new(bytes);
-    match format {
-        Format::Jpeg => look(JpegDecoder::new(file).expect("a JPEG")),
-        Format::Png => look(PngDecoder::new(file).expect("a PNG")),
-        Format::WebP => look(WebPDecoder::new(file).expect("a WebP")),
-    }
+/// A different colour in each corner.
+fn corners(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        Rgb([if x < width / 2 { 220 } else { 40 }, if y < height / 2 { 220 } else { 40 }, 90])
+    })
+}
+
+fn is_near(one: Rgb<u8>, other: [u8; 3], most: u8) -> bool {
+    one.0.iter().zip(other).all(|(&one, other)| one.abs_diff(other) <= most)
 }
 
 #[test]
 fn c2_a_photo_is_measured_by_its_bytes() {
-    for (format, content_type, extension) in [
-        (Format::Jpeg, "image/jpeg", "jpg"),
-        (Format::Png, "image/png", "png"),
-        (Format::WebP, "image/webp", "webp"),
-    ] {
+    for (format, name) in [(Format::Jpeg, "jpeg"), (Format::Png, "png"), (Format::WebP, "webp")] {
         let bytes = planted(format, 6);
-        let photo = judged(&bytes);
-        assert_eq!(photo.format(), format);
-        assert_eq!(photo.content_type(), content_type);
-        assert_eq!(photo.format().extension(), extension);
-        assert_eq!(photo.stored_size(), SIZE);
+        let photo = prepared(bytes.clone());
+        assert_eq!(photo.format_name(), name);
         assert_eq!((photo.height(), photo.width()), SIZE, "a quarter turn swaps the sides");
-        assert_eq!(photo.orientation(), 6);
         assert_eq!(photo.byte_size(), bytes.len());
         assert_eq!(photo.sha256(), hex::encode(Sha256::digest(&bytes)));
     }
 }
 
 #[test]
-fn t2_nothing_planted_stays_and_the_picture_looks_the_same() {
+fn t2_whatever_way_a_photo_lies_it_leaves_upright() {
     for format in FORMATS {
-        for orientation in 1..=8_u8 {
-            let bytes = planted(format, orientation.into());
-            assert!(contains(&bytes, CANARY));
-            let stripped = judged(&bytes).stripped().expect("there was something to remove");
-
-            assert!(!contains(&stripped, CANARY), "{format}");
-            assert!(!contains(&stripped, b"GPS") && !contains(&stripped, b"xmp"), "{format}");
-            assert!(!contains(&stripped, b"CAN"), "{format}: reserved bytes too");
-            let (before, after) = (seen(format, &bytes), seen(format, &stripped));
-            assert_eq!(before.0, after.0, "{format}: the pixels are the same");
-            assert_eq!((before.1, after.1), (orientation, orientation), "{format}");
-            let profile = after.2.expect("the colour profile stays");
-            assert!(contains(&profile, b"rTRC") && !contains(&profile, CANARY), "{format}");
+        for orientation in 1..=8 {
+            let (width, height) = if orientation < 5 { SIZE } else { (SIZE.1, SIZE.0) };
+            let stored = lying(&corners(width, height), orientation);
+            assert_eq!(stored.dimensions(), SIZE);
+            let file = planted_around(encode(&stored, format), format, orientation.into());
+            let seen = seen(file);
+            assert_eq!(seen.dimensions(), (width, height), "{format}, {orientation}");
+            for (x, y) in [(4, 4), (width - 5, 4), (4, height - 5), (width - 5, height - 5)] {
+                let expected = *corners(width, height).get_pixel(x, y);
+                let found = *seen.get_pixel(x, y);
+                assert!(
+                    is_near(found, expected.0, 12),
+                    "{format}, {orientation}: {found:?} at {x}, {y}"
+                );
+            }
         }
     }
 }
 
 #[test]
-fn t2_what_was_stripped_is_clean() {
+fn t2_nothing_planted_leaves() {
     for format in FORMATS {
-        let photo = judged(&planted(format, 8));
-        let stripped = photo.stripped().expect("there was something to remove");
-        let again = judged(&stripped);
-        assert_eq!(again.stripped(), None, "{format}");
-        assert_eq!((again.width(), again.height()), (photo.width(), photo.height()));
-        assert_eq!(again.into_clean(), stripped);
+        let bytes = planted(format, 6);
+        assert!(contains(&bytes, CANARY));
+        let leaves = prepared(bytes).into_prepared();
+        for planted in [CANARY, b"CAN", b"Exif", b"GPS", b"xmp", b"ICC", b"http"] {
+            assert!(!contains(&leaves, planted), "{format}");
+        }
+        // Its header, two tables of quantisation, a frame, four of codes, a scan: no comment, no application.
+        let markers = leaves.windows(2).filter(|pair| pair[0] == 0xff && pair[1] > 0xd7);
+        assert!(markers.clone().all(|pair| !matches!(pair[1], 0xe1..=0xfe)), "{format}");
+        assert_eq!(markers.filter(|pair| pair[1] == 0xe0).count(), 1, "{format}");
     }
 }
 
 #[test]
-fn a_photo_without_metadata_need_not_be_stored_again() {
-    for format in FORMATS {
-        let photo = judged(&plain(format));
-        assert_eq!(photo.stripped(), None, "{format}");
-        assert_eq!((photo.width(), photo.height()), SIZE);
+fn t2_what_leaves_is_a_jpeg_with_all_of_its_chroma() {
+    let leaves = prepared(plain(Format::Png)).into_prepared();
+    let frame = leaves.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
+    let components = &leaves[frame + 10..frame + 19];
+    assert_eq!([components[1], components[4], components[7]], [0x11; 3]);
+    assert_eq!(Photo::PREPARED_TYPE, "image/jpeg");
+}
+
+#[test]
+fn t2_a_large_photo_leaves_smaller_and_a_small_one_as_it_is() {
+    let large = RgbImage::from_pixel(4000, 3000, Rgb([70, 120, 200]));
+    let seen_large = seen(encode(&large, Format::Jpeg));
+    assert_eq!(seen_large.dimensions(), (2048, 1536));
+    assert!(seen_large.pixels().all(|&pixel| is_near(pixel, [70, 120, 200], 3)));
+    assert_eq!(seen(plain(Format::Jpeg)).dimensions(), SIZE);
+}
+
+#[test]
+fn t2_a_panorama_and_a_long_screenshot_leave_whole_with_white_margins() {
+    let colour = [200, 60, 30];
+    for (width, height, fitted) in [(700, 100, (700, 300)), (100, 700, (300, 700))] {
+        let seen = seen(encode(&RgbImage::from_pixel(width, height, Rgb(colour)), Format::Png));
+        assert_eq!(seen.dimensions(), fitted);
+        assert!(is_near(*seen.get_pixel(2, 2), [255; 3], 3));
+        let (x, y) = (fitted.0 / 2, fitted.1 / 2);
+        for at in [
+            (x, y),
+            (x - width / 2 + 9, y - height / 2 + 9),
+            (x + width / 2 - 9, y + height / 2 - 9),
+        ] {
+            assert!(is_near(*seen.get_pixel(at.0, at.1), colour, 8), "{at:?}");
+        }
     }
-    for bytes in [progressive_jpeg(), lossy_webp(), lossy_webp_with_alpha()] {
-        let photo = judged(&bytes);
-        assert_eq!(photo.into_clean(), bytes);
+    let widest = seen(encode(&RgbImage::from_pixel(700, 300, Rgb(colour)), Format::Png));
+    assert_eq!(widest.dimensions(), (700, 300));
+    assert!(is_near(*widest.get_pixel(2, 2), colour, 8));
+}
+
+#[test]
+fn t2_what_is_hidden_under_alpha_does_not_leave() {
+    let side = 2500;
+    let picture = RgbaImage::from_fn(side, side, |x, _| {
+        Rgba(if x < side / 2 { [250, 0, 0, 0] } else { [20, 60, 120, 128] })
+    });
+    let mut file = Vec::new();
+    picture.write_to(&mut Cursor::new(&mut file), ImageFormat::Png).expect("a PNG");
+    let seen = seen(file);
+    assert!(is_near(*seen.get_pixel(500, 1000), [255; 3], 2), "transparent is white");
+    // Next to the edge, too, where pixels are mixed.
+    assert!((1016..1024).all(|x| seen.get_pixel(x, 1000)[1] > 150));
+    assert!(is_near(*seen.get_pixel(1500, 1000), [137, 157, 187], 3), "half and half");
+}
+
+#[test]
+fn t2_sixteen_bits_of_grey_keep_their_shades() {
+    let picture =
+        ImageBuffer::from_fn(32, 32, |x, _| Luma([if x < 16 { 0x2000_u16 } else { 0xa000 }]));
+    let mut file = Vec::new();
+    picture.write_to(&mut Cursor::new(&mut file), ImageFormat::Png).expect("a PNG");
+    let seen = seen(file);
+    assert!(is_near(*seen.get_pixel(4, 16), [32; 3], 2));
+    assert!(is_near(*seen.get_pixel(28, 16), [160; 3], 2));
+}
+
+#[test]
+fn t2_colours_of_another_space_are_converted() {
+    let encode = |profile: ColorProfile, pixel: Rgb<u8>| {
+        let mut png = Png::from_bytes(encode(&RgbImage::from_pixel(32, 32, pixel), Format::Png))
+            .expect("a PNG");
+        png.set_icc_profile(Some(profile.encode().expect("a profile").into()));
+        png.encoder().bytes()
+    };
+    // As CSS Color 4 converts color(display-p3 0.8 0.4 0.298) and color(a98-rgb 0.6 0.4 0.4).
+    let p3 = *seen(encode(ColorProfile::new_display_p3(), Rgb([204, 102, 76]))).get_pixel(16, 16);
+    assert!(is_near(p3, [219, 94, 68], 3), "{p3:?}");
+    let adobe =
+        *seen(encode(ColorProfile::new_adobe_rgb(), Rgb([153, 102, 102]))).get_pixel(16, 16);
+    assert!(is_near(adobe, [170, 102, 102], 3), "{adobe:?}");
+}
+
+#[test]
+fn a_profile_that_cannot_be_used_counts_as_srgb() {
+    let mut of_a_device = ColorProfile::new_display_p3().encode().expect("a profile");
+    of_a_device[16..20].copy_from_slice(b"CMYK");
+    for profile in [b"not a profile".to_vec(), samples::profile(), of_a_device] {
+        let mut png = Png::from_bytes(plain(Format::Png)).expect("a PNG");
+        png.set_icc_profile(Some(profile.into()));
+        let seen = seen(png.encoder().bytes());
+        assert!(is_near(*seen.get_pixel(20, 16), [100, 112, 60], 4));
     }
 }
 
 #[test]
-fn a_photo_with_unreadable_exif_is_upright_and_stripped() {
+fn a_profile_that_unpacks_to_gigabytes_is_not_unpacked() {
+    let mut png = Png::from_bytes(plain(Format::Png)).expect("a PNG");
+    png.set_icc_profile(Some(vec![0; 80 * 1024 * 1024].into()));
+    let file = png.encoder().bytes();
+    assert!(file.len() < 1024 * 1024);
+    assert!(is_near(*seen(file).get_pixel(20, 16), [100, 112, 60], 4));
+}
+
+#[test]
+fn a_photo_with_unreadable_exif_is_upright() {
     let exif = b"MM\0\x2a\xff\xff\xff\xffCANARY";
     let picture = plain(Format::WebP);
     let bytes = samples::planted_webp((*b"VP8L", &picture[20..]), exif);
-    let photo = judged(&bytes);
-    assert_eq!(photo.orientation(), 1);
-    assert!(!contains(&photo.into_clean(), CANARY));
+    assert_eq!(seen(bytes).dimensions(), SIZE);
 }
 
 #[test]
 fn an_orientation_that_says_exif_twice_is_read() {
     let exif = [&b"Exif\0\0"[..], &samples::exif(6)].concat();
     let picture = plain(Format::WebP);
-    let photo = judged(&samples::planted_webp((*b"VP8L", &picture[20..]), &exif));
-    let (_, orientation, _) = seen(Format::WebP, &photo.into_clean());
-    assert_eq!(orientation, 6);
+    let bytes = samples::planted_webp((*b"VP8L", &picture[20..]), &exif);
+    assert_eq!(seen(bytes).dimensions(), (SIZE.1, SIZE.0));
 }
 
 #[test]
@@ -119,41 +212,50 @@ fn metadata_behind_the_first_scan_turns_nothing() {
     let file = plain(Format::Jpeg);
     let mut turned = file[..file.len() - 2].to_vec();
     let exif = [&b"Exif\0\0"[..], &samples::exif(6)].concat();
-    jpeg_parts::write_segment(&mut turned, 0xe1, &[&exif]);
+    write_segment(&mut turned, 0xe1, &[&exif]);
     turned.extend_from_slice(b"\xff\xd9");
-    let photo = judged(&turned.into());
-    assert_eq!((photo.orientation(), photo.into_clean()), (1, file));
+    assert_eq!(seen(turned).dimensions(), SIZE);
 }
 
 #[test]
-fn a_long_profile_stays_whole_over_several_segments() {
-    let mut long = samples::profile();
-    let points = 60_000_u32;
-    let at = u32::try_from(long.len()).expect("short");
-    let length = 12 + 2 * points;
-    // The entry of rTRC, the fifth.
-    long[132 + 48 + 4..132 + 48 + 12]
-        .copy_from_slice(&[at.to_be_bytes(), length.to_be_bytes()].concat());
-    long.extend([&b"curv\0\0\0\0"[..], &points.to_be_bytes()].concat());
-    long.extend((0..2 * points).map(|value| u8::try_from(value % 251).expect("small")));
-
-    let file = plain(Format::Jpeg);
-    let mut with_profile = file[..2].to_vec();
-    for (part, number) in long.chunks(50_000).zip(1..) {
-        let heading = [&b"ICC_PROFILE\0"[..], &[number, 3]].concat();
-        jpeg_parts::write_segment(&mut with_profile, 0xe2, &[&heading, part]);
-    }
-    with_profile.extend_from_slice(&file[2..]);
-    let (_, _, kept) = seen(Format::Jpeg, &judged(&with_profile.into()).into_clean());
-    assert_eq!(kept, icc::neutral(&long));
-    assert!(kept.expect("a profile").len() > 120_000);
+fn a_long_profile_is_read_over_several_segments() {
+    let file = encode(&RgbImage::from_pixel(32, 32, Rgb([204, 102, 76])), Format::Jpeg);
+    let profile = ColorProfile::new_display_p3().encode().expect("a profile");
+    let with_parts = |parts: usize, count: u8| {
+        let mut with_profile = file[..2].to_vec();
+        for (part, number) in profile.chunks(profile.len().div_ceil(3)).zip(1..).take(parts) {
+            let heading = [&b"ICC_PROFILE\0"[..], &[number, count]].concat();
+            write_segment(&mut with_profile, 0xe2, &[&heading, part]);
+        }
+        with_profile.extend_from_slice(&file[2..]);
+        *seen(with_profile).get_pixel(16, 16)
+    };
+    assert!(is_near(with_parts(3, 3), [219, 94, 68], 3));
+    assert!(is_near(with_parts(2, 3), [204, 102, 76], 3), "a part is missing");
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
-    for file in FORMATS.map(plain).into_iter().chain([progressive_jpeg(), lossy_webp()]) {
+fn a_file_cut_anywhere_is_refused_unless_all_pixels_are_there() {
+    for (file, after_pixels) in [
+        (plain(Format::Jpeg), 2),
+        (plain(Format::Png), 12),
+        (plain(Format::WebP), 0),
+        (progressive_jpeg(), 2),
+        (lossy_webp(), 0),
+    ] {
+        let whole = seen(file.clone());
+        assert_eq!(seen(file.slice(..file.len() - after_pixels)), whole);
         for length in 0..file.len() {
-            let code = rejected(file.slice(..length)).code();
+            let code = match Photo::prepare(&file.slice(..length)) {
+                Ok(photo) => {
+                    assert!(length >= file.len() - after_pixels, "{length} of {}", file.len());
+                    let prepared = photo.into_prepared();
+                    let seen = image::load_from_memory(&prepared).expect("a JPEG").into_rgb8();
+                    assert_eq!(seen, whole);
+                    continue;
+                }
+                Err(rejection) => rejection.code(),
+            };
             let expected: &[&str] = match length {
                 0 => &["empty_file"],
                 1..12 => &["not_an_image", "truncated"],
@@ -165,17 +267,81 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn a_jpeg_that_was_cut_and_closed_with_an_end_marker_is_refused() {
+    for file in [plain(Format::Jpeg), progressive_jpeg(), grey_with_restarts(4)] {
+        let scan = file.windows(2).position(|pair| pair == [0xff, 0xda]).expect("a scan");
+        for length in scan + 16..file.len() - 3 {
+            // Not between the two bytes of an escape or a marker.
+            if file[length - 1] == 0xff {
+                continue;
+            }
+            let forged = [&file[..length], &[0xff, 0xd9]].concat();
+            // Within the headers between two scans, the marker becomes a part of a header.
+            let is_between = file[length - 10..].windows(2).any(|pair| pair == [0xff, 0xda]);
+            let rejection = rejected(forged);
+            let is_right = matches!(rejection, Rejection::Truncated(_))
+                || is_between && matches!(rejection, Rejection::Corrupt(_));
+            assert!(is_right, "{length} of {}: {rejection}", file.len());
+        }
+    }
+}
+
+#[test]
 fn a_whole_container_without_all_of_its_pixels_is_refused() {
     let mut png = Png::from_bytes(plain(Format::Png)).expect("a PNG");
     for chunk in png.chunks_mut().iter_mut().filter(|chunk| &chunk.kind() == b"IDAT") {
         let half = chunk.contents().slice(..chunk.contents().len() / 2);
         *chunk = PngChunk::new(*b"IDAT", half);
     }
-    assert_eq!(rejected(png.encoder().bytes()), Rejection::Corrupt(Format::Png));
+    assert!(matches!(
+        rejected(png.encoder().bytes()),
+        Rejection::Corrupt(_) | Rejection::Truncated(_)
+    ));
 
-    let file = plain(Format::WebP);
-    let half = webp(&[(*b"VP8L", &file[20..file.len() / 2])]);
-    assert_eq!(rejected(half), Rejection::Corrupt(Format::WebP));
+    for (id, file) in [(*b"VP8L", plain(Format::WebP)), (*b"VP8 ", lossy_webp())] {
+        let half = webp(&[(id, &file[20..file.len() / 2 + 10])]);
+        assert!(matches!(rejected(half), Rejection::Corrupt(_) | Rejection::Truncated(_)));
+    }
+}
+
+#[test]
+fn harmless_faults_are_forgiven() {
+    let mut png = Png::from_bytes(plain(Format::Png)).expect("a PNG");
+    png.chunks_mut().insert(1, PngChunk::new(*b"tEXt", Bytes::from_static(b"Author\0me")));
+    let mut file = png.encoder().bytes().to_vec();
+    let text = file.windows(4).position(|name| name == b"tEXt").expect("a text");
+    file[text + 8] ^= 1;
+    assert_eq!(seen(file), seen(plain(Format::Png)), "a wrong checksum of a text");
+
+    let picture = lossy_webp();
+    let canvas = [!0x02, 0, 0, 0, 15, 0, 0, 15, 0, 0];
+    let promises = webp(&[(*b"VP8X", &canvas), (*b"VP8 ", &picture[20..])]);
+    assert_eq!(
+        seen(promises),
+        seen(picture),
+        "flags of alpha, profile and Exif without any of them"
+    );
+}
+
+#[test]
+fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_refused() {
+    // The decoder puts blocks of such files in wrong places, or paints them green.
+    for sampling in [(1, 1), (2, 2), (1, 2), (2, 1)] {
+        let rejection = rejected(baseline_in_three_scans(sampling));
+        assert_eq!(rejection, Rejection::UnsupportedFormat(Recognised::UnusualJpeg));
+    }
+}
+
+#[test]
+fn restart_markers_are_read() {
+    for interval in [1, 4, 5, 15, 40] {
+        let seen = seen(grey_with_restarts(interval));
+        for block in 0..15 {
+            let (x, y) = (block % 5 * 8 + 4, block / 5 * 8 + 4);
+            let expected = u8::try_from(40 + 8 * block).expect("small");
+            assert!(is_near(*seen.get_pixel(x, y), [expected; 3], 2), "block {block}");
+        }
+    }
 }
 
 #[test]
@@ -261,7 +427,7 @@ fn limits_are_kept_to_the_byte_and_the_pixel() {
         max_decoded_bytes: 49 * 33 * 4,
     };
     let code = |limits: Limits| {
-        Photo::judge_within(photo.clone(), &limits).map_or_else(|error| error.code(), |_| "taken")
+        Photo::prepare_within(&photo, &limits).map_or_else(|error| error.code(), |_| "taken")
     };
     let just_under = |change: fn(&mut Limits)| {
         let mut limits = exactly.clone();
@@ -319,7 +485,7 @@ fn a_jpeg_of_a_rare_kind_or_of_endless_scans_is_refused() {
 
 #[test]
 fn r5_a_rejection_and_a_photo_show_nothing_of_the_file() {
-    let photo = judged(&planted(Format::Png, 3));
+    let photo = prepared(planted(Format::Png, 3));
     assert_eq!(
         format!("{photo:?}"),
         format!(

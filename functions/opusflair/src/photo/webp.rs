@@ -1,128 +1,154 @@
-//! WebP (RFC 9649): the header, and the picture without its metadata chunks.
+//! WebP (RFC 9649).
 
-use bytes::Bytes;
-use img_parts::riff::{RiffChunk, RiffContent};
+use std::io::{Cursor, ErrorKind};
+use std::ops::Range;
 
-use super::{Cleaned, Format, Frame, Orientation, Rejection, icc};
+use image::ImageError;
+use image::codecs::webp::WebPDecoder;
+
+use super::{Format, Frame, Limits, Orientation, Picture, Rejection};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::WebP);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::WebP);
+const ANIMATED: Rejection = Rejection::Animated(Format::WebP);
 
-/// Flags in the first byte of VP8X.
-const PROFILE: u8 = 0x20;
+/// Flags in the first byte of VP8X, and where that byte is.
 const ALPHA: u8 = 0x10;
-const EXIF: u8 = 0x08;
 const ANIMATION: u8 = 0x02;
+const FLAGS: usize = 20;
+/// Where the file says how long it is.
+const LENGTH: Range<usize> = 4..8;
 
 /// A still picture's chunks.
-struct Still {
+struct Still<'a> {
     /// Flags and canvas, in a file of the extended form.
-    extended: Option<[u8; 10]>,
-    profile: Option<Bytes>,
-    alpha: Option<Bytes>,
-    /// `VP8 ` or `VP8L`.
-    kind: [u8; 4],
-    data: Bytes,
+    extended: Option<&'a [u8; 10]>,
+    profile: Option<&'a [u8]>,
+    has_alpha_chunk: bool,
+    picture: Data<'a>,
     orientation: Orientation,
 }
 
-/// Reads the headers of canvas and picture, which must agree.
-pub(super) fn frame(bytes: &Bytes) -> Result<Frame, Rejection> {
+/// The chunk that holds the pixels.
+enum Data<'a> {
+    Lossy(&'a [u8]),
+    Lossless(&'a [u8]),
+}
+
+/// The pixels. The decoder believes the flags and the length of the file, so they are set to what is there.
+pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let still = read(bytes)?;
-    let (width, height) = picture_size(still.kind, &still.data)?;
-    if still.extended.is_some_and(|canvas| canvas_size(&canvas) != (width, height)) {
+    let frame = frame(&still)?;
+    limits.check(&frame)?;
+    let mut file = bytes.to_vec();
+    let length = u32::try_from(file.len() - 8).map_err(|_| CORRUPT)?;
+    file[LENGTH].copy_from_slice(&length.to_le_bytes());
+    if let Some(&[flags, ..]) = still.extended {
+        file[FLAGS] = match still.picture {
+            Data::Lossy(_) if still.has_alpha_chunk => ALPHA,
+            Data::Lossy(_) => 0,
+            Data::Lossless(_) => flags & ALPHA,
+        };
+    }
+    let decoded = WebPDecoder::new(Cursor::new(file))
+        .and_then(|decoder| Picture::read(decoder, limits.max_decoded_bytes, still.orientation))
+        .map_err(|error| match error {
+            ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => TRUNCATED,
+            _ => CORRUPT,
+        })?;
+    let picture = decoded.ok_or(CORRUPT)?;
+    let is_as_promised = (picture.width, picture.height) == (frame.width, frame.height);
+    if !is_as_promised {
+        return Err(CORRUPT);
+    }
+    Ok(Picture { profile: still.profile.map(<[u8]>::to_vec), ..picture })
+}
+
+/// By the headers of canvas and picture, which must agree.
+fn frame(still: &Still) -> Result<Frame, Rejection> {
+    let (width, height) = still.picture.size()?;
+    if still.extended.is_some_and(|canvas| canvas_size(canvas) != (width, height)) {
         return Err(CORRUPT);
     }
     // Pixels of four bytes, and beside them the planes, the unfiltered alpha or a second copy.
-    let decoding_bytes_per_pixel = match (&still.kind, still.alpha) {
-        (b"VP8 ", None) => 6,
-        (b"VP8 ", Some(_)) => 11,
-        _ => 8,
+    let pixel = match still.picture {
+        Data::Lossy(_) if still.has_alpha_chunk => 11,
+        Data::Lossy(_) => 6,
+        Data::Lossless(_) => 8,
     };
-    Ok(Frame { width, height, decoding_bytes_per_pixel })
+    Ok(Frame { width, height, decoding_bytes: u64::from(width) * u64::from(height) * pixel })
 }
 
-/// Keeps alpha and picture as they are, and of the rest what they need to look right.
-pub(super) fn clean(bytes: &Bytes) -> Result<Cleaned, Rejection> {
-    let Still { extended, profile, alpha, kind, data, orientation } = read(bytes)?;
-    let profile = profile.and_then(|profile| icc::neutral(&profile)).map(Bytes::from);
-    let exif = orientation.to_exif().map(|exif| Bytes::copy_from_slice(&exif));
-    let extended = extended.map(|mut extended| {
-        extended[0] = extended[0] & ALPHA
-            | if profile.is_some() { PROFILE } else { 0 }
-            | if exif.is_some() { EXIF } else { 0 };
-        extended[1..4].fill(0);
-        Bytes::copy_from_slice(&extended)
-    });
-    let subchunks = [
-        (*b"VP8X", extended),
-        (*b"ICCP", profile),
-        (*b"ALPH", alpha),
-        (kind, Some(data)),
-        (*b"EXIF", exif),
-    ];
-    let subchunks = subchunks
-        .into_iter()
-        .filter_map(|(id, data)| Some(RiffChunk::new(id, RiffContent::Data(data?))))
-        .collect();
-    let riff = RiffContent::List { kind: Some(*b"WEBP"), subchunks };
-    Ok(Cleaned { bytes: RiffChunk::new(*b"RIFF", riff).encoder().bytes(), orientation })
-}
-
-fn read(bytes: &Bytes) -> Result<Still, Rejection> {
-    match bytes.get(12..16) {
-        Some(b"VP8 " | b"VP8L" | b"VP8X") => {}
-        Some(_) => return Err(CORRUPT),
-        None => return Err(TRUNCATED),
+fn read(bytes: &[u8]) -> Result<Still<'_>, Rejection> {
+    let first: &[u8; 4] = bytes.get(12..).and_then(<[u8]>::first_chunk).ok_or(TRUNCATED)?;
+    let is_extended = first == b"VP8X";
+    if !is_extended && !matches!(first, b"VP8 " | b"VP8L") {
+        return Err(CORRUPT);
     }
-    let riff = RiffChunk::from_bytes(bytes.clone()).map_err(|error| match error {
-        img_parts::Error::Truncated => TRUNCATED,
-        _ => CORRUPT,
-    })?;
-    let (_, chunks) = riff.content().list().ok_or(CORRUPT)?;
-    let first = chunks.first().ok_or(CORRUPT)?;
-    // In the simple form nothing belongs behind the picture, and nothing there is read.
-    let is_extended = &first.id() == b"VP8X";
-    let chunks = if is_extended { &chunks[1..] } else { &chunks[..1] };
-    let extended = match first.content().data().filter(|_| is_extended) {
-        Some(data) => Some(*data.first_chunk().ok_or(CORRUPT)?),
+    let extended = match chunks(bytes).next().filter(|_| is_extended) {
+        Some((_, data)) => Some(data.first_chunk().ok_or(CORRUPT)?),
+        None if is_extended => return Err(TRUNCATED),
         None => None,
     };
+    // In the simple form nothing belongs behind the picture, and nothing there is read.
     let find = |id: &[u8; 4]| {
-        let mut found = chunks.iter().filter(|chunk| &chunk.id() == id);
-        found.next().and_then(|chunk| chunk.content().data()).cloned()
+        let mut chunks = chunks(bytes).take(if is_extended { usize::MAX } else { 1 });
+        chunks.find(|(found, _)| *found == id).map(|(_, data)| data)
     };
     let is_animated = extended.is_some_and(|extended| extended[0] & ANIMATION != 0);
     if is_animated || find(b"ANIM").is_some() || find(b"ANMF").is_some() {
-        return Err(Rejection::Animated(Format::WebP));
+        return Err(ANIMATED);
     }
-    let (kind, data) = match (find(b"VP8 "), find(b"VP8L")) {
-        (Some(data), None) => (*b"VP8 ", data),
-        (None, Some(data)) => (*b"VP8L", data),
+    let picture = match (find(b"VP8 "), find(b"VP8L")) {
+        (Some(data), None) => Data::Lossy(data),
+        (None, Some(data)) => Data::Lossless(data),
+        // The chunk that the file was cut in is no whole one.
+        (None, None) => return Err(TRUNCATED),
         _ => return Err(CORRUPT),
     };
     let orientation = find(b"EXIF").map_or(Orientation::UPRIGHT, |exif| {
         // Some programs write the prefix that belongs to JPEG.
-        Orientation::from_exif(exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif))
+        Orientation::from_exif(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
     });
-    Ok(Still { extended, profile: find(b"ICCP"), alpha: find(b"ALPH"), kind, data, orientation })
+    Ok(Still {
+        extended,
+        profile: find(b"ICCP"),
+        has_alpha_chunk: find(b"ALPH").is_some(),
+        picture,
+        orientation,
+    })
+}
+
+/// Each whole chunk by its name. What the file says of its own length is of no use.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+    let mut rest = bytes.get(12..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (id, tail) = rest.split_first_chunk()?;
+        let (length, tail) = tail.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (data, _) = tail.split_at_checked(length)?;
+        rest = tail.get(length.next_multiple_of(2)..).unwrap_or_default();
+        Some((id, data))
+    })
 }
 
 fn canvas_size(&[_, _, _, _, w0, w1, w2, h0, h1, h2]: &[u8; 10]) -> (u32, u32) {
     (u32::from_le_bytes([w0, w1, w2, 0]) + 1, u32::from_le_bytes([h0, h1, h2, 0]) + 1)
 }
 
-/// The decoder allocates by this, so it is read here and not only for the simple form.
-fn picture_size(kind: [u8; 4], data: &[u8]) -> Result<(u32, u32), Rejection> {
-    match (&kind, data) {
-        (b"VP8 ", &[_, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, ..]) => {
-            let side = |bytes| u32::from(u16::from_le_bytes(bytes) & 0x3fff);
-            Ok((side([w0, w1]), side([h0, h1])))
+impl Data<'_> {
+    /// The decoder allocates by this, so it is read here and not only for the simple form.
+    fn size(&self) -> Result<(u32, u32), Rejection> {
+        match *self {
+            Self::Lossy(&[_, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, ..]) => {
+                let side = |bytes| u32::from(u16::from_le_bytes(bytes) & 0x3fff);
+                Ok((side([w0, w1]), side([h0, h1])))
+            }
+            Self::Lossless(&[0x2f, b0, b1, b2, b3, ..]) => {
+                let bits = u32::from_le_bytes([b0, b1, b2, b3]);
+                Ok(((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1))
+            }
+            _ => Err(CORRUPT),
         }
-        (b"VP8L", &[0x2f, b0, b1, b2, b3, ..]) => {
-            let bits = u32::from_le_bytes([b0, b1, b2, b3]);
-            Ok(((bits & 0x3fff) + 1, (bits >> 14 & 0x3fff) + 1))
-        }
-        _ => Err(CORRUPT),
     }
 }

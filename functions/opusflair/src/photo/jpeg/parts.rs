@@ -1,6 +1,6 @@
 //! The parts of a JPEG file, in order, from its beginning to its end marker.
 
-use super::{Format, Rejection};
+use super::{CORRUPT, Rejection, TRUNCATED};
 
 /// Marker codes (ITU-T T.81, table B.1).
 pub(super) mod marker {
@@ -9,12 +9,9 @@ pub(super) mod marker {
     pub(in super::super) const DHT: u8 = 0xc4;
     pub(in super::super) const RST0: u8 = 0xd0;
     pub(in super::super) const RST7: u8 = 0xd7;
-    pub(in super::super) const SOI: u8 = 0xd8;
     pub(in super::super) const EOI: u8 = 0xd9;
     pub(in super::super) const SOS: u8 = 0xda;
-    pub(in super::super) const DQT: u8 = 0xdb;
     pub(in super::super) const DRI: u8 = 0xdd;
-    pub(in super::super) const APP0: u8 = 0xe0;
     pub(in super::super) const APP1: u8 = 0xe1;
     pub(in super::super) const APP2: u8 = 0xe2;
     pub(in super::super) const APP14: u8 = 0xee;
@@ -24,11 +21,6 @@ pub(super) mod marker {
     /// Lossless, hierarchical and arithmetic coding: the remaining frames, DAC, DHP and EXP.
     pub(in super::super) fn is_unusual_frame(marker: u8) -> bool {
         matches!(marker, 0xc3 | 0xc5..=0xcf | 0xde | 0xdf)
-    }
-
-    /// Whether pixels depend on it.
-    pub(in super::super) fn is_of_the_picture(marker: u8) -> bool {
-        matches!(marker, SOF0..=SOF2 | DHT | DQT | DRI | SOS)
     }
 
     pub(super) fn stands_alone(marker: u8) -> bool {
@@ -44,7 +36,8 @@ pub(super) mod marker {
 pub(super) enum Part<'a> {
     /// The marker, and what follows its length.
     Segment(u8, &'a [u8]),
-    /// Coded data with its restart markers, as it stands behind the header of a scan.
+    /// Coded data with its restart markers, as it stands behind the header of a scan. The last one reaches
+    /// to the end of a file that has no end marker.
     Scan(&'a [u8]),
 }
 
@@ -62,20 +55,19 @@ impl<'a> Parts<'a> {
         Self { rest: file.get(2..).unwrap_or_default(), is_in_scan: false, is_over: false }
     }
 
-    fn scan(&mut self) -> Result<Option<Part<'a>>, Rejection> {
-        let end = self
-            .rest
-            .windows(2)
-            .position(|pair| {
-                pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | marker::RST0..=marker::RST7)
-            })
-            .ok_or(TRUNCATED)?;
-        let (data, rest) = self.rest.split_at(end);
+    /// What was not walked yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    fn scan(&mut self) -> Part<'a> {
+        let end = self.rest.windows(2).position(|pair| {
+            pair[0] == 0xff && !matches!(pair[1], 0 | 0xff | marker::RST0..=marker::RST7)
+        });
+        let (data, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         self.is_in_scan = false;
-        // Any number of these may stand before a marker, to no effect.
-        let fill = data.iter().rev().take_while(|&&byte| byte == 0xff).count();
-        Ok(Some(Part::Scan(&data[..data.len() - fill])))
+        Part::Scan(data)
     }
 
     fn segment(&mut self) -> Result<Option<Part<'a>>, Rejection> {
@@ -88,12 +80,10 @@ impl<'a> Parts<'a> {
                 continue;
             }
             if !marker::has_payload(marker) {
-                return Err(Rejection::Corrupt(Format::Jpeg));
+                return Err(CORRUPT);
             }
             let (length, rest) = self.rest.split_first_chunk().ok_or(TRUNCATED)?;
-            let length = usize::from(u16::from_be_bytes(*length))
-                .checked_sub(2)
-                .ok_or(Rejection::Corrupt(Format::Jpeg))?;
+            let length = usize::from(u16::from_be_bytes(*length)).checked_sub(2).ok_or(CORRUPT)?;
             let (payload, rest) = rest.split_at_checked(length).ok_or(TRUNCATED)?;
             self.rest = rest;
             self.is_in_scan = marker == marker::SOS;
@@ -114,8 +104,6 @@ impl<'a> Parts<'a> {
     }
 }
 
-const TRUNCATED: Rejection = Rejection::Truncated(Format::Jpeg);
-
 impl<'a> Iterator for Parts<'a> {
     type Item = Result<Part<'a>, Rejection>;
 
@@ -123,19 +111,8 @@ impl<'a> Iterator for Parts<'a> {
         if self.is_over {
             return None;
         }
-        let part = if self.is_in_scan { self.scan() } else { self.segment() };
+        let part = if self.is_in_scan { Ok(Some(self.scan())) } else { self.segment() };
         self.is_over = !matches!(part, Ok(Some(_)));
         part.transpose()
-    }
-}
-
-/// Writes a segment whose payload is `pieces`, together at most 65,533 bytes.
-pub(super) fn write_segment(file: &mut Vec<u8>, marker: u8, pieces: &[&[u8]]) {
-    let length = 2 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
-    let length = u16::try_from(length).expect("no longer than a segment can be");
-    file.extend_from_slice(&[0xff, marker]);
-    file.extend_from_slice(&length.to_be_bytes());
-    for piece in pieces {
-        file.extend_from_slice(piece);
     }
 }

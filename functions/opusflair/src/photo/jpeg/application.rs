@@ -1,0 +1,49 @@
+//! What a picture needs of its application segments to look right.
+
+use super::{Orientation, marker};
+
+const EXIF: &[u8] = b"Exif\0\0";
+const ICC: &[u8] = b"ICC_PROFILE\0";
+
+/// Found before the first scan.
+#[derive(Default)]
+pub(super) struct Application {
+    pub(super) orientation: Option<Orientation>,
+    /// Adobe's colour transform: 0 is none, 1 is `YCbCr`, 2 is YCCK.
+    pub(super) adobe: Option<u8>,
+    /// Parts of the colour profile, by number and with the count that each gives.
+    profile: Vec<(u8, u8, Vec<u8>)>,
+}
+
+impl Application {
+    pub(super) fn take(&mut self, marker: u8, payload: &[u8]) {
+        match marker {
+            marker::APP1 => {
+                let found = payload.strip_prefix(EXIF).map(Orientation::from_exif);
+                self.orientation = self.orientation.or(found);
+            }
+            marker::APP2 => {
+                if let Some([number, count, part @ ..]) = payload.strip_prefix(ICC) {
+                    self.profile.push((*number, *count, part.to_vec()));
+                }
+            }
+            marker::APP14 => {
+                let adobe = payload.strip_prefix(b"Adobe").and_then(|adobe| adobe.get(6));
+                self.adobe = adobe.copied().or(self.adobe);
+            }
+            _ => {}
+        }
+    }
+
+    /// The profile, if all of its parts are there.
+    pub(super) fn profile(&self) -> Option<Vec<u8>> {
+        let mut parts: Vec<_> = self.profile.iter().collect();
+        parts.sort_by_key(|part| part.0);
+        let count = parts.len();
+        let is_complete = count > 0
+            && parts.iter().zip(1..).all(|(part, number)| {
+                usize::from(part.0) == number && usize::from(part.1) == count
+            });
+        is_complete.then(|| parts.into_iter().flat_map(|part| &part.2).copied().collect())
+    }
+}

@@ -1,0 +1,167 @@
+//! Decoded pixels, with what is still to be applied to them.
+
+use fast_image_resize::images::Image;
+use fast_image_resize::{FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::{ColorType, ImageDecoder, ImageResult};
+
+use super::Orientation;
+
+/// What the samples of a pixel mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Channels {
+    Grey,
+    GreyAlpha,
+    Rgb,
+    RgbAlpha,
+    /// Four inks; full ink is the largest sample.
+    Cmyk,
+    /// As [`Channels::Cmyk`], with full ink at zero: so Adobe's programs write JPEG.
+    InvertedCmyk,
+    /// Luma, two chromas and the inverted black of Adobe's programs.
+    Ycck,
+}
+
+impl Channels {
+    pub(super) fn count(self) -> usize {
+        match self {
+            Self::Grey => 1,
+            Self::GreyAlpha => 2,
+            Self::Rgb => 3,
+            Self::RgbAlpha | Self::Cmyk | Self::InvertedCmyk | Self::Ycck => 4,
+        }
+    }
+
+    pub(super) fn has_alpha(self) -> bool {
+        matches!(self, Self::GreyAlpha | Self::RgbAlpha)
+    }
+}
+
+/// Samples of all pixels, row by row.
+pub(super) enum Samples {
+    Eight(Vec<u8>),
+    Sixteen(Vec<u16>),
+}
+
+impl Samples {
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Eight(samples) => samples,
+            Self::Sixteen(samples) => bytemuck::cast_slice_mut(samples),
+        }
+    }
+
+    pub(super) fn into_sixteen(self) -> Vec<u16> {
+        match self {
+            Self::Eight(samples) => {
+                samples.into_iter().map(|sample| u16::from(sample) * 257).collect()
+            }
+            Self::Sixteen(samples) => samples,
+        }
+    }
+}
+
+/// A picture as its file holds it.
+pub(super) struct Picture {
+    /// In pixels, as stored.
+    pub(super) width: u32,
+    /// In pixels, as stored.
+    pub(super) height: u32,
+    pub(super) channels: Channels,
+    pub(super) samples: Samples,
+    /// The ICC profile that the file names, as it stands there.
+    pub(super) profile: Option<Vec<u8>>,
+    pub(super) orientation: Orientation,
+}
+
+impl Picture {
+    /// The pixels of `decoder`, which must have the size that was checked: `None` if they would take more
+    /// than `max_bytes`.
+    pub(super) fn read(
+        mut decoder: impl ImageDecoder,
+        max_bytes: u64,
+        orientation: Orientation,
+    ) -> ImageResult<Option<Self>> {
+        let (width, height) = decoder.dimensions();
+        let Some(length) = usize::try_from(decoder.total_bytes())
+            .ok()
+            .filter(|&length| length as u64 <= max_bytes)
+        else {
+            return Ok(None);
+        };
+        let (channels, is_deep) = match decoder.color_type() {
+            ColorType::L8 => (Channels::Grey, false),
+            ColorType::La8 => (Channels::GreyAlpha, false),
+            ColorType::Rgb8 => (Channels::Rgb, false),
+            ColorType::Rgba8 => (Channels::RgbAlpha, false),
+            ColorType::L16 => (Channels::Grey, true),
+            ColorType::La16 => (Channels::GreyAlpha, true),
+            ColorType::Rgb16 => (Channels::Rgb, true),
+            ColorType::Rgba16 => (Channels::RgbAlpha, true),
+            _ => return Ok(None),
+        };
+        // A profile that cannot be read is none.
+        let profile = decoder.icc_profile().ok().flatten();
+        let mut samples = if is_deep {
+            Samples::Sixteen(vec![0; length / 2])
+        } else {
+            Samples::Eight(vec![0; length])
+        };
+        decoder.read_image(samples.bytes_mut())?;
+        Ok(Some(Self { width, height, channels, samples, profile, orientation }))
+    }
+
+    /// Width and height in pixels, after the orientation is applied.
+    pub(super) fn size_as_seen(&self) -> (u32, u32) {
+        if self.orientation.swaps_sides() {
+            (self.height, self.width)
+        } else {
+            (self.width, self.height)
+        }
+    }
+
+    /// With no side longer than `longest`, in pixels. Pixels count by their alpha, so that the colours
+    /// hidden under it do not bleed. `None` where there are not as many samples as there must be.
+    pub(super) fn shrink(mut self, longest: u32) -> Option<Self> {
+        let side = self.width.max(self.height);
+        if side <= longest {
+            return Some(self);
+        }
+        let scaled = |length: u32| {
+            let scaled = u64::from(length) * u64::from(longest) + u64::from(side) / 2;
+            u32::try_from(scaled / u64::from(side)).map(|scaled| scaled.max(1)).ok()
+        };
+        let (width, height) = (scaled(self.width)?, scaled(self.height)?);
+        let is_deep = matches!(self.samples, Samples::Sixteen(_));
+        let pixels = match (self.channels.count(), is_deep) {
+            (1, false) => PixelType::U8,
+            (2, false) => PixelType::U8x2,
+            (3, false) => PixelType::U8x3,
+            (4, false) => PixelType::U8x4,
+            (1, true) => PixelType::U16,
+            (2, true) => PixelType::U16x2,
+            (3, true) => PixelType::U16x3,
+            _ => PixelType::U16x4,
+        };
+        let mut large =
+            Image::from_slice_u8(self.width, self.height, self.samples.bytes_mut(), pixels).ok()?;
+        let mut small = Image::new(width, height, pixels);
+        let alpha = MulDiv::new();
+        if self.channels.has_alpha() {
+            alpha.multiply_alpha_inplace(&mut large).ok()?;
+        }
+        let lanczos = ResizeAlg::Convolution(FilterType::Lanczos3);
+        // In place and not as an option of the resizer, which would copy the whole picture.
+        let options = ResizeOptions::new().resize_alg(lanczos).use_alpha(false);
+        Resizer::new().resize(&large, &mut small, &options).ok()?;
+        if self.channels.has_alpha() {
+            alpha.divide_alpha_inplace(&mut small).ok()?;
+        }
+        let small = small.into_vec();
+        let samples = if is_deep {
+            Samples::Sixteen(bytemuck::pod_collect_to_vec(&small))
+        } else {
+            Samples::Eight(small)
+        };
+        Some(Self { width, height, samples, ..self })
+    }
+}

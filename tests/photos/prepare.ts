@@ -1,0 +1,51 @@
+// Prepares photos as `submit` does, in a process of its own: functions/opusflair/examples/prepare.rs.
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+const root = resolve(import.meta.dirname, "..", "..");
+
+/** What was measured, or why it was refused. */
+export interface Verdict {
+  format?: string;
+  width?: number;
+  height?: number;
+  code?: string;
+  sentence?: string;
+  /** Processor time, and the most memory that it took; on Linux alone. */
+  seconds?: number;
+  megabytes?: number;
+}
+
+/** Builds the program; answers where it is. */
+export function build(profile: "debug" | "release"): string {
+  const release = profile === "release" ? ["--release"] : [];
+  const cargo = ["build", "--quiet", "--locked", "--package", "opusflair", "--example", "prepare", ...release];
+  execFileSync("cargo", cargo, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+  return join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), profile, "examples", "prepare");
+}
+
+/** Prepares photos with `program`, one after the other. */
+export class Preparer implements Disposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), "photos-"));
+  readonly #program: string;
+
+  constructor(program: string) {
+    this.#program = program;
+  }
+
+  prepare(photo: Buffer): Verdict & { prepared?: Buffer } {
+    const [from, to] = [join(this.#folder, "photo"), join(this.#folder, "prepared")];
+    writeFileSync(from, photo);
+    const run = spawnSync(this.#program, [from, to], { encoding: "utf8" });
+    if (run.status !== 0) throw new Error(`it ended with ${run.status ?? run.signal}: ${run.stderr}`);
+    const verdict = JSON.parse(run.stdout) as Verdict;
+    return verdict.code ? verdict : { ...verdict, prepared: readFileSync(to) };
+  }
+
+  [Symbol.dispose](): void {
+    rmSync(this.#folder, { recursive: true });
+  }
+}
