@@ -86,7 +86,7 @@ create table public.generations (
   -- The input goes when its generation ends, so no two may share one.
   constraint generations_input_unique unique (input_path),
   constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
-  constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp')),
+  constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp', 'heic')),
   constraint generations_artwork_unique unique (artwork_path),
   constraint generations_artwork_belongs_to_person check (starts_with(artwork_path, person_id || '/')),
   constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),

@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 
 mod colour;
 mod format;
+#[cfg(feature = "heic")]
+mod heic;
 mod jpeg;
 mod orientation;
 mod picture;
@@ -134,6 +136,8 @@ impl Photo {
             Format::Jpeg => jpeg::decode(bytes, limits),
             Format::Png => png::decode(bytes, limits),
             Format::WebP => webp::decode(bytes, limits),
+            #[cfg(feature = "heic")]
+            Format::Heic => heic::decode(bytes, limits),
         }?;
         let (width, height) = picture.size_as_seen();
         let prepared = prepared::write(picture).ok_or(Rejection::Corrupt(format))?;
@@ -153,7 +157,7 @@ impl Photo {
         self.prepared
     }
 
-    /// `jpeg`, `png` or `webp`: what the bytes were.
+    /// `jpeg`, `png`, `webp` or `heic`: what the bytes were.
     #[must_use]
     pub fn format_name(&self) -> &'static str {
         self.format.name()

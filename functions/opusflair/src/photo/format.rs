@@ -13,6 +13,9 @@ pub enum Format {
     Png,
     /// RFC 9649.
     WebP,
+    /// ISO/IEC 23008-12, with a picture in HEVC.
+    #[cfg(feature = "heic")]
+    Heic,
 }
 
 /// How far leading white space and comments are skipped in search of the first element of a text.
@@ -29,6 +32,8 @@ impl Format {
             [0xff, 0xd8, 0xff, ..] => Ok(Self::Jpeg),
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Ok(Self::Png),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok(Self::WebP),
+            #[cfg(feature = "heic")]
+            _ if other(bytes) == Some(Recognised::Heic) => Ok(Self::Heic),
             _ => Err(other(bytes).map_or(Rejection::NotAnImage, Rejection::UnsupportedFormat)),
         }
     }
@@ -40,6 +45,8 @@ impl Format {
             Self::Jpeg => "jpeg",
             Self::Png => "png",
             Self::WebP => "webp",
+            #[cfg(feature = "heic")]
+            Self::Heic => "heic",
         }
     }
 }
@@ -50,6 +57,8 @@ impl fmt::Display for Format {
             Self::Jpeg => "JPEG",
             Self::Png => "PNG",
             Self::WebP => "WebP",
+            #[cfg(feature = "heic")]
+            Self::Heic => "HEIC",
         })
     }
 }

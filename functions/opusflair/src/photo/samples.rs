@@ -80,6 +80,8 @@ pub(super) fn encode(picture: &RgbImage, format: Format) -> Bytes {
         Format::WebP => {
             WebPEncoder::new_lossless(&mut file).write_image(picture, width, height, colour)
         }
+        #[cfg(feature = "heic")]
+        Format::Heic => unreachable!("heic.rs has samples of its own"),
     }
     .expect("a picture is written");
     file.into()
@@ -97,6 +99,8 @@ pub(super) fn planted_around(file: Bytes, format: Format, orientation: u16) -> B
         Format::Jpeg => planted_jpeg(&file, &exif),
         Format::Png => planted_png(file, &exif),
         Format::WebP => planted_webp((*b"VP8L", &file[20..]), &exif),
+        #[cfg(feature = "heic")]
+        Format::Heic => unreachable!("heic.rs has samples of its own"),
     }
 }
 
