@@ -40,6 +40,20 @@ describe("removal", () => {
     return path;
   };
 
+  it("takes rows that no upload has made with the others, and has no bytes of them", async () => {
+    const path = await upload(alice, "uploaded.txt", "content");
+    const rows = [`${alice.id}/a-size-alone`, `${alice.id}/nothing`];
+    await admin`insert into storage.objects (bucket_id, name, metadata) values (${bucket.name}, ${rows[0]!}, '{"size": 7}'), (${bucket.name}, ${rows[1]!}, null)`;
+    for (const row of rows) {
+      const { error } = await service.storage.from(bucket.name).download(row);
+      assert.equal((error as { statusCode?: string } | null)?.statusCode ?? (error as { status?: number } | null)?.status, "404", row);
+    }
+    const { data, error } = await service.storage.from(bucket.name).remove([path, ...rows]);
+    assert.equal(error, null);
+    assert.deepEqual(data!.map(({ name }) => name).sort(), [path, ...rows].sort());
+    assert.deepEqual(await onDisk(bucket.name), []);
+  });
+
   it("answers the rows it deleted and leaves out what is missing or another's", async () => {
     const [one, two] = [await upload(alice, "one", "1"), await upload(alice, "two", "2")];
     const bobs = await upload(bob, "mine", "bob's");

@@ -6,7 +6,7 @@ import { noObject } from "./failure.ts";
 import { readJson } from "./json.ts";
 import { checkObjectName } from "./names.ts";
 import { lockName, upsert } from "./rows.ts";
-import { type Asked, asCaller, asStorage, findBucket, probe } from "./storage.ts";
+import { type Asked, asCaller, asStorage, findBucket, metadataOf, probe } from "./storage.ts";
 import { mayUpload } from "./upload.ts";
 
 interface Wish {
@@ -32,7 +32,8 @@ export async function copy(asked: Asked): Promise<Response> {
   const { from, to } = await wished(asked);
   const { storage, caller } = asked;
   const source = await find(from);
-  const { metadata, user_metadata } = source;
+  const { user_metadata } = source;
+  const metadata = metadataOf(source);
   const replaces = asked.request.headers.get("x-upsert") === "true";
   const target = { owner: caller.owner, upsert: replaces };
   await mayUpload(to, target, metadata, user_metadata ?? undefined);

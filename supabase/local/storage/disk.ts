@@ -8,7 +8,8 @@ import { dirname, join } from "node:path";
 export interface Place {
   bucket_id: string;
   name: string;
-  version: string;
+  /** Null in a row that no upload has made. There are no bytes to it. */
+  version: string | null;
 }
 
 export interface Written {
@@ -89,6 +90,6 @@ export class Disk {
   }
 
   private path({ bucket_id, name, version }: Place): string {
-    return join(this.folder, bucket_id, name, version);
+    return join(this.folder, bucket_id, name, version ?? "no-version");
   }
 }

@@ -1,7 +1,7 @@
 // Downloads, and what is known of an object without its bytes.
 
 import { Failure, noBucket, noObject } from "./failure.ts";
-import { type Asked, type StoredObject, asCaller, findBucket } from "./storage.ts";
+import { type Asked, type StoredObject, asCaller, findBucket, metadataOf } from "./storage.ts";
 
 /** The object, if the caller may see it. */
 export async function find(asked: Asked): Promise<StoredObject> {
@@ -36,7 +36,9 @@ export async function downloadPublic(asked: Asked): Promise<Response> {
 }
 
 export async function info(asked: Asked): Promise<Response> {
-  const { id, name, version, metadata, user_metadata, created_at, bucket_id } = await find(asked);
+  const object = await find(asked);
+  const { id, name, version, user_metadata, created_at, bucket_id } = object;
+  const metadata = metadataOf(object);
   return Response.json({
     ...{ id, name, version, bucket_id, created_at: new Date(created_at), metadata: user_metadata },
     ...{
@@ -54,7 +56,7 @@ export async function deliver(
   expires?: number,
 ): Promise<Response> {
   const { request, query, storage } = asked;
-  const { metadata } = object;
+  const metadata = metadataOf(object);
   const headers = new Headers({
     "accept-ranges": "bytes",
     // Hosted shows no page that somebody uploaded.

@@ -36,10 +36,11 @@ export interface StoredObject {
   id: string;
   bucket_id: string;
   name: string;
-  version: string;
+  version: string | null;
   created_at: string;
   updated_at: string;
-  metadata: Metadata;
+  /** Of a row that no upload has made, whatever was written there. */
+  metadata: Partial<Metadata> | null;
   user_metadata: Record<string, unknown> | null;
 }
 
@@ -51,6 +52,13 @@ export interface Metadata {
   lastModified: string;
   contentLength: number;
   httpStatusCode: number;
+}
+
+/** What is known of an object. A row that no upload has made may say nothing. */
+export function metadataOf({ metadata }: StoredObject): Metadata {
+  const unknown = { eTag: '""', mimetype: "application/octet-stream", cacheControl: "no-cache" };
+  const since = new Date(0).toISOString();
+  return { ...unknown, size: 0, contentLength: 0, lastModified: since, httpStatusCode: 200, ...metadata };
 }
 
 type Work<T> = (transaction: postgres.TransactionSql) => Promise<T>;
