@@ -91,13 +91,15 @@ function noticedBy({ clause, file, line, instead = "", seenBy }: Mutant): string
   }
 }
 
-/** The suite that noticed, or what it printed instead: a mutant that cannot be judged stops none of the others. */
+/** The suite that noticed, and the first of its tests that did, for people: a mutant that cannot be judged stops none of the others. */
 function noticed(mutant: Mutant): { by?: string; says: string } {
   try {
     const useless = mutant.seenBy.find((suite) => red.includes(suite));
     if (useless) throw new Error(`${useless} is red before anything is taken away`);
     const by = noticedBy(mutant);
-    return { by: by === "the compiler" ? undefined : by, says: by ? `noticed by ${by}` : "NOT NOTICED" };
+    if (!by || by === "the compiler") return { says: by ? `noticed by ${by}` : "NOT NOTICED" };
+    const first = readResults(results, root).find(({ outcome }) => outcome === "failed");
+    return { by, says: `noticed by ${by}${first && !isCargo(by) ? ` › ${first.name}` : ""}` };
   } catch (error) {
     return { says: `NOT JUDGED, ${(error as Error).message}` };
   }
