@@ -62,6 +62,8 @@ for (const status of [401, 402, 403]) {
     // One job tries, once a pass; the operator is alarmed once.
     const before = lab.replicate.struck;
     await pass(61);
+    // It is time for a try, which belongs to those that wait.
+    assert.equal((await submit(bob, photo)).status, 503);
     await cleanUp();
     await pass(61);
     await cleanUp();
