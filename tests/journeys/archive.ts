@@ -1,6 +1,7 @@
 // An export as its person gets it: read as it comes down the line, by a program that is not ours.
 
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { Unzip } from "fflate";
 import type { Person } from "./person.ts";
@@ -47,6 +48,14 @@ export async function readAsItComes(url: string): Promise<Entry[]> {
   for await (const piece of response.body!) unzip.push(piece);
   unzip.push(new Uint8Array(0), true);
   return entries;
+}
+
+/** Every file has the CRC-32 that the archive says, as Python counts it. */
+export async function hasItsChecksums(url: string): Promise<void> {
+  const archive = Buffer.from(await (await fetch(url)).arrayBuffer());
+  const script = "import io, sys, zipfile; print(zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())).testzip())";
+  const wrong = execFileSync("python3", ["-c", script], { input: archive, encoding: "utf8" }).trim();
+  assert.equal(wrong, "None");
 }
 
 /** Every file but the manifest is what the manifest says. */
