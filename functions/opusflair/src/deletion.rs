@@ -130,8 +130,8 @@ impl App {
         Ok(tally)
     }
 
-    /// The same for one generation, on the way of a request. A failure is not the caller's concern: what is left over stays ordered, and
-    /// the schedule does it.
+    /// The same for one generation, while a request is answered. A failure is not the caller's concern: what is left
+    /// over stays ordered, and the schedule does it.
     pub async fn execute_deletions_now(&self, generation: Uuid, deletions: Vec<Deletion>) {
         if let Err(error) = self.execute_deletions(deletions).await {
             leave_to_schedule(generation, &error);
