@@ -3836,10 +3836,10 @@ $$;
 -- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
 -- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
 -- where there is no output, and empty where the kind of the output is not known yet. Answers {action, deletions,
--- cancel_prediction}:
+-- cancel_prediction, model}:
 --   unknown  no such generation, or no longer its prediction; ignore it
 --   none     nothing to do but the deletions, if any
---   store    stream the output to `artwork_path`, then complete_generation under the lease
+--   store    mark the output of `model` and store it at `artwork_path`, then complete_generation under the lease
 -- `cancel_prediction` is a prediction that runs on for a generation that is over, to be stopped at Replicate.
 -- The caller chooses `lease`, so that a retry after a lost answer gets the same answer.
 create function backend.record_prediction_event(
@@ -3915,6 +3915,7 @@ begin
   return jsonb_build_object(
     'action', case when artwork is null then 'none' else 'store' end,
     'artwork_path', artwork,
+    'model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
     'cancel_prediction', stray,
     'deletions', backend.lease_deletions(lease, generation_id => generation.id)
   );

@@ -54,6 +54,8 @@ async fn status(
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let status: Status = app.ask("status", json!({})).await?;
+    let certificate = app.marker.as_ref().and_then(|marker| marker.certificate_ends_at());
+    let status = status.with_certificate(certificate);
     let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accepted.contains("application/json") {
         Ok(Json(status).into_response())

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 /// What `backend.status()` answers. Ages in whole seconds.
 #[derive(Debug, Deserialize, Serialize)]
@@ -22,6 +23,17 @@ pub(crate) struct Status {
     sweep: Sweep,
     ledger: Ledger,
     ended: Vec<Ended>,
+    #[serde(default)]
+    marks: Marks,
+}
+
+/// What is written into artworks: XMP always, credentials where a certificate signs them. This function knows it, not
+/// the database.
+#[derive(Debug, Default, Deserialize, Serialize)]
+struct Marks {
+    is_signed: bool,
+    /// Until the certificate is over; below zero when it is. Null without one.
+    certificate_seconds_left: Option<i64>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
@@ -142,6 +154,13 @@ struct Ended {
 }
 
 impl Status {
+    /// The same, with what artworks are marked with while `ends_at` is the end of the certificate.
+    pub(crate) fn with_certificate(self, ends_at: Option<OffsetDateTime>) -> Self {
+        let left = ends_at.map(|end| (end - OffsetDateTime::now_utc()).whole_seconds());
+        let is_signed = left.is_some_and(|left| left > 0);
+        Self { marks: Marks { is_signed, certificate_seconds_left: left }, ..self }
+    }
+
     /// A table for people.
     pub(crate) fn to_table(&self) -> String {
         let mut table = Table::default();
@@ -197,6 +216,14 @@ impl Status {
             table.row(name, &[flag(count, count > 0)]);
         }
 
+        let verdict = match self.marks.certificate_seconds_left {
+            None => "XMP ALONE, no certificate".to_owned(),
+            Some(..0) => "XMP ALONE, CERTIFICATE IS OVER !".to_owned(),
+            Some(left @ 0..CERTIFICATE_SOON) => format!("signed, {} d left !", left / 86_400),
+            Some(left) => format!("signed, {} d left", left / 86_400),
+        };
+        table.row("marks of artworks", &[String::new(), verdict]);
+
         table.head("ended", &["last hour", "last day", ""]);
         for ended in &self.ended {
             table.row(&ended.outcome, &[ended.last_hour.to_string(), ended.last_day.to_string()]);
@@ -242,6 +269,8 @@ impl Status {
 
 /// A request that must be answered within so many seconds stands out.
 const SOON: i64 = 24 * 3600;
+/// A certificate that ends within this stands out, in seconds.
+const CERTIFICATE_SOON: i64 = 30 * 86_400;
 
 /// Fixed columns: a name, two numbers, a remark.
 #[derive(Default)]
@@ -314,6 +343,16 @@ mod tests {
     fn a_quiet_night_has_nothing_that_stands_out() {
         let table = status(&[]).to_table();
         assert!(table.contains("in time") && !table.contains('!'), "{table}");
+    }
+
+    #[test]
+    fn what_artworks_are_marked_with_is_said() {
+        let in_days = |days| OffsetDateTime::now_utc() + time::Duration::days(days);
+        let shown = |end| status(&[]).with_certificate(end).to_table();
+        assert!(shown(None).contains("XMP ALONE, no certificate"));
+        assert!(shown(Some(in_days(-1))).contains("CERTIFICATE IS OVER !"));
+        assert!(shown(Some(in_days(20))).contains("signed, 19 d left !"));
+        assert!(shown(Some(in_days(200))).contains("signed, 199 d left\n"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{env, io, thread};
 
 use axum::Router;
 use axum::routing::get;
-use opusflair::{App, problem, telemetry};
+use opusflair::{problem, telemetry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     telemetry::init();
-    let app = Arc::new(App::from_env()?);
+    let app = Arc::new(marking::app_from_env()?);
     let address = env::var("FUNCTIONS_ADDRESS").unwrap_or_else(|_| "127.0.0.1:54323".to_owned());
 
     let routes = Router::new()

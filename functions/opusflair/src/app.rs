@@ -1,10 +1,16 @@
 //! What a function holds for as long as its process lives: the configuration and the clients.
 
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use crate::artwork;
 use crate::caller::Identity;
 use crate::config::Config;
 use crate::database::Database;
 use crate::egress::Egress;
 use crate::letter::Mailer;
+use crate::mark::Mark;
 use crate::replicate::Replicate;
 use crate::storage::Storage;
 
@@ -18,11 +24,14 @@ pub struct App {
     pub storage: Storage,
     /// The models.
     pub replicate: Replicate,
-    /// For outputs; everything else has its own module.
+    /// For outputs and time stamps; everything else has its own module.
     pub egress: Egress,
     /// The mail; none where none is configured.
     pub mailer: Option<Mailer>,
+    /// What marks artworks before they are stored; none in functions that store none.
+    pub marker: Option<Arc<dyn Mark>>,
     pub(crate) identity: Identity,
+    pub(crate) room_for_outputs: Semaphore,
 }
 
 impl App {
@@ -38,9 +47,17 @@ impl App {
             replicate: Replicate::new(&config, egress.clone()),
             identity: Identity::new(&config),
             mailer: config.mail.as_ref().and_then(Mailer::new),
+            marker: None,
+            room_for_outputs: artwork::room(),
             egress,
             config,
         })
+    }
+
+    /// The same, able to store artworks.
+    #[must_use]
+    pub fn with_marker(self, marker: Arc<dyn Mark>) -> Self {
+        Self { marker: Some(marker), ..self }
     }
 
     /// The configuration from the environment, and the clients.

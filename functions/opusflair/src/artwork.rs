@@ -1,25 +1,37 @@
-//! Storing an output: streamed from Replicate to Storage, counted and digested on the way, never held
-//! whole in memory.
+//! Storing an output: fetched from Replicate, marked as made by a model, and stored. Marking needs the whole file, so
+//! what is in memory at the same time is bounded.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt, stream};
-use reqwest::{Body, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use url::Url;
 
 use crate::cause::Cause;
-use crate::egress::unreachable;
+use crate::egress::{read_limited, unreachable};
+use crate::mark::Made;
 use crate::storage::ARTWORKS;
 use crate::{App, Error};
 
-/// The largest output that is kept, in bytes; the limit of the bucket.
-pub const LARGEST_ARTWORK: u64 = 50 * 1024 * 1024;
-/// For the whole copy. Shorter than the lease under which it is made.
-const COPY_TIME: Duration = Duration::from_secs(100);
+const MIB: usize = 1024 * 1024;
+/// The largest artwork that is kept, in bytes; the limit of the bucket.
+const LARGEST_ARTWORK: usize = 50 * MIB;
+/// The largest output that is fetched: its mark has to fit, too.
+const LARGEST_OUTPUT: usize = LARGEST_ARTWORK - MIB;
+/// How much of outputs is in memory at the same time, in MiB: one of the largest, or many of the usual size. Marking
+/// takes up to four times as much.
+const ROOM: usize = 50;
+/// For the whole of it. Shorter than the lease under which it is done.
+const STORING_TIME: Duration = Duration::from_secs(100);
 const SERVICE: &str = "the output host";
+
+/// Room for outputs in memory.
+pub(crate) fn room() -> Semaphore {
+    Semaphore::new(ROOM)
+}
 
 /// What was stored.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,29 +86,52 @@ pub fn extension(output: &Url) -> Option<&'static str> {
 }
 
 impl App {
-    /// Copies `output` to `path` among the artworks.
+    /// Marks `output` as made by a model and stores it at `path` among the artworks.
     ///
     /// # Errors
     /// See [`NotStored`]. What was stored by then is not counted on: the order that preceded it stands.
-    pub async fn store_artwork(&self, output: &Url, path: &str) -> Result<Stored, NotStored> {
-        let (mut response, length) = self.fetch_output(output).await?;
-        let head = read_head(&mut response).await?;
-        let content_type = sniff(&head).ok_or(NotStored::Never("output_invalid"))?;
-        let meter = Meter::default();
-        let stream = meter.watch(stream::once(async { Ok(head) }).chain(response.bytes_stream()));
-        let stored =
-            self.storage.replace(ARTWORKS, path, content_type, Body::wrap_stream(stream)).await;
+    pub async fn store_artwork(
+        &self,
+        output: &Url,
+        path: &str,
+        made: Made,
+    ) -> Result<Stored, NotStored> {
+        let late = || NotStored::NotNow(Error::unavailable(SERVICE, "not stored in time"));
+        let storing = self.mark_and_store(output, path, made);
+        timeout(STORING_TIME, storing).await.map_err(|_| late())?
+    }
 
-        let measured = meter.read();
-        if measured.bytes > LARGEST_ARTWORK || length.is_some_and(|length| length < measured.bytes)
-        {
-            return Err(NotStored::Never("output_invalid"));
-        }
-        stored.map_err(NotStored::NotNow)?;
-        if length.is_some_and(|length| length != measured.bytes) {
-            return Err(NotStored::NotNow(Error::unavailable(SERVICE, "shorter than announced")));
-        }
-        Ok(Stored { content_type, ..measured.finish() })
+    async fn mark_and_store(
+        &self,
+        output: &Url,
+        path: &str,
+        made: Made,
+    ) -> Result<Stored, NotStored> {
+        let fault = |cause| NotStored::NotNow(Error::fault(cause));
+        let pen = self.marker.clone().ok_or_else(|| fault("a function that marks nothing"))?;
+        let (response, length) = self.fetch_output(output).await?;
+        let mebibytes = length.unwrap_or(LARGEST_OUTPUT).div_ceil(MIB);
+        let room = self.room_for_outputs.acquire_many(u32::try_from(mebibytes).unwrap_or(u32::MAX));
+        let _room = room.await.map_err(|_| fault("no room for outputs"))?;
+
+        let picture = read_limited(SERVICE, response, LARGEST_OUTPUT)
+            .await
+            .map_err(NotStored::NotNow)?
+            .ok_or(NotStored::Never("output_invalid"))?;
+        let content_type = sniff(&picture).ok_or(NotStored::Never("output_invalid"))?;
+        let marking = tokio::task::spawn_blocking(move || {
+            let marked = pen.mark(picture, content_type, &made).ok()?;
+            Some((Stored::of(content_type, &marked), marked))
+        });
+        let marked = marking.await.map_err(|_| fault("an output could not be marked"))?;
+        let (stored, marked) = marked
+            .filter(|(_, marked)| marked.len() <= LARGEST_ARTWORK)
+            .ok_or(NotStored::Never("output_invalid"))?;
+        self.storage
+            .replace(ARTWORKS, path, content_type, marked)
+            .await
+            .map_err(NotStored::NotNow)?;
+        Ok(stored)
     }
 
     /// The extension of an output: by its address, or by its first bytes if the address does not say. Empty if it cannot
@@ -112,7 +147,7 @@ impl App {
     }
 
     /// Begins to fetch an output; answers its announced length, too.
-    async fn fetch_output(&self, output: &Url) -> Result<(Response, Option<u64>), NotStored> {
+    async fn fetch_output(&self, output: &Url) -> Result<(Response, Option<usize>), NotStored> {
         if !self.egress.allows(output) {
             return Err(NotStored::elsewhere("a host that REPLICATE_OUTPUT_HOSTS does not list"));
         }
@@ -120,7 +155,7 @@ impl App {
             .egress
             .request(Method::GET, output.clone())
             .map_err(NotStored::NotNow)?
-            .timeout(COPY_TIME)
+            .timeout(STORING_TIME)
             .send()
             .await
             .map_err(|fault| NotStored::NotNow(unreachable(SERVICE, &fault)))?;
@@ -130,7 +165,7 @@ impl App {
 }
 
 /// The announced length, if the answer is one to be stored.
-fn judge(response: &Response) -> Result<Option<u64>, NotStored> {
+fn judge(response: &Response) -> Result<Option<usize>, NotStored> {
     match response.status() {
         StatusCode::OK => {}
         // Its hour is over, or a server does not have it yet.
@@ -146,9 +181,11 @@ fn judge(response: &Response) -> Result<Option<u64>, NotStored> {
             return Err(NotStored::NotNow(Error::unavailable(SERVICE, cause)));
         }
     }
-    match response.content_length() {
+    let announced = response.content_length();
+    let length = announced.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    match length {
         Some(0) => Err(NotStored::Never("output_invalid")),
-        Some(length) if length > LARGEST_ARTWORK => Err(NotStored::Never("output_invalid")),
+        Some(length) if length > LARGEST_OUTPUT => Err(NotStored::Never("output_invalid")),
         length => Ok(length),
     }
 }
@@ -179,48 +216,13 @@ fn sniff(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Counts and digests what passes by, and breaks off what is too long.
-#[derive(Clone, Default)]
-struct Meter(Arc<Mutex<Measured>>);
-
-#[derive(Clone, Default)]
-struct Measured {
-    bytes: u64,
-    digest: Sha256,
-    crc32: crc32fast::Hasher,
-}
-
-impl Meter {
-    fn watch(
-        &self,
-        stream: impl Stream<Item = reqwest::Result<Bytes>> + Send + 'static,
-    ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
-        let meter = self.clone();
-        stream.map(move |chunk| {
-            let chunk = chunk.map_err(|_| std::io::Error::other("the output broke off"))?;
-            let mut measured = meter.0.lock().expect("nothing panics while it holds this");
-            measured.bytes += chunk.len() as u64;
-            measured.digest.update(&chunk);
-            measured.crc32.update(&chunk);
-            if measured.bytes > LARGEST_ARTWORK {
-                return Err(std::io::Error::other("the output is too long"));
-            }
-            Ok(chunk)
-        })
-    }
-
-    fn read(&self) -> Measured {
-        self.0.lock().expect("nothing panics while it holds this").clone()
-    }
-}
-
-impl Measured {
-    fn finish(self) -> Stored {
-        Stored {
-            content_type: "",
-            bytes: self.bytes,
-            sha256: hex::encode(self.digest.finalize()),
-            crc32: self.crc32.finalize(),
+impl Stored {
+    fn of(content_type: &'static str, marked: &Bytes) -> Self {
+        Self {
+            content_type,
+            bytes: marked.len() as u64,
+            sha256: hex::encode(Sha256::digest(marked)),
+            crc32: crc32fast::hash(marked),
         }
     }
 }
@@ -248,26 +250,13 @@ mod tests {
         assert_eq!(sniff(b""), None);
     }
 
-    #[tokio::test]
-    async fn what_passes_is_counted_and_digested() {
-        let meter = Meter::default();
-        let chunks = [Bytes::from_static(b"ab"), Bytes::from_static(b"c")].map(Ok);
-        let passed: Vec<_> = meter.watch(stream::iter(chunks)).collect().await;
-        assert_eq!(passed.len(), 2);
-        let stored = meter.read().finish();
+    #[test]
+    fn what_is_stored_is_counted_and_digested() {
+        let stored = Stored::of("image/png", &Bytes::from_static(b"abc"));
         assert_eq!((stored.bytes, stored.crc32), (3, 0x3524_41c2));
         assert_eq!(
             stored.sha256,
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-    }
-
-    #[tokio::test]
-    async fn an_endless_output_is_broken_off() {
-        let meter = Meter::default();
-        let chunk = Bytes::from(vec![0; 1024 * 1024]);
-        let endless = stream::repeat_with(move || Ok(chunk.clone()));
-        let passed = meter.watch(endless).take_while(|chunk| std::future::ready(chunk.is_ok()));
-        assert_eq!(passed.count().await as u64, LARGEST_ARTWORK / (1024 * 1024));
     }
 }

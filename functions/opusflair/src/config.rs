@@ -13,6 +13,10 @@ use crate::signature::{InvalidKey, VerifyingKeys};
 pub(crate) const SECRET_KEY: &str = "SUPABASE_SECRET_KEY";
 /// The variable that holds the key that is sent along with a person's token.
 pub(crate) const PUBLISHABLE_KEY: &str = "SUPABASE_PUBLISHABLE_KEY";
+/// The variable that holds the certificate that signs the marks of artworks.
+pub const CREDENTIALS_CERTIFICATE: &str = "CONTENT_CREDENTIALS_CERTIFICATE";
+/// The variable that holds its key.
+pub const CREDENTIALS_KEY: &str = "CONTENT_CREDENTIALS_KEY";
 
 /// Everything a function needs to know. `.env.example` documents each variable.
 #[derive(Clone, Debug)]
@@ -35,6 +39,9 @@ pub struct Config {
     pub webhook_url: Url,
     /// `RECEIPT_SIGNING_KEY`, and in `RECEIPT_PUBLIC_KEYS` those that signed before.
     pub receipt_keys: ReceiptKeys,
+    /// `CONTENT_CREDENTIALS_CERTIFICATE` and `CONTENT_CREDENTIALS_KEY`: what signs the marks of artworks; unset, they
+    /// say what they are unsigned.
+    pub content_credentials: Option<ContentCredentials>,
     /// `PSEUDONYM_KEY`: what keyed hashes are made with: pseudonyms in books that stay, and the tokens of letters.
     pub pseudonym_key: Secret,
     /// `APP_URL`: the web app that letters lead to.
@@ -61,6 +68,18 @@ pub struct Mail {
     pub from: lettre::message::Mailbox,
     /// `MAIL_REPLY_TO`: the mailbox whose mail reaches `privacy-inbox`; unset, that of `MAIL_FROM`.
     pub reply_to: lettre::message::Mailbox,
+}
+
+/// What signs the marks of artworks. `marking` reads it: no other crate knows certificates.
+#[derive(Clone, Debug)]
+pub struct ContentCredentials {
+    /// The chain in PEM, the certificate that signs first.
+    pub certificate: String,
+    /// Its private key in PEM (PKCS#8).
+    pub key: Secret,
+    /// `CONTENT_CREDENTIALS_TIMESTAMP_URL`: a time-stamping authority (RFC 3161); unset, signatures have no proof of
+    /// their time, and hold no longer than the certificate.
+    pub timestamp_url: Option<Url>,
 }
 
 /// What is wrong with the environment, a line a variable.
@@ -100,6 +119,7 @@ impl Config {
                 .collect(),
             webhook_url: reader.url("WEBHOOK_BASE_URL", None),
             receipt_keys: reader.receipt_keys(),
+            content_credentials: reader.content_credentials(),
             pseudonym_key: reader.pseudonym_key(),
             app_url: reader.app_url(),
             mail: reader.mail(),
@@ -154,8 +174,22 @@ impl Reader<'_> {
     }
 
     fn app_url(&mut self) -> Option<Url> {
-        let is_set = !self.optional("APP_URL", "").is_empty();
-        is_set.then(|| self.url("APP_URL", None))
+        self.optional_url("APP_URL")
+    }
+
+    fn content_credentials(&mut self) -> Option<ContentCredentials> {
+        // Some places that keep variables cannot hold line ends.
+        let pem = |name| self.optional(name, "").replace("\\n", "\n");
+        let certificate = pem(CREDENTIALS_CERTIFICATE);
+        let key = pem(CREDENTIALS_KEY);
+        let timestamp_url = self.optional_url("CONTENT_CREDENTIALS_TIMESTAMP_URL");
+        if certificate.is_empty() != key.is_empty() {
+            let fault =
+                format!("{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY} must be set together");
+            self.faults.push(fault);
+        }
+        let is_set = !certificate.is_empty();
+        is_set.then(|| ContentCredentials { certificate, key: Secret::new(key), timestamp_url })
     }
 
     fn mail(&mut self) -> Option<Mail> {
@@ -189,6 +223,11 @@ impl Reader<'_> {
     fn inbox_keys(&mut self) -> Option<VerifyingKeys> {
         let is_set = !self.optional("INBOX_WEBHOOK_SECRET", "").is_empty();
         is_set.then(|| self.keys("INBOX_WEBHOOK_SECRET"))
+    }
+
+    fn optional_url(&mut self, name: &str) -> Option<Url> {
+        let is_set = !self.optional(name, "").is_empty();
+        is_set.then(|| self.url(name, None))
     }
 
     fn url(&mut self, name: &str, default: Option<&str>) -> Url {
@@ -314,6 +353,28 @@ mod tests {
             let fault = with(name, Some(value)).expect_err("unusable").to_string();
             assert!(fault.contains(name) && fault.contains("openssl"), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused_and_line_ends_may_be_escaped() {
+        let certificate = Some("-----BEGIN CERTIFICATE-----\\nMA==\\n-----END CERTIFICATE-----");
+        let fault = with("CONTENT_CREDENTIALS_CERTIFICATE", certificate).expect_err("no key");
+        assert!(fault.to_string().contains("CONTENT_CREDENTIALS_KEY"), "{fault}");
+        let config = Config::read(|name| match name {
+            "CONTENT_CREDENTIALS_CERTIFICATE" | "CONTENT_CREDENTIALS_KEY" => {
+                certificate.map(str::to_owned)
+            }
+            _ => complete(name),
+        });
+        let credentials = config.expect("complete").content_credentials.expect("both are set");
+        assert_eq!(credentials.certificate.lines().count(), 3);
+        assert_eq!(credentials.key.reveal().lines().count(), 3);
+        assert!(
+            with("SUPABASE_URL", Some("https://a.example"))
+                .expect("complete")
+                .content_credentials
+                .is_none()
+        );
     }
 
     #[test]

@@ -44,9 +44,11 @@ pub struct Egress {
 
 impl Egress {
     pub(crate) fn new(config: &Config) -> Result<Self, reqwest::Error> {
-        let own = [&config.supabase_url, &config.replicate_url];
-        let hosts = own
-            .iter()
+        let credentials = config.content_credentials.as_ref();
+        let timestamps = credentials.and_then(|credentials| credentials.timestamp_url.as_ref());
+        let hosts = [&config.supabase_url, &config.replicate_url]
+            .into_iter()
+            .chain(timestamps)
             .filter_map(|url| url.host_str().map(str::to_owned))
             .chain(config.output_hosts.iter().cloned())
             .collect();

@@ -46,7 +46,7 @@ pub enum Error {
     Signature(#[from] InvalidSignature),
     /// The database says no, with what people may know (`private.refuse`).
     #[error("refused: {}", .0.code)]
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// A service that is needed does not answer as it should; worth another try.
     #[error("{service} is unavailable: {cause}")]
     Unavailable {

@@ -16,6 +16,7 @@ pub mod errand;
 pub mod error;
 pub mod export;
 pub mod letter;
+pub mod mark;
 pub mod operator;
 pub mod pace;
 pub mod photo;

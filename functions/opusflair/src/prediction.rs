@@ -47,6 +47,8 @@ pub enum Outcome {
 struct Instruction {
     action: Action,
     artwork_path: Option<String>,
+    /// As Replicate knows the model.
+    model: Option<String>,
     /// A prediction that runs on for a generation that is over.
     cancel_prediction: Option<String>,
     #[serde(default)]
@@ -133,14 +135,18 @@ impl App {
         }
         self.execute_deletions_now(generation, instruction.deletions).await;
 
-        match (instruction.action, instruction.artwork_path, output) {
+        let Instruction { action, artwork_path, model, .. } = instruction;
+        match (action, artwork_path.zip(model), output) {
             (Action::Unknown, ..) => Ok(Outcome::Unknown),
-            (Action::Store, Some(path), Some(output)) => {
-                let stored = self.store_artwork(&output, &path).await;
+            (Action::Store, Some((path, model)), Some(output)) => {
+                let made = prediction.made_by(model);
+                let stored = self.store_artwork(&output, &path, made).await;
                 crash::reached("artwork.stored");
                 self.conclude(generation, lease, &path, stored).await
             }
-            (Action::Store, ..) => Err(Error::fault("an order to store without a place")),
+            (Action::Store, ..) => {
+                Err(Error::fault("an order to store without a place or a model"))
+            }
             (Action::None, ..) => Ok(Outcome::Recorded),
         }
     }

@@ -16,6 +16,7 @@ use crate::Error;
 use crate::cause::Cause;
 use crate::config::Config;
 use crate::egress::{Egress, read_limited, retry_after, seconds_to_wait, send_idempotent};
+use crate::mark::Made;
 use crate::secret::Secret;
 
 pub use list::Listing;
@@ -76,6 +77,8 @@ pub struct Prediction {
     input: Option<Input>,
     #[serde(default, deserialize_with = "if_readable")]
     created_at: Option<Time>,
+    #[serde(default, deserialize_with = "if_readable")]
+    completed_at: Option<Time>,
     /// Its hour is over; what it made is gone.
     #[serde(default, deserialize_with = "if_readable")]
     data_removed: Option<bool>,
@@ -131,7 +134,7 @@ pub enum Status {
 #[derive(Debug)]
 pub enum Creation {
     /// It exists.
-    Created(Prediction),
+    Created(Box<Prediction>),
     /// The model does not take this photo or these settings; it does not exist, and never will.
     Refused(StatusCode),
     /// The account is refused, whatever it asks for; it does not exist.
@@ -191,6 +194,16 @@ impl Prediction {
         let output = self.output.as_ref()?;
         let address = output.as_str().or_else(|| output.get(0)?.as_str())?;
         Url::parse(address).ok()
+    }
+
+    /// What is known of how the output came about. Replicate hides the version of official models.
+    #[must_use]
+    pub fn made_by(&self, model: String) -> Made {
+        Made {
+            model,
+            version: self.version.clone().filter(|version| version != "hidden"),
+            at: self.completed_at.map_or_else(OffsetDateTime::now_utc, |Time(at)| at),
+        }
     }
 
     /// Whether Replicate says that it keeps neither what it was sent nor what it made (T3).
@@ -332,7 +345,7 @@ impl Replicate {
 async fn judge(response: Response) -> Creation {
     match response.status() {
         status if status.is_success() => match read_prediction(response).await {
-            Ok(prediction) => Creation::Created(prediction),
+            Ok(prediction) => Creation::Created(Box::new(prediction)),
             Err(_) => Creation::Unknown,
         },
         status @ (StatusCode::UNAUTHORIZED

@@ -236,7 +236,10 @@ impl App {
             && let Some(prediction) = self.find_created(submission, since, listing).await?
         {
             let attached = self.attach(submission.generation, lease, &prediction.id, None).await?;
-            // No event for it has been processed yet.
+            // No event for it has been processed yet. Where no artwork can be stored, the next pass asks.
+            if self.marker.is_none() {
+                return Ok(attached);
+            }
             let followed = self
                 .follow_prediction(Heard::Asked, Uuid::new_v4(), submission.generation, &prediction)
                 .await;
@@ -488,10 +491,10 @@ fn ended_meanwhile() -> Error {
 }
 
 fn refusal(status: StatusCode, code: &str, sentence: &str) -> Error {
-    Error::Refused(Refusal {
+    Error::Refused(Box::new(Refusal {
         status,
         code: code.to_owned(),
         sentence: sentence.to_owned(),
         members: Map::new(),
-    })
+    }))
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use opusflair::{App, problem, telemetry};
+use opusflair::{problem, telemetry};
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
     telemetry::init();
-    let app = Arc::new(App::from_env()?);
+    let app = Arc::new(marking::app_from_env()?);
     lambda_http::run(problem::with_boundary(replicate_webhook::routes(app))).await
 }

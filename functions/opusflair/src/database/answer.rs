@@ -74,7 +74,7 @@ pub(super) fn judge(asked: As, status: StatusCode, body: &[u8]) -> Error {
     };
     let code = problem.code.as_str();
     if code.starts_with("PT") {
-        return Error::Refused(refusal(status, problem));
+        return Error::Refused(Box::new(refusal(status, problem)));
     }
     if status == StatusCode::UNAUTHORIZED {
         return match (asked, code) {

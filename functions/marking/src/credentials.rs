@@ -1,0 +1,176 @@
+//! Content Credentials: a manifest of C2PA in the file, signed. It names the model and the time. The photo is no
+//! ingredient of it: that would put its digest, and a small copy, into a file that people pass on.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use c2pa::validation_status::SIGNING_CREDENTIAL_UNTRUSTED;
+use c2pa::{BoxedSigner, Builder, Context, Reader, Signer, SigningAlg, create_signer, jumbf_io};
+use opusflair::config::{CREDENTIALS_CERTIFICATE, CREDENTIALS_KEY, ContentCredentials};
+use opusflair::egress::Egress;
+use opusflair::mark::Made;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
+
+use crate::SOURCE_TYPE;
+use crate::timestamp::Authority;
+
+/// What another's manifest is called in ours.
+const PARENT: &str = "parent";
+
+/// A certificate and its key, which sign.
+pub struct Credentials {
+    context: Arc<Context>,
+    signer: StampedSigner,
+    ends_at: OffsetDateTime,
+}
+
+/// A certificate or a key that cannot sign.
+#[derive(Debug, thiserror::Error)]
+#[error("{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY} {0}: see docs/credentials-certificate.md")]
+pub struct InvalidCredentials(&'static str);
+
+impl Credentials {
+    /// Reads what is configured and tries it, so that a start fails rather than each artwork.
+    ///
+    /// # Errors
+    /// [`InvalidCredentials`]. A certificate that is over is none: it may end while functions run, too.
+    pub fn new(
+        configured: &ContentCredentials,
+        egress: Egress,
+    ) -> Result<Self, InvalidCredentials> {
+        let certificate = pem::parse(&configured.certificate)
+            .map_err(|_| InvalidCredentials("must be PEM, the certificate that signs first"))?;
+        let (_, parsed) = X509Certificate::from_der(certificate.contents())
+            .map_err(|_| InvalidCredentials("must begin with an X.509 certificate"))?;
+        let ends_at = parsed.validity().not_after.to_datetime();
+        let signer = create_signer::from_keys(
+            configured.certificate.as_bytes(),
+            configured.key.reveal().as_bytes(),
+            SigningAlg::Es256,
+            None,
+        )
+        .map_err(|_| InvalidCredentials("must be of ECDSA P-256, the key in PKCS#8"))?;
+        let mut credentials = Self {
+            context: Context::new().into_shared(),
+            signer: StampedSigner { signer, authority: None },
+            ends_at,
+        };
+        credentials.try_out()?;
+        credentials.signer.authority =
+            configured.timestamp_url.clone().map(|address| Authority { address, egress });
+        Ok(credentials)
+    }
+
+    fn try_out(&self) -> Result<(), InvalidCredentials> {
+        let now = OffsetDateTime::now_utc();
+        if self.ends_at <= now {
+            return Ok(());
+        }
+        let made = Made { model: "none".to_owned(), version: None, at: now };
+        self.sign(&Bytes::from_static(SMALLEST), None, "image/png", &made)
+            .ok()
+            .filter(|signed| self.holds(signed))
+            .map(drop)
+            .ok_or(InvalidCredentials("must belong together and fit C2PA's profile"))
+    }
+
+    /// Whom a reader trusts is its own affair.
+    fn holds(&self, signed: &Bytes) -> bool {
+        let reader = Reader::from_shared_context(&self.context)
+            .with_stream("image/png", Cursor::new(&signed[..]));
+        reader.is_ok_and(|reader| {
+            let mut failures = reader.validation_status().into_iter().flatten();
+            failures.all(|failure| failure.code() == SIGNING_CREDENTIAL_UNTRUSTED)
+        })
+    }
+
+    pub(crate) fn ends_at(&self) -> OffsetDateTime {
+        self.ends_at
+    }
+
+    /// The same picture with a manifest; `parent` is the picture as it came, if it has one of its own.
+    pub(crate) fn sign(
+        &self,
+        picture: &Bytes,
+        parent: Option<&Bytes>,
+        content_type: &str,
+        made: &Made,
+    ) -> c2pa::Result<Bytes> {
+        let mut builder = Builder::from_shared_context(&self.context)
+            .with_definition(definition(parent.is_some(), made))?;
+        if let Some(parent) = parent {
+            let ingredient = json!({ "relationship": "parentOf", "label": PARENT });
+            let mut stream = Cursor::new(&parent[..]);
+            builder.add_ingredient_from_stream(
+                ingredient.to_string(),
+                content_type,
+                &mut stream,
+            )?;
+        }
+        let mut source = Cursor::new(&picture[..]);
+        let mut signed = Cursor::new(Vec::with_capacity(picture.len() + 64 * 1024));
+        builder.sign(&self.signer, content_type, &mut source, &mut signed)?;
+        Ok(signed.into_inner().into())
+    }
+}
+
+/// Whether a picture has a manifest.
+pub(crate) fn are_in(picture: &Bytes, content_type: &str) -> bool {
+    jumbf_io::load_jumbf_from_stream(content_type, &mut Cursor::new(&picture[..])).is_ok()
+}
+
+fn definition(has_parent: bool, made: &Made) -> Value {
+    let mut agent = json!({ "name": made.model });
+    if let Some(version) = &made.version {
+        agent["version"] = json!(version);
+    }
+    let action = if has_parent { "c2pa.edited" } else { "c2pa.created" };
+    let by_model = json!({
+        "action": action,
+        "when": made.at.format(&Rfc3339).ok(),
+        "softwareAgent": agent,
+        "digitalSourceType": SOURCE_TYPE,
+    });
+    let opened = json!({ "action": "c2pa.opened", "parameters": { "ingredientIds": [PARENT] } });
+    let actions = if has_parent { json!([opened, by_model]) } else { json!([by_model]) };
+    json!({
+        "claim_generator_info": [{ "name": "OpusFlair", "version": env!("CARGO_PKG_VERSION") }],
+        "assertions": [{ "label": "c2pa.actions.v2", "data": { "actions": actions }, "created": true }],
+    })
+}
+
+/// Signs, and has signatures stamped where there is an authority.
+struct StampedSigner {
+    signer: BoxedSigner,
+    authority: Option<Authority>,
+}
+
+impl Signer for StampedSigner {
+    fn sign(&self, data: &[u8]) -> c2pa::Result<Vec<u8>> {
+        self.signer.sign(data)
+    }
+
+    fn alg(&self) -> SigningAlg {
+        self.signer.alg()
+    }
+
+    fn certs(&self) -> c2pa::Result<Vec<Vec<u8>>> {
+        self.signer.certs()
+    }
+
+    fn reserve_size(&self) -> usize {
+        self.signer.reserve_size()
+    }
+
+    fn send_timestamp_request(&self, message: &[u8]) -> Option<c2pa::Result<Vec<u8>>> {
+        self.authority.as_ref()?.stamp(message).map(Ok)
+    }
+}
+
+/// A PNG of one pixel.
+const SMALLEST: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cc\xf8\x0f\0\x01\x01\x01\0\xb18\xf6\x14\0\0\0\0IEND\xaeB`\x82";
