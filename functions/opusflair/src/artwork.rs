@@ -22,7 +22,7 @@ const LARGEST_ARTWORK: usize = 50 * MIB;
 /// The largest output that is fetched: its mark has to fit, too.
 const LARGEST_OUTPUT: usize = LARGEST_ARTWORK - MIB;
 /// How much of outputs is in memory at the same time, in MiB: one of the largest, or many of the usual size. Marking
-/// takes up to four times as much.
+/// takes up to five times as much.
 const ROOM: usize = 50;
 /// For the whole of it. Shorter than the lease under which it is done.
 const STORING_TIME: Duration = Duration::from_secs(100);
