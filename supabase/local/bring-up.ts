@@ -37,7 +37,7 @@ export async function bringUp(
   const project = given.project ?? root;
   const wanted = ["replicate", "functions"].filter((part) => !given.without.has(part));
   for (const part of wanted) binary(part);
-  const keys = loadKeys(state.folder);
+  const keys = await loadKeys(state.folder);
   const reserved = {
     gateway: await reservePort(54321),
     database: await reservePort(54322),

@@ -33,6 +33,8 @@ export function environment(state: string, keys: Keys, ports: Ports): Record<str
     OPERATOR_SECRET: keys.operatorSecret,
     RECEIPT_SIGNING_KEY: keys.receiptKey,
     PSEUDONYM_KEY: keys.pseudonymKey,
+    CONTENT_CREDENTIALS_CERTIFICATE: keys.credentialsCertificate,
+    CONTENT_CREDENTIALS_KEY: keys.credentialsKey,
     INBOX_WEBHOOK_SECRET: keys.inboxSecret,
     INBOX_AUTHSERV_ID: "mx.example.net",
     STACK_STATE: resolve(state),

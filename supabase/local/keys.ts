@@ -3,8 +3,9 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
+import { type Credentials, makeCredentials } from "./certificate.ts";
 
-export interface Keys {
+export interface Keys extends Credentials {
   publishable: string;
   secret: string;
   jwt: string;
@@ -18,7 +19,7 @@ export interface Keys {
   inboxSecret: string;
 }
 
-export function loadKeys(state: string): Keys {
+export async function loadKeys(state: string): Promise<Keys> {
   const path = join(state, "keys.json");
   const known = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Partial<Keys>) : {};
   const random = (bytes = 24) => randomBytes(bytes).toString("base64url");
@@ -34,6 +35,7 @@ export function loadKeys(state: string): Keys {
     receiptKey: random(32),
     pseudonymKey: random(32),
     inboxSecret: `whsec_${randomBytes(32).toString("base64")}`,
+    ...(await makeCredentials()),
     // A state that is older than a key gets that key alone.
     ...known,
   };

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import {
   cpSync,
   existsSync,
@@ -144,6 +145,32 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.equal(await changed.ended, 1);
     assert.match(changed.said(), /20260101000000_notes\.sql has changed since .* begin anew with --fresh/);
     assert.deepEqual(await count("--fresh"), { notes: 1, applied: 1 });
+  });
+
+  it("makes a certificate for content credentials once, also for a state that is older than that", async () => {
+    makeProject();
+    const told = async (...args: string[]) => {
+      const script = "console.log(JSON.stringify([process.env.CONTENT_CREDENTIALS_CERTIFICATE, process.env.CONTENT_CREDENTIALS_KEY]))";
+      const stack = start([...args, "--quiet", "--without", "functions,replicate", "--", "node", "-e", script]);
+      assert.equal(await stack.ended, 0, stack.said());
+      return JSON.parse(stack.said().trim().split("\n").at(-1)!) as [string, string];
+    };
+    const [chain, key] = await told("--fresh");
+    const [leaf, ca] = chain.match(/-----BEGIN[^]+?END CERTIFICATE-----/g)!.map((pem) => new X509Certificate(pem));
+    assert.ok(ca!.ca && !leaf!.ca && leaf!.checkIssued(ca!) && leaf!.verify(ca!.publicKey));
+    assert.ok(leaf!.checkPrivateKey(createPrivateKey(key)));
+    const emailProtection = "1.3.6.1.5.5.7.3.4";
+    assert.deepEqual(leaf!.keyUsage, [emailProtection]);
+    assert.ok(Date.parse(leaf!.validTo) > Date.now() + 10 * 365 * 86_400_000, leaf!.validTo);
+    assert.deepEqual(await told(), [chain, key]);
+
+    const path = join(state, "keys.json");
+    const { credentialsCertificate, credentialsKey, ...older } = JSON.parse(readFileSync(path, "utf8"));
+    assert.deepEqual([credentialsCertificate, credentialsKey], [chain, key]);
+    writeFileSync(path, JSON.stringify(older));
+    const [made] = await told();
+    assert.ok(made && made !== chain);
+    assert.deepEqual(JSON.parse(readFileSync(path, "utf8")).receiptKey, older.receiptKey);
   });
 
   it("grants what is made in public to the API's roles with --default-privileges legacy, and else not", async () => {

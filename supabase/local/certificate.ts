@@ -1,0 +1,63 @@
+// The certificate that signs the content credentials of this stack, as a project would get one from an authority:
+// a leaf of C2PA's profile, and the CA that issued it. Nobody else trusts that CA.
+
+import "reflect-metadata";
+import {
+  AuthorityKeyIdentifierExtension,
+  BasicConstraintsExtension,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  SubjectKeyIdentifierExtension,
+  X509CertificateGenerator,
+} from "@peculiar/x509";
+
+const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+const makeKeys = () => crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+
+export interface Credentials {
+  /** In PEM: the leaf, then its CA. */
+  credentialsCertificate: string;
+  /** Of the leaf: PKCS #8, in PEM. */
+  credentialsKey: string;
+}
+
+export async function makeCredentials(): Promise<Credentials> {
+  const [authority, signer] = [await makeKeys(), await makeKeys()];
+  const notBefore = new Date();
+  const notAfter = new Date(notBefore);
+  notAfter.setFullYear(notBefore.getFullYear() + 20);
+  const common = { notBefore, notAfter, signingAlgorithm: algorithm };
+
+  const ca = await X509CertificateGenerator.createSelfSigned({
+    ...common,
+    name: "CN=Local test CA, O=OpusFlair",
+    keys: authority,
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+      await SubjectKeyIdentifierExtension.create(authority.publicKey),
+    ],
+  });
+  const leaf = await X509CertificateGenerator.create({
+    ...common,
+    subject: "CN=Local test signer, O=OpusFlair",
+    issuer: ca.subject,
+    publicKey: signer.publicKey,
+    signingKey: authority.privateKey,
+    extensions: [
+      new BasicConstraintsExtension(false, undefined, true),
+      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+      new ExtendedKeyUsageExtension([ExtendedKeyUsage.emailProtection]),
+      await SubjectKeyIdentifierExtension.create(signer.publicKey),
+      await AuthorityKeyIdentifierExtension.create(authority.publicKey),
+    ],
+  });
+  const pkcs8 = Buffer.from(await crypto.subtle.exportKey("pkcs8", signer.privateKey));
+  const lines = pkcs8.toString("base64").match(/.{1,64}/g)!.join("\n");
+  return {
+    credentialsCertificate: `${leaf.toString("pem")}\n${ca.toString("pem")}\n`,
+    credentialsKey: `-----BEGIN PRIVATE KEY-----\n${lines}\n-----END PRIVATE KEY-----\n`,
+  };
+}
