@@ -1,13 +1,16 @@
-//! For tests: move the clock, arm faults, see what was received.
+//! For tests: move the clock, arm faults, choose outputs, see what was received.
 
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use http::StatusCode;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::faults::Armed;
+use crate::render::Rendered;
 use crate::sandbox::Shared;
 
 pub(crate) fn router() -> Router<Shared> {
@@ -15,6 +18,7 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/clock", post(advance))
         .route("/faults", post(arm).delete(disarm))
         .route("/inputs", get(inputs))
+        .route("/outputs", post(give).layer(DefaultBodyLimit::disable()))
         .route("/predictions", get(predictions))
 }
 
@@ -40,6 +44,18 @@ async fn arm(State(sandbox): State<Shared>, Json(body): Json<Arm>) -> StatusCode
 
 async fn disarm(State(sandbox): State<Shared>) -> StatusCode {
     sandbox.faults.disarm();
+    StatusCode::NO_CONTENT
+}
+
+/// The next prediction's output is the body, byte for byte, whatever it is.
+async fn give(State(sandbox): State<Shared>, headers: HeaderMap, bytes: Bytes) -> StatusCode {
+    let types = [("image/png", "png"), ("image/jpeg", "jpg"), ("image/webp", "webp")];
+    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let Some((content_type, extension)) = types.into_iter().find(|(name, _)| given == Some(name))
+    else {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    };
+    sandbox.contents().given.push_back(Rendered { bytes, content_type, extension });
     StatusCode::NO_CONTENT
 }
 

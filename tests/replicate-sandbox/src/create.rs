@@ -142,7 +142,7 @@ fn new_prediction(
         deadline,
         webhook: creation.webhook,
         events: creation.events,
-        fate: Fate::draw(&sandbox.faults),
+        fate: Fate::draw(sandbox),
     })
 }
 

@@ -1,7 +1,9 @@
-//! What will go wrong with a prediction: decided when it is created, so that a fault which is armed
-//! later meets the next one and not one that still runs.
+//! What will go wrong with a prediction, or be chosen for it: decided when it is created, so that what
+//! is armed later meets the next one and not one that still runs.
 
-use crate::faults::{Fault, Faults};
+use crate::faults::Fault;
+use crate::render::Rendered;
+use crate::sandbox::Sandbox;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fate {
@@ -12,6 +14,8 @@ pub(crate) struct Fate {
     pub(crate) is_reordered: bool,
     /// How often its last event is sent besides once.
     pub(crate) duplicates: u64,
+    /// What it puts out instead of what it paints.
+    pub(crate) output: Option<Rendered>,
 }
 
 /// What comes of it, unless somebody ends it before.
@@ -55,14 +59,16 @@ const COURSES: [(Fault, Course); 9] = [
 ];
 
 impl Fate {
-    /// Uses up the faults that are armed for the next prediction.
-    pub(crate) fn draw(faults: &Faults) -> Self {
+    /// Uses up what is armed and given for the next prediction.
+    pub(crate) fn draw(sandbox: &Sandbox) -> Self {
+        let faults = &sandbox.faults;
         let course = COURSES.into_iter().find(|(fault, _)| faults.strikes(*fault).is_some());
         Self {
             course: course.map_or(Course::Usual, |(_, course)| course),
             is_silent: faults.strikes(Fault::WebhookDrop).is_some(),
             is_reordered: faults.strikes(Fault::WebhookReorder).is_some(),
             duplicates: faults.strikes(Fault::WebhookDuplicate).unwrap_or(0),
+            output: sandbox.contents().given.pop_front(),
         }
     }
 }

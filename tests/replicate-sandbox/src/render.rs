@@ -22,7 +22,7 @@ const PIXELS: f64 = 1024.0 * 1024.0;
 const UNKNOWN: &str = "Unknown error (E1000)";
 
 /// A finished picture.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rendered {
     pub(crate) bytes: Bytes,
     pub(crate) content_type: &'static str,

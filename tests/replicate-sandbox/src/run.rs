@@ -81,7 +81,8 @@ async fn work(sandbox: &Shared, prediction: &Prediction, tell: impl Fn(&Predicti
     if let Ok(rendered) = &outcome
         && course != Course::IsEmpty
     {
-        let address = keep(sandbox, id, rendered.clone());
+        let output = prediction.fate.output.as_ref().unwrap_or(rendered);
+        let address = keep(sandbox, id, output.clone());
         let shown = sandbox.change(id, |found| {
             found.output = Some(address);
             found.images = 1;
@@ -145,7 +146,7 @@ mod tests {
         let sandbox = Shared::new(Sandbox::example());
         sandbox.faults.arm(serde_json::from_value(faults).expect("faults"));
         let mut prediction = Prediction::example(sandbox.clock.now());
-        prediction.fate = Fate::draw(&sandbox.faults);
+        prediction.fate = Fate::draw(&sandbox);
         prediction.deadline = Some(prediction.created_at + Duration::minutes(5));
         sandbox.contents().predictions.push(prediction.clone());
         let id = prediction.id.clone();

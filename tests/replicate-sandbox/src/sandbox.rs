@@ -1,6 +1,6 @@
 //! What the sandbox holds, in memory alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::available_parallelism;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::faults::Faults;
 use crate::limits::Limits;
 use crate::prediction::Prediction;
+use crate::render::Rendered;
 
 /// Data of predictions that were made through the API goes after this.
 pub(crate) const KEPT: time::Duration = time::Duration::hours(1);
@@ -40,6 +41,8 @@ pub(crate) struct Contents {
     pub(crate) predictions: Vec<Prediction>,
     pub(crate) files: BTreeMap<String, Stored>,
     pub(crate) outputs: BTreeMap<String, Stored>,
+    /// What the next predictions put out instead of what they paint.
+    pub(crate) given: VecDeque<Rendered>,
     /// What was received of each input, without its bytes.
     pub(crate) inputs: Vec<Value>,
 }
