@@ -137,10 +137,11 @@ tests/node_modules/.installed: tests/package.json tests/package-lock.json
 
 # With --no-deps, so that each package is one that is named here.
 $(TOOLS)/.installed: Makefile
-	$(call say,Fetching the Lambda emulator (and what checks receipts in Python))
+	$(call say,Fetching the Lambda emulator (and what checks receipts and artworks in Python))
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --no-deps cargo-lambda==1.9.2
 	$(TOOLS)/bin/pip install --quiet --no-deps PyJWT==2.15.1 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12
+	$(TOOLS)/bin/pip install --quiet --no-deps c2pa-python==0.38.1
 	@touch $@
 
 # Without optimisation, for it is built for longer than it will ever run.

@@ -1,10 +1,12 @@
 // What whoever operates this sees.
 
 import assert from "node:assert/strict";
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, afterEach, test } from "node:test";
 import postgres from "postgres";
+import { startFunctions } from "../lab/functions.ts";
 import { pass } from "../lab/time.ts";
 import { askForStatus, ended, status } from "./operator.ts";
 import { Person } from "./person.ts";
@@ -91,6 +93,26 @@ test("for people the status is a table, and what needs somebody stands out", asy
   assert.match(quiet, /^ {2}ledger differences +0 +\d+ (s|min)$/m);
   await pass(400, "silent");
   assert.match(await (await askForStatus("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
+});
+
+test("the status says whether artworks are signed, and for how long the certificate lasts (X7)", async () => {
+  const certificate = new X509Certificate(process.env.CONTENT_CREDENTIALS_CERTIFICATE!);
+  const { is_signed, certificate_seconds_left } = (await status()).marks;
+  assert.equal(is_signed, true);
+  const left = (Date.parse(certificate.validTo) - Date.now()) / 1000;
+  assert.ok(Math.abs(certificate_seconds_left! - left) < 60, `${certificate_seconds_left} s, not ${left} s`);
+  assert.match(await (await askForStatus("*/*")).text(), /^ {2}marks of artworks +signed, \d+ d left$/m);
+
+  const unsigned = { CONTENT_CREDENTIALS_CERTIFICATE: "", CONTENT_CREDENTIALS_KEY: "" };
+  const [functions, before] = [await startFunctions({ ...unsigned, CLEANUP_INTERVAL_SECONDS: "0" }), process.env.FUNCTIONS_URL!];
+  process.env.FUNCTIONS_URL = functions.url;
+  try {
+    assert.deepEqual((await status()).marks, { is_signed: false, certificate_seconds_left: null });
+    assert.match(await (await askForStatus("*/*")).text(), /^ {2}marks of artworks +XMP ALONE, no certificate$/m);
+  } finally {
+    process.env.FUNCTIONS_URL = before;
+    await functions.stop();
+  }
 });
 
 test("a difference in the ledger is counted, by whatever it came about", async () => {

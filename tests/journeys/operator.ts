@@ -10,6 +10,7 @@ export interface Status {
   exports: { building: number; failed: number };
   sweep: { last_seconds: number };
   ledger: { differences: number };
+  marks: { is_signed: boolean; certificate_seconds_left: number | null };
   ended: { outcome: string; last_hour: number; last_day: number }[];
 }
 

@@ -66,6 +66,13 @@ export function withText(png: Buffer, text: string): Buffer {
   return Buffer.concat([png.subarray(0, endOfHeader), chunk("tEXt", Buffer.from(`Comment\0${text}`)), png.subarray(endOfHeader)]);
 }
 
+/** A PNG with XMP where its standard has it. Sharp puts it elsewhere, compressed, for itself alone. */
+export function withXmp(png: Buffer, xmp: string): Buffer {
+  const endOfHeader = 33;
+  const text = chunk("iTXt", Buffer.from(`XML:com.adobe.xmp\0\0\0\0\0${xmp}`));
+  return Buffer.concat([png.subarray(0, endOfHeader), text, png.subarray(endOfHeader)]);
+}
+
 /** What is not a photo, with the code by which it is refused. */
 export async function impostors(): Promise<[name: string, bytes: Buffer, code: string][]> {
   const png = await sharp(mountains).resize(200).png().toBuffer();

@@ -43,6 +43,24 @@ export async function received(prediction: string): Promise<Record<string, unkno
   return inputs.find((input) => input.prediction === prediction);
 }
 
+/** What the next prediction puts out, instead of what it would paint. */
+export async function deliver(picture: Buffer, type: string): Promise<void> {
+  const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/outputs`, {
+    method: "POST",
+    headers: { "content-type": type },
+    body: new Uint8Array(picture),
+  });
+  if (!answer.ok) throw new Error(`POST /outputs: ${answer.status}`);
+}
+
+/** A prediction as Replicate tells of it, and what it made, for as long as Replicate keeps it. */
+export async function delivered(prediction: unknown): Promise<{ completed_at: string; picture: Buffer }> {
+  const headers = { authorization: `Bearer ${process.env.REPLICATE_API_TOKEN}` };
+  const asked = await fetch(`${process.env.REPLICATE_BASE_URL}/predictions/${prediction}`, { headers });
+  const { completed_at, output } = (await asked.json()) as { completed_at: string; output: string };
+  return { completed_at, picture: Buffer.from(await (await fetch(output)).arrayBuffer()) };
+}
+
 async function control(method: string, path: string, body?: unknown): Promise<Response> {
   const response = await fetch(`${process.env.SANDBOX_CONTROL_URL}${path}`, {
     method,
