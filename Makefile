@@ -141,7 +141,7 @@ $(TOOLS)/.installed: Makefile
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --no-deps cargo-lambda==1.9.2
 	$(TOOLS)/bin/pip install --quiet --no-deps PyJWT==2.15.1 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12
-	$(TOOLS)/bin/pip install --quiet --no-deps c2pa-python==0.38.1
+	$(TOOLS)/bin/pip install --quiet --no-deps c2pa-python==0.38.1 asn1crypto==1.5.1
 	@touch $@
 
 # Without optimisation, for it is built for longer than it will ever run.

@@ -12,6 +12,8 @@ export interface Manifest {
   assertions: { label: string; data: Record<string, any> }[];
   ingredients?: { relationship: string; active_manifest?: string }[];
   thumbnail?: unknown;
+  /** `time` is what an authority has stamped. */
+  signature_info: { time?: string };
 }
 
 interface Status {

@@ -1,7 +1,8 @@
 // What an artwork says about itself: that a model made it, in words that programs read and a signature that others check (X7).
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -196,10 +197,13 @@ test("XMP that an output has is kept beside our mark", async () => {
 });
 
 /** Runs with functions of this test's own, which have another certificate than the stack's, or none. */
-async function withCertificate({ credentialsCertificate, credentialsKey }: Credentials, run: () => Promise<void>): Promise<void> {
+function withCertificate({ credentialsCertificate, credentialsKey }: Credentials, run: () => Promise<void>): Promise<void> {
+  return withFunctions({ CONTENT_CREDENTIALS_CERTIFICATE: credentialsCertificate, CONTENT_CREDENTIALS_KEY: credentialsKey }, run);
+}
+
+async function withFunctions(env: Record<string, string>, run: () => Promise<void>): Promise<void> {
   const [port, before] = [await freePort(), process.env.FUNCTIONS_URL!];
-  const certificate = { CONTENT_CREDENTIALS_CERTIFICATE: credentialsCertificate, CONTENT_CREDENTIALS_KEY: credentialsKey };
-  const functions = await startFunctions({ ...certificate, WEBHOOK_BASE_URL: `http://127.0.0.1:${port}`, CLEANUP_INTERVAL_SECONDS: "0" }, port);
+  const functions = await startFunctions({ ...env, WEBHOOK_BASE_URL: `http://127.0.0.1:${port}`, CLEANUP_INTERVAL_SECONDS: "0" }, port);
   process.env.FUNCTIONS_URL = functions.url;
   try {
     await run();
@@ -240,5 +244,29 @@ test("a certificate made as the documentation says signs artworks, and is found 
     assert.deepEqual([look("ca.pem"), look()], ["Trusted []", "Valid ['signingCredential.untrusted']"]);
   } finally {
     rmSync(folder, { recursive: true });
+  }
+});
+
+test("an authority stamps the time of a signature; while it is out, artworks are signed without", async () => {
+  const authority = spawn(python, [join(import.meta.dirname, "timestamps.py")], { stdio: ["pipe", "pipe", "inherit"] });
+  const ended = once(authority, "exit");
+  try {
+    const [address] = await once(authority.stdout, "data");
+    await withFunctions({ CONTENT_CREDENTIALS_TIMESTAMP_URL: String(address).trim() }, async () => {
+      const before = Date.now();
+      const stamped = readCredentials((await makeArtwork()).artwork, "image/png", ours)!;
+      const time = Date.parse(active(stamped).signature_info.time!);
+      assert.ok(time >= before - 1000 && time <= Date.now(), active(stamped).signature_info.time);
+      assert.deepEqual(failures(stamped), []);
+
+      authority.stdin.end();
+      await ended;
+      const unstamped = readCredentials((await makeArtwork()).artwork, "image/png", ours)!;
+      assert.equal(active(unstamped).signature_info.time, undefined);
+      assert.deepEqual([unstamped.validation_state, failures(unstamped)], ["Trusted", []]);
+    });
+  } finally {
+    authority.stdin.end();
+    await ended;
   }
 });
