@@ -114,6 +114,7 @@ create index generations_open_idx on public.generations (deadline_at)
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
+create index generations_artwork_sha256_idx on public.generations (artwork_sha256) where artwork_sha256 is not null;
 
 alter table public.generations enable row level security;
 revoke all on public.generations from public, anon, authenticated, service_role;

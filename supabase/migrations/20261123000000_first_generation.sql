@@ -1376,6 +1376,7 @@ create index generations_open_idx on public.generations (deadline_at)
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
+create index generations_artwork_sha256_idx on public.generations (artwork_sha256) where artwork_sha256 is not null;
 
 alter table public.generations enable row level security;
 revoke all on public.generations from public, anon, authenticated, service_role;
@@ -4391,6 +4392,35 @@ on storage.objects
 for select
 to authenticated
 using (bucket_id = 'exports' and (storage.foldername(name))[1] = (select private.person())::text);
+-- What a model made can be recognised (X7): anybody may ask whether an artwork is one of ours.
+
+-- Whether an artwork with this SHA-256 (64 hex digits, lower case) is kept here. It no longer is once it is ordered
+-- deleted, its account is closed or its object is gone. Nobody learns more: not when, not whose, not how many. An index
+-- finds the rows of the digest, and only these few are looked at further.
+create function backend.is_made_here(sha256 text)
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return exists (
+  select
+  from public.generations as g
+  where g.artwork_sha256 = is_made_here.sha256
+    and (select p.closed_at is null from public.profiles as p where p.id = g.person_id)
+    and (
+      select o.id from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path
+    ) is not null
+    and (
+      select d.id from public.deletions as d
+      where d.bucket = 'artworks' and d.path = g.artwork_path and d.verified_at is null
+    ) is null
+);
+
+comment on function backend.is_made_here is 'Whether an artwork with this SHA-256 is kept here: yes or no, and nothing else (X7).';
+
+revoke all on function backend.is_made_here from public, anon, authenticated, service_role;
+grant execute on function backend.is_made_here to service_role;
 -- Both sides of Storage: objects that nothing accounts for, and rows whose object is gone. Each is walked in
 -- the order of its names, a bounded stretch at a time, from where the last one ended: any number is looked
 -- at in any number of passes, and two passes at once share the walk. Each verb answers {done, closed}:

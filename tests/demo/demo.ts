@@ -54,6 +54,8 @@ check(differs > 8, `it looks different from the photo (${differs.toFixed(0)} of 
 const stranger = await Person.signUp("stranger");
 const tried = await stranger.client.storage.from("artworks").download(generation.artwork_path!);
 check(tried.error !== null, "somebody else who knows its address cannot open it");
+const asked = await fetch(`${process.env.FUNCTIONS_URL}/privacy/mark?sha256=${generation.artwork_sha256}`);
+check(((await asked.json()) as { made_here?: boolean }).made_here === true, "anybody who has it can check by its digest that it was made here");
 
 heading("The photo");
 await person.forgotten();

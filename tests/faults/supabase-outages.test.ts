@@ -46,6 +46,16 @@ for (const [what, answer, operator] of outages) {
   });
 }
 
+test("the Data API does not reach the database: nobody is told that an artwork was not made here, but 503", async () => {
+  const answer = error(503, "PGRST000", "Database connection error. Retrying the connection.");
+  lab.supabase.misbehave({ fault: "status", ...answer, when: /rpc\/is_made_here$/, count: 3 });
+  const response = await fetch(`${lab.functions.url}/privacy/mark?sha256=${"a".repeat(64)}`);
+  const problem = (await response.json()) as Record<string, unknown>;
+  assert.deepEqual([response.status, problem.code], [503, "unavailable"]);
+  assert.equal(response.headers.get("cache-control"), null, "a copy would outlive the outage");
+  assert.ok(Number(response.headers.get("retry-after")) > 0);
+});
+
 const passing: [what: string, answer: Answer][] = [
   ["the project is read-only for a moment", error(405, "25006", "cannot execute UPDATE in a read-only transaction")],
   ["the schema cache does not know the function for a moment", error(404, "PGRST202", "Could not find the function in the schema cache")],

@@ -89,6 +89,7 @@ const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 
   ["give himself credits", () => bob.client.from("credit_entries").insert({ kind: "grant", amount: 100 }), "error"],
   ["fill his wallet", () => bob.client.from("wallets").update({ balance: 100 }).eq("person_id", bob.id), "error"],
   ["call the backend", () => bob.client.schema("backend").rpc("lease_deletions"), "error"],
+  ["ask the database itself what was made", () => bob.client.schema("backend").rpc("is_made_here", { sha256: generation.artwork_sha256 }), "error"],
   ["cancel through the database", () => bob.client.rpc("cancel_generation", { generation_id: generation.id }), "error"],
   ["delete through the database", () => bob.client.rpc("delete_generation", { generation_id: generation.id }), "error"],
   ["list her photos", () => inputs().list(alice.id), "nothing"],

@@ -90,10 +90,10 @@ test("cleanup makes a pass on a scheduled event, and reports it", async () => {
 });
 
 /** A request of a browser for `path`. */
-function got(path: string): Event {
+function got(path: string, rawQueryString = ""): Event {
   const event = recorded("webhook");
   const context = event.requestContext as { http: object };
-  return { ...event, body: "", rawPath: path, requestContext: { ...context, http: { ...context.http, path, method: "GET" } } };
+  return { ...event, body: "", rawPath: path, rawQueryString, requestContext: { ...context, http: { ...context.http, path, method: "GET" } } };
 }
 
 test("privacy answers anyone with the live status, its badge and the keys of receipts", async () => {
@@ -105,6 +105,12 @@ test("privacy answers anyone with the live status, its badge and the keys of rec
   const keys = await emulator.invoke("privacy", got("/.well-known/jwks.json"));
   assert.equal(JSON.parse(keys.body).keys[0].crv, "Ed25519");
   assertProblem(await emulator.invoke("privacy", got("/privacy/elsewhere")), 404, "no_such_route");
+});
+
+test("privacy answers anyone whether an artwork is kept here, or what to ask", async () => {
+  const mark = (query: string) => emulator.invoke("privacy", got("/privacy/mark", query));
+  assert.equal((await mark(`sha256=${"a".repeat(64)}`)).body, '{"made_here":false}');
+  assertProblem(await mark(`sha256=${"a".repeat(63)}`), 400, "invalid_request");
 });
 
 test("privacy-inbox verifies the bytes that were sent, and ignores what is no request", async () => {

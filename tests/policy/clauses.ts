@@ -11,7 +11,7 @@ export const sections: ReadonlyMap<string, string[]> = new Map([
   ["Keep and delete", numbered("R", 10)],
   ["Third parties", [...numbered("T", 4), ...numbered("S", 4)]],
   ["Rights", [...numbered("G", 7), ...numbered("Q", 2)]],
-  ["Beyond the text", numbered("X", 6)],
+  ["Beyond the text", numbered("X", 7)],
 ]);
 
 /** Those that somebody asks for, as in "R2 G3"; all where nobody does.

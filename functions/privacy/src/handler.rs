@@ -15,22 +15,24 @@ use serde_json::json;
 
 use crate::badge::svg;
 use crate::kept::Kept;
+use crate::mark::mark;
 use crate::rights::{confirm, erase, erasure, export, withdraw};
 use crate::status::Status;
 
 /// Anyone may look, from any page.
-const OPEN: (http::HeaderName, &str) = (ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-const FRESH: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=10");
+pub(crate) const OPEN: (http::HeaderName, &str) = (ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+pub(crate) const FRESH: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=10");
 /// For so long this process answers with what it was told last.
 const STATUS_TIME: Duration = Duration::from_secs(10);
 /// A new key is published before it signs.
 const KEYS: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=300");
 
-/// The live status, as JSON and as a badge; the keys of receipts; the rights of people.
+/// The live status, as JSON and as a badge; the detector; the keys of receipts; the rights of people.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/privacy/status", get(status))
         .route("/privacy/badge.svg", get(badge))
+        .route("/privacy/mark", get(mark))
         .route("/.well-known/jwks.json", get(keys))
         .route("/privacy/exports", post(export))
         .route("/privacy/erasures", post(erase))

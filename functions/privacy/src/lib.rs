@@ -1,8 +1,10 @@
-//! The rights of people, and what anyone may check: how the promises are kept, and the keys of receipts.
+//! The rights of people, and what anyone may check: how the promises are kept, the keys of receipts, and
+//! whether an artwork is kept here.
 
 mod badge;
 mod handler;
 mod kept;
+mod mark;
 mod rights;
 mod status;
 

@@ -1,7 +1,7 @@
 // What people and strangers ask for, well or badly: each flow with the planted texts in all that it sends.
 
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { Lab } from "../../lab/lab.ts";
 import { type Prediction, predictionThatIs, predictionsOf, send } from "../../faults/replicate.ts";
 import { impostors, small } from "../photos.ts";
@@ -159,5 +159,9 @@ export const asked: Flows = {
     for (const path of ["/privacy/status", "/privacy/badge.svg", "/.well-known/jwks.json"]) {
       await answers(200, functions(`${path}?${planted("query")}`));
     }
+    const digest = randomBytes(32).toString("hex");
+    secrets.set("a digest that was asked about", Buffer.from(digest));
+    await answers(200, functions(`/privacy/mark?sha256=${digest}&${planted("query")}`));
+    await answers(400, functions(`/privacy/mark?sha256=${digest}&sha256=${planted("digest")}`));
   },
 };
