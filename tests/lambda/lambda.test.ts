@@ -107,9 +107,10 @@ test("privacy answers anyone with the live status, its badge and the keys of rec
   assertProblem(await emulator.invoke("privacy", got("/privacy/elsewhere")), 404, "no_such_route");
 });
 
-test("privacy answers anyone whether an artwork is kept here, or what to ask", async () => {
+test("privacy answers anyone, from any page, whether an artwork is kept here, or what to ask", async () => {
   const mark = (query: string) => emulator.invoke("privacy", got("/privacy/mark", query));
-  assert.equal((await mark(`sha256=${"a".repeat(64)}`)).body, '{"made_here":false}');
+  const { body, headers } = await mark(`sha256=${"a".repeat(64)}`);
+  assert.deepEqual([body, headers["access-control-allow-origin"]], ['{"made_here":false}', "*"]);
   assertProblem(await mark(`sha256=${"a".repeat(63)}`), 400, "invalid_request");
 });
 
