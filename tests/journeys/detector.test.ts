@@ -104,7 +104,7 @@ test("what is no digest is refused in words that say what to do, and is not repe
     const response = await ask(query);
     const text = await response.text();
     const problem = JSON.parse(text) as { code: string; field: string; detail: string };
-    assert.deepEqual([response.status, problem.code, problem.field], [400, "invalid_request", "sha256"], query);
+    assert.deepEqual([response.status, problem.code, problem.field], [422, "invalid_request", "sha256"], query);
     assert.match(problem.detail, /64 hexadecimal digits.*sha256sum/);
     assert.equal(response.headers.get("content-type"), "application/problem+json");
     assert.doesNotMatch(text, /zebra|aaaa|or true/);

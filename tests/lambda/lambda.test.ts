@@ -111,7 +111,7 @@ test("privacy answers anyone, from any page, whether an artwork is kept here, or
   const mark = (query: string) => emulator.invoke("privacy", got("/privacy/mark", query));
   const { body, headers } = await mark(`sha256=${"a".repeat(64)}`);
   assert.deepEqual([body, headers["access-control-allow-origin"]], ['{"made_here":false}', "*"]);
-  assertProblem(await mark(`sha256=${"a".repeat(63)}`), 400, "invalid_request");
+  assertProblem(await mark(`sha256=${"a".repeat(63)}`), 422, "invalid_request");
 });
 
 test("privacy-inbox verifies the bytes that were sent, and ignores what is no request", async () => {

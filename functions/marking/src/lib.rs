@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use opusflair::App;
+use opusflair::cause::Cause;
 use opusflair::config::Config;
 use opusflair::mark::{Made, Mark, NoPicture};
 use time::OffsetDateTime;
@@ -60,16 +61,20 @@ impl Mark for Marker {
         let is_signed = credentials::are_in(&picture, content_type);
         let parent = is_signed.then_some(&picture);
         let signed = self.credentials.as_ref().and_then(|credentials| {
-            // A fault of the library's costs the signature, not the artwork.
+            // A fault of the library's costs the signature, not the artwork. Its words may quote the file.
             let signing = || credentials.sign(&described, parent, content_type, made);
-            match catch_unwind(AssertUnwindSafe(signing)) {
+            let fault = match catch_unwind(AssertUnwindSafe(signing)) {
                 Ok(Ok(signed)) => return Some(signed),
-                Ok(Err(fault)) => tracing::error!(
-                    error = &fault as &(dyn std::error::Error + 'static),
-                    "an artwork is stored without credentials"
-                ),
-                Err(_) => tracing::error!("writing credentials panicked, and an artwork has none"),
-            }
+                Ok(Err(_)) if credentials.ends_at() <= OffsetDateTime::now_utc() => {
+                    "the certificate is over"
+                }
+                Ok(Err(_)) => "the library refuses",
+                Err(_) => "the library panicked",
+            };
+            tracing::error!(
+                error = Cause::from(fault).for_log(),
+                "an artwork is stored without credentials"
+            );
             None
         });
         Ok(signed.unwrap_or(if is_signed { picture } else { described }))

@@ -38,14 +38,6 @@ pub enum Error {
         /// What it must be, for people; not for the log.
         detail: String,
     },
-    /// A parameter of the query is missing, repeated or cannot be read.
-    #[error("invalid query: {field}")]
-    InvalidQuery {
-        /// Its name.
-        field: &'static str,
-        /// What it must be, for people; not for the log.
-        detail: &'static str,
-    },
     /// The photo cannot be used.
     #[error("photo rejected: {0}")]
     Photo(Rejection),
@@ -132,7 +124,6 @@ impl Error {
             Self::NotSignedIn | Self::NotOperator | Self::Signature(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchRoute => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::InvalidQuery { .. } => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Invalid { .. } | Self::Photo(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Refused(refusal) => refusal.status,
@@ -150,7 +141,7 @@ impl Error {
             Self::NoSuchRoute => "no_such_route",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTooLarge { .. } => "body_too_large",
-            Self::Invalid { .. } | Self::InvalidQuery { .. } => "invalid_request",
+            Self::Invalid { .. } => "invalid_request",
             Self::Photo(rejection) => rejection.code(),
             Self::Signature(_) => "invalid_signature",
             Self::Refused(refusal) => &refusal.code,
@@ -173,7 +164,6 @@ impl Error {
             Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
             Self::BodyTooLarge { limit } => format!("The body may have at most {limit} bytes."),
             Self::Invalid { field, detail } => format!("{field} {detail}"),
-            Self::InvalidQuery { field, detail } => format!("{field} {detail}"),
             Self::Photo(rejection) => rejection.sentence(),
             Self::Signature(_) => "The webhook's signature was not accepted.".to_owned(),
             Self::Refused(refusal) => refusal.sentence.clone(),
@@ -190,7 +180,7 @@ impl Error {
     #[must_use]
     pub fn members(&self) -> Map<String, Value> {
         match self {
-            Self::Invalid { field, .. } | Self::InvalidQuery { field, .. } => {
+            Self::Invalid { field, .. } => {
                 Map::from_iter([("field".to_owned(), Value::from(*field))])
             }
             Self::Photo(_) => Map::from_iter([("field".to_owned(), Value::from("input_path"))]),

@@ -20,8 +20,16 @@ use line::Form;
 
 /// The crates whose events are written. Others put addresses and headers into theirs, and `RUST_LOG`
 /// can ask for all of them.
-const OURS: [&str; 7] =
-    ["opusflair", "submit", "replicate_webhook", "cleanup", "privacy", "privacy_inbox", "local"];
+const OURS: [&str; 8] = [
+    "opusflair",
+    "submit",
+    "replicate_webhook",
+    "cleanup",
+    "privacy",
+    "privacy_inbox",
+    "marking",
+    "local",
+];
 
 /// Starts logging: JSON in Lambda, for people elsewhere. `RUST_LOG` chooses what is logged; `info` if
 /// it is unset.

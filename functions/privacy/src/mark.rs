@@ -41,10 +41,10 @@ pub(crate) async fn mark(
 ) -> Result<Response, Error> {
     // What is wrong with a query is not passed on: it quotes what was sent.
     let Ok(Query(Asked { sha256: Digest(sha256) })) = asked else {
-        return Err(Error::InvalidQuery {
-            field: "sha256",
-            detail: "must be there once: the SHA-256 of the file, as 64 hexadecimal digits. `sha256sum` prints it.",
-        });
+        return Err(Error::invalid(
+            "sha256",
+            "must be there once: the SHA-256 of the file, as 64 hexadecimal digits. `sha256sum` prints it.",
+        ));
     };
     let made_here: bool = app.ask("is_made_here", json!({ "sha256": sha256 })).await?;
     Ok(([OPEN, FRESH], Json(json!({ "made_here": made_here }))).into_response())
