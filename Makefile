@@ -64,6 +64,10 @@ bench-export: install build ## What an export costs, of artworks and usage event
 bench-photos: install ## What preparing a large photo costs, in processor time and memory, beside sharp
 	@cd tests && exec $(NODE) bench/photos.ts
 
+.PHONY: fuzz-photos
+fuzz-photos: install ## Prepare damaged photos of each kind for MINUTES=60: no panic, at most a second and 500 MB each
+	@cd tests && MINUTES="$(or $(MINUTES),60)" exec $(NODE) photos/fuzz.ts
+
 .PHONY: mutants
 mutants: install build ## Take lines that move credits or delete away, one at a time; does a test notice?
 	@cd tests && $(NODE) mutants/mutants.ts

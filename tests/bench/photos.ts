@@ -51,7 +51,7 @@ function measureSharp(): { seconds: number; megabytes: number } {
 
 const rows = [];
 try {
-  using preparer = new Preparer(build("release"));
+  using preparer = new Preparer(build("prepare", "release"));
   for (const [name, width, height, encode] of photos) {
     const bytes = await encode(await photo(width, height)).toBuffer();
     writeFileSync(file, bytes);

@@ -7,7 +7,7 @@ import sharp from "sharp";
 import { canary, kinds } from "./kinds.ts";
 import { build, Preparer } from "./prepare.ts";
 
-const preparer = new Preparer(build("debug"));
+const preparer = new Preparer(build("prepare", "debug"));
 after(() => preparer[Symbol.dispose]());
 
 /** Of levels from 0 to 255, on average over all pixels and colours. */

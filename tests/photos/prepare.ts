@@ -19,12 +19,12 @@ export interface Verdict {
   megabytes?: number;
 }
 
-/** Builds the program; answers where it is. */
-export function build(profile: "debug" | "release"): string {
+/** Builds one of the examples of `opusflair`; answers where it is. */
+export function build(example: "prepare" | "fuzz", profile: "debug" | "release", features: "heic"[] = []): string {
   const release = profile === "release" ? ["--release"] : [];
-  const cargo = ["build", "--quiet", "--locked", "--package", "opusflair", "--example", "prepare", ...release];
+  const cargo = ["build", "--quiet", "--locked", "--package", "opusflair", "--example", example, "--features", features.join(), ...release];
   execFileSync("cargo", cargo, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
-  return join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), profile, "examples", "prepare");
+  return join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), profile, "examples", example);
 }
 
 /** Prepares photos with `program`, one after the other. */
