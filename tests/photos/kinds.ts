@@ -1,5 +1,6 @@
 // Kinds of photo that people have, and of what they take for one; each made in a line or two.
 
+import { crc32 } from "node:zlib";
 import sharp, { type Sharp } from "sharp";
 
 /** A text beside each picture that can hold one. */
@@ -10,6 +11,8 @@ export interface Kind {
   name: string;
   make(): Promise<Buffer>;
   becomes: [width: number, height: number] | string;
+  /** How it looks, if libvips does not know how its file names the colours. */
+  looks?: () => Promise<Buffer>;
 }
 
 /** Smooth, and of many colours: redder to the right, greener to the bottom, bluer to the middle. */
@@ -68,6 +71,50 @@ async function chunk(name: string, content: string): Promise<Buffer> {
   return Buffer.concat([file.subarray(0, 33), length, Buffer.from(`${name}${content}`), Buffer.alloc(4), file.subarray(33)]);
 }
 
+/** Linear sRGB in other primaries with its white, as CSS Color 4 converts it. */
+const fromSrgb = {
+  "Display P3": [0.822462, 0.177538, 0, 0.033194, 0.966806, 0, 0.017083, 0.072397, 0.91052],
+  "BT.2020": [0.627404, 0.329283, 0.043313, 0.069097, 0.91954, 0.011362, 0.016391, 0.088013, 0.895595],
+  sRGB: [1, 0, 0, 0, 1, 0, 0, 0, 1],
+  "Adobe RGB": [0.715126, 0.284874, 0, 0, 1, 0, 0, 0.041162, 0.958838],
+};
+const linear = (level: number) => (level <= 0.04045 ? level / 12.92 : ((level + 0.055) / 1.055) ** 2.4);
+const encoded = (level: number) => (level <= 0.0031308 ? level * 12.92 : 1.055 * level ** (1 / 2.4) - 0.055);
+
+/** The same picture, in the numbers of that space. */
+async function picturedIn(space: keyof typeof fromSrgb, transfer: (level: number) => number): Promise<Sharp> {
+  const { data, info } = await picture().raw().toBuffer({ resolveWithObject: true });
+  for (let at = 0; at < data.length; at += 3) {
+    const srgb = [0, 1, 2].map((colour) => linear(data[at + colour]! / 255));
+    for (const row of [0, 1, 2]) {
+      const level = srgb.reduce((sum, colour, column) => sum + colour * fromSrgb[space][3 * row + column]!, 0);
+      data[at + row] = Math.round(255 * transfer(level));
+    }
+  }
+  return sharp(data, { raw: { width: info.width, height: info.height, channels: 3 } });
+}
+
+const looking = (kind: Kind): Kind => ({ ...kind, looks: () => made(picture().png()) });
+
+/** A PNG in that space that says so by those chunks, each with its numbers. */
+async function declared(image: Promise<Sharp>, chunks: [name: string, content: Buffer][]): Promise<Buffer> {
+  const file = await made(planted(await image).png());
+  const added = chunks.map(([name, content]) => {
+    const named = Buffer.concat([Buffer.from(name), content]);
+    return Buffer.concat([uint32(content.length), named, uint32(crc32(named))]);
+  });
+  return Buffer.concat([file.subarray(0, 33), ...added, file.subarray(33)]);
+}
+
+/** A JPEG that names Adobe RGB as cameras do: without a profile. */
+async function dcf(): Promise<Buffer> {
+  const exif = { IFD0: { Artist: canary }, IFD2: { ColorSpace: "65535" }, IFD4: { InteroperabilityIndex: "R03" } };
+  const image = await picturedIn("Adobe RGB", (level) => level ** (1 / 2.2));
+  return made(image.jpeg({ quality: 95 }).withExif(exif));
+}
+
+const uint32 = (...numbers: number[]) => Buffer.from(new Uint32Array(numbers).buffer).swap32();
+
 /** A WebP of the extended form that promises alpha, a profile and Exif, and has none. */
 async function promising(): Promise<Buffer> {
   const plain = await made(picture().webp());
@@ -93,10 +140,13 @@ export const kinds: Kind[] = [
   taken("a JPEG for print (CMYK)", () => made(profiled(picture().toColourspace("cmyk"), "cmyk").jpeg())),
   taken("a progressive JPEG for print (CMYK)", () => made(profiled(picture().toColourspace("cmyk"), "cmyk").jpeg({ progressive: true }))),
   taken("a JPEG in Display P3", () => made(profiled(picture(), "p3").jpeg())),
+  looking(taken("a JPEG in Adobe RGB by its Exif, as cameras write it (DCF)", dcf)),
   taken("a JPEG without an end marker", () => without(jpeg(), 2)),
   taken("a progressive JPEG without an end marker", () => without(progressive(), 2)),
   taken("a JPEG with a film behind it", async () => Buffer.concat([await jpeg(), Buffer.from(`....ftypmp42${canary}`)])),
   taken("a JPEG of 12 megapixels", () => made(planted(picture(4000, 3000)).jpeg()), 2048, 1536),
+  taken("a JPEG of 24 megapixels, which is decoded at half its size", () => made(planted(picture(6001, 4001)).jpeg()), 2048, 1365),
+  taken("a progressive JPEG of 24 megapixels", () => made(planted(picture(6001, 4001)).jpeg({ progressive: true })), 2048, 1365),
   taken("a progressive JPEG of 12 megapixels, upright", () => made(planted(picture(3000, 4000)).jpeg({ progressive: true })), 1536, 2048),
   ...[2, 3, 4].map((way) => taken(`a JPEG of orientation ${way}`, () => made(planted(picture(), way).jpeg()))),
   ...[5, 6, 7, 8].map((way) => taken(`a JPEG of orientation ${way}`, () => made(planted(picture(), way).jpeg()), 320, 480)),
@@ -117,6 +167,11 @@ export const kinds: Kind[] = [
   taken("a grey PNG of 16 bits", () => made(planted(picture().greyscale().toColourspace("grey16")).png())),
   taken("an interlaced PNG", () => made(planted(picture()).png({ progressive: true }))),
   taken("a PNG in Display P3", () => made(profiled(picture(), "p3").png())),
+  looking(taken("a PNG in Display P3 by its code points (cICP)", () => declared(picturedIn("Display P3", encoded), [["cICP", Buffer.from([12, 13, 0, 1])]]))),
+  looking(taken("a PNG in BT.2020 by its code points (cICP)", () => declared(picturedIn("BT.2020", encoded), [["cICP", Buffer.from([9, 13, 0, 1])]]))),
+  looking(taken("a PNG in Adobe RGB by its gamma and chromaticities (gAMA, cHRM)", () =>
+    declared(picturedIn("Adobe RGB", (level) => level ** (1 / 2.2)), [["gAMA", uint32(45455)], ["cHRM", uint32(31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)]]))),
+  looking(taken("a PNG of another gamma (gAMA)", () => declared(picturedIn("sRGB", (level) => level ** (1 / 1.8)), [["gAMA", uint32(55_556)]]))),
   taken("a PNG with a text whose checksum is wrong", () => chunk("tEXt", `Comment\0${canary}`)),
   taken("a PNG without an end marker", () => without(png(), 12)),
   taken("a lossy WebP", webp),

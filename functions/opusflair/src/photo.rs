@@ -13,6 +13,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 mod colour;
+mod colour_space;
 mod format;
 #[cfg(feature = "heic")]
 mod heic;
@@ -122,7 +123,7 @@ impl Photo {
     }
 
     /// Judges `bytes`, and writes what the model will see. Decodes once, and not at all what a header already
-    /// rules out. This takes processor time (a second or two for the largest), and beside the file up to
+    /// rules out. This takes processor time (about a second for the largest), and beside the file up to
     /// [`Limits::max_decoded_bytes`] of memory and about 100 MB to work in.
     ///
     /// # Errors

@@ -4,8 +4,6 @@ use moxcms::{ColorProfile, DataColorSpace, Layout, RenderingIntent, TransformOpt
 
 use super::picture::{Channels, Picture};
 
-/// The longest profile that is looked at, in bytes; those for print take about a quarter of it.
-const LONGEST_PROFILE: usize = 4 * 1024 * 1024;
 const WHITE: u32 = 65_535;
 
 /// The picture's pixels in sRGB, three samples each, on white where it was transparent.
@@ -22,11 +20,17 @@ pub(super) fn to_srgb(picture: Picture) -> Vec<u8> {
         Channels::Ycck => samples.chunks_exact_mut(4).for_each(inks_of_ycck),
         _ => {}
     }
-    let space = match channels {
+    let mut space = match channels {
         Channels::Grey | Channels::GreyAlpha => DataColorSpace::Gray,
         Channels::Rgb | Channels::RgbAlpha => DataColorSpace::Rgb,
         Channels::Cmyk | Channels::InvertedCmyk | Channels::Ycck => DataColorSpace::Cmyk,
     };
+    // The transfer function of a colour space is that of its greys, too.
+    let is_rgb = profile.as_ref().is_some_and(|profile| profile.color_space == DataColorSpace::Rgb);
+    if space == DataColorSpace::Gray && is_rgb {
+        samples = without_profile(samples, space);
+        space = DataColorSpace::Rgb;
+    }
     let rgb = profile
         .and_then(|profile| through_profile(&samples, &profile, space))
         .unwrap_or_else(|| without_profile(samples, space));
@@ -41,13 +45,13 @@ fn split_alpha(samples: &mut Vec<u16>, count: usize) -> Vec<u16> {
     alpha
 }
 
-/// `None` where the profile cannot be read or is not one of such colours: the picture then counts as sRGB,
-/// as every viewer would have it.
-fn through_profile(samples: &[u16], profile: &[u8], space: DataColorSpace) -> Option<Vec<u16>> {
-    if profile.len() > LONGEST_PROFILE {
-        return None;
-    }
-    let profile = ColorProfile::new_from_slice(profile).ok()?;
+/// `None` where the profile is not one of such colours: the picture then counts as sRGB, as every viewer would
+/// have it.
+fn through_profile(
+    samples: &[u16],
+    profile: &ColorProfile,
+    space: DataColorSpace,
+) -> Option<Vec<u16>> {
     let (count, layout) = match space {
         DataColorSpace::Gray => (1, Layout::Gray),
         DataColorSpace::Rgb => (3, Layout::Rgb),

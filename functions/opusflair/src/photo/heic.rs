@@ -19,6 +19,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
     let decoding_bytes = image.data.len() as u64;
     limits.check(&Frame { width, height, decoding_bytes })?;
     Ok(Picture {
+        stored: (width, height),
         width,
         height,
         channels: Channels::RgbAlpha,

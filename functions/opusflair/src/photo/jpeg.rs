@@ -1,28 +1,26 @@
 //! JPEG (ITU-T T.81): headers, what is needed of the application segments, and the pixels.
 //!
-//! The decoder paints what is missing grey and calls it a success. So all coded data is walked first, to see
-//! that each block of the picture is there.
+//! Other decoders paint what is missing grey and call it a success. This one counts each block. It is also made for
+//! pictures that are to be smaller: it decodes large ones at half their size, and shrinks each component before it
+//! computes colours.
 
-use std::borrow::Cow;
-
-use zune_core::bytestream::ZCursor;
-use zune_core::colorspace::ColorSpace;
-use zune_core::options::DecoderOptions;
-use zune_jpeg::JpegDecoder;
-
-use super::picture::{Channels, Samples};
+use super::picture::{Channels, Samples, fitted};
+use super::prepared::LONGEST_SIDE;
 use super::{Format, Frame, Limits, Orientation, Picture, Recognised, Rejection};
 
 mod application;
-mod coverage;
+mod decoder;
 mod entropy;
 mod header;
 mod huffman;
+mod idct;
 mod parts;
+mod plane;
 
 use application::Application;
-use coverage::Coverage;
+use decoder::Decoder;
 use header::{FrameHeader, ScanHeader};
+use idct::Scale;
 use parts::{Part, Parts, marker};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Jpeg);
@@ -32,24 +30,23 @@ const UNUSUAL: Rejection = Rejection::UnsupportedFormat(Recognised::UnusualJpeg)
 /// Encoders write about ten. Each costs a pass over all pixels, and an empty one takes a few bytes.
 const MAX_SCANS: usize = 64;
 
-/// The pixels of a picture that is whole. An end marker may be missing.
+/// The pixels of a picture that is whole, no larger than what leaves. An end marker may be missing.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let frame = frame(bytes)?;
-    limits.check(&frame.cost())?;
-    let Walked { application, end } = walk(bytes, &frame)?;
-    let profile = application.profile();
-    // The decoder is happier with an end marker, and needs nothing behind it.
-    let file = match bytes.get(end..end + 2) {
-        Some(&[0xff, marker::EOI]) => Cow::Borrowed(&bytes[..end + 2]),
-        _ => Cow::Owned([&bytes[..end], &[0xff, marker::EOI]].concat()),
-    };
-    let (channels, samples) = pixels(&file, &frame, &application)?;
+    let stored = (u32::from(frame.width), u32::from(frame.height));
+    let scale = if stored.0.max(stored.1) < 2 * LONGEST_SIDE { Scale::Whole } else { Scale::Half };
+    limits.check(&frame.cost(scale))?;
+    let (application, decoder) = read(bytes, &frame, scale)?;
+    let (width, height) = fitted(stored.0, stored.1, LONGEST_SIDE).ok_or(CORRUPT)?;
+    let components = decoder.into_samples(width, height).ok_or(CORRUPT)?;
+    let (channels, samples) = pixels(&components, &frame, &application);
     Ok(Picture {
-        width: frame.width.into(),
-        height: frame.height.into(),
+        stored,
+        width,
+        height,
         channels,
         samples: Samples::Eight(samples),
-        profile,
+        profile: application.colour_space(),
         orientation: application.orientation.unwrap_or(Orientation::UPRIGHT),
     })
 }
@@ -69,47 +66,35 @@ fn frame(bytes: &[u8]) -> Result<FrameHeader, Rejection> {
     Err(CORRUPT)
 }
 
-/// What a walk over the whole file has found.
-struct Walked {
-    application: Application,
-    /// Where the last scan that was needed ends, in bytes.
-    end: usize,
-}
-
-/// Proves that each block is there, to its full precision.
-fn walk(bytes: &[u8], frame: &FrameHeader) -> Result<Walked, Rejection> {
+/// Reads all that is coded, and proves that each block is there, to its full precision.
+fn read<'a>(
+    bytes: &[u8],
+    frame: &'a FrameHeader,
+    scale: Scale,
+) -> Result<(Application, Decoder<'a>), Rejection> {
     let mut application = Application::default();
-    let mut coverage = Coverage::of(frame);
+    let mut decoder = Decoder::of(frame, scale);
     let mut scan: Option<ScanHeader> = None;
-    let (mut frames, mut scans, mut end) = (0, 0, bytes.len());
-    let mut parts = Parts::of(bytes);
-    while let Some(part) = parts.next() {
+    let (mut frames, mut scans) = (0, 0);
+    for part in Parts::of(bytes) {
         match part {
             // Whatever comes behind the last pixel, or does not come.
-            Err(_) if coverage.is_whole() => break,
+            Err(_) if decoder.is_whole() => break,
             Err(TRUNCATED) if scans > 0 => break,
             part => match part? {
-                Part::Scan(data) => {
-                    coverage.count(&scan.take().ok_or(CORRUPT)?, data)?;
-                    end = bytes.len() - parts.rest().len();
-                }
+                Part::Scan(data) => decoder.read(&scan.take().ok_or(CORRUPT)?, data)?,
                 Part::Segment(marker::SOS, payload) => {
                     scans += 1;
                     if scans > MAX_SCANS {
                         return Err(UNUSUAL);
                     }
-                    let header = ScanHeader::read(payload, frame)?;
-                    // zune-jpeg 0.5.15 decodes these wrongly and says nothing: blocks at wrong places for
-                    // 4:2:0 and 4:4:0, green ones in the last rows for 4:4:4.
-                    if !frame.is_progressive && header.components.len() != frame.components.len() {
-                        return Err(UNUSUAL);
-                    }
-                    scan = Some(header);
+                    scan = Some(ScanHeader::read(payload, frame)?);
                 }
                 Part::Segment(marker::SOF0..=marker::SOF2, _) => frames += 1,
-                Part::Segment(marker::DHT, payload) => coverage.define_tables(payload)?,
+                Part::Segment(marker::DQT, payload) => decoder.define_quantisation(payload)?,
+                Part::Segment(marker::DHT, payload) => decoder.define_tables(payload)?,
                 Part::Segment(marker::DRI, &[high, low, ..]) => {
-                    coverage.restart_after(u16::from_be_bytes([high, low]));
+                    decoder.restart_after(u16::from_be_bytes([high, low]));
                 }
                 Part::Segment(marker, _) if marker::is_unusual_frame(marker) => {
                     return Err(UNUSUAL);
@@ -123,39 +108,47 @@ fn walk(bytes: &[u8], frame: &FrameHeader) -> Result<Walked, Rejection> {
     if frames != 1 {
         return Err(CORRUPT);
     }
-    if !coverage.is_whole() {
+    if !decoder.is_whole() {
         return Err(TRUNCATED);
     }
-    Ok(Walked { application, end })
+    Ok((application, decoder))
 }
 
 /// Four inks come as they are stored, because only a colour profile knows what they look like.
 fn pixels(
-    file: &[u8],
+    components: &[Vec<u8>],
     frame: &FrameHeader,
     application: &Application,
-) -> Result<(Channels, Vec<u8>), Rejection> {
-    let (channels, space) = match (frame.components.len(), application.adobe) {
-        (1, _) => (Channels::Grey, ColorSpace::Luma),
-        (3, _) => (Channels::Rgb, ColorSpace::RGB),
-        (_, Some(2)) => (Channels::Ycck, ColorSpace::YCCK),
-        (_, Some(_)) => (Channels::InvertedCmyk, ColorSpace::CMYK),
-        (_, None) => (Channels::Cmyk, ColorSpace::CMYK),
+) -> (Channels, Vec<u8>) {
+    let is_rgb = match application.adobe {
+        Some(transform) => transform == 0,
+        None => !application.is_jfif && frame.is_named_rgb(),
     };
-    let options = DecoderOptions::new_fast()
-        .set_max_width(frame.width.into())
-        .set_max_height(frame.height.into())
-        .jpeg_set_max_scans(MAX_SCANS)
-        .jpeg_set_out_colorspace(space);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(file), options);
-    decoder.decode_headers().map_err(|_| CORRUPT)?;
-    let length = usize::from(frame.width) * usize::from(frame.height) * channels.count();
-    let is_as_promised = decoder.output_buffer_size() == Some(length)
-        && decoder.dimensions() == Some((frame.width.into(), frame.height.into()));
-    if !is_as_promised {
-        return Err(CORRUPT);
+    match (components, application.adobe) {
+        ([lumas, blues, reds], _) if !is_rgb => {
+            let chromas = blues.iter().zip(reds);
+            let pixels = lumas.iter().zip(chromas);
+            (Channels::Rgb, pixels.flat_map(|(&y, (&cb, &cr))| rgb_of_ycc(y, cb, cr)).collect())
+        }
+        ([grey], _) => (Channels::Grey, grey.clone()),
+        ([_, _, _], _) => (Channels::Rgb, interleaved(components)),
+        (_, Some(2)) => (Channels::Ycck, interleaved(components)),
+        (_, Some(_)) => (Channels::InvertedCmyk, interleaved(components)),
+        (_, None) => (Channels::Cmyk, interleaved(components)),
     }
-    let mut pixels = vec![0; length];
-    decoder.decode_into(&mut pixels).map_err(|_| CORRUPT)?;
-    Ok((channels, pixels))
+}
+
+fn interleaved(components: &[Vec<u8>]) -> Vec<u8> {
+    let pixels = components.first().map_or(0, Vec::len);
+    (0..pixels).flat_map(|at| components.iter().map(move |samples| samples[at])).collect()
+}
+
+/// By the matrix of JFIF (ITU-T T.871).
+fn rgb_of_ycc(luma: u8, blue: u8, red: u8) -> [u8; 3] {
+    let (luma, blue, red) =
+        (f32::from(luma) + 0.5, f32::from(blue) - 128.0, f32::from(red) - 128.0);
+    let rgb = [luma + 1.402 * red, luma - 0.344_136 * blue - 0.714_136 * red, luma + 1.772 * blue];
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
+    let rgb = rgb.map(|level| level as u8);
+    rgb
 }

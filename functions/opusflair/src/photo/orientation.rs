@@ -1,14 +1,14 @@
-//! The one thing that a photo needs of its Exif: which way is up.
+//! What a photo needs of its Exif: which way is up, and whether it is in Adobe RGB.
 
-use exif::{In, Reader, Tag};
+use exif::{Exif, In, Reader, Tag, Value};
 use image::metadata;
 
 /// Exif orientation, 1 to 8 (CIPA DC-008, tag 0x0112).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Orientation(u8);
 
-/// The first directory, which holds the orientation, comes early; what follows is maker notes and
-/// thumbnails, which need not be read.
+/// The directories that are needed come early; what follows is maker notes and thumbnails, which need not be
+/// read.
 const READ_AT_MOST: usize = 64 * 1024;
 
 impl Orientation {
@@ -17,12 +17,7 @@ impl Orientation {
     /// From a TIFF structure. What cannot be read counts as upright: bad metadata is no reason to
     /// refuse a photo whose metadata goes anyway.
     pub(super) fn from_exif(tiff: &[u8]) -> Self {
-        let head = tiff[..tiff.len().min(READ_AT_MOST)].to_vec();
-        Reader::new()
-            .continue_on_error(true)
-            .read_raw(head)
-            .or_else(|error| error.distill_partial_result(|_| ()))
-            .ok()
+        read(tiff)
             .and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0))
             .and_then(|value| u8::try_from(value).ok())
             .filter(|value| (1..=8).contains(value))
@@ -38,6 +33,27 @@ impl Orientation {
     pub(super) fn to_image(self) -> metadata::Orientation {
         metadata::Orientation::from_exif(self.0).unwrap_or(metadata::Orientation::NoTransforms)
     }
+}
+
+/// Whether a camera has marked the photo as its rules say (DCF 2.0): neither sRGB nor a profile, and `R03`.
+pub(super) fn is_in_adobe_rgb(tiff: &[u8]) -> bool {
+    let Some(exif) = read(tiff) else { return false };
+    let value = |tag| exif.get_field(tag, In::PRIMARY).map(|field| &field.value);
+    let is_uncalibrated =
+        value(Tag::ColorSpace).is_some_and(|space| space.get_uint(0) == Some(0xffff));
+    let is_r03 = value(Tag::InteroperabilityIndex).is_some_and(
+        |index| matches!(index, Value::Ascii(text) if text.first().is_some_and(|text| text == b"R03")),
+    );
+    is_uncalibrated && is_r03
+}
+
+fn read(tiff: &[u8]) -> Option<Exif> {
+    let head = tiff[..tiff.len().min(READ_AT_MOST)].to_vec();
+    Reader::new()
+        .continue_on_error(true)
+        .read_raw(head)
+        .or_else(|error| error.distill_partial_result(|_| ()))
+        .ok()
 }
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use fast_image_resize::images::Image;
 use fast_image_resize::{FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ColorType, ImageDecoder, ImageResult};
+use moxcms::ColorProfile;
 
-use super::Orientation;
+use super::{Orientation, colour_space};
 
 /// What the samples of a pixel mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,16 +61,31 @@ impl Samples {
     }
 }
 
+/// `width` and `height`, and if one is longer than `longest`, both as much smaller.
+pub(super) fn fitted(width: u32, height: u32, longest: u32) -> Option<(u32, u32)> {
+    let side = width.max(height);
+    if side <= longest {
+        return Some((width, height));
+    }
+    let scaled = |length: u32| {
+        let scaled = u64::from(length) * u64::from(longest) + u64::from(side) / 2;
+        u32::try_from(scaled / u64::from(side)).map(|scaled| scaled.max(1)).ok()
+    };
+    Some((scaled(width)?, scaled(height)?))
+}
+
 /// A picture as its file holds it.
 pub(super) struct Picture {
-    /// In pixels, as stored.
+    /// Width and height of the file, in pixels.
+    pub(super) stored: (u32, u32),
+    /// In pixels; of a picture that was decoded smaller than it is stored, fewer.
     pub(super) width: u32,
-    /// In pixels, as stored.
+    /// In pixels, likewise.
     pub(super) height: u32,
     pub(super) channels: Channels,
     pub(super) samples: Samples,
-    /// The ICC profile that the file names, as it stands there.
-    pub(super) profile: Option<Vec<u8>>,
+    /// Of the colour space that the file names.
+    pub(super) profile: Option<ColorProfile>,
     pub(super) orientation: Orientation,
 }
 
@@ -101,36 +117,30 @@ impl Picture {
         };
         // A profile that cannot be read is none.
         let profile = decoder.icc_profile().ok().flatten();
+        let profile = profile.and_then(|profile| colour_space::of_icc(&profile));
         let mut samples = if is_deep {
             Samples::Sixteen(vec![0; length / 2])
         } else {
             Samples::Eight(vec![0; length])
         };
         decoder.read_image(samples.bytes_mut())?;
-        Ok(Some(Self { width, height, channels, samples, profile, orientation }))
+        let stored = (width, height);
+        Ok(Some(Self { stored, width, height, channels, samples, profile, orientation }))
     }
 
     /// Width and height in pixels, after the orientation is applied.
     pub(super) fn size_as_seen(&self) -> (u32, u32) {
-        if self.orientation.swaps_sides() {
-            (self.height, self.width)
-        } else {
-            (self.width, self.height)
-        }
+        let (width, height) = self.stored;
+        if self.orientation.swaps_sides() { (height, width) } else { (width, height) }
     }
 
     /// With no side longer than `longest`, in pixels. Pixels count by their alpha, so that the colours
     /// hidden under it do not bleed. `None` where there are not as many samples as there must be.
     pub(super) fn shrink(mut self, longest: u32) -> Option<Self> {
-        let side = self.width.max(self.height);
-        if side <= longest {
+        let (width, height) = fitted(self.width, self.height, longest)?;
+        if (width, height) == (self.width, self.height) {
             return Some(self);
         }
-        let scaled = |length: u32| {
-            let scaled = u64::from(length) * u64::from(longest) + u64::from(side) / 2;
-            u32::try_from(scaled / u64::from(side)).map(|scaled| scaled.max(1)).ok()
-        };
-        let (width, height) = (scaled(self.width)?, scaled(self.height)?);
         let is_deep = matches!(self.samples, Samples::Sixteen(_));
         let pixels = match (self.channels.count(), is_deep) {
             (1, false) => PixelType::U8,

@@ -5,8 +5,9 @@ use std::io::{Cursor, ErrorKind};
 
 use image::ImageError;
 use image::codecs::png::PngDecoder;
+use moxcms::ColorProfile;
 
-use super::{Format, Frame, Limits, Orientation, Picture, Rejection};
+use super::{Format, Frame, Limits, Orientation, Picture, Rejection, colour_space};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Png);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::Png);
@@ -37,7 +38,21 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
             ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => TRUNCATED,
             _ => CORRUPT,
         })?
+        .map(|picture| Picture { profile: colour_space(bytes, picture.profile), ..picture })
         .ok_or(CORRUPT)
+}
+
+/// In the order of the standard: code points, a profile, sRGB, and the oldest ones last.
+fn colour_space(bytes: &[u8], embedded: Option<ColorProfile>) -> Option<ColorProfile> {
+    let find = |name: &[u8; 4]| {
+        let mut before_pixels = chunks(bytes).take_while(|(kind, _)| *kind != b"IDAT");
+        before_pixels.find(|(kind, _)| *kind == name).map(|(_, data)| data)
+    };
+    let older = || match find(b"sRGB") {
+        Some(_) => None,
+        None => colour_space::of_gamma(find(b"gAMA")?, find(b"cHRM")),
+    };
+    find(b"cICP").and_then(colour_space::of_cicp).or(embedded).or_else(older)
 }
 
 /// Reads the header, which the format fixes to the first 33 bytes.

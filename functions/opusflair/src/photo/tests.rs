@@ -14,7 +14,7 @@ use super::samples::{
 use super::*;
 
 /// The same pixels, stored so that `orientation` turns them upright.
-fn lying(picture: &RgbImage, orientation: u8) -> RgbImage {
+pub(super) fn lying(picture: &RgbImage, orientation: u8) -> RgbImage {
     use image::imageops::{flip_horizontal, flip_vertical, rotate90, rotate180, rotate270};
     match orientation {
         2 => flip_horizontal(picture),
@@ -29,13 +29,13 @@ fn lying(picture: &RgbImage, orientation: u8) -> RgbImage {
 }
 
 /// A different colour in each corner.
-fn corners(width: u32, height: u32) -> RgbImage {
+pub(super) fn corners(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([if x < width / 2 { 220 } else { 40 }, if y < height / 2 { 220 } else { 40 }, 90])
     })
 }
 
-fn is_near(one: Rgb<u8>, other: [u8; 3], most: u8) -> bool {
+pub(super) fn is_near(one: Rgb<u8>, other: [u8; 3], most: u8) -> bool {
     one.0.iter().zip(other).all(|(&one, other)| one.abs_diff(other) <= most)
 }
 
@@ -168,6 +168,45 @@ fn t2_colours_of_another_space_are_converted() {
     let adobe =
         *seen(encode(ColorProfile::new_adobe_rgb(), Rgb([153, 102, 102]))).get_pixel(16, 16);
     assert!(is_near(adobe, [170, 102, 102], 3), "{adobe:?}");
+}
+
+#[test]
+fn t2_of_several_colour_spaces_a_png_is_in_the_one_that_comes_first_in_the_standard() {
+    const P3: &[u8] = &[12, 13, 0, 1];
+    const HDR: &[u8] = &[9, 16, 0, 1];
+    const GAMMA_1: &[u8] = &[0, 1, 0x86, 0xa0];
+    let icc = ColorProfile::new_adobe_rgb().encode().expect("a profile");
+    let seen = |names: &[&[u8; 4]], cicp: &'static [u8], gamma: &'static [u8]| {
+        let picture = RgbImage::from_pixel(32, 32, Rgb([153, 102, 102]));
+        let mut png = Png::from_bytes(encode(&picture, Format::Png)).expect("a PNG");
+        for name in names {
+            let data = match *name {
+                b"iCCP" => {
+                    png.set_icc_profile(Some(icc.clone().into()));
+                    continue;
+                }
+                b"cICP" => cicp,
+                b"gAMA" => gamma,
+                _ => &[0],
+            };
+            png.chunks_mut().insert(1, PngChunk::new(**name, Bytes::from_static(data)));
+        }
+        seen(png.encoder().bytes()).get_pixel(16, 16).0
+    };
+    let [in_p3, in_adobe_rgb, in_srgb, of_gamma_1] =
+        [[162, 99, 101], [170, 102, 102], [153, 102, 102], [203, 170, 170]];
+    for (names, cicp, gamma, expected) in [
+        (&[b"cICP", b"iCCP", b"sRGB", b"gAMA"][..], P3, GAMMA_1, in_p3),
+        (&[b"iCCP", b"sRGB", b"gAMA"], P3, GAMMA_1, in_adobe_rgb),
+        (&[b"sRGB", b"gAMA"], P3, GAMMA_1, in_srgb),
+        (&[b"gAMA"], P3, GAMMA_1, of_gamma_1),
+        (&[b"cICP", b"iCCP"], HDR, GAMMA_1, in_adobe_rgb),
+        (&[b"gAMA"], P3, &[0; 4], in_srgb),
+        (&[b"gAMA"], P3, &[0; 3], in_srgb),
+    ] {
+        let found = seen(names, cicp, gamma);
+        assert!(is_near(Rgb(found), expected, 3), "{names:?}: {found:?}");
+    }
 }
 
 #[test]
@@ -323,24 +362,27 @@ fn harmless_faults_are_forgiven() {
     );
 }
 
+/// Whether the picture is that of [`samples::grey_with_restarts`].
+fn assert_blocks(seen: &RgbImage) {
+    for block in 0..15 {
+        let (x, y) = (block % 5 * 8 + 4, block / 5 * 8 + 4);
+        let expected = u8::try_from(40 + 8 * block).expect("small");
+        let found = *seen.get_pixel(x, y);
+        assert!(is_near(found, [expected; 3], 2), "block {block}: {found:?}");
+    }
+}
+
 #[test]
-fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_refused() {
-    // The decoder puts blocks of such files in wrong places, or paints them green.
+fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_read() {
     for sampling in [(1, 1), (2, 2), (1, 2), (2, 1)] {
-        let rejection = rejected(baseline_in_three_scans(sampling));
-        assert_eq!(rejection, Rejection::UnsupportedFormat(Recognised::UnusualJpeg));
+        assert_blocks(&seen(baseline_in_three_scans(sampling)));
     }
 }
 
 #[test]
 fn restart_markers_are_read() {
     for interval in [1, 4, 5, 15, 40] {
-        let seen = seen(grey_with_restarts(interval));
-        for block in 0..15 {
-            let (x, y) = (block % 5 * 8 + 4, block / 5 * 8 + 4);
-            let expected = u8::try_from(40 + 8 * block).expect("small");
-            assert!(is_near(*seen.get_pixel(x, y), [expected; 3], 2), "block {block}");
-        }
+        assert_blocks(&seen(grey_with_restarts(interval)));
     }
 }
 

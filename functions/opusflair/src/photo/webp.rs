@@ -6,7 +6,7 @@ use std::ops::Range;
 use image::ImageError;
 use image::codecs::webp::WebPDecoder;
 
-use super::{Format, Frame, Limits, Orientation, Picture, Rejection};
+use super::{Format, Frame, Limits, Orientation, Picture, Rejection, colour_space};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::WebP);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::WebP);
@@ -61,7 +61,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
     if !is_as_promised {
         return Err(CORRUPT);
     }
-    Ok(Picture { profile: still.profile.map(<[u8]>::to_vec), ..picture })
+    Ok(Picture { profile: still.profile.and_then(colour_space::of_icc), ..picture })
 }
 
 /// By the headers of canvas and picture, which must agree.

@@ -1,5 +1,9 @@
 //! What a picture needs of its application segments to look right.
 
+use moxcms::ColorProfile;
+
+use super::super::colour_space;
+use super::super::orientation::is_in_adobe_rgb;
 use super::{Orientation, marker};
 
 const EXIF: &[u8] = b"Exif\0\0";
@@ -9,6 +13,8 @@ const ICC: &[u8] = b"ICC_PROFILE\0";
 #[derive(Default)]
 pub(super) struct Application {
     pub(super) orientation: Option<Orientation>,
+    is_in_adobe_rgb: bool,
+    pub(super) is_jfif: bool,
     /// Adobe's colour transform: 0 is none, 1 is `YCbCr`, 2 is YCCK.
     pub(super) adobe: Option<u8>,
     /// Parts of the colour profile, by number and with the count that each gives.
@@ -18,9 +24,12 @@ pub(super) struct Application {
 impl Application {
     pub(super) fn take(&mut self, marker: u8, payload: &[u8]) {
         match marker {
+            marker::APP0 => self.is_jfif |= payload.starts_with(b"JFIF\0"),
             marker::APP1 => {
-                let found = payload.strip_prefix(EXIF).map(Orientation::from_exif);
-                self.orientation = self.orientation.or(found);
+                if let Some(exif) = payload.strip_prefix(EXIF) {
+                    self.orientation.get_or_insert_with(|| Orientation::from_exif(exif));
+                    self.is_in_adobe_rgb |= is_in_adobe_rgb(exif);
+                }
             }
             marker::APP2 => {
                 if let Some([number, count, part @ ..]) = payload.strip_prefix(ICC) {
@@ -35,8 +44,14 @@ impl Application {
         }
     }
 
+    /// By the profile, or by what Exif says.
+    pub(super) fn colour_space(&self) -> Option<ColorProfile> {
+        let embedded = self.profile().and_then(|profile| colour_space::of_icc(&profile));
+        embedded.or_else(|| self.is_in_adobe_rgb.then(colour_space::adobe_rgb))
+    }
+
     /// The profile, if all of its parts are there.
-    pub(super) fn profile(&self) -> Option<Vec<u8>> {
+    fn profile(&self) -> Option<Vec<u8>> {
         let mut parts: Vec<_> = self.profile.iter().collect();
         parts.sort_by_key(|part| part.0);
         let count = parts.len();

@@ -1,5 +1,4 @@
-//! How much each block of a picture takes of the coded data (ITU-T T.81, annexes F and G). Nothing is
-//! computed of it: whether all blocks are there is all that is asked.
+//! The coded data of a picture, block by block (ITU-T T.81, annexes F and G).
 
 use super::huffman::{Bits, Table};
 use super::{CORRUPT, Rejection};
@@ -9,14 +8,46 @@ use super::{CORRUPT, Rejection};
 pub(super) enum Coding<'a> {
     /// All 64 coefficients.
     Sequential(&'a Table, &'a Table),
-    /// The first one.
-    Dc(&'a Table),
-    /// One more bit of the first one.
-    DcBit,
-    /// Others, from the first to the last.
-    Ac(&'a Table, u8, u8),
-    /// One more bit of others.
-    AcBit(&'a Table, u8, u8),
+    /// The first one, without as many low bits.
+    Dc(&'a Table, u8),
+    /// That bit of the first one.
+    DcBit(u8),
+    /// Others, from the first to the last, without as many low bits.
+    Ac(&'a Table, u8, u8, u8),
+    /// That bit of others.
+    AcBit(&'a Table, u8, u8, u8),
+}
+
+/// The coefficients of a block.
+pub(super) struct Block<'a> {
+    /// Those that are kept.
+    pub(super) kept: &'a mut [i16],
+    /// Of each coefficient, in the order of the file: its place among those that are kept, or one outside.
+    pub(super) places: &'a [u8; 64],
+    /// A bit for each coefficient that is not zero, kept or not: a progressive file cannot be read without.
+    pub(super) known: &'a mut u64,
+}
+
+impl Block<'_> {
+    fn kept(&mut self, at: u32) -> Option<&mut i16> {
+        self.kept.get_mut(usize::from(self.places[at as usize & 63]))
+    }
+
+    fn set(&mut self, at: u32, value: i32) -> Result<(), Rejection> {
+        *self.known |= 1 << at;
+        if let Some(coefficient) = self.kept(at) {
+            *coefficient = i16::try_from(value).map_err(|_| CORRUPT)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a lower bit to a coefficient that is not zero.
+    fn refine(&mut self, at: u32, bit: i16) {
+        if let Some(coefficient) = self.kept(at) {
+            let bit = if *coefficient < 0 { -bit } else { bit };
+            *coefficient = coefficient.saturating_add(bit);
+        }
+    }
 }
 
 /// Reads block after block of an interval.
@@ -24,54 +55,94 @@ pub(super) struct Blocks<'a> {
     bits: Bits<'a>,
     /// Of how many blocks to come it is already said that they hold nothing.
     empty: u32,
+    /// Of each component of the scan, the first coefficient of the block before.
+    before: [i32; 4],
 }
 
 impl<'a> Blocks<'a> {
     pub(super) fn of(interval: &'a [u8]) -> Self {
-        Self { bits: Bits::of(interval), empty: 0 }
+        Self { bits: Bits::of(interval), empty: 0, before: [0; 4] }
     }
 
-    /// Reads the next block. `known` has a bit for each coefficient that is not zero; a progressive file
-    /// cannot be read without.
-    pub(super) fn read(&mut self, coding: Coding, known: &mut u64) -> Result<(), Rejection> {
+    /// Reads the next block, which belongs to that component of the scan.
+    pub(super) fn read(
+        &mut self,
+        component: usize,
+        coding: Coding,
+        block: &mut Block,
+    ) -> Result<(), Rejection> {
         match coding {
             Coding::Sequential(dc, ac) => {
-                self.dc(dc)?;
-                self.sequential(ac)
+                self.dc(component, dc, 0, block)?;
+                self.sequential(ac, block)
             }
-            Coding::Dc(table) => self.dc(table),
-            Coding::DcBit => self.bits.skip(1),
-            Coding::Ac(table, first, last) => self.ac(table, first, last, known),
-            Coding::AcBit(table, first, last) => self.ac_bit(table, first, last, known),
+            Coding::Dc(table, shift) => self.dc(component, table, shift, block),
+            Coding::DcBit(shift) => {
+                let bit = self.bits.read(1)? << shift;
+                let bit = i16::try_from(bit).map_err(|_| CORRUPT)?;
+                if let Some(coefficient) = block.kept(0) {
+                    *coefficient |= bit;
+                }
+                Ok(())
+            }
+            Coding::Ac(table, first, last, shift) => self.ac(table, first, last, shift, block),
+            Coding::AcBit(table, first, last, shift) => {
+                self.ac_bit(table, first, last, shift, block)
+            }
         }
     }
 
-    fn dc(&mut self, table: &Table) -> Result<(), Rejection> {
-        let symbol = self.bits.symbol_and_value(table)?;
-        if symbol > 15 { Err(CORRUPT) } else { Ok(()) }
+    fn dc(
+        &mut self,
+        component: usize,
+        table: &Table,
+        shift: u8,
+        block: &mut Block,
+    ) -> Result<(), Rejection> {
+        let (symbol, difference) = self.bits.symbol_and_value(table)?;
+        if symbol > 15 {
+            return Err(CORRUPT);
+        }
+        let dc = self.before[component].wrapping_add(difference);
+        self.before[component] = dc;
+        block.set(0, dc.wrapping_shl(shift.into()))
     }
 
-    fn sequential(&mut self, table: &Table) -> Result<(), Rejection> {
+    fn sequential(&mut self, table: &Table, block: &mut Block) -> Result<(), Rejection> {
         let mut at = 1;
         while at < 64 {
-            let symbol = self.bits.symbol_and_value(table)?;
+            let (symbol, value) = self.bits.symbol_and_value(table)?;
             match (symbol >> 4, symbol & 15) {
                 (15, 0) => at += 16,
                 (_, 0) => break,
-                (zeros, _) => at += u32::from(zeros) + 1,
+                (zeros, _) => {
+                    at += u32::from(zeros);
+                    if at > 63 {
+                        return Err(CORRUPT);
+                    }
+                    block.set(at, value)?;
+                    at += 1;
+                }
             }
         }
         if at > 64 { Err(CORRUPT) } else { Ok(()) }
     }
 
-    fn ac(&mut self, table: &Table, first: u8, last: u8, known: &mut u64) -> Result<(), Rejection> {
+    fn ac(
+        &mut self,
+        table: &Table,
+        first: u8,
+        last: u8,
+        shift: u8,
+        block: &mut Block,
+    ) -> Result<(), Rejection> {
         if self.empty > 0 {
             self.empty -= 1;
             return Ok(());
         }
         let (mut at, last) = (u32::from(first), u32::from(last));
         while at <= last {
-            let symbol = self.bits.symbol_and_value(table)?;
+            let (symbol, value) = self.bits.symbol_and_value(table)?;
             match (u32::from(symbol >> 4), symbol & 15) {
                 (15, 0) => at += 16,
                 (run, 0) => {
@@ -83,7 +154,7 @@ impl<'a> Blocks<'a> {
                     if at > last {
                         return Err(CORRUPT);
                     }
-                    *known |= 1 << at;
+                    block.set(at, value << shift)?;
                     at += 1;
                 }
             }
@@ -97,41 +168,65 @@ impl<'a> Blocks<'a> {
         table: &Table,
         first: u8,
         last: u8,
-        known: &mut u64,
+        shift: u8,
+        block: &mut Block,
     ) -> Result<(), Rejection> {
+        let bit = 1_i16.checked_shl(shift.into()).filter(|&bit| bit > 0).ok_or(CORRUPT)?;
         let (mut at, last) = (u32::from(first), u32::from(last));
         while self.empty == 0 && at <= last {
             let symbol = self.bits.symbol(table)?;
             let (mut zeros, is_new) = (u32::from(symbol >> 4), symbol & 15 != 0);
+            let mut value = 0;
             if is_new {
-                self.bits.skip(1)?;
+                value = if self.bits.read(1)? == 1 { bit.into() } else { -i32::from(bit) };
             } else if zeros < 15 {
                 self.empty = (1 << zeros) + self.bits.read(zeros)?;
                 break;
             }
-            let mut corrections = 0;
+            let start = at;
             while at <= last {
-                if *known >> at & 1 == 1 {
-                    corrections += 1;
-                } else if zeros == 0 {
-                    break;
-                } else {
+                if *block.known >> at & 1 == 0 {
+                    if zeros == 0 {
+                        break;
+                    }
                     zeros -= 1;
                 }
                 at += 1;
             }
-            self.bits.skip(corrections)?;
+            self.refine(start, at, bit, block)?;
             if is_new && at <= last {
-                *known |= 1 << at;
+                block.set(at, value)?;
             }
             at += 1;
         }
         if self.empty > 0 {
-            if at <= last {
-                let rest = (*known >> at) << at << (63 - last) >> (63 - last);
-                self.bits.skip(rest.count_ones())?;
-            }
+            self.refine(at, last + 1, bit, block)?;
             self.empty -= 1;
+        }
+        Ok(())
+    }
+
+    /// Reads a bit for each coefficient from `start` to before `end` that is known.
+    fn refine(
+        &mut self,
+        start: u32,
+        end: u32,
+        bit: i16,
+        block: &mut Block,
+    ) -> Result<(), Rejection> {
+        if start >= end {
+            return Ok(());
+        }
+        let mut known = (*block.known >> start) << start << (64 - end) >> (64 - end);
+        while known != 0 {
+            let some = known.count_ones().min(32);
+            let bits = self.bits.read(some)?;
+            for next in (0..some).rev() {
+                if bits >> next & 1 == 1 {
+                    block.refine(known.trailing_zeros(), bit);
+                }
+                known &= known - 1;
+            }
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The headers of a frame and of its scans.
 
+use super::idct::Scale;
 use super::{CORRUPT, Frame, Rejection, UNUSUAL, marker};
 
 /// A frame of eight bits, with one, three or four components.
@@ -17,6 +18,8 @@ pub(super) struct Component {
     id: u8,
     pub(super) across: u16,
     pub(super) down: u16,
+    /// The number of its table of quantisation.
+    pub(super) quantisation: usize,
 }
 
 impl FrameHeader {
@@ -51,31 +54,38 @@ impl FrameHeader {
         )
     }
 
-    /// A progressive file keeps two bytes for each coefficient beside the pixels, a sequential one only for
-    /// a few rows.
-    pub(super) fn cost(&self) -> Frame {
+    /// Whether the components are called red, green and blue.
+    pub(super) fn is_named_rgb(&self) -> bool {
+        self.components.iter().map(|component| component.id).eq(*b"RGB")
+    }
+
+    /// A progressive file keeps two bytes for each coefficient beside the samples.
+    pub(super) fn cost(&self, scale: Scale) -> Frame {
         let (width, height) = (u32::from(self.width), u32::from(self.height));
         let pixels = u64::from(width) * u64::from(height);
         let (across, down) = self.unit();
-        let samples: u64 = self
+        let coefficients: u64 = self
             .components
             .iter()
             .map(|component| pixels * u64::from(component.across) * u64::from(component.down))
             .sum::<u64>()
             / (u64::from(across) * u64::from(down));
-        let coefficients = if self.is_progressive { 2 * samples } else { 0 };
-        let channels = self.components.len() as u64;
-        Frame { width, height, decoding_bytes: pixels * channels + coefficients }
+        let samples = match scale {
+            Scale::Whole => coefficients,
+            Scale::Half => coefficients / 4,
+        };
+        let kept = if self.is_progressive { 2 * samples + coefficients / 8 } else { 0 };
+        Frame { width, height, decoding_bytes: samples + kept }
     }
 }
 
 impl Component {
-    fn read([id, sampling, _]: [u8; 3]) -> Result<Self, Rejection> {
+    fn read([id, sampling, table]: [u8; 3]) -> Result<Self, Rejection> {
         let (across, down) = (sampling >> 4, sampling & 15);
-        if !(1..=4).contains(&across) || !(1..=4).contains(&down) {
+        if !(1..=4).contains(&across) || !(1..=4).contains(&down) || table > 3 {
             return Err(CORRUPT);
         }
-        Ok(Self { id, across: across.into(), down: down.into() })
+        Ok(Self { id, across: across.into(), down: down.into(), quantisation: table.into() })
     }
 }
 
@@ -118,7 +128,7 @@ impl ScanHeader {
                 }
             })
             .collect::<Result<_, _>>()?;
-        if components.is_empty() {
+        if components.is_empty() || components.len() > frame.components.len() {
             return Err(CORRUPT);
         }
         // What a sequential file writes here says nothing, and some write anything.

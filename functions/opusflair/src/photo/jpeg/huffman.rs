@@ -121,18 +121,7 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    /// Leaves out any number of bits.
-    pub(super) fn skip(&mut self, mut bits: u32) -> Result<(), Rejection> {
-        while bits > 0 {
-            let some = bits.min(32);
-            self.fill();
-            self.consume(some)?;
-            bits -= some;
-        }
-        Ok(())
-    }
-
-    /// The next up to 16 bits, as a number.
+    /// The next up to 32 bits, as a number.
     pub(super) fn read(&mut self, bits: u32) -> Result<u32, Rejection> {
         if bits == 0 {
             return Ok(0);
@@ -152,13 +141,18 @@ impl<'a> Bits<'a> {
         Ok(symbol)
     }
 
-    /// The next symbol. As many bits as its lower half says belong to it and are left out.
+    /// The next symbol, and the value in as many bits as its lower half says: half of the values, those that
+    /// begin with a zero, are negative.
     #[inline]
-    pub(super) fn symbol_and_value(&mut self, table: &Table) -> Result<u8, Rejection> {
+    pub(super) fn symbol_and_value(&mut self, table: &Table) -> Result<(u8, i32), Rejection> {
         self.fill();
         let (length, symbol) = self.peek(table)?;
-        self.consume(length + u32::from(symbol & 15))?;
-        Ok(symbol)
+        let bits = u32::from(symbol & 15);
+        #[expect(clippy::cast_possible_truncation, reason = "at most 15 bits are left")]
+        let value = (self.buffer << length >> 1 >> (63 - bits)) as i32;
+        self.consume(length + bits)?;
+        let least = 1 << bits >> 1;
+        Ok((symbol, if value < least { value + 1 - (1 << bits) } else { value }))
     }
 
     #[inline]

@@ -11,7 +11,9 @@ pub(super) mod marker {
     pub(in super::super) const RST7: u8 = 0xd7;
     pub(in super::super) const EOI: u8 = 0xd9;
     pub(in super::super) const SOS: u8 = 0xda;
+    pub(in super::super) const DQT: u8 = 0xdb;
     pub(in super::super) const DRI: u8 = 0xdd;
+    pub(in super::super) const APP0: u8 = 0xe0;
     pub(in super::super) const APP1: u8 = 0xe1;
     pub(in super::super) const APP2: u8 = 0xe2;
     pub(in super::super) const APP14: u8 = 0xee;
@@ -53,11 +55,6 @@ impl<'a> Parts<'a> {
     /// `file` begins with the start marker.
     pub(super) fn of(file: &'a [u8]) -> Self {
         Self { rest: file.get(2..).unwrap_or_default(), is_in_scan: false, is_over: false }
-    }
-
-    /// What was not walked yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
     }
 
     fn scan(&mut self) -> Part<'a> {

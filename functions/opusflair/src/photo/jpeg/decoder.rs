@@ -1,21 +1,23 @@
-//! Which blocks of a picture the coded data really held. A photo that was cut and closed with an end marker
-//! looks whole from outside, and decodes to a picture whose rest is grey.
+//! Decodes a picture scan by scan, and knows which blocks were there. A photo that was cut and closed with an
+//! end marker looks whole from outside; other decoders paint its rest grey and say nothing.
 
 use super::entropy::{Blocks, Coding};
 use super::header::{FrameHeader, ScanComponent, ScanHeader};
 use super::huffman::Table;
+use super::idct::{Idct, Scale};
+use super::plane::Plane;
 use super::{CORRUPT, Rejection, TRUNCATED, marker};
 
-/// No scan has held this coefficient.
-const MISSING: u8 = u8::MAX;
-
 /// What is known of a frame after some of its scans.
-pub(super) struct Coverage {
-    is_progressive: bool,
+pub(super) struct Decoder<'a> {
+    frame: &'a FrameHeader,
+    idct: Idct,
     /// Units across and down, where several components are coded together.
     units: (usize, usize),
-    components: Vec<Plane>,
+    planes: Vec<Plane>,
     tables: Tables,
+    /// In the order of the file.
+    quantisation: [Option<[u16; 64]>; 4],
     /// Units between two restart markers; zero where there are none.
     restart_interval: usize,
 }
@@ -24,52 +26,21 @@ pub(super) struct Coverage {
 #[derive(Default)]
 struct Tables([[Option<Table>; 4]; 2]);
 
-/// The blocks of a component.
-struct Plane {
-    /// In a unit.
-    across: usize,
-    down: usize,
-    /// Where it is coded alone.
-    own: (usize, usize),
-    /// In memory: whole units.
-    stride: usize,
-    /// Of each block, the coefficients that are not zero; for a progressive file only.
-    known: Vec<u64>,
-    /// Of each coefficient, how many bits are still missing.
-    missing_bits: [u8; 64],
-}
-
-impl Coverage {
-    pub(super) fn of(frame: &FrameHeader) -> Self {
+impl<'a> Decoder<'a> {
+    pub(super) fn of(frame: &'a FrameHeader, scale: Scale) -> Self {
         let (most_across, most_down) = frame.unit();
-        let blocks = |pixels: u16, part: u16, whole: u16| {
-            (usize::from(pixels) * usize::from(part)).div_ceil(usize::from(whole) * 8)
-        };
-        let units = (blocks(frame.width, 1, most_across), blocks(frame.height, 1, most_down));
-        let components = frame
-            .components
-            .iter()
-            .map(|component| {
-                let (across, down) = (usize::from(component.across), usize::from(component.down));
-                let all = units.0 * across * units.1 * down;
-                Plane {
-                    across,
-                    down,
-                    own: (
-                        blocks(frame.width, component.across, most_across),
-                        blocks(frame.height, component.down, most_down),
-                    ),
-                    stride: units.0 * across,
-                    known: vec![0; if frame.is_progressive { all } else { 0 }],
-                    missing_bits: [MISSING; 64],
-                }
-            })
-            .collect();
+        let units = (
+            usize::from(frame.width).div_ceil(usize::from(most_across) * 8),
+            usize::from(frame.height).div_ceil(usize::from(most_down) * 8),
+        );
+        let plane = |component| Plane::of(component, frame, units, scale);
         Self {
-            is_progressive: frame.is_progressive,
+            frame,
+            idct: Idct::of(scale),
             units,
-            components,
+            planes: frame.components.iter().map(plane).collect(),
             tables: Tables::default(),
+            quantisation: [None; 4],
             restart_interval: 0,
         }
     }
@@ -84,6 +55,24 @@ impl Coverage {
         Ok(())
     }
 
+    /// Takes the tables of quantisation of a segment.
+    pub(super) fn define_quantisation(&mut self, mut payload: &[u8]) -> Result<(), Rejection> {
+        while let Some((&place, rest)) = payload.split_first() {
+            let (bytes, number) = (1 + usize::from(place >> 4), usize::from(place & 15));
+            let (steps, rest) = rest.split_at_checked(bytes * 64).ok_or(CORRUPT)?;
+            let table = self.quantisation.get_mut(number).filter(|_| bytes <= 2).ok_or(CORRUPT)?;
+            let mut steps = steps.chunks_exact(bytes);
+            let step = |_| {
+                steps
+                    .next()
+                    .map_or(0, |step| step.iter().fold(0, |sum, &byte| sum << 8 | u16::from(byte)))
+            };
+            *table = Some(std::array::from_fn(step));
+            payload = rest;
+        }
+        Ok(())
+    }
+
     /// From now on a restart marker follows each `units`; none for zero.
     pub(super) fn restart_after(&mut self, units: u16) {
         self.restart_interval = units.into();
@@ -91,21 +80,24 @@ impl Coverage {
 
     /// Whether each coefficient of each block is there, to its last bit.
     pub(super) fn is_whole(&self) -> bool {
-        self.components.iter().all(|plane| plane.missing_bits == [0; 64])
+        self.planes.iter().all(Plane::is_whole)
     }
 
     /// Reads a scan.
     ///
     /// # Errors
     /// The data ends before the last block, or cannot be read.
-    pub(super) fn count(&mut self, scan: &ScanHeader, data: &[u8]) -> Result<(), Rejection> {
+    pub(super) fn read(&mut self, scan: &ScanHeader, data: &[u8]) -> Result<(), Rejection> {
+        let Self { frame, idct, planes, tables, .. } = self;
         let coding = scan
             .components
             .iter()
-            .map(|component| self.tables.coding(self.is_progressive, scan, component))
+            .map(|component| tables.coding(frame.is_progressive, scan, component))
             .collect::<Result<Vec<_>, _>>()?;
-        let mut unused = 0;
-        let planes = &mut self.components;
+        for component in &scan.components {
+            let table = frame.components[component.index].quantisation;
+            planes[component.index].begin(idct, self.quantisation[table].as_ref())?;
+        }
         let (across, down) = match scan.components[..] {
             [ref only] => planes[only.index].own,
             _ => self.units,
@@ -119,17 +111,18 @@ impl Coverage {
             let end = units.min(done + per_interval);
             for unit in done..end {
                 let (row, column) = (unit / across, unit % across);
-                for (component, &coding) in scan.components.iter().zip(&coding) {
+                for (number, (component, &coding)) in
+                    scan.components.iter().zip(&coding).enumerate()
+                {
                     let plane = &mut planes[component.index];
-                    let (wide, high) = if scan.components.len() == 1 {
-                        (1, 1)
-                    } else {
-                        (plane.across, plane.down)
+                    let (wide, high) = match scan.components.len() {
+                        1 => (1, 1),
+                        _ => (plane.across, plane.down),
                     };
                     for y in row * high..row * high + high {
                         for x in column * wide..column * wide + wide {
-                            let at = y * plane.stride + x;
-                            blocks.read(coding, plane.known.get_mut(at).unwrap_or(&mut unused))?;
+                            plane
+                                .block((x, y), idct, |block| blocks.read(number, coding, block))?;
                         }
                     }
                 }
@@ -137,10 +130,15 @@ impl Coverage {
             done = end;
         }
         for component in &scan.components {
-            let held = usize::from(scan.first)..=usize::from(scan.last);
-            planes[component.index].missing_bits[held].fill(scan.shift);
+            planes[component.index].end(scan.first, scan.last, scan.shift);
         }
         Ok(())
+    }
+
+    /// The samples of each component, of `width` × `height`; `None` where some are missing.
+    pub(super) fn into_samples(self, width: u32, height: u32) -> Option<Vec<Vec<u8>>> {
+        let Self { idct, planes, .. } = self;
+        planes.into_iter().map(|plane| plane.resized(&idct, width, height)).collect()
     }
 }
 
@@ -155,10 +153,10 @@ impl Tables {
         let (dc, ac) = (|| table(0, component.dc_table), || table(1, component.ac_table));
         Ok(match (scan.first, scan.refines) {
             _ if !is_progressive => Coding::Sequential(dc()?, ac()?),
-            (0, false) => Coding::Dc(dc()?),
-            (0, true) => Coding::DcBit,
-            (first, false) => Coding::Ac(ac()?, first, scan.last),
-            (first, true) => Coding::AcBit(ac()?, first, scan.last),
+            (0, false) => Coding::Dc(dc()?, scan.shift),
+            (0, true) => Coding::DcBit(scan.shift),
+            (first, false) => Coding::Ac(ac()?, first, scan.last, scan.shift),
+            (first, true) => Coding::AcBit(ac()?, first, scan.last, scan.shift),
         })
     }
 }
