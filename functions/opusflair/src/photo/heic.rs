@@ -32,16 +32,37 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
 #[cfg(test)]
 mod tests {
     use heifer::EncodeOptions;
+    use image::{Rgb, RgbImage};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::Index;
 
-    use crate::photo::samples::{rejected, seen};
+    use crate::photo::samples::{self, rejected, seen};
+    use crate::photo::tests::{corners, is_near, lying};
     use crate::photo::{Limits, Photo};
 
     fn sample() -> Vec<u8> {
-        let pixels: Vec<u8> = (0..64 * 48).flat_map(|_| [70, 120, 200]).collect();
-        heifer::encode_rgb8(64, 48, &pixels, &EncodeOptions::default()).expect("a HEIC")
+        encode(&RgbImage::from_pixel(64, 48, Rgb([70, 120, 200])))
+    }
+
+    fn encode(picture: &RgbImage) -> Vec<u8> {
+        let (width, height) = picture.dimensions();
+        heifer::encode_rgb8(width, height, picture, &EncodeOptions::default()).expect("a HEIC")
+    }
+
+    /// With boxes that turn the picture by so many quarters against the clock, and then mirror it. The encoder
+    /// writes neither, so they take the places of two that a decoder can do without, in the same order.
+    fn turned(mut file: Vec<u8>, quarters: u8, mirror: Option<u8>) -> Vec<u8> {
+        let mut put = |instead: &[u8; 4], kind: &[u8; 4], value: u8| {
+            let at = file.windows(4).position(|name| name == instead).expect("a property");
+            file[at..at + 4].copy_from_slice(kind);
+            file[at + 4] = value;
+        };
+        put(b"pixi", b"irot", quarters);
+        if let Some(axis) = mirror {
+            put(b"colr", b"imir", axis);
+        }
+        file
     }
 
     #[test]
@@ -50,6 +71,46 @@ mod tests {
         assert_eq!(seen.dimensions(), (64, 48));
         let found = seen.get_pixel(30, 20).0;
         assert!(found.iter().zip([70, 120, 200]).all(|(&one, other)| one.abs_diff(other) <= 4));
+    }
+
+    #[test]
+    fn t2_whatever_way_a_heic_lies_it_leaves_upright() {
+        const LEFT_AND_RIGHT: Option<u8> = Some(1);
+        const TOP_AND_BOTTOM: Option<u8> = Some(0);
+        // As Exif numbers them.
+        for (orientation, quarters, mirror) in [
+            (1, 0, None),
+            (2, 0, LEFT_AND_RIGHT),
+            (3, 2, None),
+            (4, 0, TOP_AND_BOTTOM),
+            (5, 1, TOP_AND_BOTTOM),
+            (6, 3, None),
+            (7, 3, TOP_AND_BOTTOM),
+            (8, 1, None),
+        ] {
+            let stored = lying(&corners(96, 64), orientation);
+            let seen = seen(turned(encode(&stored), quarters, mirror));
+            assert_eq!(seen.dimensions(), (96, 64), "{orientation}");
+            for (x, y) in [(8, 8), (87, 8), (8, 55), (87, 55)] {
+                let (expected, found) = (corners(96, 64)[(x, y)], seen[(x, y)]);
+                assert!(is_near(found, expected.0, 12), "{orientation}: {found:?} at {x}, {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn exif_does_not_turn_a_heic() {
+        let mut image = heifer::Image::filled(64, 48, 8, [70, 120, 200, 255]);
+        image.has_alpha = false;
+        let exif = samples::exif(6);
+        let metadata = heifer::Metadata { exif: Some(exif), ..heifer::Metadata::default() };
+        let options = EncodeOptions::default();
+        let mut file = heifer::encode_with_metadata(&image, &metadata, &options).expect("a HEIC");
+        // The encoder has set it to 1.
+        let entry = b"\x12\x01\x03\0\x01\0\0\0";
+        let at = file.windows(8).position(|bytes| bytes == entry).expect("an orientation");
+        file[at + 8] = 6;
+        assert_eq!(seen(file).dimensions(), (64, 48));
     }
 
     #[test]
