@@ -5,8 +5,10 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use c2pa::validation_status::SIGNING_CREDENTIAL_UNTRUSTED;
-use c2pa::{BoxedSigner, Builder, Context, Reader, Signer, SigningAlg, create_signer, jumbf_io};
+use c2pa::{
+    BoxedSigner, Builder, Context, Reader, Signer, SigningAlg, ValidationState, create_signer,
+    jumbf_io,
+};
 use opusflair::config::{CREDENTIALS_CERTIFICATE, CREDENTIALS_KEY, ContentCredentials};
 use opusflair::egress::Egress;
 use opusflair::mark::Made;
@@ -73,27 +75,23 @@ impl Credentials {
         }
         let made = Made { model: "none".to_owned(), version: None, at: now };
         self.sign(&Bytes::from_static(SMALLEST), None, "image/png", &made)
-            .ok()
-            .filter(|signed| self.holds(signed))
             .map(drop)
-            .ok_or(InvalidCredentials("must belong together and fit C2PA's profile"))
+            .map_err(|_| InvalidCredentials("must belong together and fit C2PA's profile"))
     }
 
-    /// Whom a reader trusts is its own affair.
-    fn holds(&self, signed: &Bytes) -> bool {
+    /// Whom a reader trusts is its own affair, and so is what a parent is worth.
+    fn holds(&self, signed: &Bytes, content_type: &str) -> c2pa::Result<bool> {
         let reader = Reader::from_shared_context(&self.context)
-            .with_stream("image/png", Cursor::new(&signed[..]));
-        reader.is_ok_and(|reader| {
-            let mut failures = reader.validation_status().into_iter().flatten();
-            failures.all(|failure| failure.code() == SIGNING_CREDENTIAL_UNTRUSTED)
-        })
+            .with_stream(content_type, Cursor::new(&signed[..]))?;
+        Ok(reader.validation_state() != ValidationState::Invalid)
     }
 
     pub(crate) fn ends_at(&self) -> OffsetDateTime {
         self.ends_at
     }
 
-    /// The same picture with a manifest; `parent` is the picture as it came, if it has one of its own.
+    /// The same picture with a manifest; `parent` is the picture as it came, if it has one of its own. What a broken
+    /// manifest has left in the file may make the new one void, so it is read before it counts.
     pub(crate) fn sign(
         &self,
         picture: &Bytes,
@@ -115,7 +113,11 @@ impl Credentials {
         let mut source = Cursor::new(&picture[..]);
         let mut signed = Cursor::new(Vec::with_capacity(picture.len() + 64 * 1024));
         builder.sign(&self.signer, content_type, &mut source, &mut signed)?;
-        Ok(signed.into_inner().into())
+        let signed = signed.into_inner().into();
+        if !self.holds(&signed, content_type)? {
+            return Err(c2pa::Error::ClaimVerification("void".to_owned()));
+        }
+        Ok(signed)
     }
 }
 

@@ -200,6 +200,18 @@ fn a_manifest_that_is_there_is_the_parent_of_ours() {
 }
 
 #[test]
+fn credentials_that_a_broken_manifest_makes_void_are_not_written() {
+    let kind = "image/jpeg";
+    let theirs = signing().mark(picture(ImageFormat::Jpeg), kind, &made()).expect("a picture");
+    let mut garbled = theirs.to_vec();
+    let at = garbled.windows(4).position(|part| part == b"jumd").expect("a manifest");
+    garbled[at..at + 24].fill(0xff);
+    let marked = signing().mark(garbled.into(), kind, &made()).expect("a picture");
+    assert!(String::from_utf8_lossy(&marked).contains(SOURCE_TYPE));
+    assert!(!credentials::are_in(&marked, kind));
+}
+
+#[test]
 fn where_nothing_is_signed_a_manifest_that_is_there_stays_valid() {
     for (kind, format) in KINDS {
         let theirs = signing().mark(picture(format), kind, &made()).expect("a picture");
