@@ -97,6 +97,16 @@ fn other_crates_and_spans_are_not_written_whatever_is_asked_for() {
 }
 
 #[test]
+fn every_crate_of_the_functions_is_written() {
+    let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for folder in fs::read_dir(functions).expect("the crates").flatten() {
+        let name = folder.file_name().to_string_lossy().replace('-', "_");
+        let is_crate = folder.path().join("Cargo.toml").exists();
+        assert!(!is_crate || OURS.contains(&name.as_str()), "nothing that {name} says is written");
+    }
+}
+
+#[test]
 fn a_panic_is_noted_by_its_place_without_what_it_says() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(note_panic));
