@@ -3,6 +3,7 @@
 import { ofCredits } from "./credits.ts";
 import { ofDeletion } from "./deletion.ts";
 import { ofExports } from "./exports.ts";
+import { ofMarks } from "./marking.ts";
 import type { Mutant } from "./mutant.ts";
 import { ofOwners } from "./owners.ts";
 import { ofPasses } from "./pass.ts";
@@ -12,6 +13,6 @@ import { ofRequests } from "./requests.ts";
 import { ofSupabase } from "./supabase.ts";
 
 export const mutants: Mutant[] = [
-  ...ofCredits, ...ofDeletion, ...ofExports, ...ofOwners, ...ofPasses, ...ofPromises, ...ofReplicate, ...ofRequests,
+  ...ofCredits, ...ofDeletion, ...ofExports, ...ofMarks, ...ofOwners, ...ofPasses, ...ofPromises, ...ofReplicate, ...ofRequests,
   ...ofSupabase,
 ];
