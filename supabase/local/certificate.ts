@@ -23,12 +23,10 @@ export interface Credentials {
   credentialsKey: string;
 }
 
-export async function makeCredentials(): Promise<Credentials> {
+/** Valid for 20 years, until `notAfter`. */
+export async function makeCredentials(notAfter = yearsFrom(new Date(), 20)): Promise<Credentials> {
   const [authority, signer] = [await makeKeys(), await makeKeys()];
-  const notBefore = new Date();
-  const notAfter = new Date(notBefore);
-  notAfter.setFullYear(notBefore.getFullYear() + 20);
-  const common = { notBefore, notAfter, signingAlgorithm: algorithm };
+  const common = { notBefore: yearsFrom(notAfter, -20), notAfter, signingAlgorithm: algorithm };
 
   const ca = await X509CertificateGenerator.createSelfSigned({
     ...common,
@@ -60,4 +58,10 @@ export async function makeCredentials(): Promise<Credentials> {
     credentialsCertificate: `${leaf.toString("pem")}\n${ca.toString("pem")}\n`,
     credentialsKey: `-----BEGIN PRIVATE KEY-----\n${lines}\n-----END PRIVATE KEY-----\n`,
   };
+}
+
+function yearsFrom(date: Date, years: number): Date {
+  const then = new Date(date);
+  then.setFullYear(date.getFullYear() + years);
+  return then;
 }

@@ -162,6 +162,6 @@ export const asked: Flows = {
     const digest = randomBytes(32).toString("hex");
     secrets.set("a digest that was asked about", Buffer.from(digest));
     await answers(200, functions(`/privacy/mark?sha256=${digest}&${planted("query")}`));
-    await answers(400, functions(`/privacy/mark?sha256=${digest}&sha256=${planted("digest")}`));
+    await answers(422, functions(`/privacy/mark?sha256=${digest}&sha256=${planted("digest")}`));
   },
 };

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { makeCredentials } from "../../../supabase/local/certificate.ts";
 import { predictionThatIs } from "../../faults/replicate.ts";
 import type { Lab } from "../../lab/lab.ts";
 import { pass } from "../../lab/time.ts";
@@ -150,6 +151,19 @@ export const broken: Flows = {
     await pass(181);
     await cleanUp();
     assert.equal((await person.generation(id))!.state, "succeeded");
+  },
+  "an authority that stamps no signature, and a certificate that is over": async (lab) => {
+    const { credentialsCertificate, credentialsKey } = await makeCredentials(new Date("2020-01-01"));
+    const environments: Record<string, string>[] = [
+      { CONTENT_CREDENTIALS_TIMESTAMP_URL: `${process.env.REPLICATE_BASE_URL}/${planted("authority")}` },
+      { CONTENT_CREDENTIALS_CERTIFICATE: credentialsCertificate, CONTENT_CREDENTIALS_KEY: credentialsKey },
+    ];
+    for (const env of environments) {
+      await lab.functions.configure(env);
+      const person = await somebody();
+      assert.equal((await person.ended((await submitted(person)).id)).state, "succeeded");
+    }
+    await lab.functions.configure({});
   },
   "photos that cannot be fetched, signed, put back or deleted": async (lab) => {
     for (const when of [/^GET \/storage\/v1\/object\/inputs/, /^POST \/storage\/v1\/object\/sign/, /^POST \/storage\/v1\/object\/inputs/]) {
