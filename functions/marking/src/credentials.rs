@@ -5,6 +5,10 @@ use std::io::Cursor;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use c2pa::crypto::cose::{
+    CertificateProfileError, CertificateTrustPolicy, check_end_entity_certificate_profile,
+};
+use c2pa::status_tracker::StatusTracker;
 use c2pa::{
     BoxedSigner, Builder, Context, Reader, Signer, SigningAlg, ValidationState, create_signer,
     jumbf_io,
@@ -12,6 +16,7 @@ use c2pa::{
 use opusflair::config::{CREDENTIALS_CERTIFICATE, CREDENTIALS_KEY, ContentCredentials};
 use opusflair::egress::Egress;
 use opusflair::mark::Made;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,6 +28,8 @@ use crate::timestamp::Authority;
 
 /// What another's manifest is called in ours.
 const PARENT: &str = "parent";
+/// Signed at the start, to see that a key belongs to its certificate.
+const PROBE: &[u8] = b"probe";
 
 /// A certificate and its key, which sign.
 pub struct Credentials {
@@ -33,50 +40,42 @@ pub struct Credentials {
 
 /// A certificate or a key that cannot sign.
 #[derive(Debug, thiserror::Error)]
-#[error("{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY} {0}: see docs/credentials-certificate.md")]
-pub struct InvalidCredentials(&'static str);
+#[error(
+    "{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY}: {0}: see docs/credentials-certificate.md"
+)]
+pub struct InvalidCredentials(String);
 
 impl Credentials {
-    /// Reads what is configured and tries it, so that a start fails rather than each artwork.
+    /// Reads what is configured and checks it, so that a start fails rather than each artwork.
     ///
     /// # Errors
-    /// [`InvalidCredentials`]. A certificate that is over is none: it may end while functions run, too.
+    /// [`InvalidCredentials`]. That a certificate is over is none: it may end while functions run, too.
     pub fn new(
         configured: &ContentCredentials,
         egress: Egress,
     ) -> Result<Self, InvalidCredentials> {
+        let invalid = |what: &str| InvalidCredentials(what.to_owned());
         let certificate = pem::parse(&configured.certificate)
-            .map_err(|_| InvalidCredentials("must be PEM, the certificate that signs first"))?;
+            .map_err(|_| invalid("the first must be PEM, the certificate that signs first"))?;
         let (_, parsed) = X509Certificate::from_der(certificate.contents())
-            .map_err(|_| InvalidCredentials("must begin with an X.509 certificate"))?;
+            .map_err(|_| invalid("the first must begin with an X.509 certificate"))?;
         let ends_at = parsed.validity().not_after.to_datetime();
+        check_profile(certificate.contents(), ends_at)?;
         let signer = create_signer::from_keys(
             configured.certificate.as_bytes(),
             configured.key.reveal().as_bytes(),
             SigningAlg::Es256,
             None,
         )
-        .map_err(|_| InvalidCredentials("must be of ECDSA P-256, the key in PKCS#8"))?;
-        let mut credentials = Self {
-            context: Context::new().into_shared(),
-            signer: StampedSigner { signer, authority: None },
-            ends_at,
-        };
-        credentials.try_out()?;
-        credentials.signer.authority =
-            configured.timestamp_url.clone().map(|address| Authority { address, egress });
-        Ok(credentials)
-    }
-
-    fn try_out(&self) -> Result<(), InvalidCredentials> {
-        let now = OffsetDateTime::now_utc();
-        if self.ends_at <= now {
-            return Ok(());
-        }
-        let made = Made { model: "none".to_owned(), version: None, at: now };
-        self.sign(&Bytes::from_static(SMALLEST), None, "image/png", &made)
-            .map(drop)
-            .map_err(|_| InvalidCredentials("must belong together and fit C2PA's profile"))
+        .map_err(|_| invalid("the key must be PKCS#8 in PEM, of ECDSA on P-256"))?;
+        let signature = signer.sign(PROBE).unwrap_or_default();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &parsed.public_key().subject_public_key)
+            .verify(PROBE, &signature)
+            .map_err(|_| invalid("the key is that of another certificate"))?;
+        let address = configured.timestamp_url.clone();
+        let authority = address.map(|address| Authority { address, egress });
+        let signer = StampedSigner { signer, authority };
+        Ok(Self { context: Context::new().into_shared(), signer, ends_at })
     }
 
     /// Whom a reader trusts is its own affair, and so is what a parent is worth.
@@ -118,6 +117,20 @@ impl Credentials {
             return Err(c2pa::Error::ClaimVerification("void".to_owned()));
         }
         Ok(signed)
+    }
+}
+
+/// Whether readers accept the certificate as one for content credentials.
+fn check_profile(certificate: &[u8], ends_at: OffsetDateTime) -> Result<(), InvalidCredentials> {
+    let purposes = CertificateTrustPolicy::default();
+    let mut log = StatusTracker::default();
+    match check_end_entity_certificate_profile(certificate, &purposes, &mut log, None) {
+        Err(CertificateProfileError::CertificateNotValidAtTime)
+            if ends_at <= OffsetDateTime::now_utc() =>
+        {
+            Ok(())
+        }
+        checked => checked.map_err(|fault| InvalidCredentials(fault.to_string())),
     }
 }
 
@@ -173,6 +186,3 @@ impl Signer for StampedSigner {
         self.authority.as_ref()?.stamp(message).map(Ok)
     }
 }
-
-/// A PNG of one pixel.
-const SMALLEST: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0:~\x9bU\0\0\0\nIDATx\x9cc\xf8\x0f\0\x01\x01\x01\0\xb18\xf6\x14\0\0\0\0IEND\xaeB`\x82";

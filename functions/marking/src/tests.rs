@@ -248,12 +248,20 @@ fn what_cannot_sign_is_refused_by_the_names_of_its_variables() {
         key: key.clone(),
         timestamp_url: None,
     };
-    for unusable in [
-        with("none", &usable.key),
-        with(&usable.certificate, &Secret::new("none")),
-        with(&usable.certificate, &other.key),
+    let authority_alone = with(pem_of_authority(&usable.certificate), &usable.key);
+    for (unusable, what) in [
+        (with("none", &usable.key), "must be PEM"),
+        (with(&usable.certificate, &Secret::new("none")), "PKCS#8"),
+        (with(&usable.certificate, &other.key), "another certificate"),
+        (authority_alone, "self-signed"),
     ] {
         let refused = Credentials::new(&unusable, egress()).err().expect("unusable").to_string();
         assert!(refused.contains("CONTENT_CREDENTIALS_CERTIFICATE"), "{refused}");
+        assert!(refused.contains(what), "{refused}");
     }
+}
+
+/// The last certificate of a chain.
+fn pem_of_authority(chain: &str) -> &str {
+    &chain[chain.rfind("-----BEGIN").expect("a chain")..]
 }
