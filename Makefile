@@ -86,7 +86,7 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
 	$(call say,Unit tests)
 	cargo test --workspace --locked $(FEATURES) 2>&1 | tee $(RESULTS_FOLDER)/cargo.txt
-	cargo test --package opusflair --locked --features heic --lib photo::heic
+	cargo test --package photo --locked --features heic --lib heic
 	$(call say,A panic in a release)
 	@cargo run --release --quiet --locked --package release-panic 2> /dev/null && echo "ends its thread, not the process"
 	$(call say,Tests on the stack)

@@ -1,7 +1,7 @@
 -- Generations: one row from the moment credits are held until the person deletes the artwork.
 
 -- Why a generation failed: a closed list, each with a sentence for people. A photo that is refused has the code of its
--- own fault (`functions/opusflair/src/photo/rejection.rs`).
+-- own fault (`functions/photo/src/rejection.rs`).
 create table public.failure_reasons (
   id text not null,
   sentence text not null,

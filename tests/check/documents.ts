@@ -87,8 +87,8 @@ function checkReasons(schemas: { Generation: { properties: { reason: { enum: (st
   const reasons = [...rows!.matchAll(/^ {2}\('(\w+)', /gm)].map(([, id]) => id!).sort();
   const described = schemas.Generation.properties.reason.enum.filter((id) => id !== null).sort();
   if (JSON.stringify(reasons) !== JSON.stringify(described)) faults.push(`functions/openapi.yaml lists the reasons ${described.join(", ")}; failure_reasons has ${reasons.join(", ")}`);
-  const rejections = [...read("functions/opusflair/src/photo/rejection.rs").matchAll(/Self::\w+(?: \{ \.\. \}|\(_\))? => "(\w+)"/g)].map(([, code]) => code!);
-  if (rejections.length < 10) faults.push("functions/opusflair/src/photo/rejection.rs: its codes could not be read");
+  const rejections = [...read("functions/photo/src/rejection.rs").matchAll(/Self::\w+(?: \{ \.\. \}|\(_\))? => "(\w+)"/g)].map(([, code]) => code!);
+  if (rejections.length < 10) faults.push("functions/photo/src/rejection.rs: its codes could not be read");
   for (const code of rejections) {
     if (!reasons.includes(code)) faults.push(`failure_reasons has no sentence for ${code}, for which a photo is refused`);
     if (!schemas.Problem.properties.code.enum.includes(code)) faults.push(`functions/openapi.yaml does not list the code ${code}`);

@@ -1,5 +1,5 @@
 // Damaged photos for MINUTES, of each kind, and of the largest that fit into a megabyte:
-// functions/opusflair/examples/fuzz. No panic, and no more than a second or 500 MB for any of them.
+// functions/photo/examples/fuzz. No panic, and no more than a second or 500 MB for any of them.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-// Prepares photos as `submit` does, in a process of its own: functions/opusflair/examples/prepare.rs.
+// Prepares photos as `submit` does, in a process of its own: functions/photo/examples/prepare.rs.
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -19,10 +19,10 @@ export interface Verdict {
   megabytes?: number;
 }
 
-/** Builds one of the examples of `opusflair`; answers where it is. */
+/** Builds one of the examples of `photo`; answers where it is. */
 export function build(example: "prepare" | "fuzz", profile: "debug" | "release", features: "heic"[] = []): string {
   const release = profile === "release" ? ["--release"] : [];
-  const cargo = ["build", "--quiet", "--locked", "--package", "opusflair", "--example", example, "--features", features.join(), ...release];
+  const cargo = ["build", "--quiet", "--locked", "--package", "photo", "--example", example, "--features", features.join(), ...release];
   execFileSync("cargo", cargo, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
   return join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), profile, "examples", example);
 }

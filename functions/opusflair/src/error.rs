@@ -3,10 +3,10 @@
 //! holds nothing that came from outside (R5).
 
 use http::StatusCode;
+use photo::Rejection;
 use serde_json::{Map, Value};
 
 use crate::cause::Cause;
-use crate::photo::Rejection;
 use crate::signature::InvalidSignature;
 
 /// A failed request.

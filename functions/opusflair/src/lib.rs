@@ -19,7 +19,6 @@ pub mod letter;
 pub mod mark;
 pub mod operator;
 pub mod pace;
-pub mod photo;
 pub mod prediction;
 pub mod problem;
 pub mod pseudonym;

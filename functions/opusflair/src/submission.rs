@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::StatusCode;
+use photo::{Format, Photo, Rejection};
 use rand::Rng;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -16,7 +17,6 @@ use uuid::Uuid;
 use crate::cause::Cause;
 use crate::deletion::Deletion;
 use crate::error::Refusal;
-use crate::photo::{Format, Photo, Rejection};
 use crate::prediction::{Heard, Outcome, capability_digest};
 use crate::replicate::{Creation, Listing, NewPrediction, Prediction};
 use crate::storage::INPUTS;

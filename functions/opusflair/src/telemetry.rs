@@ -20,7 +20,7 @@ use line::Form;
 
 /// The crates whose events are written. Others put addresses and headers into theirs, and `RUST_LOG`
 /// can ask for all of them.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "opusflair",
     "submit",
     "replicate_webhook",
@@ -28,6 +28,7 @@ const OURS: [&str; 8] = [
     "privacy",
     "privacy_inbox",
     "marking",
+    "photo",
     "local",
 ];
 

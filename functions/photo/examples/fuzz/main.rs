@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use opusflair::photo::Photo;
+use photo::Photo;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use opusflair::photo::Photo;
+use photo::Photo;
 use serde_json::json;
 
 fn main() -> io::Result<ExitCode> {
