@@ -76,6 +76,7 @@ pub(crate) fn judge(model: &str, input: &Map<String, Value>) -> Result<(), Probl
         let text = format!("Must be less than or equal to {TOLERANCE_WITH_IMAGE}");
         faults.push(Invalid::new("number_lte", "input.safety_tolerance", text));
     }
+    faults.sort_by(|one, other| one.field.cmp(&other.field));
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(&faults)) }
 }
 
