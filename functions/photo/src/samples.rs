@@ -272,18 +272,20 @@ pub(super) fn write_segment(file: &mut Vec<u8>, marker: u8, pieces: &[&[u8]]) {
 
 /// Of the pictures whose blocks have one colour each, in pixels: 5 × 3 blocks of luma, each 8 lighter than the
 /// one before, from 40 on.
-const BLOCKS: (u16, u16) = (40, 24);
+pub(super) const BLOCKS: (u16, u16) = (40, 24);
 
-/// A baseline JPEG whose components are coded one after the other. `sampling` is that of luma.
-pub(super) fn baseline_in_three_scans(sampling: (u8, u8)) -> Bytes {
-    let mut file = headers(&[(1, sampling.0 << 4 | sampling.1), (2, 0x11), (3, 0x11)]);
+/// A baseline JPEG whose components are coded one after the other, luma with as many samples as the picture has
+/// pixels. How many of each component are in a unit: of luma, then of each chroma.
+pub(super) fn baseline_in_three_scans(size: (u16, u16), luma: (u8, u8), chroma: (u8, u8)) -> Bytes {
+    let joined = |(across, down)| across << 4 | down;
+    let mut file = headers(size, &[(1, joined(luma)), (2, joined(chroma)), (3, joined(chroma))]);
     for component in 1..=3_u8 {
         write_segment(&mut file, 0xda, &[&[1, component, 0, 0, 63, 0]]);
-        let blocks = |pixels: u16, sampling: u8| {
-            let sampled = if component == 1 { pixels } else { pixels.div_ceil(sampling.into()) };
-            usize::from(sampled.div_ceil(8))
+        let blocks = |pixels: u16, luma: u8, chroma: u8| {
+            let part = if component == 1 { luma } else { chroma };
+            usize::from((pixels * u16::from(part)).div_ceil(u16::from(luma) * 8))
         };
-        let count = blocks(BLOCKS.0, sampling.0) * blocks(BLOCKS.1, sampling.1);
+        let count = blocks(size.0, luma.0, chroma.0) * blocks(size.1, luma.1, chroma.1);
         write_blocks(&mut file, if component == 1 { 0 } else { -1 }, count);
     }
     file.extend_from_slice(&[0xff, 0xd9]);
@@ -292,7 +294,7 @@ pub(super) fn baseline_in_three_scans(sampling: (u8, u8)) -> Bytes {
 
 /// A baseline JPEG with a restart marker after each `interval` blocks.
 pub(super) fn grey_with_restarts(interval: u8) -> Bytes {
-    let mut file = headers(&[(1, 0x11)]);
+    let mut file = headers(BLOCKS, &[(1, 0x11)]);
     write_segment(&mut file, 0xdd, &[&[0, interval]]);
     write_segment(&mut file, 0xda, &[&[1, 1, 0, 0, 63, 0]]);
     let interval = usize::from(interval);
@@ -306,10 +308,10 @@ pub(super) fn grey_with_restarts(interval: u8) -> Bytes {
     file.into()
 }
 
-fn headers(components: &[(u8, u8)]) -> Vec<u8> {
+fn headers(size: (u16, u16), components: &[(u8, u8)]) -> Vec<u8> {
     let mut file = vec![0xff, 0xd8];
     write_segment(&mut file, 0xdb, &[&[0], &[1; 64]]);
-    let [[w1, w0], [h1, h0]] = [BLOCKS.0.to_be_bytes(), BLOCKS.1.to_be_bytes()];
+    let [[w1, w0], [h1, h0]] = [size.0.to_be_bytes(), size.1.to_be_bytes()];
     let count = u8::try_from(components.len()).expect("few");
     let components: Vec<u8> =
         components.iter().flat_map(|&(id, sampling)| [id, sampling, 0]).collect();

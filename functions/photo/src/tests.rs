@@ -7,7 +7,7 @@ use img_parts::png::{Png, PngChunk};
 use moxcms::ColorProfile;
 
 use super::samples::{
-    CANARY, FORMATS, SIZE, baseline_in_three_scans, contains, encode, grey_with_restarts,
+    BLOCKS, CANARY, FORMATS, SIZE, baseline_in_three_scans, contains, encode, grey_with_restarts,
     lossy_webp, plain, planted, planted_around, prepared, progressive_jpeg, rejected, seen, webp,
     write_segment,
 };
@@ -374,8 +374,20 @@ fn assert_blocks(seen: &RgbImage) {
 
 #[test]
 fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_read() {
-    for sampling in [(1, 1), (2, 2), (1, 2), (2, 1)] {
-        assert_blocks(&seen(baseline_in_three_scans(sampling)));
+    for luma in [(1, 1), (2, 2), (1, 2), (2, 1)] {
+        assert_blocks(&seen(baseline_in_three_scans(BLOCKS, luma, (1, 1))));
+    }
+}
+
+#[test]
+fn what_stands_behind_the_edge_of_a_component_does_not_show() {
+    // The last unit of chroma has a block that is not coded, right behind the edge.
+    for (luma, chroma) in [((4, 1), (2, 1)), ((4, 2), (2, 1))] {
+        let seen = seen(baseline_in_three_scans((48, 24), luma, chroma));
+        for (y, expected) in [(4, 80), (12, 128), (23, 176)] {
+            let found = *seen.get_pixel(47, y);
+            assert!(is_near(found, [expected; 3], 2), "{luma:?}: {found:?} at {y}");
+        }
     }
 }
 

@@ -119,9 +119,9 @@ impl Plane {
     /// All samples, of `width` × `height`.
     pub(super) fn resized(mut self, idct: &Idct, width: u32, height: u32) -> Option<Vec<u8>> {
         let side = idct.side();
-        let (stride, rows) = (self.blocks.0 * side, self.blocks.1 * side);
+        let stride = self.blocks.0 * side;
         if self.samples.is_empty() {
-            self.samples = vec![0; stride * rows];
+            self.samples = vec![0; stride * self.blocks.1 * side];
             let blocks = self.kept.chunks_exact(side * side).enumerate();
             for (at, kept) in blocks {
                 let (row, column) = (at / self.blocks.0, at % self.blocks.0);
@@ -130,7 +130,19 @@ impl Plane {
             }
             self.kept = Vec::new();
         }
-        let (stride, rows) = (u32::try_from(stride).ok()?, u32::try_from(rows).ok()?);
+        // Behind the edges of what is seen stands anything, and filters look there.
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "they are small"
+        )]
+        let (wide, high) = (self.seen.0.ceil() as usize, self.seen.1.ceil() as usize);
+        self.samples.truncate(stride * high);
+        for row in self.samples.chunks_exact_mut(stride) {
+            let edge = row[wide - 1];
+            row[wide..].fill(edge);
+        }
+        let (stride, rows) = (u32::try_from(stride).ok()?, u32::try_from(high).ok()?);
         let plane = Image::from_vec_u8(stride, rows, self.samples, PixelType::U8).ok()?;
         let mut resized = Image::new(width, height, PixelType::U8);
         // Fewer samples of colour than of light are made more as viewers do it.
