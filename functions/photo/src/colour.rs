@@ -118,15 +118,15 @@ fn without_profile(samples: Vec<u16>, space: DataColorSpace) -> Vec<u16> {
     }
 }
 
-/// To inks from luma, chromas and inverted black. Adobe's programs invert the other inks, too, so that red is
-/// the ink that absorbs it.
+/// To inks from luma, chromas and inverted black. Adobe's programs invert all inks before they convert them, and the
+/// conversion inverts the first three once more. So luma is as bright as there is ink.
 fn inks_of_ycck(pixel: &mut [u16]) {
     let [luma, blue, red] = [pixel[0], pixel[1], pixel[2]].map(f64::from);
     let (blue, red) = (blue - 32_896.0, red - 32_896.0);
     let inks = [luma + 1.402 * red, luma - 0.344_136 * blue - 0.714_136 * red, luma + 1.772 * blue];
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
     for (sample, ink) in pixel.iter_mut().zip(inks) {
-        *sample = !(ink.round() as u16);
+        *sample = ink.round() as u16;
     }
     pixel[3] = !pixel[3];
 }

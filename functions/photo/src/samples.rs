@@ -286,7 +286,8 @@ pub(super) fn baseline_in_three_scans(size: (u16, u16), luma: (u8, u8), chroma: 
             usize::from((pixels * u16::from(part)).div_ceil(u16::from(luma) * 8))
         };
         let count = blocks(size.0, luma.0, chroma.0) * blocks(size.1, luma.1, chroma.1);
-        write_blocks(&mut file, if component == 1 { 0 } else { -1 }, count);
+        let level = |block| if component == 1 { level_of(block) } else { 128 };
+        write_blocks(&mut file, (0..count).map(level));
     }
     file.extend_from_slice(&[0xff, 0xd9]);
     file.into()
@@ -302,10 +303,35 @@ pub(super) fn grey_with_restarts(interval: u8) -> Bytes {
         if start > 0 {
             file.extend_from_slice(&[0xff, 0xd0 + (marker - 1) % 8]);
         }
-        write_blocks(&mut file, i32::try_from(start).expect("small"), interval.min(15 - start));
+        write_blocks(&mut file, (start..15.min(start + interval)).map(level_of));
     }
     file.extend_from_slice(&[0xff, 0xd9]);
     file.into()
+}
+
+/// A baseline JPEG of four inks as Adobe's programs write it, with this transform: 0 for CMYK, 2 for YCCK. Each block
+/// has one level in each of the first three inks, and no black.
+pub(super) fn inks(transform: u8) -> Bytes {
+    let mut file = headers(BLOCKS, &[(1, 0x11), (2, 0x11), (3, 0x11), (4, 0x11)]);
+    write_segment(&mut file, 0xee, &[b"Adobe", &[0, 100, 0, 0, 0, 0, transform]]);
+    for component in 1..=4_u8 {
+        write_segment(&mut file, 0xda, &[&[1, component, 0, 0, 63, 0]]);
+        let level = |block| match (component, transform) {
+            (4, _) => 255,
+            // Luma is as dark as there is much ink.
+            (1, 2) => 255 - level_of(block),
+            (_, 2) => 128,
+            _ => level_of(block),
+        };
+        write_blocks(&mut file, (0..15).map(level));
+    }
+    file.extend_from_slice(&[0xff, 0xd9]);
+    file.into()
+}
+
+/// Of a block, by its number.
+fn level_of(block: usize) -> u8 {
+    u8::try_from(40 + 8 * block).expect("few blocks")
 }
 
 fn headers(size: (u16, u16), components: &[(u8, u8)]) -> Vec<u8> {
@@ -323,15 +349,13 @@ fn headers(size: (u16, u16), components: &[(u8, u8)]) -> Vec<u8> {
     file
 }
 
-/// Blocks of luma from the one of that number on; all grey for a negative one.
-fn write_blocks(file: &mut Vec<u8>, number: i32, count: usize) {
+/// Blocks of one level each.
+fn write_blocks(file: &mut Vec<u8>, levels: impl Iterator<Item = u8>) {
     let mut bits = String::new();
-    for block in 0..count {
-        let step = match block {
-            _ if number < 0 => 0,
-            0 => (40 + 8 * number - 128) * 8,
-            _ => 64,
-        };
+    let mut before = 128;
+    for level in levels.map(i32::from) {
+        let step = (level - before) * 8;
+        before = level;
         let length = (i32::BITS - step.abs().leading_zeros()) as usize;
         // Of a negative step, all bits the other way round.
         let value = if step < 0 { step + (1 << length) - 1 } else { step };

@@ -8,8 +8,8 @@ use moxcms::ColorProfile;
 
 use super::samples::{
     BLOCKS, CANARY, FORMATS, SIZE, baseline_in_three_scans, contains, encode, grey_with_restarts,
-    lossy_webp, plain, planted, planted_around, prepared, progressive_jpeg, rejected, seen, webp,
-    write_segment,
+    inks, lossy_webp, plain, planted, planted_around, prepared, progressive_jpeg, rejected, seen,
+    webp, write_segment,
 };
 use super::*;
 
@@ -376,6 +376,14 @@ fn assert_blocks(seen: &RgbImage) {
 fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_read() {
     for luma in [(1, 1), (2, 2), (1, 2), (2, 1)] {
         assert_blocks(&seen(baseline_in_three_scans(BLOCKS, luma, (1, 1))));
+    }
+}
+
+#[test]
+fn inks_look_alike_as_cmyk_and_as_ycck() {
+    // Adobe's programs write full ink as zero, so the level of CMYK is the brightness of what is printed.
+    for transform in [0, 2] {
+        assert_blocks(&seen(inks(transform)));
     }
 }
 
