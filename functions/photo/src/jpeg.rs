@@ -120,10 +120,9 @@ fn pixels(
     frame: &FrameHeader,
     application: &Application,
 ) -> (Channels, Vec<u8>) {
-    let is_rgb = match application.adobe {
-        Some(transform) => transform == 0,
-        None => !application.is_jfif && frame.is_named_rgb(),
-    };
+    // As libjpeg reads them, and so browsers: JFIF is always YCbCr, and an unknown transform is the usual one.
+    let is_rgb = !application.is_jfif
+        && application.adobe.map_or_else(|| frame.is_named_rgb(), |transform| transform == 0);
     match (components, application.adobe) {
         ([lumas, blues, reds], _) if !is_rgb => {
             let chromas = blues.iter().zip(reds);
@@ -132,8 +131,8 @@ fn pixels(
         }
         ([grey], _) => (Channels::Grey, grey.clone()),
         ([_, _, _], _) => (Channels::Rgb, interleaved(components)),
-        (_, Some(2)) => (Channels::Ycck, interleaved(components)),
-        (_, Some(_)) => (Channels::InvertedCmyk, interleaved(components)),
+        (_, Some(0)) => (Channels::InvertedCmyk, interleaved(components)),
+        (_, Some(_)) => (Channels::Ycck, interleaved(components)),
         (_, None) => (Channels::Cmyk, interleaved(components)),
     }
 }

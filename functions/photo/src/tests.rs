@@ -380,6 +380,24 @@ fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_read() {
 }
 
 #[test]
+fn jfif_is_not_rgb_whatever_another_segment_says() {
+    let file = baseline_in_three_scans(BLOCKS, (1, 1), (1, 1));
+    let mut segments = vec![0xff, 0xd8];
+    write_segment(&mut segments, 0xe0, &[b"JFIF\0", &[1, 1, 0, 0, 1, 0, 1, 0, 0]]);
+    write_segment(&mut segments, 0xee, &[b"Adobe", &[0, 100, 0, 0, 0, 0, 0]]);
+    assert_blocks(&seen([&segments[..], &file[2..]].concat()));
+}
+
+#[test]
+fn a_component_that_is_coded_twice_is_refused() {
+    let file = baseline_in_three_scans(BLOCKS, (1, 1), (1, 1));
+    let scan = file.windows(2).rposition(|pair| pair == [0xff, 0xda]).expect("a scan");
+    let end = file.len() - 2;
+    let twice = [&file[..end], &file[scan..]].concat();
+    assert_eq!(rejected(twice), Rejection::Corrupt(Format::Jpeg));
+}
+
+#[test]
 fn inks_look_alike_as_cmyk_and_as_ycck() {
     // Adobe's programs write full ink as zero, so the level of CMYK is the brightness of what is printed.
     for transform in [0, 2] {

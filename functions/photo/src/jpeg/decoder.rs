@@ -95,6 +95,10 @@ impl<'a> Decoder<'a> {
             .map(|component| tables.coding(frame.is_progressive, scan, component))
             .collect::<Result<Vec<_>, _>>()?;
         for component in &scan.components {
+            // Of a sequential file each is coded once; more would only cost time.
+            if !frame.is_progressive && planes[component.index].is_whole() {
+                return Err(CORRUPT);
+            }
             let table = frame.components[component.index].quantisation;
             planes[component.index].begin(idct, self.quantisation[table].as_ref())?;
         }
