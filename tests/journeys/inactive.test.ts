@@ -26,11 +26,12 @@ after(async () => {
 const subjects = (person: Person) => mails.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
 const exists = async (person: Person) => (await database`select from auth.users where id = ${person.id}`).length === 1;
 
-/** Accounts whose letters have all had their days, and erasures under way. */
+/** Accounts whose letters have all had their days, erasures under way, and letters that are due. */
 async function open(): Promise<number> {
   const [{ count }] = await database`
     select (select count(*) from public.profiles as p where p.closed_at is null and private.is_given_up(p.id))::int
-      + (select count(*) from private.erasures where stage <> 'done')::int as count`;
+      + (select count(*) from private.erasures where stage <> 'done')::int
+      + (select count(*) from private.letters where sent_at is null and due_at <= now())::int as count`;
   return count;
 }
 
