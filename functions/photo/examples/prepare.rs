@@ -9,6 +9,9 @@ use std::{env, fs};
 use photo::Photo;
 use serde_json::json;
 
+#[path = "fuzz/cost.rs"]
+mod cost;
+
 fn main() -> io::Result<ExitCode> {
     let mut arguments = env::args().skip(1);
     let (Some(from), Some(to)) = (arguments.next(), arguments.next()) else {
@@ -29,21 +32,8 @@ fn main() -> io::Result<ExitCode> {
         }
         Err(rejection) => json!({ "code": rejection.code(), "sentence": rejection.sentence() }),
     };
-    verdict["seconds"] = processor_seconds().into();
-    verdict["megabytes"] = peak_megabytes().into();
+    verdict["seconds"] = cost::processor_seconds().ok().into();
+    verdict["megabytes"] = cost::peak_megabytes().ok().into();
     writeln!(io::stdout(), "{verdict}")?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Processor time of this process, which has one thread.
-fn processor_seconds() -> Option<f64> {
-    let nanoseconds = fs::read_to_string("/proc/self/schedstat").ok()?;
-    Some(nanoseconds.split(' ').next()?.parse::<f64>().ok()? / 1e9)
-}
-
-/// The most memory that it had.
-fn peak_megabytes() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? * 1024.0 / 1e6)
 }

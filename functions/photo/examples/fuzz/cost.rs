@@ -9,14 +9,10 @@ pub(crate) fn processor_seconds() -> io::Result<f64> {
     nanoseconds.map(|count| count / 1e9).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// The most memory that the process had since it was forgotten.
+/// The most memory that the process had.
 pub(crate) fn peak_megabytes() -> io::Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<f64>().ok());
     kibibytes.map(|count| count * 1024.0 / 1e6).ok_or(io::ErrorKind::InvalidData.into())
-}
-
-pub(crate) fn forget_peak() -> io::Result<()> {
-    fs::write("/proc/self/clear_refs", "5")
 }

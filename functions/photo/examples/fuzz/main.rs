@@ -118,7 +118,8 @@ impl Total {
     /// Answers what is wrong.
     fn prepare(&mut self, sample: &mut Sample, photo: &Bytes) -> io::Result<Option<String>> {
         let before = cost::processor_seconds()?;
-        cost::forget_peak()?;
+        // Forgets the peak of the cases before.
+        fs::write("/proc/self/clear_refs", "5")?;
         let outcome = catch_unwind(|| Photo::prepare(photo).is_ok());
         let megabytes = cost::peak_megabytes()?;
         let seconds = cost::processor_seconds()? - before;
