@@ -37,9 +37,9 @@ mod tests {
     use proptest::prelude::*;
     use proptest::sample::Index;
 
-    use crate::photo::samples::{self, rejected, seen};
-    use crate::photo::tests::{corners, is_near, lying};
-    use crate::photo::{Limits, Photo};
+    use crate::samples::{self, rejected, seen};
+    use crate::tests::{corners, is_near, lying};
+    use crate::{Limits, Photo};
 
     fn sample() -> Vec<u8> {
         encode(&RgbImage::from_pixel(64, 48, Rgb([70, 120, 200])))
