@@ -28,6 +28,8 @@ const photos: [name: string, width: number, height: number, encode: (image: Shar
   ["50 MP progressive JPEG", 8656, 5776, (image) => image.jpeg({ quality: 90, progressive: true })],
   ["50 MP progressive JPEG 4:4:4", 8656, 5776, (image) => image.jpeg({ quality: 80, progressive: true, chromaSubsampling: "4:4:4" })],
   ["12 MP WebP", 4000, 3000, (image) => image.webp({ quality: 85 })],
+  ["4 MP PNG with alpha", 2400, 1600, (image) => image.ensureAlpha(0.5).png()],
+  ["4 MP PNG of 16 bits", 2400, 1600, (image) => image.toColourspace("rgb16").png()],
 ];
 
 const folder = mkdtempSync(join(tmpdir(), "photos-"));

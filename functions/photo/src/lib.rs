@@ -25,6 +25,7 @@ mod prepared;
 #[cfg(test)]
 mod properties;
 mod rejection;
+mod resize;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

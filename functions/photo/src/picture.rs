@@ -1,10 +1,9 @@
 //! Decoded pixels, with what is still to be applied to them.
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{ColorType, ImageDecoder, ImageResult};
 use moxcms::ColorProfile;
 
+use super::resize::{self, Sample};
 use super::{Orientation, colour_space};
 
 /// What the samples of a pixel mean.
@@ -134,44 +133,36 @@ impl Picture {
         if self.orientation.swaps_sides() { (height, width) } else { (width, height) }
     }
 
-    /// With no side longer than `longest`, in pixels. Pixels count by their alpha, so that the colours
-    /// hidden under it do not bleed. `None` where there are not as many samples as there must be.
-    pub(super) fn shrink(mut self, longest: u32) -> Option<Self> {
-        let (width, height) = fitted(self.width, self.height, longest)?;
-        if (width, height) == (self.width, self.height) {
-            return Some(self);
-        }
-        let is_deep = matches!(self.samples, Samples::Sixteen(_));
-        let pixels = match (self.channels.count(), is_deep) {
-            (1, false) => PixelType::U8,
-            (2, false) => PixelType::U8x2,
-            (3, false) => PixelType::U8x3,
-            (4, false) => PixelType::U8x4,
-            (1, true) => PixelType::U16,
-            (2, true) => PixelType::U16x2,
-            (3, true) => PixelType::U16x3,
-            _ => PixelType::U16x4,
-        };
-        let mut large =
-            Image::from_slice_u8(self.width, self.height, self.samples.bytes_mut(), pixels).ok()?;
-        let mut small = Image::new(width, height, pixels);
-        let alpha = MulDiv::new();
-        if self.channels.has_alpha() {
-            alpha.multiply_alpha_inplace(&mut large).ok()?;
-        }
-        let lanczos = ResizeAlg::Convolution(FilterType::Lanczos3);
-        // In place and not as an option of the resizer, which would copy the whole picture.
-        let options = ResizeOptions::new().resize_alg(lanczos).use_alpha(false);
-        Resizer::new().resize(&large, &mut small, &options).ok()?;
-        if self.channels.has_alpha() {
-            alpha.divide_alpha_inplace(&mut small).ok()?;
-        }
-        let small = small.into_vec();
-        let samples = if is_deep {
-            Samples::Sixteen(bytemuck::pod_collect_to_vec(&small))
-        } else {
-            Samples::Eight(small)
+    /// With no side longer than `longest`, in pixels. `None` where there are not as many samples as there
+    /// must be.
+    pub(super) fn shrink(self, longest: u32) -> Option<Self> {
+        let (size, channels) = ((self.width, self.height), self.channels);
+        let (width, height) = fitted(size.0, size.1, longest)?;
+        let samples = match self.samples {
+            samples if size == (width, height) => samples,
+            Samples::Eight(samples) => {
+                Samples::Eight(shrunk(samples, channels, size, (width, height))?)
+            }
+            Samples::Sixteen(samples) => {
+                Samples::Sixteen(shrunk(samples, channels, size, (width, height))?)
+            }
         };
         Some(Self { width, height, samples, ..self })
     }
+}
+
+fn shrunk<S: Sample>(
+    mut samples: Vec<S>,
+    channels: Channels,
+    size: (u32, u32),
+    to: (u32, u32),
+) -> Option<Vec<S>> {
+    let shrink = match channels.count() {
+        1 => resize::shrink::<S, 1>,
+        2 => resize::shrink::<S, 2>,
+        3 => resize::shrink::<S, 3>,
+        _ => resize::shrink::<S, 4>,
+    };
+    shrink(&mut samples, channels.has_alpha(), size, to)?;
+    Some(samples)
 }

@@ -1,12 +1,12 @@
 //! The samples of a component.
 
-use fast_image_resize::images::Image;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::FilterType;
 
 use super::entropy::Block;
 use super::header::{Component, FrameHeader};
 use super::idct::{Idct, Scale};
 use super::{CORRUPT, Rejection};
+use crate::resize::resize;
 
 /// No scan has held this coefficient.
 const MISSING: u8 = u8::MAX;
@@ -143,18 +143,9 @@ impl Plane {
             row[wide..].fill(edge);
         }
         let (stride, rows) = (u32::try_from(stride).ok()?, u32::try_from(high).ok()?);
-        let plane = Image::from_vec_u8(stride, rows, self.samples, PixelType::U8).ok()?;
-        let mut resized = Image::new(width, height, PixelType::U8);
         // Fewer samples of colour than of light are made more as viewers do it.
         let is_larger = f64::from(width) > self.seen.0 || f64::from(height) > self.seen.1;
         let filter = if is_larger { FilterType::Bilinear } else { FilterType::Lanczos3 };
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(
-            0.0,
-            0.0,
-            self.seen.0,
-            self.seen.1,
-        );
-        Resizer::new().resize(&plane, &mut resized, &options).ok()?;
-        Some(resized.into_vec())
+        resize(&self.samples, (stride, rows), self.seen, (width, height), filter)
     }
 }

@@ -1,0 +1,167 @@
+//! Smaller and larger pictures, one channel at a time.
+//!
+//! The resizer is compiled again for each kind of pixel that it is called with, which takes longer than the rest
+//! of this crate. So it only sees pixels of one sample, of 8 bits or of 16.
+
+use std::array;
+
+use bytemuck::Pod;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U16};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
+
+/// How many rows become shorter at a time: all at once would take as much memory again.
+const ROWS: u32 = 1024;
+
+/// One sample of a pixel.
+pub(super) trait Sample: Pod + Into<u32> {
+    /// What the resizer calls a pixel that has one such sample.
+    type Pixel: PixelTrait;
+    /// The largest sample: of alpha, opaque.
+    const MOST: u32;
+
+    /// `value`, which is at most [`Self::MOST`].
+    fn of(value: u32) -> Self;
+
+    /// This × `numerator` / `denominator`, rounded, and at most [`Self::MOST`].
+    fn part(self, numerator: u32, denominator: u32) -> Self {
+        let denominator = denominator.max(1);
+        // 65,535 × 65,535 and half of 65,535 fit.
+        let part = (self.into() * numerator + denominator / 2) / denominator;
+        Self::of(part.min(Self::MOST))
+    }
+}
+
+impl Sample for u8 {
+    type Pixel = U8;
+    const MOST: u32 = 0xFF;
+
+    #[expect(clippy::cast_possible_truncation, reason = "it is at most `MOST`")]
+    fn of(value: u32) -> Self {
+        value as Self
+    }
+}
+
+impl Sample for u16 {
+    type Pixel = U16;
+    const MOST: u32 = 0xFFFF;
+
+    #[expect(clippy::cast_possible_truncation, reason = "it is at most `MOST`")]
+    fn of(value: u32) -> Self {
+        value as Self
+    }
+}
+
+/// `plane` of width and height `size`, of which the upper left `seen` counts, as a plane of `to`. `None` where
+/// there are not as many samples as there must be.
+pub(super) fn resize<S: Sample>(
+    plane: &[S],
+    size: (u32, u32),
+    seen: (f64, f64),
+    to: (u32, u32),
+    filter: FilterType,
+) -> Option<Vec<S>> {
+    let mut resized = vec![S::zeroed(); length(to)?];
+    let from = TypedImageRef::<S::Pixel>::from_buffer(size.0, size.1, bytemuck::cast_slice(plane));
+    let into = bytemuck::cast_slice_mut(&mut resized);
+    let mut into = TypedImage::<S::Pixel>::from_buffer(to.0, to.1, into).ok()?;
+    let algorithm = ResizeAlg::Convolution(filter);
+    let options = ResizeOptions::new().resize_alg(algorithm).crop(0.0, 0.0, seen.0, seen.1);
+    Resizer::new().resize_typed(&from.ok()?, &mut into, &options).ok()?;
+    Some(resized)
+}
+
+/// Makes `samples`, of pixels that have `N` of them, a picture of `to`, which is smaller, by Lanczos3. If the last
+/// sample is alpha, pixels count by it, so that the colours hidden under it do not bleed. `None` where there are not
+/// as many samples as there must be.
+pub(super) fn shrink<S: Sample, const N: usize>(
+    samples: &mut Vec<S>,
+    has_alpha: bool,
+    (width, height): (u32, u32),
+    to: (u32, u32),
+) -> Option<()> {
+    // What is smaller takes the place of what was there. The buffers serve for all bands: fresh memory is slow.
+    let mut band: [Vec<S>; N] = array::from_fn(|_| Vec::new());
+    let rows = 0..height;
+    for top in rows.step_by(ROWS as usize) {
+        let size = (width, height.min(top + ROWS) - top);
+        split(samples.get(length((width, top))? * N..)?, has_alpha, size, &mut band)?;
+        let shorter = samples.get_mut(length((to.0, top))? * N..)?;
+        join(&band, size, shorter, (to.0, size.1))?;
+    }
+    samples.truncate(length((to.0, height))? * N);
+    samples.shrink_to_fit();
+    split(samples, false, (to.0, height), &mut band)?;
+    join(&band, (to.0, height), samples, to)?;
+    samples.truncate(length(to)? * N);
+    if has_alpha {
+        for pixel in samples.as_chunks_mut::<N>().0 {
+            let (alpha, colours) = pixel.split_last_mut()?;
+            for sample in colours {
+                *sample = sample.part(S::MOST, (*alpha).into());
+            }
+        }
+    }
+    Some(())
+}
+
+/// Makes `planes` the channels of the first pixels, so many of which fill `size`.
+fn split<S: Sample, const N: usize>(
+    samples: &[S],
+    has_alpha: bool,
+    size: (u32, u32),
+    planes: &mut [Vec<S>; N],
+) -> Option<()> {
+    let pixels = samples.as_chunks::<N>().0.get(..length(size)?)?;
+    for (at, plane) in planes.iter_mut().enumerate() {
+        plane.clear();
+        if has_alpha && at + 1 < N {
+            plane.extend(pixels.iter().map(|pixel| pixel[at].part(pixel[N - 1].into(), S::MOST)));
+        } else {
+            plane.extend(pixels.iter().map(|pixel| pixel[at]));
+        }
+    }
+    Some(())
+}
+
+/// Writes the channels, resized from `size` to `to`, over the first pixels.
+fn join<S: Sample, const N: usize>(
+    planes: &[Vec<S>; N],
+    size: (u32, u32),
+    samples: &mut [S],
+    to: (u32, u32),
+) -> Option<()> {
+    let seen = (size.0.into(), size.1.into());
+    for (at, plane) in planes.iter().enumerate() {
+        let plane = resize(plane, size, seen, to, FilterType::Lanczos3)?;
+        for (pixel, sample) in samples.as_chunks_mut::<N>().0.iter_mut().zip(plane) {
+            pixel[at] = sample;
+        }
+    }
+    Some(())
+}
+
+/// How many samples a plane has.
+fn length((width, height): (u32, u32)) -> Option<usize> {
+    usize::try_from(u64::from(width) * u64::from(height)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_and_channel_stays_where_it_is_in_more_than_one_band_of_rows() {
+        let rows = 2 * ROWS + 300;
+        let at = |row: u32, all: u32| u8::try_from(row * 200 / all).expect("a sample");
+        let row = |row: u32| [at(row, rows), 255 - at(row, rows), 90].repeat(8);
+        let mut samples: Vec<u8> = (0..rows).flat_map(row).collect();
+        shrink::<u8, 3>(&mut samples, false, (8, rows), (4, rows / 2)).expect("a picture");
+        assert_eq!(samples.len(), length((4, rows / 2)).expect("a length") * 3);
+        for (row, pixels) in (0..rows / 2).zip(samples.as_chunks::<12>().0) {
+            let expected = [at(row, rows / 2), 255 - at(row, rows / 2), 90].repeat(4);
+            let is_near = |(one, other): (&u8, &u8)| one.abs_diff(*other) <= 1;
+            assert!(pixels.iter().zip(&expected).all(is_near), "row {row}: {pixels:?}");
+        }
+    }
+}
