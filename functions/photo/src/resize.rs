@@ -21,14 +21,14 @@ pub(super) trait Sample: Pod + Into<u32> {
     const MOST: u32;
 
     /// `value`, which is at most [`Self::MOST`].
-    fn of(value: u32) -> Self;
+    fn of(value: u64) -> Self;
 
     /// This × `numerator` / `denominator`, rounded, and at most [`Self::MOST`].
     fn part(self, numerator: u32, denominator: u32) -> Self {
         let denominator = denominator.max(1);
         // 65,535 × 65,535 and half of 65,535 fit.
         let part = (self.into() * numerator + denominator / 2) / denominator;
-        Self::of(part.min(Self::MOST))
+        Self::of(part.min(Self::MOST).into())
     }
 }
 
@@ -37,7 +37,7 @@ impl Sample for u8 {
     const MOST: u32 = 0xFF;
 
     #[expect(clippy::cast_possible_truncation, reason = "it is at most `MOST`")]
-    fn of(value: u32) -> Self {
+    fn of(value: u64) -> Self {
         value as Self
     }
 }
@@ -47,7 +47,7 @@ impl Sample for u16 {
     const MOST: u32 = 0xFFFF;
 
     #[expect(clippy::cast_possible_truncation, reason = "it is at most `MOST`")]
-    fn of(value: u32) -> Self {
+    fn of(value: u64) -> Self {
         value as Self
     }
 }
@@ -77,22 +77,30 @@ pub(super) fn resize<S: Sample>(
 pub(super) fn shrink<S: Sample, const N: usize>(
     samples: &mut Vec<S>,
     has_alpha: bool,
-    (width, height): (u32, u32),
+    size: (u32, u32),
     to: (u32, u32),
 ) -> Option<()> {
+    let ((mut width, mut height), mut seen) = (size, (f64::from(size.0), f64::from(size.1)));
+    let is_halved = size.0 / 2 >= to.0 && size.1 / 2 >= to.1;
+    if is_halved {
+        halve::<S, N>(samples, has_alpha, size)?;
+        (width, height) = (size.0.div_ceil(2), size.1.div_ceil(2));
+        seen = (seen.0 / 2.0, seen.1 / 2.0);
+    }
     // What is smaller takes the place of what was there. The buffers serve for all bands: fresh memory is slow.
     let mut band: [Vec<S>; N] = array::from_fn(|_| Vec::new());
     let rows = 0..height;
     for top in rows.step_by(ROWS as usize) {
         let size = (width, height.min(top + ROWS) - top);
-        split(samples.get(length((width, top))? * N..)?, has_alpha, size, &mut band)?;
+        let rows = samples.get(length((width, top))? * N..)?;
+        split(rows, has_alpha && !is_halved, size, &mut band)?;
         let shorter = samples.get_mut(length((to.0, top))? * N..)?;
-        join(&band, size, shorter, (to.0, size.1))?;
+        join(&band, size, (seen.0, size.1.into()), shorter, (to.0, size.1))?;
     }
     samples.truncate(length((to.0, height))? * N);
     samples.shrink_to_fit();
     split(samples, false, (to.0, height), &mut band)?;
-    join(&band, (to.0, height), samples, to)?;
+    join(&band, (to.0, height), (to.0.into(), seen.1), samples, to)?;
     samples.truncate(length(to)? * N);
     if has_alpha {
         for pixel in samples.as_chunks_mut::<N>().0 {
@@ -103,6 +111,48 @@ pub(super) fn shrink<S: Sample, const N: usize>(
         }
     }
     Some(())
+}
+
+/// Makes one pixel of two by two, each of them with the weight of its alpha. The last column and row of an odd size
+/// are doubled.
+fn halve<S: Sample, const N: usize>(
+    samples: &mut [S],
+    has_alpha: bool,
+    (width, height): (u32, u32),
+) -> Option<()> {
+    let (width, height) = (usize::try_from(width).ok()?, usize::try_from(height).ok()?);
+    let half = width.div_ceil(2);
+    let mut row = vec![[S::zeroed(); N]; half];
+    for top in 0..height.div_ceil(2) {
+        let pixels = samples.as_chunks::<N>().0;
+        let upper = pixels.get(2 * top * width..)?.get(..width)?;
+        let lower = pixels.get((2 * top + 1).min(height - 1) * width..)?.get(..width)?;
+        let pairs = upper.chunks(2).zip(lower.chunks(2));
+        for (into, (upper, lower)) in row.iter_mut().zip(pairs) {
+            let four = [upper[0], upper[upper.len() - 1], lower[0], lower[lower.len() - 1]];
+            *into = average(four, has_alpha);
+        }
+        samples
+            .as_chunks_mut::<N>()
+            .0
+            .get_mut(top * half..)?
+            .get_mut(..half)?
+            .copy_from_slice(&row);
+    }
+    Some(())
+}
+
+fn average<S: Sample, const N: usize>(pixels: [[S; N]; 4], has_alpha: bool) -> [S; N] {
+    array::from_fn(|at| {
+        if has_alpha && at + 1 < N {
+            let weighted =
+                pixels.map(|pixel| u64::from(pixel[at].into()) * u64::from(pixel[N - 1].into()));
+            let most = 4 * u64::from(S::MOST);
+            S::of((weighted.iter().sum::<u64>() + most / 2) / most)
+        } else {
+            S::of(((pixels.map(|pixel| pixel[at].into()).iter().sum::<u32>() + 2) / 4).into())
+        }
+    })
 }
 
 /// Makes `planes` the channels of the first pixels, so many of which fill `size`.
@@ -124,14 +174,14 @@ fn split<S: Sample, const N: usize>(
     Some(())
 }
 
-/// Writes the channels, resized from `size` to `to`, over the first pixels.
+/// Writes the channels over the first pixels: of `size`, of which `seen` counts, resized to `to`.
 fn join<S: Sample, const N: usize>(
     planes: &[Vec<S>; N],
     size: (u32, u32),
+    seen: (f64, f64),
     samples: &mut [S],
     to: (u32, u32),
 ) -> Option<()> {
-    let seen = (size.0.into(), size.1.into());
     for (at, plane) in planes.iter().enumerate() {
         let plane = resize(plane, size, seen, to, FilterType::Lanczos3)?;
         for (pixel, sample) in samples.as_chunks_mut::<N>().0.iter_mut().zip(plane) {
@@ -162,6 +212,27 @@ mod tests {
             let expected = [at(row, rows / 2), 255 - at(row, rows / 2), 90].repeat(4);
             let is_near = |(one, other): (&u8, &u8)| one.abs_diff(*other) <= 1;
             assert!(pixels.iter().zip(&expected).all(is_near), "row {row}: {pixels:?}");
+        }
+    }
+    #[test]
+    fn colours_under_alpha_do_not_bleed_and_an_odd_last_row_and_column_count() {
+        let (width, rows) = (9, 2 * ROWS + 301);
+        let at = |row: u32, all: u32| u8::try_from(row * 200 / all).expect("a sample");
+        let pixel = |row: u32, column: u32| match column % 2 {
+            0 => [200, at(row, rows), 90, 255],
+            _ => [0, 255, 0, 0],
+        };
+        let row = |row| (0..width).flat_map(move |column| pixel(row, column));
+        let mut samples: Vec<u8> = (0..rows).flat_map(row).collect();
+        shrink::<u8, 4>(&mut samples, true, (width, rows), (4, 1044)).expect("a picture");
+        assert_eq!(samples.len(), 4 * 1044 * 4);
+        for (row, pixels) in (0..1044).zip(samples.as_chunks::<16>().0) {
+            for &[red, green, blue, alpha] in pixels.as_chunks::<4>().0 {
+                let is_near = |one: u8, other: u8, most| one.abs_diff(other) <= most;
+                assert!(is_near(red, 200, 3) && is_near(blue, 90, 3), "row {row}: {pixels:?}");
+                assert!(is_near(green, at(row, 1044), 3), "row {row}: {pixels:?}");
+                assert!((100..=200).contains(&alpha), "row {row}: {pixels:?}");
+            }
         }
     }
 }
