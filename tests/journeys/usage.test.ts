@@ -57,8 +57,8 @@ test("the columns are those of the policy, and none can hold an address or a use
 });
 
 test("the README's helper records exactly these columns", async () => {
-  const readme = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
-  const block = [...readme.matchAll(/^```js\n([^]*?)^```/gm)].map(([, code]) => code!).find((code) => code.includes("usage_events"))!;
+  const page = readFileSync(join(import.meta.dirname, "../../docs/privacy.md"), "utf8");
+  const block = [...page.matchAll(/^```js\n([^]*?)^```/gm)].map(([, code]) => code!).find((code) => code.includes("usage_events"))!;
   /** A browser that can show what `sharp` can read, but no WebP. */
   class Image {
     src = "";
