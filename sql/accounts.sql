@@ -1,4 +1,4 @@
--- People. Email, password and sessions belong to Supabase Auth (C6, S1); this is the rest.
+-- Profiles of users. Email, password and sessions belong to Supabase Auth (C6, S1).
 
 create table public.profiles (
   id uuid not null,
@@ -23,8 +23,8 @@ create index profiles_default_style_idx on public.profiles (default_style);
 alter table public.profiles enable row level security;
 revoke all on public.profiles from public, anon, authenticated, service_role;
 
--- Whether the token's session is still open. Auth deletes a session when its person signs out, and the Data API and
--- Storage would take the token until it expires. A ban counts at once, too.
+-- Whether the token's session is still open. Auth deletes a session when its user signs out, but the Data API and
+-- Storage would accept the token until it expires. A ban also takes effect at once.
 create function private.has_open_session(person uuid)
 returns boolean
 language sql
@@ -40,8 +40,9 @@ return exists (
     and coalesce(u.banned_until <= now(), true)
 );
 
--- Whose token this is, while the account and the session are open. Every policy asks this function: once an account
--- is closed its tokens reach nothing, from that moment on, though Auth may accept them until they expire (G3).
+-- The user whose token this is, or null if the account or the session is closed. Every policy calls this function. So
+-- the tokens of a closed account give access to nothing from that moment on, even if Auth accepts them until they
+-- expire (G3).
 create function private.person()
 returns uuid
 language sql
@@ -57,8 +58,8 @@ return (
 revoke all on function private.person from public, anon, authenticated, service_role;
 grant execute on function private.person to authenticated, service_role;
 
--- Locks a person, so that what is counted of them stays so until this transaction ends. First of all locks but
--- Auth's own (ARCHITECTURE.md, "Locks").
+-- Locks a user, so that counts of their rows stay valid until this transaction ends. This lock comes before all others
+-- except Auth's own (ARCHITECTURE.md, "Locks").
 create function private.lock_person(person uuid)
 returns void
 language sql
@@ -68,8 +69,9 @@ begin atomic
   select from public.profiles as p where p.id = person for no key update;
 end;
 
--- Whether somebody who is signed in writes a row of another's. Row-level security refuses it, after the triggers have
--- run: until then a reason that they give would say something of somebody else.
+-- Whether a signed-in user writes a row of another user. Row-level security refuses the row, but only after the
+-- triggers have run. So triggers let such a row pass: a refusal of their own would reveal something about the other
+-- user.
 create function private.is_anothers(person uuid)
 returns boolean
 language sql
@@ -77,7 +79,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return auth.uid() is not null and person is distinct from private.person();
 
--- The caller of a verb. Refuses a token without an open session (401) and a closed account (403).
+-- Returns the calling user. Refuses a token without an open session (401) and a closed account (403).
 create function private.require_person()
 returns uuid
 language plpgsql
@@ -100,7 +102,7 @@ begin
 end;
 $$;
 
--- Export and erasure are worth a second factor to a thief: they ask for it where the account has one.
+-- A thief could do great harm with an export or an erasure. So both require the second factor if the account has one.
 create function private.require_second_factor(person uuid)
 returns void
 language plpgsql
@@ -134,10 +136,10 @@ with check (id = (select private.person()));
 grant select on public.profiles to authenticated, service_role;
 grant update (username, default_style, default_settings) on public.profiles to authenticated;
 
-comment on table public.profiles is 'One row a person, made with the account (C6, C8, G4).';
-comment on column public.profiles.active_at is 'When its person last did something here; signing in is remembered by Auth (R10).';
-comment on column public.profiles.closed_at is 'Since when its tokens reach nothing: the erasure has begun (G3).';
-comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of a-z, 0-9 and _; unique.';
+comment on table public.profiles is 'One row per user, created with the account (C6, C8, G4).';
+comment on column public.profiles.active_at is 'When the user was last active here. The sweep adds what Auth knows about sign-ins and sessions (R10).';
+comment on column public.profiles.closed_at is 'When the erasure of the account was ordered. From then on its tokens give access to nothing (G3).';
+comment on column public.profiles.username is 'Chosen by the user: 3 to 30 characters of a-z, 0-9 and _. Unique.';
 
 create function private.touch_updated_at()
 returns trigger
@@ -155,7 +157,8 @@ before update on public.profiles
 for each row
 execute function private.touch_updated_at();
 
--- An account without a wallet could never start a generation, so both come with the sign-up itself.
+-- An account without a wallet could never start a generation, so the sign-up itself creates both the profile and the
+-- wallet.
 create function private.open_account()
 returns trigger
 language plpgsql
@@ -176,7 +179,7 @@ after insert on auth.users
 for each row
 execute function private.open_account();
 
--- G4: what is wrong is refused in words, before a constraint could do so by its name alone.
+-- G4: refuses wrong values with a readable message, before a constraint would refuse them with only its name.
 create function private.check_profile()
 returns trigger
 language plpgsql

@@ -1,7 +1,7 @@
--- Both sides of Storage: objects that nothing accounts for, and rows whose object is gone. Each is walked in
--- the order of its names, a bounded stretch at a time, from where the last one ended: any number is looked
--- at in any number of passes, and two passes at once share the walk. Each verb answers {done, closed}:
--- whether it has come to the end, and how many it closed, by what they were.
+-- Audits both sides of Storage: objects that no row accounts for, and rows whose object is gone. Each audit walks in
+-- the order of names or IDs, one batch at a time, from where the last batch ended. So it covers any number of objects
+-- in any number of sweeps, and two sweeps at once share the walk. Each function returns {done, closed}: whether the
+-- walk has reached the end, and how many findings it closed, by kind.
 
 create table private.audit_places (
   id text not null,
@@ -13,8 +13,8 @@ create table private.audit_places (
 alter table private.audit_places enable row level security;
 revoke all on private.audit_places from public, anon, authenticated, service_role;
 
-comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
-comment on column private.audit_places.ended_at is 'When it last came to the end; most walks then rest for an hour.';
+comment on table private.audit_places is 'How far each walk has come. Empty if the next batch starts from the beginning.';
+comment on column private.audit_places.ended_at is 'When the walk last reached the end. Most walks then rest for an hour.';
 
 insert into private.audit_places (id) values
   ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('unconfirmed'), ('ledger');
@@ -27,7 +27,7 @@ begin atomic
   select p.after from private.audit_places as p where p.id = walk for update;
 end;
 
--- The same of a walk in the order of ids.
+-- Like `audit_place`, for a walk in the order of IDs.
 create function private.audit_id(walk text)
 returns uuid
 language sql
@@ -45,7 +45,7 @@ begin atomic
   select jsonb_build_object('done', last is null, 'closed', closed);
 end;
 
--- Whether a walk is under way, or has rested for an hour.
+-- Whether a walk is in progress, or has rested for an hour.
 create function private.is_walk_due(walk text)
 returns boolean
 language sql
@@ -56,10 +56,10 @@ return exists (
   where p.id = walk and (p.after <> '' or p.ended_at is null or p.ended_at <= now() - interval '1 hour')
 );
 
--- Orders deleted, of the next `batch` photos: what is past the soft limit, unless an open
--- generation needs it; what is past the hard limit, and then its generation fails (R1); and what an ended
--- generation left, or somebody put back (X3). By the age of the stored object itself, so that what was never
--- submitted goes too.
+-- Among the next `batch` photos, orders the deletion of those past the soft limit that no open generation needs.
+-- Orders the deletion of those past the hard limit, and their generations fail (R1). Also deletes what an ended
+-- generation left behind, and what was uploaded again afterwards (X3). The age is that of the stored object, so photos
+-- that were never submitted are deleted, too.
 create function backend.audit_inputs(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -78,7 +78,7 @@ declare
     order by o.name
     limit batch
   );
-  -- A prepared photo is as old as its original.
+  -- A prepared copy is as old as its original.
   past_ceiling constant text[] := array(
     select o.name
     from storage.objects as o
@@ -100,7 +100,8 @@ begin
     set state = 'failed', reason = 'expired'
     where g.id = any (locked) and not private.is_terminal(g.state);
 
-    -- Past the ceiling there is no waiting between two attempts, nor for the lease of a worker.
+    -- Past the hard limit, a deletion is due now: neither the pause between two attempts nor the lease of a worker
+    -- holds it up.
     with pulled as (
       update public.deletions as d
       set due_at = now()
@@ -115,7 +116,8 @@ begin
     delete from private.deletion_leases as l using pulled where l.deletion_id = pulled.id;
   end if;
 
-  -- Each object is looked up by itself: whatever is planned for small tables, it is right for large ones.
+  -- Each object is looked up on its own. The planner may choose this plan for small tables, and it is right for large
+  -- ones, too.
   with due as (
     select o.name, g.id as generation_id,
       case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason
@@ -155,8 +157,8 @@ begin
 end;
 $$;
 
--- Orders deleted, of the next `batch` artworks, what no generation has as its own and nobody is
--- storing: whoever stores one has ordered it deleted before (X3).
+-- Among the next `batch` artworks, orders the deletion of those that no generation has and no worker is storing. A
+-- worker that stores one has ordered its deletion before (X3).
 create function backend.audit_artworks(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -187,8 +189,8 @@ begin
 end;
 $$;
 
--- Of the next `batch` generations those whose artwork is no longer in Storage, though nobody
--- here has deleted it: it cannot be brought back, so it is said, and paid back, once (X3).
+-- Finds, among the next `batch` generations, those whose artwork is missing from Storage although we did not delete
+-- it. It cannot be restored, so the generation is marked and the credits are returned, once (X3).
 create function backend.audit_generations(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -222,7 +224,7 @@ begin
   noted as (
     insert into private.outcomes (subject, outcome) select 'artwork', 'missing' from missed
   ),
-  -- What the hold took: a generation's own row is not where money is read from.
+  -- The refund is what the hold captured. Amounts are never read from the generation's own row.
   refunded as (
     insert into public.credit_entries (wallet_id, kind, amount, reason, key)
     select h.wallet_id, 'refund', h.amount, 'artwork missing', 'artwork-missing:' || m.id
@@ -236,7 +238,7 @@ begin
 end;
 $$;
 
--- Orders deleted, of the next `batch` exports, what no export has as its own (X3).
+-- Among the next `batch` files in the bucket exports, orders the deletion of those that belong to no export (X3).
 create function backend.audit_exports(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -267,10 +269,10 @@ begin
 end;
 $$;
 
-comment on function backend.audit_exports is 'Exports that are nobody''s: orders them deleted (X3).';
-comment on function backend.audit_inputs is 'Photos past their limit, and photos left over: orders them deleted (R1, X3).';
-comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
-comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
+comment on function backend.audit_exports is 'Orders the deletion of files in the bucket exports that belong to no export (X3).';
+comment on function backend.audit_inputs is 'Orders the deletion of photos past their limit and of photos left behind (R1, X3).';
+comment on function backend.audit_artworks is 'Orders the deletion of artworks that belong to no generation (X3).';
+comment on function backend.audit_generations is 'Finds artworks that are missing although we did not delete them. Marks the generations and returns the credits (X3).';
 
 revoke all on function
   backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports

@@ -1,4 +1,4 @@
--- What can be made: models and styles. Adding either is a row, never code (policy U1, U2).
+-- What users can make: models and styles. To add one, add a row; the code does not change (policy U1, U2).
 
 create table public.models (
   id text not null,
@@ -32,12 +32,12 @@ using (available);
 
 grant select on public.models to anon, authenticated, service_role;
 
-comment on table public.models is 'The models of Replicate that people may use (U1).';
+comment on table public.models is 'The Replicate models that users may choose (U1).';
 comment on column public.models.credits is 'Price of one generation, in credits.';
-comment on column public.models.deadline is 'From reservation to the end, whatever happens. Also the lifetime of the signed input URL (T4).';
-comment on column public.models.settings_schema is 'The settings a person may choose: name to {type, enum, minimum, maximum}, from the model''s own input schema (C3).';
+comment on column public.models.deadline is 'How long after its reservation a generation is ended, whatever its state. Also the lifetime of the signed input URL (T4).';
+comment on column public.models.settings_schema is 'The settings that a user may choose: a map of name to {type, enum, minimum, maximum}, taken from the model''s own input schema (C3).';
 
--- Old versions stay: a generation keeps the one it was made with (U2).
+-- Old versions stay, because a generation keeps the version it was made with (U2).
 create table private.style_versions (
   style_id text not null,
   version integer not null,
@@ -51,7 +51,7 @@ create table private.style_versions (
 alter table private.style_versions enable row level security;
 revoke all on private.style_versions from public, anon, authenticated, service_role;
 
-comment on table private.style_versions is 'Prompt templates. A change of words is a new version, never an update.';
+comment on table private.style_versions is 'Prompt templates. To change the wording, add a version. Never update one.';
 
 create table public.styles (
   id text not null,
@@ -85,7 +85,7 @@ using (available);
 
 grant select on public.styles to anon, authenticated, service_role;
 
-comment on table public.styles is 'The styles that people choose from; the prompt behind each is in private.style_versions (U2).';
+comment on table public.styles is 'The styles that users choose from. The prompt behind each style is in private.style_versions (U2).';
 comment on column public.styles.extra_credits is 'Added to the price of the model, in credits.';
 
 -- Refuses the first setting that the model does not know or whose value is out of range (C3).
@@ -107,7 +107,8 @@ begin
   for setting in select key, value from jsonb_each(settings) order by key loop
     rule := settings_schema -> setting.key;
     if rule is null then
-      -- Not by its name: people may have written anything there, and what is refused is in the log (R5).
+      -- The message does not repeat the name: users may have written anything there, and a refusal may reach a log
+      -- (R5).
       perform private.refuse(422, 'invalid_settings',
         'settings has a member that this model does not know; it has '
           || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name) || '.',

@@ -1,5 +1,5 @@
--- What people allow: purposes are rows, choices are kept with their history, and the database obeys the last one, or the
--- default of the purpose (G6, G7). And which version of the policy somebody has agreed to.
+-- What users allow. Purposes are rows, and choices are kept with their history. The database follows the last choice,
+-- or the default of the purpose (G6, G7). This file also records which version of the policy a user has agreed to.
 
 create table public.purposes (
   id text not null,
@@ -21,9 +21,9 @@ using (true);
 
 grant select on public.purposes to anon, authenticated, service_role;
 
-comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
+comment on table public.purposes is 'What personal data is used for. Users can refuse each purpose and allow it again.';
 
-comment on column public.purposes.allowed_by_default is 'Whether it is allowed for people who have made no choice. What reads their device is not.';
+comment on column public.purposes.allowed_by_default is 'Whether the purpose is allowed for users who have made no choice. False for a purpose that reads the user''s device.';
 
 insert into public.purposes (id, clause, position, allowed_by_default, words) values
   ('generation', 'G6', 1, true,
@@ -35,8 +35,8 @@ insert into public.purposes (id, clause, position, allowed_by_default, words) va
   ('notices', 'R10', 4, true,
     'Reminders by email before an account that is not used is deleted. If you refuse, none are sent, and the account stays.');
 
--- What somebody has chosen or agreed to has to be proved later (GDPR, article 7(1)), so the rows outlive the account,
--- under its pseudonym. They go by their rule, which counts from its end.
+-- We must be able to prove choices and consents later (GDPR, article 7(1)). So these rows outlive the account, under
+-- its pseudonym. Their retention rule counts from the end of the account.
 create function private.note_departure()
 returns trigger
 language plpgsql
@@ -85,9 +85,9 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_choices to authenticated, service_role;
 grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
 
-comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose. It outlives the account, to prove it.';
-comment on column public.privacy_choices.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
-comment on column public.privacy_choices.left_at is 'When the account was gone; from then on its rule counts.';
+comment on table public.privacy_choices is 'Every choice that was made. The last one for a purpose counts; without one, the default of the purpose counts. The rows outlive the account as proof.';
+comment on column public.privacy_choices.pseudonym is 'For a deleted account: the user''s ID under a keyed hash, as in public.wallets.';
+comment on column public.privacy_choices.left_at is 'When the account was deleted. The retention rule counts from then.';
 
 create trigger privacy_choices_forget
 before update of person_id on public.privacy_choices
@@ -102,7 +102,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return coalesce((
-  -- Without a limit, for which the planner might walk everybody's choices from the end.
+  -- No `limit` here: with one, the planner might walk the choices of all users from the end.
   select (array_agg(c.allowed order by c.id desc))[1]
   from public.privacy_choices as c
   where c.person_id = person and c.purpose = allows.purpose
@@ -113,7 +113,7 @@ return coalesce((
 revoke all on function private.allows from public, anon, authenticated, service_role;
 grant execute on function private.allows to service_role;
 
--- Who does not allow what, by a choice or by default, for reports over everybody.
+-- Which users do not allow which purposes, by a choice or by default. For reports over all users.
 create view private.refusals
 as
 select p.id as person_id, u.id as purpose
@@ -129,7 +129,7 @@ where not coalesce(c.allowed, u.allowed_by_default);
 revoke all on private.refusals from public, anon, authenticated, service_role;
 grant select on private.refusals to service_role;
 
--- People change their minds, and programs err: the history holds the one and not the other.
+-- Users change their minds, and programs have bugs. The quota leaves room for the first and stops the second.
 create function private.check_choice()
 returns trigger
 language plpgsql
@@ -166,7 +166,8 @@ before insert on public.privacy_choices
 for each row
 execute function private.check_choice();
 
--- Ends all that a person has under way. The person is locked first, as by a submission, so that none slips in between.
+-- Ends all open generations of a user. It locks the user first, as a submission does, so that no new generation starts
+-- in between.
 create function private.cancel_open(person uuid)
 returns void
 language plpgsql
@@ -185,7 +186,7 @@ begin
 end;
 $$;
 
--- A restriction counts from its own statement on: what is under way ends with it.
+-- A restriction takes effect in its own statement, which also ends what is in progress.
 create function private.follow_choice()
 returns trigger
 language plpgsql
@@ -197,7 +198,7 @@ begin
     perform private.cancel_open(new.person_id);
   end if;
   perform private.note_activity(new.person_id);
-  -- To allow something answers nobody who has asked us to stop.
+  -- Allowing a purpose does not answer a request to stop.
   if not new.allowed then
     perform private.answer_requests(new.person_id,
       array(
@@ -216,7 +217,7 @@ after insert on public.privacy_choices
 for each row
 execute function private.follow_choice();
 
--- R10: that its person was here. At most once an hour, so that a busy one writes no more than that.
+-- R10: records that the user was active. At most once an hour, to limit the writes for a busy user.
 create function private.note_activity(person uuid)
 returns void
 language sql
@@ -266,9 +267,9 @@ using (published_at <= now());
 
 grant select on public.policy_versions to anon, authenticated, service_role;
 
-comment on table public.policy_versions is 'Versions of the privacy policy; a new row makes everybody be asked again.';
+comment on table public.policy_versions is 'Versions of the privacy policy. After a new version is published, every user is asked to agree again.';
 
-comment on column public.policy_versions.digest is 'SHA-256 of its text (UTF-8), in hex: it proves later what people have agreed to.';
+comment on column public.policy_versions.digest is 'SHA-256 of its text (UTF-8), in hex. It proves later what users have agreed to.';
 
 insert into public.policy_versions (id, published_at, digest)
 values ('2026-11', '2026-11-01', '0eb0d1c46464475ba59da9504062351112627003e3e590354af6211791caff40');
@@ -300,7 +301,7 @@ for select
 to authenticated
 using (person_id = (select private.person()));
 
--- Of what is not published yet they do not know.
+-- Users cannot see versions that are not published yet, so they cannot agree to them.
 create policy "People agree for themselves, to what is published"
 on public.policy_consents
 for insert
@@ -313,9 +314,9 @@ with check (
 grant select on public.policy_consents to authenticated, service_role;
 grant insert (person_id, version) on public.policy_consents to authenticated;
 
-comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when. It outlives the account, to prove it.';
-comment on column public.policy_consents.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
-comment on column public.policy_consents.left_at is 'When the account was gone; from then on its rule counts.';
+comment on table public.policy_consents is 'Which user has agreed to which version of the privacy policy, and when. The rows outlive the account as proof.';
+comment on column public.policy_consents.pseudonym is 'For a deleted account: the user''s ID under a keyed hash, as in public.wallets.';
+comment on column public.policy_consents.left_at is 'When the account was deleted. The retention rule counts from then.';
 
 create trigger policy_consents_forget
 before update of person_id on public.policy_consents
@@ -323,7 +324,8 @@ for each row
 when (new.person_id is null)
 execute function private.note_departure();
 
--- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
+-- A sign-up can carry the version that the user agreed to (`options.data.policy_version`). An unknown version records
+-- nothing.
 create function private.consent_at_sign_up(person uuid, version text)
 returns void
 language sql
@@ -335,7 +337,6 @@ begin atomic
   where v.id = consent_at_sign_up.version and v.published_at <= now();
 end;
 
--- The version that the caller has still to agree to; null where there is none.
 create function public.policy_to_agree_to()
 returns text
 language sql
@@ -349,7 +350,7 @@ return (
   )
 );
 
-comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet; null where there is none.';
+comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet, or null.';
 
 revoke all on function public.policy_to_agree_to from public, anon, authenticated, service_role;
 grant execute on function public.policy_to_agree_to to authenticated;

@@ -1,7 +1,7 @@
--- Credits. The ledger is append-only and the wallet is its running sum; both move in one statement,
--- by triggers, so that no caller can move one without the other (C7).
+-- Credits. The ledger is append-only, and the wallet is its running sum. Triggers change both in one statement, so no
+-- caller can change one without the other (C7).
 
--- A wallet outlives its person as a number without a name: the books stay balanced.
+-- A wallet stays when its user is gone, as a number without a name. So the books stay balanced.
 create table public.wallets (
   id uuid not null default gen_random_uuid(),
   person_id uuid,
@@ -34,15 +34,16 @@ using (person_id = (select private.person()));
 
 grant select on public.wallets to authenticated, service_role;
 
-comment on table public.wallets is 'Balance and holds of one account, in credits; balance = sum of its entries, held = sum of its open holds.';
+comment on table public.wallets is 'Balance and holds of one account, in credits. balance = sum of its entries; held = sum of its open holds.';
 
-comment on column public.wallets.pseudonym is 'Of whoever is gone: their id under a keyed hash (HMAC-SHA-256), so that books can be matched with a claim by who has the key, and by nobody else (G3).';
+comment on column public.wallets.pseudonym is 'For a deleted account: the user''s ID under a keyed hash (HMAC-SHA-256). Only the holder of the key can match these books with a claim (G3).';
 
--- A hold sets credits aside while a generation runs: captured with its artwork, else released.
+-- A hold sets credits aside while a generation runs. It is captured if the generation succeeds, or for a late cancel
+-- that is charged. Otherwise it is released.
 create table public.credit_holds (
   id uuid not null default gen_random_uuid(),
   wallet_id uuid not null,
-  -- Not a foreign key: the book-keeping stays when the generation is deleted.
+  -- Not a foreign key, because the bookkeeping stays when the generation is deleted.
   generation_id uuid not null,
   amount integer not null,
   state text not null default 'open',
@@ -73,8 +74,8 @@ using (wallet_id in (select id from public.wallets where person_id = (select pri
 
 grant select on public.credit_holds to authenticated, service_role;
 
-comment on table public.credit_holds is 'Credits set aside for one generation; settled exactly once.';
-comment on column public.credit_holds.is_late_cancel is 'Its person ended the generation after the model had begun. A few a day are released, further ones captured (private.quotas).';
+comment on table public.credit_holds is 'Credits set aside for one generation. A hold is settled exactly once.';
+comment on column public.credit_holds.is_late_cancel is 'The user ended the generation after the model had started. A few of these a day are released; further ones are captured (private.quotas).';
 
 create table public.credit_entries (
   id bigint generated always as identity,
@@ -119,10 +120,11 @@ using (wallet_id in (select id from public.wallets where person_id = (select pri
 
 grant select on public.credit_entries to authenticated, service_role;
 
-comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
-comment on column public.credit_entries.key is 'What the entry was asked for by: the same key twice makes one entry.';
+comment on table public.credit_entries is 'The ledger, in credits. Append-only: to correct an entry, add a compensating entry with its reason.';
+comment on column public.credit_entries.key is 'Idempotency key: the same key used twice makes one entry.';
 
--- Books are closed when their person goes, and go themselves, whole, when their rule says so.
+-- Closes a wallet when its user is gone. When the retention rule `closed_books` allows it, the wallet is deleted with
+-- all its entries.
 create function private.close_wallet()
 returns trigger
 language plpgsql
@@ -151,7 +153,8 @@ before delete on public.wallets
 for each row
 execute function private.close_wallet();
 
--- Whether these are books whose time is over: then their wallet has just gone.
+-- Whether a wallet still exists. Its holds and entries may be deleted only after it is gone: then the retention rule
+-- has just deleted the wallet, and the deletion cascades.
 create function private.has_wallet(id uuid)
 returns boolean
 language sql
@@ -248,7 +251,7 @@ begin
 end;
 $$;
 
--- G6: nothing new is charged to a person who refuses generation, whichever role asks.
+-- G6: a user who refuses generation is charged nothing new, whichever role makes the call.
 create trigger credit_holds_unrestricted
 before insert on public.credit_holds
 for each row
@@ -259,7 +262,7 @@ after insert on public.credit_holds
 for each row
 execute function private.open_hold();
 
--- The only change a hold knows is being settled; the wallet and the ledger follow in the same statement.
+-- A hold changes only once, when it is settled. The wallet and the ledger change in the same statement.
 create function private.settle_hold()
 returns trigger
 language plpgsql
@@ -301,9 +304,9 @@ begin atomic
   insert into public.wallets (person_id) values (person);
 end;
 
--- Settles the hold of a generation that its person ends. Before the model has begun that is free. Afterwards the
--- prediction is paid for by us: a few ends a day are free, then the hold is captured. Every way to end a generation
--- counts (cancel, delete, a refused purpose, erasure), so that none of them is the cheap one.
+-- Settles the hold of a generation that its user ends. Before the model has started, this is free. Afterwards we pay
+-- for the prediction: a few ends a day are free, and then the hold is captured. Every way to end a generation counts
+-- (cancel, delete, a refused purpose, erasure), so none of them is cheaper than another.
 create function private.settle_ended_by_person(generation_id uuid, has_begun boolean)
 returns void
 language plpgsql
@@ -316,7 +319,8 @@ declare
   is_free boolean := true;
 begin
   if has_begun then
-    -- The wallet is locked with the generation (`private.lock_generations`), so ends of one moment are counted in turn.
+    -- `private.lock_generations` locks the wallet with the generation, so simultaneous ends are counted one after the
+    -- other.
     is_free := private.free_late_cancels(wallet) > 0;
   end if;
   update public.credit_holds as h
@@ -327,7 +331,7 @@ begin
 end;
 $$;
 
--- How many of the free late cancels of a wallet are left.
+-- How many free late cancels a wallet has left.
 create function private.free_late_cancels(wallet uuid)
 returns bigint
 language sql
@@ -343,8 +347,9 @@ return (
   where q.scope = 'late_cancels' and q.id = 'per_day'
 );
 
--- Correction: the ledger is never changed, so what was wrong is made up for. Answers {outcome, balance}:
--- adjusted; or replayed, for a key that was used for the same before. Refuses with 404, 409 or 422.
+-- Corrects a balance. The ledger never changes, so the correction is a compensating entry. Returns {outcome, balance}.
+-- The outcome is `adjusted`, or `replayed` if the key was used before for the same entry. Refuses with 404, 409 or
+-- 422.
 create function backend.adjust_credits(person_id uuid, amount integer, reason text, key text)
 returns jsonb
 language plpgsql
@@ -385,7 +390,7 @@ begin
 end;
 $$;
 
-comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
+comment on function backend.adjust_credits is 'Corrects a wallet with a compensating entry, in credits.';
 
 revoke all on function backend.adjust_credits from public, anon, authenticated, service_role;
 grant execute on function backend.adjust_credits to service_role;

@@ -1,7 +1,7 @@
--- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
--- that it is gone; only then is the order verified (R2, R9, X1).
+-- Deletions. Each row orders one deletion. The worker with the lease deletes the object and reads it again. The
+-- deletion is verified only if the object is gone (R2, R9, X1).
 
--- Why something is deleted: a closed list, each with the clause it keeps and a sentence for people.
+-- Why an object is deleted: a closed list. Each reason has the policy clause behind it and a sentence for users.
 create table public.deletion_reasons (
   id text not null,
   clause text not null,
@@ -20,7 +20,7 @@ using (true);
 
 grant select on public.deletion_reasons to anon, authenticated, service_role;
 
-comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, with the clause of the policy.';
+comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, each with its policy clause.';
 
 insert into public.deletion_reasons (id, clause, sentence) values
   ('prepared', 'R4', 'The photo was checked, and its copy without metadata took its place.'),
@@ -56,15 +56,16 @@ create table public.deletions (
   constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   constraint deletions_content_sha256_is_hex check (content_sha256 ~ '^[0-9a-f]{64}$'),
-  -- From then on the receipt alone has it, keyed.
+  -- Once the deletion is verified, only the receipt has the digest, in keyed form.
   constraint deletions_content_until_verified check (content_sha256 is null or verified_at is null),
-  -- Gone is not enough: somebody must have looked.
+  -- A deletion alone is not enough: we must also have checked that the object is gone.
   constraint deletions_verified_after_deleted check (
     verified_at is null or coalesce(ordered_at <= deleted_at and deleted_at <= verified_at, false)
   ),
   constraint deletions_verified_has_receipt check ((verified_at is null) = (receipt is null)),
   constraint deletions_receipt_is_jws check (receipt ~ '^[\w-]+\.[\w-]+\.[\w-]+$'),
-  -- The path names its person, so both go together; until it is gone the object must be found.
+  -- The path names its user, so it is removed with the account. It stays until the deletion is verified, because the
+  -- object must be found until then.
   constraint deletions_path_until_verified check (path is not null or verified_at is not null),
   constraint deletions_path_is_keyed check ((path is null) = (object_key is null))
 );
@@ -73,7 +74,7 @@ create unique index deletions_one_open_order on public.deletions (bucket, path) 
 create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
 create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
 create index deletions_generation_id_idx on public.deletions (generation_id);
--- An upload asks whether its name was used before.
+-- Each upload checks whether its name was used before.
 create index deletions_path_idx on public.deletions (path, bucket);
 create index deletions_reason_idx on public.deletions (reason, ordered_at);
 create index deletions_verified_at_idx on public.deletions (verified_at);
@@ -89,14 +90,14 @@ using (person_id = (select private.person()));
 
 grant select on public.deletions to authenticated, service_role;
 
-comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified, and the proof.';
-comment on column public.deletions.object_key is 'What the receipt''s digest of bucket and path is keyed with. Who has it can show which object a receipt is of.';
-comment on column public.deletions.bytes is 'Size of the object when somebody set about deleting it; null where there was none.';
-comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, until the receipt names it; null for what was never judged, and for everything else.';
-comment on column public.deletions.receipt is 'A compact JWS (RFC 7515, Ed25519): proof of the verified deletion (X1).';
-comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
+comment on table public.deletions is 'Every deletion: why, when it was ordered and done, when the absence of the object was verified, and the receipt.';
+comment on column public.deletions.object_key is 'Key for the digest of bucket and path in the receipt. Anyone who has this key can show which object the receipt is about.';
+comment on column public.deletions.bytes is 'Size of the object in bytes when a worker began to delete it. Null if there was no object.';
+comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, in hex, until the receipt contains it. Null for photos that were never judged, and for all other objects.';
+comment on column public.deletions.receipt is 'Proof of the verified deletion: a compact JWS (RFC 7515, Ed25519) (X1).';
+comment on column public.deletions.due_at is 'No worker tries before this time. It is the time of the first attempt, the end of a lease, or the time of the next attempt.';
 
--- A receipt outlives the account; what says whose it is does not (X1).
+-- The receipt outlives the account. This trigger removes what says whose it was (X1).
 create function private.forget_subject()
 returns trigger
 language plpgsql
@@ -129,9 +130,9 @@ create index deletion_leases_lease_idx on private.deletion_leases (lease);
 alter table private.deletion_leases enable row level security;
 revoke all on private.deletion_leases from public, anon, authenticated, service_role;
 
-comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
+comment on table private.deletion_leases is 'Which worker carries out a deletion. A lease ends when its deletion is due again.';
 
--- As RFC 3339 has it, in UTC, to the microsecond: what is signed must not depend on a setting.
+-- The time in RFC 3339 format, in UTC, to the microsecond. Signed text must not depend on a setting of the session.
 create function private.timestamp(at timestamptz)
 returns text
 language sql
@@ -139,7 +140,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
--- The digest of a photo that was judged: of the original alone, for the copy that the model sees is ours.
+-- The SHA-256 of a photo that was judged. Only for the original, because we made the prepared copy ourselves.
 create function private.judged_content(path text, generation_id uuid)
 returns text
 language sql
@@ -152,8 +153,8 @@ begin atomic
   where g.id = judged_content.generation_id and g.input_path = judged_content.path;
 end;
 
--- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
--- unless somebody is executing it at this moment.
+-- Orders a deletion. Idempotent: an object has at most one pending deletion. If it is ordered again, it is due at the
+-- earlier of both times, unless a worker has leased it.
 create function private.order_deletion(
   bucket text,
   path text,
@@ -174,8 +175,8 @@ begin atomic
   where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
--- How long Storage says an object is; null where it says nothing that is a number, for one such row must not hold up
--- what is to be deleted of everybody.
+-- The size of an object in bytes, as Storage reports it. Null if the value is not a number, because one such row must
+-- not block the deletions of all users.
 create function private.object_bytes(metadata jsonb)
 returns bigint
 language sql
@@ -183,8 +184,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 return case when metadata ->> 'size' ~ '^\d{1,18}$' then (metadata ->> 'size')::bigint end;
 
--- Hands out due deletions under a lease of the caller's choosing, each to one caller, for `lease_seconds`. Asked
--- again with the same lease, because the answer was lost, it hands out the same ones. With a generation, only its own.
+-- Hands out due deletions under a lease, each to one caller, for `lease_seconds`. The caller chooses the lease: a
+-- retry with the same lease after a lost response gets the same deletions. With `generation_id`, only the deletions of
+-- that generation.
 create function backend.lease_deletions(
   lease uuid,
   batch integer default 100,
@@ -240,7 +242,7 @@ begin
     'id', d.id, 'lease', l.lease, 'generation', d.generation_id, 'bucket', d.bucket, 'path', d.path,
     'object_key', d.object_key, 'bytes', d.bytes, 'content_sha256', d.content_sha256, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
-    -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
+    -- The time of the response, not of the transaction, which may have waited. Receipts count from this time.
     'leased_at', private.timestamp(clock_timestamp())
   )), '[]')
   into leased
@@ -253,11 +255,11 @@ begin
 end;
 $$;
 
-comment on function backend.lease_deletions is 'Due deletions for the caller to execute, with all that their receipts say.';
+comment on function backend.lease_deletions is 'Due deletions for the caller to carry out, with everything that their receipts contain.';
 
--- `results`: [{id, lease, absent, deleted_at, verified_at, receipt}], absent = a read after the deletion
--- found nothing, and then the rest is there. It counts only if the listing agrees. What remains is tried
--- again, later each time, and never given up.
+-- `results`: [{id, lease, absent, deleted_at, verified_at, receipt}]. `absent` means that a read after the deletion
+-- found nothing; only then are the members after it set. The result counts only if `storage.objects` has no row of the
+-- object either. A deletion that is not verified is retried, each time later, and never given up.
 create function backend.record_deletions(results jsonb)
 returns jsonb
 language plpgsql
@@ -268,8 +270,8 @@ declare
   free uuid[];
   recorded jsonb;
 begin
-  -- A row that another transaction changes at this moment is left out: it is due again when its lease ends. Waiting
-  -- for several rows in turn could end in a deadlock.
+  -- Leave out rows that another transaction is changing; they are due again when their lease ends. Waiting for several
+  -- rows in turn could end in a deadlock.
   free := array(
     select d.id
     from public.deletions as d
@@ -279,7 +281,7 @@ begin
   with result as (
     select d.id, r.deleted_at, r.verified_at, r.receipt,
       r.absent
-        -- A clock that jumped meanwhile makes no proof.
+        -- If the clock jumped in the meantime, the times prove nothing.
         and r.deleted_at >= d.ordered_at
         and r.verified_at <= clock_timestamp() + interval '1 second'
         and not exists (
@@ -315,7 +317,7 @@ begin
 end;
 $$;
 
-comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
+comment on function backend.record_deletions is 'Records the results of deletions. Returns {verified, remaining}. Ignores results under a lost lease.';
 
 revoke all on function backend.lease_deletions, backend.record_deletions from public, anon, authenticated, service_role;
 grant execute on function backend.lease_deletions, backend.record_deletions to service_role;

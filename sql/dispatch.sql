@@ -1,8 +1,8 @@
--- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
--- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
+-- How a reservation becomes a prediction. From the reservation on, a worker has to dispatch the generation, until its
+-- prediction is known. The worker with the lease does so, and may die after any line.
 
--- That Replicate refuses our account: the token is not valid (401), the account may not (403) or is out of credit (402).
--- One row while it does; the next create call that is accepted removes it.
+-- Records that Replicate refuses our account: the token is not valid (401), the account is out of credit (402) or has
+-- no permission (403). The row exists while this lasts. The next create call that is accepted removes it.
 create table private.account_refusals (
   id boolean not null default true,
   status integer not null,
@@ -17,12 +17,12 @@ create table private.account_refusals (
 alter table private.account_refusals enable row level security;
 revoke all on private.account_refusals from public, anon, authenticated, service_role;
 
-comment on table private.account_refusals is 'Replicate refuses our account, for everybody: jobs wait, and no photo is taken.';
-comment on column private.account_refusals.refused_at is 'Since when.';
-comment on column private.account_refusals.last_at is 'When it last did.';
-comment on column private.account_refusals.probe_at is 'From then on one job may try whether it still does.';
+comment on table private.account_refusals is 'Replicate refuses our account, which affects every user: jobs wait, and no photos are accepted.';
+comment on column private.account_refusals.refused_at is 'When the refusals began.';
+comment on column private.account_refusals.last_at is 'When the latest refusal came.';
+comment on column private.account_refusals.probe_at is 'From then on, one job may try whether Replicate still refuses the account.';
 
--- Shorter than the time between two passes, so that each pass tries once.
+-- Shorter than the time between two sweeps, so that each sweep tries once.
 create function private.probe_pause()
 returns interval
 language sql
@@ -30,7 +30,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 return interval '45 seconds';
 
--- Claims the next try, for one job: false if another has it.
+-- Claims the next try for one job. Returns false if another job has it.
 create function private.begin_probe()
 returns boolean
 language plpgsql
@@ -42,8 +42,8 @@ begin
 end;
 $$;
 
--- Whether a worker will submit it, now or later. A submission whose workers keep dying is left to its deadline, and so is
--- one with too little time left.
+-- Whether a worker will dispatch the generation, now or later. If workers keep dying over it, or too little time is
+-- left, no worker takes it, and it ends at its deadline.
 create function private.is_awaited(generation public.generations, work private.generation_work)
 returns boolean
 language sql
@@ -55,7 +55,8 @@ return work.submit_at is not null
   and not private.is_terminal(generation.state)
   and generation.deadline_at > now() + interval '30 seconds';
 
--- Whether a worker may take it up now: the one rule of what is due. Queries also say `submit_at <= now()`, for the index.
+-- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries also say `submit_at
+-- <= now()`, so that they can use the index.
 create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
 returns boolean
 language sql
@@ -65,8 +66,8 @@ return work.submit_at <= now()
   and (work.lease is null or work.leased_until <= now())
   and private.is_awaited(generation, work);
 
--- Whether a photo may be taken. While Replicate refuses the account none is: the jobs that wait try from time to time.
--- If none waits any more, the next job has to be the one that tries.
+-- Whether a photo may be accepted. While Replicate refuses the account, no photo is, and the jobs that wait try again
+-- from time to time. If no job waits, the next new job has to be the one that tries.
 create function private.is_account_accepted()
 returns boolean
 language sql
@@ -86,7 +87,7 @@ return not exists (
 revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;
 grant execute on function private.is_account_accepted to authenticated;
 
--- Long enough to fetch and judge the largest photo, and to write its copy.
+-- Long enough to download and judge the largest photo, and to store its prepared copy.
 create function private.submission_lease_end()
 returns timestamptz
 language sql
@@ -94,8 +95,9 @@ stable
 set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
--- Where the photo of this attempt is prepared, as a JPEG, under a name that no client can write. The object is ordered deleted
--- before it exists; only `record_input` takes the order back. So nothing half prepared can stay.
+-- Returns the path at which this attempt stores the prepared copy, a JPEG. No client can write under this name. The
+-- deletion of the object is ordered before it exists, and only `record_input` takes the order back. So no unfinished
+-- copy can stay.
 create function private.prepare_submission(generation public.generations)
 returns text
 language plpgsql
@@ -116,8 +118,8 @@ begin
 end;
 $$;
 
--- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already. `is_prepared`
--- says whether the photo lies at `prepared_path`, or is to be put there.
+-- What a worker needs to dispatch the generation. If `create_called_at` is set, an earlier worker may have created a
+-- prediction. `is_prepared` says whether the prepared copy is already at `prepared_path`, or has to be stored there.
 create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
@@ -140,11 +142,13 @@ return (
   where w.generation_id = generation.id
 );
 
--- The photo was judged, and the new picture that was made of it lies at `prepared_path` (C2, T2): `format` to `sha256` say what
--- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
--- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
--- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by
--- now; ended, when the generation is over.
+-- The photo was judged, and its prepared copy is at `prepared_path` (C2, T2). `format` to `sha256` are the
+-- measurements. They are null if an earlier worker has recorded them, and then the path is that worker's. The caller
+-- may now create one prediction. `capability`: SHA-256 of the token in the webhook address, in hex. The deletion of
+-- the original is ordered. Returns {outcome, deletions}. The outcome is one of:
+--   open        the caller may go on
+--   superseded  another worker has the lease by now
+--   ended       the generation is over
 create function backend.record_input(
   generation_id uuid,
   lease uuid,
@@ -171,7 +175,7 @@ begin
       where w.generation_id = generation.id and w.prepared_path = record_input.prepared_path
     );
     if not is_recorded then
-      -- A deletion that is under way cannot be taken back; then this attempt was too late.
+      -- A deletion that has started cannot be taken back. Then this attempt was too late.
       delete from public.deletions as d
       where d.bucket = 'inputs' and d.path = record_input.prepared_path and d.verified_at is null
         and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
@@ -194,7 +198,7 @@ begin
       leased_until = private.submission_lease_end()
     where w.generation_id = generation.id and w.lease = record_input.lease;
   else
-    -- The order for this path may have been carried out before the object came.
+    -- The deletion of this path may have been carried out before the object was stored, so it is ordered again.
     perform private.order_deletion(
       'inputs', record_input.prepared_path, 'superseded', private.owner(record_input.prepared_path),
       record_input.generation_id)
@@ -217,9 +221,12 @@ begin
 end;
 $$;
 
--- A prediction exists: it was created with that capability, or found by the holder of the lease. Answers {outcome,
--- generation, is_accepted_again}, of which the last says that Replicate had refused the account before: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
--- this one is to be canceled; superseded, when it was found under a lease that was lost: the new holder finds it, too.
+-- A prediction exists: it was created with this capability, or found by the holder of the lease. Returns {outcome,
+-- generation, is_accepted_again}. `is_accepted_again` says that Replicate had refused the account before. The outcome
+-- is one of:
+--   attached    the prediction belongs to the generation
+--   ended       the generation is over, or another prediction was allowed in its place; this one has to be canceled
+--   superseded  it was found under a lease that was lost; the new holder finds it, too
 create function backend.attach_prediction(
   generation_id uuid,
   lease uuid,
@@ -248,19 +255,19 @@ begin
       else work.capability_digest = decode(capability, 'hex')
     end)
   then
-    -- An event may have been quicker, so the state only ever moves forward here.
+    -- An event may have arrived first, so the state only moves forward here.
     update public.generations as g
     set state = case when g.state = 'reserved' then 'submitted' else g.state end,
       prediction_id = attach_prediction.prediction_id
     where g.id = generation.id
     returning * into generation;
-    -- Another worker that has leased the submission meanwhile is told that it is superseded.
+    -- Another worker that has leased the generation in the meantime is told that it is superseded.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
     where w.generation_id = generation.id and w.submit_at is not null;
   end if;
-  -- A create call was accepted, so the account is.
+  -- Replicate accepted a create call, so it accepts the account.
   delete from private.account_refusals where attach_prediction.capability is not null;
   is_accepted_again := found;
 
@@ -283,8 +290,8 @@ begin
 end;
 $$;
 
--- Certainly nothing was created: to be tried again later, at most a minute later, under the same hold. What the caller
--- was preparing can go now: the next attempt has another path.
+-- It is certain that nothing was created. The dispatch is retried, at most a minute later, under the same hold. What
+-- the caller was preparing can be deleted now, because the next attempt has another path.
 create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
 language plpgsql
@@ -305,7 +312,7 @@ begin
 end;
 $$;
 
--- The holder of the lease has stopped: what it may have stored so far, and no row counts on, is due to be deleted now.
+-- The holder of the lease has stopped. What it may have stored, and no row refers to, is due for deletion now.
 create function private.discard_attempts(generation uuid)
 returns void
 language sql
@@ -317,8 +324,9 @@ begin atomic
     and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
--- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and another is owed, at
--- once after the first fault and later after each further one. Answers false if five have failed, or no time is left.
+-- Replicate's platform failed, not the model. Forgets the prediction and its capability, and makes the generation due
+-- for dispatch again: at once after the first fault, and later after each further one. Returns false if five
+-- predictions have failed or no time is left.
 create function private.submit_again(generation public.generations)
 returns boolean
 language plpgsql
@@ -344,10 +352,10 @@ begin
 end;
 $$;
 
--- Leases submissions that are due, [] if there is none, to be carried out as the first was; those that were tried least
--- lately first. At most `batch`; with `prepared`, so many at most whose photo is prepared, if the first is one of them:
--- to prepare a photo takes memory, to submit it does not. While Replicate refuses the account, one of them tries from
--- time to time whether it still does. Asked again with the same lease, it answers the same ones.
+-- Leases generations that are due for dispatch, or returns [] if there are none. The least recently tried come first,
+-- at most `batch`. If the first has its prepared copy, the limit is `prepared`, and all others must have theirs, too:
+-- preparing a photo takes memory, dispatching does not. While Replicate refuses the account, one job tries from time
+-- to time. The caller chooses the lease: a retry with the same lease gets the same generations.
 create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
@@ -388,7 +396,7 @@ begin
     limit most
     for update of w skip locked
   )
-  -- Due again when the lease ends, and then behind those that nobody has tried meanwhile.
+  -- Due again when the lease ends, and then behind those that no worker has tried in the meantime.
   update private.generation_work as w
   set lease = lease_submissions.lease,
     leased_until = private.submission_lease_end(),
@@ -407,7 +415,7 @@ begin
 end;
 $$;
 
--- Gives back what was leased and not begun: due now, as if it had not been leased.
+-- Gives back generations that were leased but not begun. They are due now, as if they had not been leased.
 create function backend.return_submissions(lease uuid, generations uuid[])
 returns void
 language sql
@@ -419,8 +427,9 @@ begin atomic
   where w.generation_id = any (generations) and w.lease = return_submissions.lease;
 end;
 
--- Replicate has answered a create call of the holder of `lease` with `status`: the account is refused, whosever job it
--- is. Nothing was created. The job waits, and no photo is taken meanwhile. Answers {is_first}: whether nobody knew.
+-- Replicate has answered a create call of the holder of `lease` with the HTTP status `status`: it refuses the account,
+-- whichever user the job belongs to. Nothing was created. The job waits, and no photos are accepted in the meantime.
+-- Returns {is_first}: whether this is the first refusal.
 create function backend.record_account_refusal(generation_id uuid, lease uuid, status integer)
 returns jsonb
 language plpgsql
@@ -448,12 +457,12 @@ begin
 end;
 $$;
 
-comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
-comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
-comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
-comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
-comment on function backend.return_submissions is 'Gives submissions back that were leased and not begun.';
-comment on function backend.record_account_refusal is 'Replicate refuses the account: nothing ends, and no photo is taken until it accepts a job again.';
+comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
+comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
+comment on function backend.postpone_submission is 'Gives back a generation whose dispatch failed. It is due again later.';
+comment on function backend.lease_submissions is 'Leases generations that are due for dispatch to the caller.';
+comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not begun.';
+comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
 revoke all on function
   backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,

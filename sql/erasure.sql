@@ -1,7 +1,7 @@
--- Erasure of an account (G3): ordered by its person, by a year of silence, or because it was never confirmed (R10);
--- carried out a step at a time,
--- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
--- for is seen to be gone, so a failure of Storage or Auth holds it up and never makes it report too early.
+-- Erasure of an account (G3). It is ordered by its user, after a year of inactivity, or because the account was never
+-- confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage ends
+-- only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it report
+-- too early.
 
 create table private.erasures (
   id uuid not null default gen_random_uuid(),
@@ -32,10 +32,11 @@ create index erasures_finished_at_idx on private.erasures (finished_at);
 alter table private.erasures enable row level security;
 revoke all on private.erasures from public, anon, authenticated, service_role;
 
-comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. The id is what shows how it stands, for no token reaches the account any more.';
-comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
+comment on table private.erasures is 'Accounts that are being erased, and proofs of those that are gone. Anyone who knows the ID can see the status, because no token gives access to the account any more.';
+comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, without whose it was.';
 
--- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.
+-- Orders an erasure: closes the account, so that its tokens give access to nothing, and stops what is in progress. A
+-- retry returns the same erasure.
 create function private.order_erasure(person uuid, reason text)
 returns private.erasures
 language plpgsql
@@ -82,8 +83,8 @@ return jsonb_build_object(
   'receipt', erasure.receipt
 );
 
--- When the session of this token was signed in to, however often its token was renewed since: as the token says
--- (`amr`), or as Auth remembers the session.
+-- When the user signed in to the session of this token, however often the token was renewed since. The token says so
+-- (`amr`), or Auth's session does.
 create function private.signed_in_at(person uuid)
 returns timestamptz
 language sql
@@ -105,8 +106,8 @@ return coalesce(
   '-infinity'
 );
 
--- Refuses unless the person has typed what the account is known by: its email, confirmed or not; without one its phone
--- number. An anonymous account has neither.
+-- Refuses unless the user has typed the email of the account, confirmed or not. If the account has no email, the user
+-- types its phone number. An anonymous account has neither.
 create function private.require_typed(account auth.users, email text, phone text)
 returns void
 language plpgsql
@@ -118,7 +119,7 @@ begin
       perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
     end if;
   elsif coalesce(account.phone, '') <> '' then
-    -- Auth keeps the digits alone.
+    -- Auth keeps only the digits.
     if account.phone is distinct from regexp_replace(require_typed.phone, '[^0-9]', '', 'g') then
       perform private.refuse(422, 'phone_differs', 'phone must be the phone number of your account.',
         '{"field": "phone"}');
@@ -127,9 +128,9 @@ begin
 end;
 $$;
 
--- Asks for a sign-in of the last quarter of an hour and for what the account is known by, typed. An anonymous account
--- cannot be signed in to again, so its session is enough. Asked again because the answer was lost, it answers the same
--- erasure: its id is the one way to the receipt.
+-- Requires a sign-in within the last 15 minutes, and the email or phone number of the account, typed. An anonymous
+-- account cannot be signed in to again, so its session is enough. A retry after a lost response returns the same
+-- erasure, because its ID is the only way to the receipt.
 create function private.erase_account(email text, phone text)
 returns jsonb
 language plpgsql
@@ -153,7 +154,7 @@ begin
   end if;
   perform private.require_typed(account, email, phone);
   erasure := private.order_erasure(person, 'asked');
-  -- In a statement of its own, which sees what was ordered deleted.
+  -- A statement of its own, so that it sees the deletions that were just ordered.
   return private.describe_erasure(erasure);
 end;
 $$;
@@ -164,7 +165,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.erase_account(email, phone);
 
-comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
+comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on, its tokens give access to nothing.';
 
 revoke all on function private.erase_account, public.erase_account from public, anon, authenticated, service_role;
 grant execute on function private.erase_account, public.erase_account to authenticated;
@@ -186,7 +187,7 @@ begin
 end;
 $$;
 
--- Within its grace an erasure can be taken back, and the account is open again.
+-- Within its grace period, an erasure can be withdrawn. The account is then open again.
 create function backend.withdraw_erasure(id uuid)
 returns void
 language plpgsql
@@ -209,8 +210,8 @@ begin
 end;
 $$;
 
--- Erasures to go on with, [{id, person}], under a lease of the caller's choosing, for two minutes. Asked again with the
--- same lease, it answers the same ones.
+-- Returns erasures to continue, [{id, person}], leased for two minutes. The caller chooses the lease: a retry with the
+-- same lease gets the same erasures.
 create function backend.lease_erasures(lease uuid, batch integer default 20)
 returns jsonb
 language plpgsql
@@ -272,9 +273,9 @@ return coalesce(
   false
 );
 
--- What Auth keeps of somebody whom it has deleted, above all its own log, with ids and emails. Where its owner lets us it
--- is cleaned, in a call of its own: the log has no index, and a long one takes its time (docs/runbook.md says how a
--- project keeps it out of the database).
+-- Deletes what Auth keeps about a user that it has deleted, above all its own log, with IDs and emails. This happens
+-- only if the owner of the table lets us. It is a call of its own, because the log has no index and a long one takes
+-- time. docs/runbook.md says how a project keeps the log out of the database.
 create function backend.forget_in_auth(id uuid)
 returns void
 language plpgsql
@@ -300,7 +301,7 @@ begin
 end;
 $$;
 
--- Deletes what is somebody's in one table, and what names them, a stretch at a time; answers how much went.
+-- Deletes a user's rows in one table, and the rows that name the user, one batch at a time. Returns how many rows.
 create function private.delete_rows(declared private.personal_data, person uuid)
 returns integer
 language plpgsql
@@ -324,13 +325,13 @@ begin
 end;
 $$;
 
--- The next step. Answers {next}:
---   again   there is more to do: call it again
---   wait    something is not seen to be gone yet: at a later pass
---   leave   delete `person` in Auth, then call it again
---   forget  call forget_in_auth, then call it again
---   sign    sign what `statement` says, then finish_erasure
--- `pseudonym` is who it was, under a keyed hash; `writes` whether mail can be sent.
+-- Takes the next step. Returns {next}:
+--   again   there is more to do; call this again
+--   wait    something is not seen to be gone yet; call this again in a later sweep
+--   leave   delete `person` in Auth, then call this again
+--   forget  call forget_in_auth, then call this again
+--   sign    sign `statement`, then call finish_erasure
+-- `pseudonym` is the user's ID under a keyed hash. `writes` says whether email can be sent.
 create function backend.advance_erasure(id uuid, pseudonym text default null, writes boolean default false)
 returns jsonb
 language plpgsql
@@ -349,7 +350,7 @@ begin
 
   if erasure.stage in ('ordered', 'deleting') then
     update private.erasures as e set stage = 'deleting' where e.id = erasure.id;
-    -- Each orders its own objects deleted.
+    -- Each deleted generation orders the deletion of its own objects.
     locked := private.lock_generations(array(
       select n.id from public.generations as n where n.person_id = erasure.person_id order by n.id limit 200
     ), skip => false);
@@ -366,7 +367,7 @@ begin
     return jsonb_build_object('next', 'again');
   end if;
 
-  -- Also after the account has gone: an upload that was under way may have come late.
+  -- This is also checked after the account is gone, because an upload that was in progress may have come late.
   if private.order_folder(erasure.person_id) > 0
     or exists (
       select from public.deletions as d
@@ -417,7 +418,7 @@ begin
 end;
 $$;
 
--- The last step: nothing says any more whose it was.
+-- The last step. From now on, nothing says whose erasure it was.
 create function backend.finish_erasure(id uuid, receipt text)
 returns void
 language plpgsql
@@ -434,12 +435,12 @@ begin
 end;
 $$;
 
-comment on function backend.erasure is 'How an erasure stands, for whoever knows its id.';
-comment on function backend.withdraw_erasure is 'Takes an erasure back, within its grace.';
-comment on function backend.lease_erasures is 'Erasures to go on with.';
-comment on function backend.forget_in_auth is 'Cleans what Auth keeps of somebody whom it has deleted.';
-comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
-comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
+comment on function backend.erasure is 'The status of an erasure, for anyone who knows its ID.';
+comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
+comment on function backend.lease_erasures is 'Leases erasures to the caller, who continues them.';
+comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
+comment on function backend.advance_erasure is 'Takes the next step of an erasure. Returns what the caller has to do.';
+comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
 
 revoke all on function
   backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,

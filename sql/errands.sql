@@ -1,5 +1,5 @@
--- Calls that are owed to other services: a prediction to stop or to search for, an upload to abandon. A worker may die
--- over them, so each is a row until it is made.
+-- The outbox: calls that we still have to make to other services. A task stops a prediction, searches for one, or
+-- abandons an upload. A worker may die before the call, so each task is a row until it is done.
 
 create table private.errands (
   kind text not null,
@@ -24,12 +24,12 @@ create index errands_ordered_at_idx on private.errands (ordered_at);
 alter table private.errands enable row level security;
 revoke all on private.errands from public, anon, authenticated, service_role;
 
-comment on table private.errands is 'Calls that are owed to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
-comment on column private.errands.target is 'The id of the prediction, the path of the photo that it was made of, or the address of the upload.';
-comment on column private.errands.generation_id is 'For the log. Not a foreign key: the call is owed although the generation is deleted.';
-comment on column private.errands.since is 'From when on a prediction is searched for.';
+comment on table private.errands is 'Outbox tasks: calls to make to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
+comment on column private.errands.target is 'The ID of the prediction, the path of the photo that it was made from, or the address of the upload.';
+comment on column private.errands.generation_id is 'For the log. Not a foreign key: the task stays if the generation is deleted.';
+comment on column private.errands.since is 'For a search: when the create call of the prediction was made.';
 
--- A search waits a minute: a create call that is under way has its answer by then.
+-- A search starts after a minute. By then, a create call that is in progress has its response.
 create function private.order_errand(
   kind text,
   target text,
@@ -49,8 +49,8 @@ begin atomic
   on conflict do nothing;
 end;
 
--- Due errands, [{kind, target, generation, since}], under a lease of the caller's choosing; after a minute they are due again,
--- each time later. Asked again with the same lease, it answers the same ones.
+-- Returns due outbox tasks, [{kind, target, generation, since}], under a lease. They are due again after a minute,
+-- each time later. The caller chooses the lease: a retry with the same lease gets the same tasks.
 create function backend.lease_errands(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -82,7 +82,7 @@ begin
 end;
 $$;
 
--- Searched for and found: predictions that no row names. Each is owed a stop, and the question whether Replicate has
+-- A search found predictions that no row names. Each of them must be stopped, and later we ask whether Replicate has
 -- removed it (T3).
 create function backend.record_found_predictions(target text, predictions jsonb)
 returns void
@@ -101,7 +101,8 @@ begin
 end;
 $$;
 
--- A prediction that belongs to no open generation, and Replicate has the photo all the same.
+-- Handles a prediction that belongs to no open generation. Replicate has the photo nevertheless, so the prediction is
+-- stopped, and later we ask about its data.
 create function private.disown_prediction(prediction_id text, person uuid, generation_id uuid)
 returns void
 language sql
@@ -123,9 +124,9 @@ begin atomic
   delete from private.errands as e where e.kind = finish_errand.kind and e.target = finish_errand.target;
 end;
 
-comment on function backend.lease_errands is 'Calls that are owed to others, for the caller to make.';
-comment on function backend.record_found_predictions is 'Predictions that a search found, to be stopped and asked about.';
-comment on function backend.finish_errand is 'One of them was made, or has no object any more.';
+comment on function backend.lease_errands is 'Due outbox tasks for the caller to carry out.';
+comment on function backend.record_found_predictions is 'Records predictions that a search found. They are stopped, and Replicate is asked about their data.';
+comment on function backend.finish_errand is 'Removes an outbox task that is done or no longer possible.';
 
 revoke all on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand from public, anon, authenticated, service_role;
 grant execute on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand to service_role;

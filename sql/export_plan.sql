@@ -1,7 +1,8 @@
--- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is
--- written in stretches, each of a bounded size and of one moment, so that no statement takes long or much memory.
+-- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. The plan is
+-- written in stretches. Each stretch has a bounded size and shows one moment, so no statement takes long or needs much
+-- memory.
 
--- The columns of a declared table that its export has.
+-- The columns of a declared table that its export contains.
 create function private.exported_columns(declared private.personal_data)
 returns text[]
 language sql
@@ -16,7 +17,7 @@ return array(
   order by a.attnum
 );
 
--- The schema of an export's files, made from the same declaration; published as docs/export.schema.json.
+-- The schema of an export's files, made from the same declaration. It is published as docs/export.schema.json.
 create function private.export_columns()
 returns table (export_as text, "position" integer, name text, type text, nullable boolean)
 language sql
@@ -31,7 +32,7 @@ begin atomic
   order by d.export_as, a.attnum;
 end;
 
--- The columns that the rows of a declared table are read in the order of, with their types.
+-- The columns that order the rows of a declared table, with their types.
 create function private.export_key(declared private.personal_data)
 returns table (name text, type text, place bigint)
 language sql
@@ -50,8 +51,8 @@ begin atomic
   where i.indrelid = declared.relation::regclass and i.indisprimary;
 end;
 
--- What an export is made of, in its order: the declared tables, the receipts, the objects of each bucket, and the
--- artworks that a row speaks of and Storage does not have.
+-- The sections of an export, in order: the declared tables, the receipts, the objects of each bucket, and the artworks
+-- that a row names and Storage does not have.
 create function private.export_sections()
 returns table (section text, declared private.personal_data, bucket text, folder text)
 language sql
@@ -68,9 +69,9 @@ begin atomic
   order by 1;
 end;
 
--- The query of the rows of a declared table that follow a key: of the person $1, after the key $2, $3 rows at most.
--- Without a declared key, all rows of the person are found first (`offset 0`): the planner might otherwise follow the
--- primary key through everybody's rows.
+-- The query for the rows of a declared table that follow a key: of the user $1, after the key $2, at most $3 rows.
+-- Without a declared key, it finds all rows of the user first (`offset 0`). Otherwise the planner might follow the
+-- primary key through the rows of all users.
 create function private.rows_query(declared private.personal_data, has_after boolean)
 returns text
 language plpgsql
@@ -79,7 +80,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   columns constant text[] := private.exported_columns(declared);
-  -- RFC 4180. Nothing for null; "" for an empty text.
+  -- RFC 4180: nothing for null, and "" for an empty text.
   cell constant text := $cell$
     case when r.document ->> %1$L ~ '[",\r\n]' or r.document ->> %1$L = ''
       then '"' || replace(r.document ->> %1$L, '"', '""') || '"'
@@ -117,8 +118,8 @@ begin
 end;
 $$;
 
--- The query of what follows a key in a section, as (key, json, csv, file): a row of a table as JSON and as CSV, or a
--- file. Of the person $1, after the key $2 (null at its beginning), $3 rows at most.
+-- The query for what follows a key in a section, as (key, json, csv, file): a row of a table as JSON and as CSV, or a
+-- file. It is for the user $1, after the key $2 (null at the beginning), at most $3 rows.
 create function private.section_query(section text, declared private.personal_data, bucket text, folder text, has_after boolean)
 returns text
 language plpgsql
@@ -138,7 +139,8 @@ begin
       limit $3
     $query$;
   elsif bucket is not null then
-    -- The checksum that was counted when an artwork was stored holds for an object of the length that was stored.
+    -- The checksum that was computed when an artwork was stored is used only if the object still has the stored
+    -- length.
     return format($query$
       select array[o.name] as key, null as json, null as csv,
         jsonb_build_object('name', %L || '/' || substr(o.name, 38), 'bucket', o.bucket_id, 'object', o.name,
@@ -170,7 +172,7 @@ begin
 end;
 $$;
 
--- Rows of a declared table as the content of its two files; with what begins and what ends them.
+-- Turns rows of a declared table into the content of its two files, with the beginning and the end of the files.
 create function private.table_files(
   declared private.personal_data,
   documents text[],
@@ -193,7 +195,7 @@ begin atomic
     ),
     jsonb_build_object(
       'name', format('data/%s.csv', declared.export_as),
-      -- Excel takes a file for UTF-8 if it begins with a byte order mark.
+      -- Excel reads a file as UTF-8 if it begins with a byte order mark.
       'content', case when is_first then U&'\FEFF' || array_to_string(private.exported_columns(declared), ',') || E'\r\n' else '' end
         || array_to_string(lines, E'\r\n')
         || case when lines = '{}' then '' else E'\r\n' end
@@ -201,9 +203,9 @@ begin atomic
   );
 end;
 
--- What follows a key of a section, across sections, up to the size of a stretch: {section, after, files: [{name,
--- content, bucket, object, bytes, crc32, missing}]}, where `section` and `after` are where the next stretch begins;
--- `section` is null after the last. Stable, so that all of it is of one moment.
+-- Reads what follows a key of a section, across sections, up to the size of a stretch. Returns {section, after, files:
+-- [{name, content, bucket, object, bytes, crc32, missing}]}. `section` and `after` say where the next stretch begins.
+-- `section` is null after the last stretch. The function is stable, so that it reads everything at one moment.
 create function private.read_stretch(person uuid, from_section text, from_after text[])
 returns jsonb
 language plpgsql
@@ -258,7 +260,8 @@ begin
 end;
 $$;
 
--- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last one ended in.
+-- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last stretch
+-- ended in.
 create function private.write_stretch(export public.exports, work private.export_work)
 returns void
 language plpgsql
@@ -314,7 +317,7 @@ begin atomic
   select exists (select from private.export_parts as p where p.export_id = export and p.crc32 is null);
 end;
 
--- Parts whose checksums are not known, as much as fits an answer, with those of their file before them.
+-- Parts whose checksums are not known, as many as fit a response, with the checksums of their file before them.
 create function private.uncounted_parts(export uuid)
 returns jsonb
 language sql
@@ -337,8 +340,8 @@ begin atomic
   where n.bytes_so_far < private.stretch_bytes();
 end;
 
--- Objects whose checksum is not known, as many as are read within a lease: artworks from before it was kept, and what
--- else Storage has.
+-- Objects whose checksum is not known, as many as a worker can read within a lease. These are artworks from before the
+-- checksum was kept, and what else Storage has.
 create function private.uncounted_objects(export uuid)
 returns jsonb
 language sql
@@ -360,7 +363,7 @@ begin atomic
   where n.bytes_so_far < 64 * 1024 * 1024;
 end;
 
--- What a worker has counted. An object without a checksum is one that Storage has a row of and not the bytes.
+-- Records what a worker has computed. An object without a checksum has a row in Storage but no bytes.
 create function private.record_export_checksums(export uuid, parts jsonb, objects jsonb)
 returns void
 language sql
@@ -376,7 +379,7 @@ begin atomic
   where f.export_id = export and f.position = told.position and f.object is not null;
 end;
 
--- Everything is written: the export has its files as soon as no checksum is missing.
+-- Everything is written. The plan is finished as soon as no checksum is missing.
 create function private.finish_plan(export uuid)
 returns void
 language plpgsql

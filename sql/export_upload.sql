@@ -1,6 +1,7 @@
--- How a planned export gets to Storage: its content is read from the plan, and each piece is recorded before it is sent.
+-- How a planned export gets to Storage. Its content is read from the plan, and each piece is recorded before it is
+-- sent.
 
--- The next `batch` files of a plan.
+-- The next `batch` files of a plan, after the position `after`.
 create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
 returns jsonb
 language sql
@@ -20,8 +21,8 @@ begin atomic
   ) as f;
 end;
 
--- The content of files from a byte of one of them on, as much as fits an answer: [{position, bytes_before, content}]. The
--- first part may begin before that byte.
+-- The content of files from the byte `at` of the file `place` on, as much as fits a response: [{position,
+-- bytes_before, content}]. The first part may begin before that byte.
 create function backend.export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql
@@ -51,8 +52,8 @@ begin atomic
   where n.bytes_so_far < private.stretch_bytes();
 end;
 
--- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
--- still holds; where it does not, it stops.
+-- A worker calls this before it sends a piece, with the SHA-256 of the files that end in it. Returns whether the
+-- worker still has the lease. If not, it must stop.
 create function backend.record_export_piece(
   export_id uuid,
   lease uuid,
@@ -95,9 +96,9 @@ begin
 end;
 $$;
 
--- The plan does not hold any more, so what was uploaded is abandoned. `missing` is an object that Storage has a row of
--- and not the bytes: it is listed as missing from then on. `changed` is an object with other bytes than its checksum
--- says: it is counted again. With neither, a new plan is written.
+-- The plan is no longer valid, so the upload is abandoned. `missing` is an object that has a row in Storage but no
+-- bytes: from then on, it is listed as missing. `changed` is an object whose bytes do not fit its checksum: the
+-- checksum is computed again. With neither, a new plan is written.
 create function backend.restart_export(
   export_id uuid,
   lease uuid,
@@ -134,7 +135,7 @@ begin
 end;
 $$;
 
--- All of it is uploaded. Answers whether Storage holds it, whole; where it does not, the export is not done.
+-- Everything is uploaded. Returns whether Storage holds the whole archive. If not, the export is not done.
 create function backend.finish_export(export_id uuid, lease uuid)
 returns boolean
 language plpgsql
@@ -177,9 +178,9 @@ $$;
 
 comment on function backend.export_files is 'The files of an export.';
 comment on function backend.export_parts is 'The content of files of an export, in parts.';
-comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
-comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
-comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
+comment on function backend.record_export_piece is 'Records what is about to be sent. Returns whether the caller may send it.';
+comment on function backend.restart_export is 'Restarts an export whose content has changed.';
+comment on function backend.finish_export is 'Completes an export that is uploaded, so that the user can download it.';
 
 revoke all on function
   backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,

@@ -1,6 +1,6 @@
--- Exports: everything that belongs to a person, in one ZIP (G2, G5). A row is an order. The schedule builds it in small
--- steps: it writes the plan, a stretch at a time, and then uploads the archive, a piece at a time. Each step is
--- recorded, so that any worker can take the next one.
+-- Exports: everything that belongs to a user, in one ZIP file (G2, G5). A row orders an export, and the sweep builds
+-- it in small steps. It writes the plan, one stretch at a time, and then uploads the archive, one piece at a time.
+-- Each step is recorded, so that any worker can take the next one.
 
 create table public.exports (
   id uuid not null default gen_random_uuid(),
@@ -39,7 +39,7 @@ using (person_id = (select private.person()));
 
 grant select on public.exports to authenticated, service_role;
 
-comment on table public.exports is 'Exports and how far they have come (G5). Fetched from the bucket exports, at `path`, until `expires_at`.';
+comment on table public.exports is 'Exports and their progress (G5). The user downloads an export from the bucket exports, at `path`, until `expires_at`.';
 
 create table private.export_work (
   export_id uuid not null,
@@ -59,11 +59,11 @@ create table private.export_work (
 alter table private.export_work enable row level security;
 revoke all on private.export_work from public, anon, authenticated, service_role;
 
-comment on table private.export_work is 'Who builds an export, how far its plan has come, and where it is uploaded to.';
-comment on column private.export_work.section is 'The section of the plan that is being written (`private.export_sections`); null before the first.';
-comment on column private.export_work.after is 'The key of the last row of that section that is in the plan; null before its first row.';
+comment on table private.export_work is 'Which worker builds an export, how far its plan has come, and where it is uploaded to.';
+comment on column private.export_work.section is 'The section of the plan that is being written (`private.export_sections`). Null before the first.';
+comment on column private.export_work.after is 'The key of the last row of that section that is in the plan. Null before its first row.';
 comment on column private.export_work.is_written is 'Whether every section is in the plan. Checksums may still be missing.';
-comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
+comment on column private.export_work.upload is 'Address of the resumable upload. Storage knows how far it has come.';
 
 create table private.export_files (
   export_id uuid not null,
@@ -84,11 +84,11 @@ create table private.export_files (
 alter table private.export_files enable row level security;
 revoke all on private.export_files from public, anon, authenticated, service_role;
 
-comment on table private.export_files is 'The plan of an export: its files, in their order. Deleted when the export is done.';
-comment on column private.export_files.object is 'An object of Storage; null if the content is in private.export_parts.';
-comment on column private.export_files.crc32 is 'Written before the bytes, so it is known before the upload begins.';
-comment on column private.export_files.sha256 is 'For the manifest, which comes last. Of an object it is counted while that is uploaded, of other content by the plan.';
-comment on column private.export_files.is_sent is 'Whether its last byte is in a piece that was about to be sent.';
+comment on table private.export_files is 'The plan of an export: its files, in order. Deleted when the export is done.';
+comment on column private.export_files.object is 'An object of Storage. Null if the content is in private.export_parts.';
+comment on column private.export_files.crc32 is 'A ZIP file has the CRC-32 before the data, so it is known before the upload begins.';
+comment on column private.export_files.sha256 is 'For the manifest, which is the last file. For an object it is computed during its upload, for other content with the plan.';
+comment on column private.export_files.is_sent is 'Whether its last byte is in a piece that a worker was about to send.';
 
 create table private.export_parts (
   export_id uuid not null,
@@ -112,10 +112,10 @@ alter table private.export_parts enable row level security;
 revoke all on private.export_parts from public, anon, authenticated, service_role;
 
 comment on table private.export_parts is 'The content of files that are not objects of Storage, in parts that a function can hold in memory.';
-comment on column private.export_parts.bytes_before is 'Of its file, before this part.';
-comment on column private.export_parts.crc32 is 'Of the file up to the end of this part; null until a worker has counted it.';
-comment on column private.export_parts.sha256 is 'Of the file up to the end of this part.';
-comment on column private.export_parts.sha256_state is 'From which another worker goes on with the SHA-256 of the file.';
+comment on column private.export_parts.bytes_before is 'Bytes of the file before this part.';
+comment on column private.export_parts.crc32 is 'CRC-32 of the file up to the end of this part. Null until a worker has computed it.';
+comment on column private.export_parts.sha256 is 'SHA-256 of the file up to the end of this part.';
+comment on column private.export_parts.sha256_state is 'The state from which another worker continues the SHA-256 of the file.';
 
 create function private.request_export()
 returns jsonb
@@ -129,7 +129,8 @@ declare
   free_at timestamptz;
   ordered public.exports;
 begin
-  -- One at a time; and only then, for the account may have been closed while this waited.
+  -- One export per user at a time. The account is checked after the lock, because it may have been closed while the
+  -- call waited.
   perform private.lock_person(auth.uid());
   person := private.require_person();
   perform private.require_second_factor(person);
@@ -165,13 +166,13 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.request_export();
 
-comment on function public.request_export is 'Orders an export of everything that is the caller''s (G5). Answers its row; see the table exports for its progress.';
+comment on function public.request_export is 'Orders an export of everything that belongs to the caller (G5). Returns its row. See the table exports for its progress.';
 
 revoke all on function private.request_export, public.request_export from public, anon, authenticated, service_role;
 grant execute on function private.request_export, public.request_export to authenticated;
 
--- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
--- {id, path, upload, bytes_total, is_planned}. One that has failed too often, or for three days, is given up.
+-- Leases the export that has waited longest to one worker, and returns {id, path, upload, bytes_total, is_planned}, or
+-- null if there is none. An export that has failed too often, or has taken three days, is given up.
 create function backend.lease_export(lease uuid)
 returns jsonb
 language plpgsql
@@ -219,8 +220,8 @@ begin
 end;
 $$;
 
--- How much of a plan one statement writes, and about how much content one answer holds, in bytes. JSON may make six
--- times as much of it, and the functions read answers of at most 4 MiB.
+-- How much of a plan one statement writes, and about how much content one response holds, in bytes. JSON may make the
+-- content six times as long, and the functions read responses of at most 4 MiB.
 create function private.stretch_bytes()
 returns integer
 language sql
@@ -228,12 +229,13 @@ immutable
 set search_path = pg_catalog, pg_temp
 return 512 * 1024;
 
--- One step of the plan; the caller repeats it until `is_planned`. It records the checksums that the caller counted, and
--- answers the next ones to count: {is_planned, parts: [{position, part, content, crc32, sha256_state}], objects:
--- [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are those of its file before it. If
--- nothing is left to count, it writes the next stretch. So a retry, or the next worker, gets what the last one has not
--- reported. Null if the lease was lost. `parts` is [{position, part, crc32, sha256, sha256_state}]; `objects` is
--- [{position, crc32}], with null for an object that is not there.
+-- Takes one step of the plan. The caller repeats it until `is_planned`. It records the checksums that the caller has
+-- computed, and returns the next ones to compute: {is_planned, parts: [{position, part, content, crc32,
+-- sha256_state}], objects: [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are
+-- those of its file before the part. If no checksum of a part is missing, it writes the next stretch of the plan. So a
+-- retry, or the next worker, gets what the last one has not reported. Returns null if the lease was lost. The argument
+-- `parts` is [{position, part, crc32, sha256, sha256_state}]. `objects` is [{position, crc32}], with null for an
+-- object that is missing.
 create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
 returns jsonb
 language plpgsql
@@ -260,7 +262,7 @@ begin
       perform private.write_stretch(export, work);
     end if;
   end if;
-  -- The attempts count again from each checksum on: a plan that comes further is not given up.
+  -- Each checksum resets the attempts, so a plan that makes progress is not given up.
   update private.export_work as w
   set leased_until = now() + interval '2 minutes',
     attempts = case when parts = '[]' and objects = '[]' then w.attempts else 0 end
@@ -292,8 +294,8 @@ begin
 end;
 $$;
 
--- Deletes the plan of an export, with its copy of the data. The next plan has another path: the order to delete what
--- Storage has of the old one, or may still get, never strikes the new one.
+-- Deletes the plan of an export, with its copy of the data. The next plan has another path. So the deletion of what
+-- Storage has of the old plan, or may still receive, never deletes the new archive.
 create function private.abandon_export(export_id uuid)
 returns void
 language plpgsql
@@ -317,7 +319,7 @@ begin
 end;
 $$;
 
--- Gives an export back: at once to whoever comes next, or after a failure a little later.
+-- Gives an export back. It is due at once, or a little later after a failure.
 create function backend.release_export(export_id uuid, lease uuid, failed boolean)
 returns void
 language sql
@@ -330,7 +332,7 @@ begin atomic
   where w.export_id = release_export.export_id and w.lease = release_export.lease;
 end;
 
--- Ends what somebody has of exports: a copy of what was deleted must not stay behind.
+-- Ends the exports of a user, because a copy of deleted data must not stay behind.
 create function private.end_exports(person uuid, is_leaving boolean)
 returns void
 language plpgsql
@@ -339,7 +341,7 @@ as $$
 declare
   export public.exports;
 begin
-  -- Work first, then exports: every other path locks in this sequence.
+  -- Lock `export_work` first, then `exports`. All other code locks in this order.
   perform from private.export_work as w
   join public.exports as e on e.id = w.export_id
   where e.person_id = person
@@ -381,7 +383,7 @@ for each row
 when (old.artwork_path is not null)
 execute function private.follow_artwork_deletion();
 
--- Exports whose time is over; answers how many.
+-- Expires exports whose time is over. Returns how many.
 create function backend.expire_exports()
 returns integer
 language plpgsql
@@ -407,10 +409,10 @@ begin
 end;
 $$;
 
-comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
-comment on function backend.plan_export is 'One step of the plan of an export: writes the next stretch, and answers which checksums to count.';
-comment on function backend.release_export is 'Gives an export back to whoever comes next.';
-comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
+comment on function backend.lease_export is 'Leases the export that has waited longest to the caller, who builds it.';
+comment on function backend.plan_export is 'Takes one step of the plan of an export: writes the next stretch, and returns which checksums to compute.';
+comment on function backend.release_export is 'Gives back the lease of an export, so that the next worker can take it.';
+comment on function backend.expire_exports is 'Orders the deletion of exports whose time is over (G5).';
 
 revoke all on function
   backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports

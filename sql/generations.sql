@@ -1,7 +1,7 @@
--- Generations: one row from the moment credits are held until the person deletes the artwork.
+-- Generations. A row exists from the moment credits are held until the user deletes the artwork.
 
--- Why a generation failed: a closed list, each with a sentence for people. A photo that is refused has the code of its
--- own fault (`functions/photo/src/rejection.rs`).
+-- Why a generation failed: a closed list. Each reason has a sentence for users. If a photo is refused, the reason is
+-- the code of its fault (`functions/photo/src/rejection.rs`).
 create table public.failure_reasons (
   id text not null,
   sentence text not null,
@@ -19,7 +19,7 @@ using (true);
 
 grant select on public.failure_reasons to anon, authenticated, service_role;
 
-comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. Credits are returned for every one.';
+comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. The credits are returned for every one.';
 
 insert into public.failure_reasons (id, sentence) values
   ('animated', 'The photo is animated. Please upload a single frame of it.'),
@@ -83,7 +83,7 @@ create table public.generations (
   constraint generations_idempotency_key_unique unique (person_id, idempotency_key),
   constraint generations_idempotency_key_form check (idempotency_key ~ '^[\x21-\x7e]{1,255}$'),
   constraint generations_prediction_unique unique (prediction_id),
-  -- The input goes when its generation ends, so no two may share one.
+  -- The input is deleted when its generation ends, so two generations must not share one.
   constraint generations_input_unique unique (input_path),
   constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
   constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp', 'heic')),
@@ -135,8 +135,8 @@ with check (person_id = (select private.person()));
 grant select on public.generations to authenticated, service_role;
 grant update (favourite) on public.generations to authenticated;
 
--- A statement of a person's may lock many of their generations, in any order. The person is locked first, so that
--- nothing that ends all of them meets it half-way.
+-- One statement of a user may lock many of their generations, in any order. The trigger locks the user first, so that
+-- a transaction that ends all of them cannot deadlock with it.
 create function private.lock_caller()
 returns trigger
 language plpgsql
@@ -154,13 +154,13 @@ before update of favourite on public.generations
 for each statement
 execute function private.lock_caller();
 
-comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
-comment on column public.generations.favourite is 'What its person likes best (C8).';
-comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
-comment on column public.generations.artwork_missing_at is 'When it was noticed that the artwork is gone from Storage, though nobody here deleted it; its credits went back.';
-comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
+comment on table public.generations is 'The history of a user (U5, G1): what was requested, what was measured, the current state, and when each step happened (C2 to C5).';
+comment on column public.generations.favourite is 'Whether the user marked it as a favourite (C8).';
+comment on column public.generations.prompt is 'The whole prompt as sent. It appears nowhere else: not in logs, events or errors (R5).';
+comment on column public.generations.artwork_missing_at is 'When we noticed that the artwork is missing from Storage although we did not delete it. The credits were returned.';
+comment on column public.generations.predict_seconds is 'Run time as reported by Replicate, in seconds.';
 
--- What the functions need to carry a generation, and people need not see.
+-- What the functions need to process a generation and users need not see.
 create table private.generation_work (
   generation_id uuid not null,
   request_digest bytea not null,
@@ -201,26 +201,26 @@ create index generation_work_submit_at_idx on private.generation_work (submit_at
 alter table private.generation_work enable row level security;
 revoke all on private.generation_work from public, anon, authenticated, service_role;
 
-comment on table private.generation_work is 'Submissions, leases and capabilities of generations under way.';
-comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
-comment on column private.generation_work.input_stored_at is 'When the original was uploaded: the limits of R1 count from then, for the prepared photo, too.';
-comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
-comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, recorded when it was judged.';
-comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
-comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
-comment on column private.generation_work.submissions is 'How often a worker has leased the submission; under one hold, within one deadline.';
-comment on column private.generation_work.unreported is 'Attempts to submit it of which no worker has reported the end: the worker died, or the answer to its create call was lost.';
-comment on column private.generation_work.platform_faults is 'Predictions of it that failed by a fault of Replicate''s platform.';
-comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
-comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
-comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
-comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
-comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, counted while it was stored. A ZIP has it before the bytes. Null for an artwork from before this was kept: its export counts it.';
-comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
-comment on column private.generation_work.absent_since is 'The first of the 404s in a row that Replicate answered for its prediction.';
-comment on column private.generation_work.output_absent_since is 'The first of the 404s in a row that the output host answered.';
+comment on table private.generation_work is 'Working data of generations: dispatches, leases and the digests of capability tokens.';
+comment on column private.generation_work.request_digest is 'SHA-256 of the request. The same idempotency key with another request is refused.';
+comment on column private.generation_work.input_stored_at is 'When the original was uploaded. The limits of R1 count from then, also for the prepared copy.';
+comment on column private.generation_work.prepared_path is 'Path of the prepared copy, which the model sees, in the bucket inputs. No client can write to it. Null until the original has been judged.';
+comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, in hex. Recorded when the original was judged.';
+comment on column private.generation_work.storing_lease is 'The lease of the latest attempt to store the output.';
+comment on column private.generation_work.storing_attempts is 'Number of attempts to store the output. Each attempt has its own path, so that a late deletion of one never deletes the object of another.';
+comment on column private.generation_work.submissions is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
+comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the worker died, or the response to its create call was lost.';
+comment on column private.generation_work.platform_faults is 'Predictions of this generation that failed because of a fault in Replicate''s platform.';
+comment on column private.generation_work.submit_at is 'From when on the generation is due for dispatch. Null once a prediction is known.';
+comment on column private.generation_work.create_called_at is 'Since when Replicate may have accepted a prediction whose ID we do not know. Null if it cannot have.';
+comment on column private.generation_work.capability_digest is 'SHA-256 of the capability token in the webhook address. It connects an event with its generation even if the response that named the prediction was lost.';
+comment on column private.generation_work.lease is 'Fencing token of the worker that dispatches the generation or stores its output. A worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, computed while it was stored, because a ZIP file has it before the data. Null for artworks from before this was kept: their export computes it.';
+comment on column private.generation_work.checked_at is 'When Replicate last told us about this generation, or when we last asked.';
+comment on column private.generation_work.absent_since is 'When the current run of 404 responses from Replicate for its prediction began.';
+comment on column private.generation_work.output_absent_since is 'When the current run of 404 responses from the output host began.';
 
--- Technical metadata only (R5): the columns are the list of what may be recorded.
+-- Only technical metadata (R5). The columns are the list of what may be recorded.
 create table public.processing_log (
   id bigint generated always as identity,
   generation_id uuid not null,
@@ -251,9 +251,9 @@ using (person_id = (select private.person()));
 
 grant select on public.processing_log to authenticated, service_role;
 
-comment on table public.processing_log is 'Each step of each generation and when it was (C4, C5).';
+comment on table public.processing_log is 'Each step of each generation, and when it happened (C4, C5).';
 
--- A delivery of Replicate's, by its webhook-id. The body is not kept: it holds the prompt.
+-- A webhook event from Replicate, identified by its webhook-id. The body is not kept, because it contains the prompt.
 create table private.webhook_events (
   id text not null,
   generation_id uuid not null,
@@ -272,7 +272,7 @@ create index webhook_events_received_at_idx on private.webhook_events (received_
 alter table private.webhook_events enable row level security;
 revoke all on private.webhook_events from public, anon, authenticated, service_role;
 
-comment on table private.webhook_events is 'Signed events that were accepted, once each.';
+comment on table private.webhook_events is 'Signed webhook events that we accepted, one row per event.';
 
 create function private.is_terminal(state text)
 returns boolean
@@ -281,8 +281,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 return state in ('succeeded', 'failed', 'canceled');
 
--- Locks generations in the order that every verb keeps: their work, then themselves, then their wallets, each by id.
--- Returns the ids that are locked. With `skip`, generations that another transaction holds are left out.
+-- Locks generations in the order that all code keeps: first their rows in `generation_work`, then the generations,
+-- then their wallets, each sorted by ID. Returns the IDs that are locked. With `skip`, it leaves out generations that
+-- another transaction has locked.
 create function private.lock_generations(ids uuid[], skip boolean default true)
 returns uuid[]
 language plpgsql
@@ -316,8 +317,8 @@ begin
 end;
 $$;
 
--- The generation, locked, if `lease` still holds its work; a row of nulls if the lease was lost. The check is a
--- statement of its own: after waiting for a lock, the waiting statement would see the lease as it was before.
+-- Locks a generation and returns it if `lease` still holds it. Returns a row of nulls if the lease was lost. The check
+-- is a statement of its own, because a statement that has waited for a lock would still see the old lease.
 create function private.lock_leased(generation_id uuid, lease uuid)
 returns public.generations
 language plpgsql
@@ -338,8 +339,8 @@ begin
 end;
 $$;
 
--- What a person asked for, and what it costs, never changes. After the statement, so that a constraint that it
--- breaks is named first.
+-- A user's request and its price never change. The trigger runs after the update, so that if the update also breaks a
+-- constraint, the error names the constraint.
 create function private.freeze_generation()
 returns trigger
 language plpgsql

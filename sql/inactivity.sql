@@ -1,6 +1,6 @@
--- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time. An account is erased only if its
--- person was sent all of them, none of them bounced, and there was no sign of the person since. Without mail nobody is
--- erased.
+-- R10: inactive accounts. First the user gets emails, one step of `private.notice_ladder` after another. An account is
+-- erased only if its user was sent all of them, none of them bounced, and the user has not been active since. If email
+-- is not set up, no inactive account is erased.
 
 create table private.notice_ladder (
   days integer not null,
@@ -11,11 +11,11 @@ create table private.notice_ladder (
 alter table private.notice_ladder enable row level security;
 revoke all on private.notice_ladder from public, anon, authenticated, service_role;
 
-comment on table private.notice_ladder is 'How many days before the erasure its person is written to.';
+comment on table private.notice_ladder is 'How many days before the erasure the user gets an email.';
 
 insert into private.notice_ladder (days) values (60), (30), (7), (1);
 
--- The last sign of somebody: signed in, a session renewed, or anything done here.
+-- When the user was last active: a sign-in, a renewed session, or anything done here.
 create function private.last_active(person uuid)
 returns timestamptz
 language sql
@@ -34,7 +34,7 @@ return (
   where u.id = person
 );
 
--- When an account is erased if nothing happens: not before each letter that was sent has had its days.
+-- When an account is erased if its user stays inactive. Each email that was sent must have had its days first.
 create function private.erased_at(person uuid, active timestamptz)
 returns timestamptz
 language sql
@@ -48,7 +48,7 @@ return (
     and l.bounced_at is null
 );
 
--- Whether every letter has reached somebody since the last sign of them, and each has had its days.
+-- Whether every email was sent since the user was last active, none of them bounced, and each has had its days.
 create function private.is_given_up(person uuid)
 returns boolean
 language sql
@@ -69,8 +69,8 @@ return (
   from (select private.last_active(person) as active) as last
 );
 
--- Whether nobody has ever confirmed that the account is theirs, and there was no sign of them for its time. Such an
--- account cannot be written to: the address may be anybody's, and an anonymous one has none.
+-- Whether no one has ever confirmed the account, and its user has been inactive for the time of the rule. Such an
+-- account gets no email: the address may be anyone's, and an anonymous account has none.
 create function private.is_unconfirmed(person uuid)
 returns boolean
 language sql
@@ -82,8 +82,8 @@ return exists (
   where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
 ) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
 
--- The next stretch of a walk over all people, by their ids; none while the walk rests. The last stretch has less than
--- `batch`.
+-- The next batch of a walk over all users, in the order of their IDs. Empty while the walk rests. The last batch has
+-- fewer than `batch` users.
 create function private.next_people(walk text, batch integer)
 returns uuid[]
 language plpgsql
@@ -101,8 +101,8 @@ begin
 end;
 $$;
 
--- Walks all people, a stretch in each call and an hour between two walks, and orders the erasure of accounts that were
--- never confirmed. No letter is sent. Answers {done, erased}.
+-- Walks all users, one batch per call, with an hour between two walks. Orders the erasure of accounts that were never
+-- confirmed. No email is sent. Returns {done, erased}.
 create function backend.erase_unconfirmed(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -121,7 +121,7 @@ begin
     where p.id = any (people) and p.closed_at is null and private.is_unconfirmed(p.id)
     order by p.id
   loop
-    -- Signing in and confirming wait, as for `erase_inactive`.
+    -- A sign-in and a confirmation wait for these locks, as in `erase_inactive`.
     perform from auth.users as u where u.id = candidate for no key update;
     perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
     if found and private.is_unconfirmed(candidate) then
@@ -133,10 +133,10 @@ begin
 end;
 $$;
 
--- Walks all people, a stretch in each call and an hour between two walks; answers {done, ordered}. Writes down what Auth
--- says of them, for it forgets the renewals of a session when its person signs out; and orders the next letter of
--- whoever is due for one. Who does not want notices gets none, and stays. A notice that bounced is written again, some
--- weeks later; until one arrives, the account stays.
+-- Walks all users, one batch per call, with an hour between two walks. Returns {done, ordered}. It writes down what
+-- Auth knows of their activity, because Auth forgets the renewals of a session when its user signs out. It also orders
+-- the next email for each user who is due for one. A user who refuses notices gets none, and their account stays. A
+-- notice that bounced is sent again some weeks later. Until one arrives, the account stays.
 create function backend.follow_inactive(batch integer default 500)
 returns jsonb
 language plpgsql
@@ -147,7 +147,7 @@ declare
   people constant uuid[] := private.next_people('people', batch);
   ordered integer;
 begin
-  -- A person who is busy at this moment is noted in the next walk: nobody is waited for.
+  -- Users whose row is locked at this moment are left out. The next walk records them.
   update public.profiles as p
   set active_at = last.active
   from (
@@ -193,8 +193,8 @@ begin
 end;
 $$;
 
--- Orders the erasure of whoever has had all letters and their days. Looked at again under a lock that signing in
--- and doing anything here must wait for: who comes back at the last moment keeps everything.
+-- Orders the erasure of accounts whose user was sent all emails, and each has had its days. It checks again under a
+-- lock that a sign-in and any action here must wait for. So a user who comes back at the last moment keeps everything.
 create function backend.erase_inactive(batch integer default 50)
 returns integer
 language plpgsql
@@ -218,7 +218,7 @@ begin
       and private.is_given_up(p.id)
     limit batch
   loop
-    -- What refers to the account may go on; signing in and being erased wait.
+    -- Transactions that only refer to the account can go on. A sign-in or another erasure waits.
     perform from auth.users as u where u.id = candidate for no key update;
     perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
     if found and private.is_given_up(candidate) then
@@ -230,7 +230,7 @@ begin
 end;
 $$;
 
-comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
+comment on function backend.follow_inactive is 'Records when users were last active, and orders the emails that are due to inactive ones (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
 comment on function backend.erase_unconfirmed is 'Orders the erasure of accounts that were never confirmed (R10).';

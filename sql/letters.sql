@@ -1,5 +1,5 @@
--- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a
--- template of the functions; here is only to whom, and about what.
+-- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
+-- functions. The row only says to whom, and about what.
 
 create table private.letters (
   id uuid not null default gen_random_uuid(),
@@ -21,7 +21,7 @@ create table private.letters (
     kind in ('inactive', 'request_filed', 'request_refused', 'request_extended', 'erased')
   ),
   constraint letters_days_of_notices check ((kind = 'inactive') = (days is not null)),
-  -- Auth has the address of whoever is here. Of whoever has left it is kept here until the last letter is sent.
+  -- Auth has the address of a user. For a deleted account, the address is kept here until the last email is sent.
   constraint letters_address_of_the_gone check ((person_id is null) = (address is not null))
 );
 
@@ -34,11 +34,11 @@ create index letters_ordered_at_idx on private.letters (ordered_at);
 alter table private.letters enable row level security;
 revoke all on private.letters from public, anon, authenticated, service_role;
 
-comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
-comment on column private.letters.subject is 'What it is about: a request, an erasure.';
-comment on column private.letters.days is 'Of a notice: how many days before the erasure it was due.';
-comment on column private.letters.left_at is 'When the erasure of who had this address was done; soon after, the letter goes with the address, sent or not.';
-comment on column private.letters.bounced_at is 'When the mail provider said that it did not arrive. Such a notice warns nobody (R10).';
+comment on table private.letters is 'Emails to users that are due or were sent.';
+comment on column private.letters.subject is 'What the email is about: the ID of a request or of an erasure.';
+comment on column private.letters.days is 'For a notice: how many days before the erasure it was due.';
+comment on column private.letters.left_at is 'When the erasure of the account was done. Soon after, the row and its address are deleted, sent or not (rule last_letters).';
+comment on column private.letters.bounced_at is 'When the mail provider reported that the email did not arrive. Such a notice does not count as a warning (R10).';
 
 create function private.order_letter(person uuid, kind text, subject text)
 returns void
@@ -48,8 +48,8 @@ begin atomic
   insert into private.letters (person_id, kind, subject) values (person, kind, subject);
 end;
 
--- The person of a request is told by letter what the operator has decided, if they have an address: they may never look
--- into the app.
+-- Tells the user by email what the operator has decided, if they have a confirmed address. They may never look into
+-- the app.
 create function private.order_decision(request public.privacy_requests, kind text)
 returns void
 language sql
@@ -60,7 +60,7 @@ begin atomic
   where u.id = request.person_id and u.email is not null and u.email_confirmed_at is not null;
 end;
 
--- The request that a letter tells the operator's decision on; null of other letters.
+-- The request whose decision an email reports. Null for other emails.
 create function private.request_of(letter private.letters)
 returns uuid
 language sql
@@ -75,10 +75,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 return case decision when 'request_refused' then request.answer when 'request_extended' then request.extension end;
 
--- Due letters, [{id, kind, subject, address, reason, until}], under a lease of the caller's choosing; after five minutes
--- they are due again, each time later. Asked again with the same lease, it answers the same ones. After 40 attempts an
--- address is given up; that of an erased account is then forgotten. `reason` and `until` are of a request that the
--- operator has refused or extended.
+-- Returns due emails, [{id, kind, subject, address, reason, until}], under a lease. They are due again after five
+-- minutes, each time later. The caller chooses the lease: a retry with the same lease gets the same emails. After 40
+-- attempts an email is given up, and the address of a deleted account is forgotten with it. `reason` and `until` are
+-- those of a request that the operator has refused or extended.
 create function backend.lease_letters(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -90,7 +90,7 @@ begin
   where l.id in (
     select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
   );
-  -- A person who has come back since the letter was ordered, refuses notices or is leaving gets none.
+  -- Notices are not sent to a user who has come back since the notice was ordered, refuses notices, or is leaving.
   delete from private.letters as l
   where l.id in (
     select n.id
@@ -101,7 +101,7 @@ begin
     for update of n skip locked
   );
 
-  -- A further mail has opened the request again, so what was decided of it counts no more.
+  -- A further email has opened the request again, so the earlier decision no longer counts.
   delete from private.letters as l
   where l.id in (
     select n.id
@@ -141,7 +141,7 @@ begin
 end;
 $$;
 
--- It was sent; the address of somebody who has left is forgotten with it.
+-- The email was sent. For a deleted account, its row and address are deleted.
 create function backend.finish_letter(id uuid)
 returns void
 language sql
@@ -152,8 +152,9 @@ begin atomic
   update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
 end;
 
--- A letter did not arrive, by word of the mail provider. If the word does not name the letter, it is about each that was
--- sent to these addresses within a week: a mail server tries for five days at most. Answers how many letters.
+-- The mail provider reports that an email did not arrive. If the report does not name the email, it is about each one
+-- that was sent to these addresses within a week, because a mail server tries for five days at most. Returns the
+-- number of emails.
 create function backend.record_bounce(letter uuid default null, addresses text[] default '{}')
 returns integer
 language sql
@@ -183,9 +184,9 @@ begin atomic
   select count(*)::integer from bounced;
 end;
 
-comment on function backend.record_bounce is 'A letter did not arrive (R10).';
-comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
-comment on function backend.finish_letter is 'A letter was sent.';
+comment on function backend.record_bounce is 'Records that an email did not arrive (R10).';
+comment on function backend.lease_letters is 'Leases due emails to the caller, who sends them.';
+comment on function backend.finish_letter is 'Records that an email was sent.';
 
 revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;
 grant execute on function backend.lease_letters, backend.finish_letter, backend.record_bounce to service_role;

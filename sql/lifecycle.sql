@@ -1,12 +1,12 @@
--- The life of a generation. A move between states happens only along these lines, and what a move
--- implies (times, log, credits, deletion) happens with it, in the same statement.
+-- The life of a generation. Its state changes only along these lines. What a change implies (times, log, credits,
+-- deletion) happens in the same statement.
 --
 --   reserved → submitted → processing → storing → succeeded
 --       └──────────┴───────────┴───────────┴────→ failed | canceled
 --
--- Steps forward may be skipped: events of Replicate's come late, twice or never.
+-- Steps forward may be skipped, because Replicate's events come late, twice or never.
 
--- Whether the model has begun with it: from then on we pay for the prediction, whoever ends it.
+-- Whether the model has started. From then on we pay for the prediction, even if the generation is ended early.
 create function private.has_begun(generation public.generations)
 returns boolean
 language sql
@@ -50,8 +50,8 @@ for each row
 when (old.state is distinct from new.state)
 execute function private.guard_transition();
 
--- Orders the photo of a generation deleted: the prepared one, and the original, which has its order already once it
--- was prepared. What a worker is preparing at this moment was ordered deleted before it began.
+-- Orders the deletion of a generation's photo. This is the prepared copy, if there is one: then the deletion of the
+-- original was already ordered. The deletion of a copy that a worker is preparing now was ordered before it began.
 create function private.order_photo_deletion(generation public.generations, reason text, person uuid)
 returns void
 language plpgsql
@@ -63,7 +63,7 @@ begin
   select * into work from private.generation_work as w where w.generation_id = generation.id;
   perform private.order_deletion(
     'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
-  -- The answer to a create call was lost, so a prediction may exist that no row names (T3).
+  -- The response to a create call was lost, so there may be a prediction that no row names (T3).
   if work.create_called_at is not null and generation.prediction_id is null then
     perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
   end if;
@@ -129,7 +129,7 @@ begin
 end;
 $$;
 
--- G6: nothing is begun for whoever restricted generation, whoever asks.
+-- G6: a user who restricted generation gets no new generation, whichever role makes the call.
 create trigger generations_unrestricted
 before insert on public.generations
 for each row
@@ -140,7 +140,8 @@ before insert on public.generations
 for each row
 execute function private.guard_reservation();
 
--- However a generation goes, by its person's wish or with the account: nothing stays held, nothing stored.
+-- Runs when a generation is deleted, by its user or with the account. It settles the hold and orders the deletion of
+-- what is stored.
 create function private.follow_deletion()
 returns trigger
 language plpgsql
@@ -148,7 +149,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- While an account is being deleted its row is gone already.
+  -- While an account is being deleted, its row is already gone.
   person constant uuid := (select u.id from auth.users as u where u.id = old.person_id);
   is_leaving constant boolean := not exists (
     select from public.profiles as p where p.id = old.person_id and p.closed_at is null
@@ -175,7 +176,7 @@ before delete on public.generations
 for each row
 execute function private.follow_deletion();
 
--- What people and the functions' answers show of a generation.
+-- A generation as users and the responses of the functions see it.
 create function private.describe(generation public.generations)
 returns jsonb
 language sql
@@ -199,7 +200,7 @@ return jsonb_build_object(
   'finished_at', generation.finished_at
 );
 
--- Whose folder a path is in; null where nobody has that id any more.
+-- The user whose folder a path is in, or null if that user no longer exists.
 create function private.owner(path text)
 returns uuid
 language sql

@@ -1,8 +1,8 @@
--- What a model made can be recognised (X7): anybody may ask whether an artwork is one of ours.
+-- Anyone can recognise what a model made here (X7), by asking whether we keep an artwork with its digest.
 
--- Whether an artwork with this SHA-256 (64 hex digits, lower case) is kept here. It no longer is once it is ordered
--- deleted, its account is closed or its object is gone. Nobody learns more: not when, not whose, not how many. An index
--- finds the rows of the digest, and only these few are looked at further.
+-- Whether an artwork with this SHA-256 (64 hex digits, lower case) is kept here. The answer is no once its deletion is
+-- ordered, its account is closed or its object is gone. The answer reveals nothing else: not when, not whose, not how
+-- many. An index finds the rows with the digest, and only these few are checked further.
 create function backend.is_made_here(sha256 text)
 returns boolean
 language sql

@@ -1,6 +1,7 @@
--- What whoever operates this looks at.
+-- What the operator looks at.
 
--- Recomputes wallets from what they are made of, and returns the differences: none, unless a rule was taken away.
+-- Recomputes wallets from their entries and holds, and returns the differences. There are none unless a rule was taken
+-- away.
 create function private.audit_wallets(wallets uuid[])
 returns table (
   difference text,
@@ -67,7 +68,7 @@ begin atomic
     and not (g.state = 'canceled' and coalesce(h.is_late_cancel and h.state = 'captured', false));
 end;
 
--- The same for everybody. Reads the whole ledger: for tests, and for whoever repairs the books.
+-- The same for all wallets. It reads the whole ledger, so it is for tests and for repairs of the books.
 create function backend.audit_credits()
 returns table (
   difference text,
@@ -85,7 +86,7 @@ begin atomic
   select * from private.audit_wallets(array(select w.id from public.wallets as w));
 end;
 
--- What the last walk over the ledger found, for the status: no request reads a whole table.
+-- What the last walk over the ledger found. The status reads it here, because no request reads a whole table.
 create table private.ledger_state (
   id text not null default 'ledger',
   counted bigint not null default 0,
@@ -98,12 +99,12 @@ create table private.ledger_state (
 alter table private.ledger_state enable row level security;
 revoke all on private.ledger_state from public, anon, authenticated, service_role;
 
-comment on table private.ledger_state is 'How many differences the last walk over the ledger found, and when it came to its end.';
-comment on column private.ledger_state.counted is 'What the walk that is under way has found so far.';
+comment on table private.ledger_state is 'How many differences the last walk over the ledger found, and when it reached the end.';
+comment on column private.ledger_state.counted is 'What the current walk has found so far.';
 
 insert into private.ledger_state default values;
 
--- Audits the next `batch` wallets, in the way of the other walks (`audit.sql`).
+-- Audits the next `batch` wallets, like the other walks (`audit.sql`).
 create function backend.audit_ledger(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -125,9 +126,9 @@ begin
 end;
 $$;
 
-comment on function backend.audit_ledger is 'Counts differences in the ledger, a stretch at a time, for the status (C7).';
+comment on function backend.audit_ledger is 'Counts differences in the ledger, one batch at a time, for the status (C7).';
 
--- Whole seconds since then; null if there is no then.
+-- Whole seconds since a time, at least 0. Null for null.
 create function private.age(since timestamptz)
 returns bigint
 language sql
@@ -142,7 +143,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return extract(epoch from private.keep(rule))::bigint;
 
--- Whole seconds until then; negative once it is past.
+-- Whole seconds until a time. Negative once it is past.
 create function private.seconds_until(at timestamptz)
 returns bigint
 language sql
@@ -150,7 +151,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return floor(extract(epoch from at - now()))::bigint;
 
--- A deletion takes seconds; one that is still open after a quarter of an hour is noticed.
+-- A deletion takes seconds. If it is still pending after 15 minutes, it is overdue.
 create function private.is_overdue(deletion public.deletions)
 returns boolean
 language sql
@@ -158,8 +159,8 @@ stable
 set search_path = pg_catalog, pg_temp
 return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
 
--- What a pass has to do, so that it makes no call in vain: each is one look at an index. Whatever is new a moment later
--- is seen by the next pass.
+-- What a sweep has to do, so that it makes no needless calls. Each answer reads one index. The next sweep sees what
+-- becomes due a moment later.
 create function backend.due()
 returns jsonb
 language sql
@@ -206,7 +207,7 @@ return jsonb_build_object(
     where w.due_at <= now() and (w.lease is null or w.leased_until <= now())
   ),
   'walks', jsonb_build_object(
-    -- Limits of photos are in hours, so where there are any they are walked in each pass.
+    -- Limits for photos are in hours, so each sweep walks the photos, if there are any.
     'audit_inputs', exists (select from storage.objects as o where o.bucket_id = 'inputs'),
     'audit_artworks', private.is_walk_due('artworks'),
     'audit_exports', private.is_walk_due('exports'),
@@ -215,9 +216,9 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.due is 'Which steps of a pass have something to do.';
+comment on function backend.due is 'Which steps of a sweep have something to do.';
 
--- How it stands, in numbers alone: nothing of it says whose. Each count is of rows that an index finds, never of a
+-- The status, in numbers only. It does not say whose they are. Each count is of rows that an index finds, never of a
 -- whole table.
 create function backend.status()
 returns jsonb
@@ -351,7 +352,7 @@ return jsonb_build_object(
   )
 );
 
--- X5: what anyone may see. Ages and times in whole seconds.
+-- X5: what anyone may see. Ages and times are in whole seconds.
 create function backend.privacy_status()
 returns jsonb
 language sql
@@ -390,9 +391,9 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.privacy_status is 'How the promises are kept at this moment; nothing personal (X5).';
-comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
-comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
+comment on function backend.privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
+comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
+comment on function backend.status is 'Work in progress, what is due, what failed, and whether the books balance.';
 
 revoke all on function
   backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status

@@ -1,5 +1,5 @@
--- How things ended, and not whose they were. The operator's numbers stay as they are if a person deletes an artwork or
--- their account.
+-- How generations and exports ended, without whose they were. So the operator's numbers do not change if a user
+-- deletes an artwork or their account.
 
 create table private.outcomes (
   id bigint generated always as identity,
@@ -15,5 +15,5 @@ create index outcomes_at_idx on private.outcomes (at);
 alter table private.outcomes enable row level security;
 revoke all on private.outcomes from public, anon, authenticated, service_role;
 
-comment on table private.outcomes is 'How generations and exports of the last day ended, and which artworks were missing: a word and a time, nothing that says whose (R5).';
-comment on column private.outcomes.outcome is 'Of a generation its state, or its reason if it failed; `missing` of an artwork; `failed` of an export.';
+comment on table private.outcomes is 'How generations and exports of the last day ended, and that artworks were missing. Each row is a word and a time, and does not say whose it was (R5).';
+comment on column private.outcomes.outcome is 'For a generation: its state, or its reason if it failed. For an artwork: `missing`. For an export: `failed`.';

@@ -1,6 +1,6 @@
--- What is personal, in one place (X4): each table that refers to people, and each bucket, with how export, erasure
--- and retention treat it. Export and erasure read this, and `supabase/tests/personal-data.sql` fails for what is
--- not declared here.
+-- All personal data in one place (X4): each table that refers to users, and each bucket, with how export, erasure and
+-- retention treat it. Export and erasure read these rows. `supabase/tests/personal-data.sql` fails for anything that
+-- is not declared here.
 
 create table private.personal_data (
   relation text not null,
@@ -18,19 +18,19 @@ create table private.personal_data (
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
   constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'after_account', 'forget')),
   constraint personal_data_names_are_erased check (names is null or erasure in ('delete', 'forget')),
-  -- What is left out of an export has a reason that a person can be told.
+  -- If a table is left out of an export, there is a reason that a user can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
 );
 
 alter table private.personal_data enable row level security;
 revoke all on private.personal_data from public, anon, authenticated, service_role;
 
-comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
-comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
-comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
-comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
-comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. They are deleted, and in no export: nobody knows who wrote them.';
-comment on column private.personal_data.key is 'The columns that an export is written in the order of: unique together, never null, and never changed. Null stands for the primary key. If a person can have very many rows, name columns that an index of the person has.';
+comment on table private.personal_data is 'Each table that refers to users: how export, erasure and retention treat it (X4).';
+comment on column private.personal_data.subject is 'Which rows belong to a user: a condition on the row `t` and the user ID `$1`.';
+comment on column private.personal_data.export_as is 'The name of its files in an export. Null if it is left out, for the reason in `why`.';
+comment on column private.personal_data.erasure is 'delete: the rows are deleted. with_account: the rows are deleted with the account in Auth, by foreign key. after_account: Auth leaves the rows behind, and we delete them if the owner of the table lets us. forget: the rows stay, and nothing says whose they were.';
+comment on column private.personal_data.names is 'Which rows belong to no user but name one: a condition on the row `t` and the email `$1`. Erasure deletes them. No export contains them, because we do not know who wrote them.';
+comment on column private.personal_data.key is 'The columns that order the rows in an export. Together they are unique, and they are never null and never change. Null: the primary key. If a user can have very many rows, name columns of an index on the user.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
 create table private.personal_buckets (
@@ -45,7 +45,7 @@ create table private.personal_buckets (
 alter table private.personal_buckets enable row level security;
 revoke all on private.personal_buckets from public, anon, authenticated, service_role;
 
-comment on table private.personal_buckets is 'Each bucket: objects lie below the id of their person, and erasure deletes them all (X4).';
+comment on table private.personal_buckets is 'Each bucket. Objects are below the ID of their user, and erasure deletes them all (X4).';
 
 insert into private.personal_buckets (bucket, export_as, retention, why) values
   ('artworks', 'artworks', 'account', null),
@@ -110,7 +110,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'credit_entries', null, '{}', 'forget', 'closed_books', null);
 
 insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
-  -- Of nobody is a mail whose sender the provider could not verify.
+  -- An email belongs to no user if the provider could not verify its sender.
   ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails, pseudonym}', 'forget', 'requests',
     't.person_id is null and t.sender = $1');
 insert into private.personal_data (relation, subject, erasure, retention, why) values
@@ -118,5 +118,5 @@ insert into private.personal_data (relation, subject, erasure, retention, why) v
     'forget', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
 
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
-  -- A thousand a day: by time, as the index of the person has them.
+  -- Up to a thousand rows a day, so the key is the time, as in the index on the user.
   ('public.usage_events', 't.person_id = $1', 'usage_events', 'delete', 'usage_events', '{at,id}');

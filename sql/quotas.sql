@@ -1,4 +1,4 @@
--- How much one person may have and do: one row a limit, so that a limit changes without code.
+-- How much one user may have and do. Each limit is a row, so a limit can change without a change of code.
 
 create table private.quotas (
   scope text not null,
@@ -14,8 +14,8 @@ create table private.quotas (
 alter table private.quotas enable row level security;
 revoke all on private.quotas from public, anon, authenticated, service_role;
 
-comment on table private.quotas is 'Limits of one person. Change a row to change a limit.';
-comment on column private.quotas.span is 'Counted within this time; null: at the same time.';
+comment on table private.quotas is 'Limits for one user. Change a row to change a limit.';
+comment on column private.quotas.span is 'The period in which uses are counted. Null: the limit is on what exists at the same time.';
 
 insert into private.quotas (scope, id, most, span, words) values
   ('generations', 'concurrent', 5, null, 'at the same time'),
@@ -41,8 +41,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 return (select q from private.quotas as q where q.scope = quota.scope and q.id = quota.id);
 
--- Refuses (429) a generation that would exceed a limit, with the limit and the seconds after which it may not.
--- Counts holds: they stay when a generation is deleted, so that deleting makes no room.
+-- Refuses (429) a generation that would exceed a limit. The error names the limit and the seconds to wait. The
+-- function counts holds, because they stay when a generation is deleted. So deleting a generation does not reset a
+-- rate limit.
 create function private.check_limits(wallet uuid)
 returns void
 language plpgsql
@@ -52,7 +53,8 @@ as $$
 declare
   reached record;
 begin
-  -- A limit is reached if there is a hold at its place, newest first; it ends when that one leaves.
+  -- A limit is reached if a hold has its last place, counted from the newest. The limit lifts when that hold leaves
+  -- the period. For a limit without a period, the client waits ten seconds.
   select l.id, l.most, l.words,
     case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
       as retry_after

@@ -1,5 +1,5 @@
--- Replicate keeps what it was sent, and what it made, for an hour. After that it is asked whether all of it
--- is gone, and the answer is the evidence (T3).
+-- Replicate keeps what we send and what it makes for an hour. After that we ask whether all of it is gone, and keep
+-- the answer as evidence (T3).
 
 create table public.replicate_removals (
   prediction_id text not null,
@@ -32,9 +32,9 @@ using (person_id = (select private.person()));
 
 grant select on public.replicate_removals to authenticated, service_role;
 
-comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate keeps nothing of it (T3).';
-comment on column public.replicate_removals.generation_id is 'Not a foreign key: a generation that is deleted within the hour is asked about all the same.';
-comment on column public.replicate_removals.evidence is 'What Replicate answered: data_removed, or that it does not know the prediction any more.';
+comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate has removed its data (T3).';
+comment on column public.replicate_removals.generation_id is 'Not a foreign key: we also ask about a generation that is deleted within the hour.';
+comment on column public.replicate_removals.evidence is 'Replicate''s answer: `data_removed`, or `not_found` if it no longer knows the prediction.';
 
 create table private.removal_leases (
   prediction_id text not null,
@@ -49,9 +49,9 @@ create index removal_leases_lease_idx on private.removal_leases (lease);
 alter table private.removal_leases enable row level security;
 revoke all on private.removal_leases from public, anon, authenticated, service_role;
 
-comment on table private.removal_leases is 'Which worker asks Replicate about a prediction; a lease ends when the question is due again.';
+comment on table private.removal_leases is 'Which worker asks Replicate about a prediction. A lease ends when the prediction is due again.';
 
--- One 404 proves nothing: it may be a fault of a moment.
+-- One 404 proves nothing, because it may be a temporary fault.
 create table private.removal_absences (
   prediction_id text not null,
   since timestamptz not null default now(),
@@ -63,7 +63,7 @@ create table private.removal_absences (
 alter table private.removal_absences enable row level security;
 revoke all on private.removal_absences from public, anon, authenticated, service_role;
 
-comment on table private.removal_absences is 'Predictions that Replicate did not know when it was last asked, and since when. A second 404, some minutes later, is the evidence.';
+comment on table private.removal_absences is 'Predictions that Replicate did not know when we last asked, and since when. A second 404, some minutes later, is the evidence.';
 
 create function private.follow_prediction()
 returns trigger
@@ -85,8 +85,8 @@ for each row
 when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
 execute function private.follow_prediction();
 
--- Predictions to ask about, [{prediction, generation}], longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
--- with the same lease, it answers the same ones.
+-- Returns predictions to ask about, [{prediction, generation}], the longest due first. They are leased for ten
+-- minutes. The caller chooses the lease: a retry with the same lease gets the same predictions.
 create function backend.lease_removals(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -123,8 +123,8 @@ begin
 end;
 $$;
 
--- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is asked about
--- again, at most six hours later. That Replicate does not know it counts if it has said so before, some minutes ago.
+-- `results`: [{prediction, evidence}]. `evidence` is null if some data is still there. Then we ask again, at most six
+-- hours later. `not_found` counts only if Replicate also gave this answer some minutes before.
 create function backend.record_removals(results jsonb)
 returns void
 language plpgsql
@@ -132,7 +132,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- In one order, so that two reports of the same predictions cannot lock each other out.
+  -- Lock the rows in one order, so that two reports about the same predictions cannot deadlock.
   perform from public.replicate_removals as r
   where r.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t)
   order by r.prediction_id
@@ -171,7 +171,7 @@ end;
 $$;
 
 comment on function backend.lease_removals is 'Predictions whose hour at Replicate is over, for the caller to ask about.';
-comment on function backend.record_removals is 'What Replicate answered about them: the evidence, or that something is still there.';
+comment on function backend.record_removals is 'Records Replicate''s answers: the evidence, or that some data is still there.';
 
 revoke all on function backend.lease_removals, backend.record_removals from public, anon, authenticated, service_role;
 grant execute on function backend.lease_removals, backend.record_removals to service_role;

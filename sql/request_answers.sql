@@ -1,4 +1,4 @@
--- What the operator does with a privacy request: answers, refuses or extends it, each with words for its person (Q2).
+-- What the operator does with a privacy request: answer, refuse or extend it, each with words for the user (Q2).
 
 create table private.request_actions (
   id bigint generated always as identity,
@@ -19,7 +19,7 @@ revoke all on private.request_actions from public, anon, authenticated, service_
 
 comment on table private.request_actions is 'Which operator answered, refused or extended a request, and when.';
 
--- Locks an open request for the operator, and writes down who does what with it.
+-- Locks an open request for the operator, and records who does what with it.
 create function private.note_action(request uuid, action text, operator text, words text, field text)
 returns public.privacy_requests
 language plpgsql
@@ -48,7 +48,6 @@ begin
 end;
 $$;
 
--- The operator's answer.
 create function backend.close_request(id uuid, answer text, operator text)
 returns void
 language plpgsql
@@ -63,7 +62,8 @@ begin
 end;
 $$;
 
--- The operator does not do what was asked. The reason also tells the person where to complain (GDPR, article 12(4)).
+-- The operator does not do what was asked. The email with the reason also tells the user where to complain (GDPR,
+-- article 12(4)).
 create function backend.refuse_request(id uuid, reason text, operator text)
 returns void
 language plpgsql
@@ -80,8 +80,8 @@ begin
 end;
 $$;
 
--- The operator needs longer. The law allows three months from the filing, and wants the person told why within the
--- first month (GDPR, article 12(3)). The rules say so in days, for the shortest months.
+-- The operator needs longer. The law allows three months from the filing, and the user must be told why within the
+-- first month (GDPR, article 12(3)). The rules count in days, for the shortest months.
 create function backend.extend_request(id uuid, due_at timestamptz, reason text, operator text)
 returns void
 language plpgsql
@@ -106,9 +106,9 @@ begin
 end;
 $$;
 
-comment on function backend.close_request is 'The operator has answered a request, in these words.';
-comment on function backend.refuse_request is 'The operator has refused a request, for this reason.';
-comment on function backend.extend_request is 'The operator needs longer for a request, for this reason.';
+comment on function backend.close_request is 'Records the operator''s answer and closes the request.';
+comment on function backend.refuse_request is 'Records the operator''s refusal and its reason, and closes the request.';
+comment on function backend.extend_request is 'Records that the operator needs longer for a request, and why.';
 
 revoke all on function backend.close_request, backend.refuse_request, backend.extend_request from public, anon, authenticated, service_role;
 grant execute on function backend.close_request, backend.refuse_request, backend.extend_request to service_role;

@@ -1,9 +1,9 @@
--- Privacy requests that come by mail: filed, and confirmed by whoever wrote (Q1).
+-- Privacy requests by email: how they are filed, and how the sender confirms them (Q1).
 
--- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
--- account only if the provider has verified it. A sender makes one request a day: a further mail joins it, and opens it
--- again if it was closed, so that a stranger cannot start many clocks and no word is lost. Answers {outcome, id,
--- matched}: filed, joined, or known.
+-- Files an email as a request (Q1), once. `digest`: SHA-256 of its Message-ID. `sender` is matched with an account
+-- only if the provider has verified it. A sender makes one request a day: a further email joins it, and opens it again
+-- if it was closed. So a stranger cannot start many requests, and no message is lost. Returns {outcome, id, matched}.
+-- The outcome is `filed`, `joined` or `known`.
 create function backend.file_mail(digest text, sender text, verified boolean, message text)
 returns jsonb
 language plpgsql
@@ -12,7 +12,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   quota constant private.quotas := private.quota('mails', 'per_day');
-  -- Auth may have two accounts with one address, one of them by single sign-on: then it is unclear whose mail it is.
+  -- Auth may have two accounts with one address, one of them by single sign-on. Then it is unclear whose email it is.
   person constant uuid := (
     select (array_agg(u.id))[1]
     from auth.users as u
@@ -25,9 +25,9 @@ declare
   earlier uuid[];
   filed public.privacy_requests;
 begin
-  -- The mails of one sender come one after the other.
+  -- The emails of one sender are handled one after the other.
   perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
-  -- Who has written to us is here: an answer to a notice keeps the account (R10).
+  -- A user who writes to us is active, so an answer to a notice keeps the account (R10).
   perform private.note_activity(person);
   earlier := array(
     select r.id
@@ -69,7 +69,8 @@ begin
 end;
 $$;
 
--- Its person says that the mail was theirs, and if they like what it is about, so that a button of that kind answers it.
+-- The user says that the email was theirs, and, if they like, what it is about. Then the button of that kind applies
+-- to it.
 create function private.confirm_request(request uuid, kind text)
 returns jsonb
 language plpgsql
@@ -92,7 +93,7 @@ begin
 end;
 $$;
 
--- By the link of the letter, whose token the function has checked.
+-- Confirms by the link in the email. The caller has checked its token.
 create function backend.confirm_request(id uuid, kind text default null)
 returns jsonb
 language sql
@@ -100,7 +101,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 return private.confirm_request(id, kind);
 
--- By signing in.
+-- Confirms by signing in.
 create function private.confirm_own_request(id uuid, kind text)
 returns jsonb
 language plpgsql
@@ -125,13 +126,13 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.confirm_own_request(id, kind);
 
-comment on function public.confirm_request is 'Says that a mailed request was the caller''s, and what it is about (Q1). Answers {id, kind, confirmed_at, due_at}.';
+comment on function public.confirm_request is 'Says that an emailed request was the caller''s, and what it is about (Q1). Returns {id, kind, confirmed_at, due_at}.';
 
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
-comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
-comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
+comment on function backend.file_mail is 'Files an email as a privacy request (Q1). If the email is delivered again, it files nothing.';
+comment on function backend.confirm_request is 'Records that the user has confirmed the email as theirs.';
 
 revoke all on function backend.file_mail, backend.confirm_request from public, anon, authenticated, service_role;
 grant execute on function backend.file_mail, backend.confirm_request to service_role;

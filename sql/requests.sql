@@ -1,6 +1,6 @@
--- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). A request without words is answered
--- by the button of its kind. For a request with words the button only proposes an answer: its person accepts it, or the
--- operator answers. The operator can also refuse or extend a request, with a reason.
+-- Privacy requests: filed in the app or by email, answered within 72 hours (Q1, Q2). The button of its kind answers a
+-- request without a message. For a request with a message, the button only proposes an answer: the user accepts it, or
+-- the operator answers. The operator can also refuse or extend a request, with a reason.
 
 create function private.request_kinds()
 returns text[]
@@ -9,7 +9,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 return array['access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other'];
 
--- A constraint is checked with the rights of whoever inserts.
+-- A constraint is checked with the rights of the role that inserts, so users need to execute this function.
 revoke all on function private.request_kinds from public, anon, authenticated, service_role;
 grant execute on function private.request_kinds to authenticated, service_role;
 
@@ -36,13 +36,13 @@ create table public.privacy_requests (
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
-  -- Mails of one day join one request.
+  -- Emails of one day join one request.
   constraint privacy_requests_message_length
     check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
-  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it. Of somebody who is
-  -- gone there is only a pseudonym.
+  -- A request from an unknown sender has an address to answer to. For a user, Auth has the address. For a deleted
+  -- account, there is only a pseudonym.
   constraint privacy_requests_one_subject check (num_nonnulls(person_id, sender, pseudonym) <= 1),
   constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null)),
   constraint privacy_requests_extended_has_reason check ((extended_at is null) = (extension is null))
@@ -71,18 +71,17 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_requests to authenticated, service_role;
 grant insert (person_id, kind, message) on public.privacy_requests to authenticated;
 
-comment on table public.privacy_requests is 'What people ask of us about their data, by when it is answered, and how it was.';
-comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
-comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
-comment on column public.privacy_requests.joined_mails is 'The same of further mails that the sender wrote within a day.';
-comment on column public.privacy_requests.proposed is 'What a button did that may answer it; its person says whether it does.';
-comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
-comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason of a refusal.';
-comment on column public.privacy_requests.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
+comment on table public.privacy_requests is 'What users ask about their data, by when it is answered, and how it was answered.';
+comment on column public.privacy_requests.confirmed_at is 'When the user said that the email was theirs. An email by itself changes nothing.';
+comment on column public.privacy_requests.mail_digest is 'SHA-256 of the Message-ID of the email. If the email is delivered again, it files nothing.';
+comment on column public.privacy_requests.joined_mails is 'The same digest of further emails that the sender wrote within a day.';
+comment on column public.privacy_requests.proposed is 'What a button did that may answer the request. The user says whether it does.';
+comment on column public.privacy_requests.evidence is 'What answered the request: an export, an erasure, a choice, a change of the profile, or the operator.';
+comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason for a refusal.';
+comment on column public.privacy_requests.pseudonym is 'For a deleted account: the user''s ID under a keyed hash, as in public.wallets.';
 comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
 
--- Who has done what with a request. The reasons and answers are in the request itself.
--- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
+-- A request as its user sees it: `hours_left` is rounded up, and null once the request is closed.
 create view public.privacy_request_clock
 with (security_invoker = true)
 as
@@ -96,7 +95,7 @@ from public.privacy_requests as r;
 revoke all on public.privacy_request_clock from public, anon, authenticated, service_role;
 grant select on public.privacy_request_clock to authenticated, service_role;
 
-comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
+comment on view public.privacy_request_clock is 'The caller''s own requests, with the hours that are left to answer each (Q2).';
 
 create function private.check_kind(kind text)
 returns void
@@ -111,7 +110,8 @@ begin
 end;
 $$;
 
--- Q2: the clock starts with the filing. The app files a handful, not a flood, whatever has been closed meanwhile.
+-- Q2: the 72 hours start when the request is filed. The quotas keep the app from filing a flood of requests, even if
+-- earlier ones are closed.
 create function private.check_request()
 returns trigger
 language plpgsql
@@ -165,8 +165,8 @@ before insert on public.privacy_requests
 for each row
 execute function private.check_request();
 
--- That there was a request, and how it was answered, outlives the account. Its words do not. What was still open is
--- closed by the erasure.
+-- That there was a request, and how it was answered, outlives the account. Its words do not. If the request was still
+-- open, the erasure closes it.
 create function private.forget_request()
 returns trigger
 language plpgsql
@@ -195,8 +195,8 @@ for each row
 when (old.person_id is not null and new.person_id is null)
 execute function private.forget_request();
 
--- What a button has done answers the requests of its kind that say nothing else; the button is the evidence. A request
--- with words may ask for more, so for that it only proposes the answer.
+-- What a button has done answers the open requests of its kind that have no message, and is their evidence. A request
+-- with a message may ask for more, so for that the button only proposes an answer.
 create function private.answer_requests(person uuid, kinds text[], by text, evidence text)
 returns void
 language sql
@@ -230,7 +230,7 @@ when (
 )
 execute function private.follow_correction();
 
--- The person says that what a button did answers their request.
+-- The user says that what a button did answers their request.
 create function private.accept_proposal(id uuid)
 returns jsonb
 language plpgsql
@@ -266,7 +266,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.accept_proposal(id);
 
-comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Answers {id, closed_at, evidence}.';
+comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Returns {id, closed_at, evidence}.';
 
 revoke all on function private.accept_proposal, public.accept_proposal from public, anon, authenticated, service_role;
 grant execute on function private.accept_proposal, public.accept_proposal to authenticated;

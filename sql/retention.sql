@@ -1,5 +1,5 @@
--- How long things are kept, and by when they must be gone: one row a rule, with the clause of the policy
--- it keeps. What carries a rule out reads it here.
+-- How long data is kept, and when it must be gone. Each rule is a row with the policy clause that it enforces. The
+-- code that carries out a rule reads it here.
 
 create table private.retention_rules (
   id text not null,
@@ -16,9 +16,9 @@ create table private.retention_rules (
 alter table private.retention_rules enable row level security;
 revoke all on private.retention_rules from public, anon, authenticated, service_role;
 
-comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
-comment on column private.retention_rules.rows_of is 'The table whose rows go by themselves when they are older; null where something else carries the rule out.';
-comment on column private.retention_rules.since is 'The column of that table from which on it is counted; where that is null the row stays.';
+comment on table private.retention_rules is 'How long data is kept: one row per rule, with the policy clause that it comes from.';
+comment on column private.retention_rules.rows_of is 'The table whose rows backend.expire_rows deletes when they are older than the rule. Null if other code carries out the rule.';
+comment on column private.retention_rules.since is 'The column of that table from which the age counts. A row with null in that column stays.';
 
 insert into private.retention_rules (id, clause, keep, rows_of, since, words) values
   ('inputs_soft_limit', 'R1', '24 hours', null, null,
@@ -88,8 +88,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 return (select r.keep from private.retention_rules as r where r.id = rule);
 
--- Deletes rows that are older than their rule, at most `batch` of each; answers {rule: rows} of those that
--- had any.
+-- Deletes rows that are older than their rule, at most `batch` per rule. Returns {rule: rows} for the rules that had
+-- any.
 create function backend.expire_rows(batch integer default 1000)
 returns jsonb
 language plpgsql
@@ -116,7 +116,7 @@ begin
 end;
 $$;
 
--- Whether any rule has rows past its limit: a look at one index each.
+-- Whether any rule has rows past its limit. Reads one index per rule.
 create function private.has_expired_rows()
 returns boolean
 language plpgsql
@@ -138,7 +138,7 @@ begin
 end;
 $$;
 
-comment on function backend.expire_rows is 'Deletes rows that are older than their rule; answers how many of each.';
+comment on function backend.expire_rows is 'Deletes rows that are older than their rule. Returns how many rows of each rule.';
 
 create table private.heartbeats (
   id text not null,
@@ -149,7 +149,7 @@ create table private.heartbeats (
 alter table private.heartbeats enable row level security;
 revoke all on private.heartbeats from public, anon, authenticated, service_role;
 
-comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+comment on table private.heartbeats is 'The last heartbeat of each scheduled task (X2).';
 
 create function backend.record_heartbeat(task text)
 returns void
@@ -161,9 +161,9 @@ begin atomic
   on conflict (id) do update set at = excluded.at;
 end;
 
-comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
+comment on function backend.record_heartbeat is 'Records the heartbeat of a scheduled task: it has attempted the due deletions (X2).';
 
--- X2: what could not be deleted in time must not come in. Nothing is promised before the first pass.
+-- X2: if photos cannot be deleted in time, no photo may come in. The intake is also closed before the first heartbeat.
 create function private.is_intake_open()
 returns boolean
 language sql

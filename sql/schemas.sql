@@ -1,38 +1,41 @@
--- Three schemas. `public` is what clients see, under row-level security. `backend` is the vocabulary
--- of the functions, for service_role alone. `private` is reached by no API.
+-- There are three schemas. Clients see `public`, under row-level security. The functions call `backend`, which only
+-- service_role may use. No API exposes `private`.
 
 create schema backend;
 create schema private;
 
-comment on schema backend is 'What the functions may ask of the database: one verb, one transaction.';
+comment on schema backend is 'The interface for our functions. Each call is one transaction.';
 comment on schema private is 'Tables and helpers that no API exposes.';
 
 grant usage on schema backend to service_role;
--- Policies and the thin callers in `public` reach their helpers here; the API does not expose it.
+-- Policies and the thin functions in `public` call helpers in `private`, so these roles need usage. The API does not
+-- expose the schema.
 grant usage on schema private to authenticated, service_role;
 
--- Projects from before mid-2026 and self-hosted ones have default privileges by which all that `postgres` makes in
--- `public` is granted to the API's roles. So each table, view and function below revokes everything first, and then
--- grants what is meant. `supabase/tests/privileges.sql` compares the result with a list.
+-- Projects from before mid-2026 and self-hosted ones have default privileges that grant everything `postgres` creates
+-- in `public` to the API's roles. So each table, view and function below revokes everything first, and then grants
+-- only what is meant. `supabase/tests/privileges.sql` compares the result with a list.
 
--- Functions are executable by everyone unless this is said without `in schema`.
+-- By default, every role may execute a new function. This revoke works only without `in schema`.
 alter default privileges revoke execute on functions from public;
 
--- For keyed hashes. Hosted projects have it already.
+-- Provides keyed hashes. Hosted projects already have it.
 create extension if not exists pgcrypto with schema extensions;
 
--- A person's statement reads a few rows by an index. Three seconds bound what a hostile filter can burn, and how
--- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
+-- A user's statement reads a few rows through an index. Three seconds limit the CPU time that a hostile filter can
+-- use, and how long it can hold a row. PostgREST reads the settings of roles again when it is notified, at the end of
+-- this block.
 alter role authenticated set statement_timeout = '3s';
 
--- The functions wait ten seconds for an answer and then ask again (`CALL_TIME` in `functions/opusflair/src/database.rs`),
--- so their statements must end before that. Hosted sets the same limit for `authenticator`, but a project may have
--- raised it. A verb that needs longer sets its own limit, a minute at most, and the functions wait longer for it.
+-- The functions wait ten seconds for a response and then retry (`CALL_TIME` in `functions/opusflair/src/database.rs`),
+-- so a statement must end before that. Hosted projects set the same limit for `authenticator`, but a project may have
+-- raised it. A database function that needs longer sets its own limit, at most one minute, and its callers wait
+-- longer.
 alter role service_role set statement_timeout = '8s';
 
--- PostgreSQL writes what it refuses into its log, with the text that was sent and the whole row that failed (R5). A
--- person can make it refuse anything, so the Data API's errors stay out of the log; the functions log their codes. Not
--- every project lets `postgres` set this: without it the check-list of the runbook says so.
+-- When PostgreSQL refuses a statement, it logs the text that was sent and the whole row that failed (R5). A user can
+-- cause such errors at will. So the Data API's errors stay out of the database's log, and the functions log only their
+-- codes. Not every project lets `postgres` change this setting. The check-list in the runbook covers those projects.
 do $$
 begin
   alter role authenticator set log_min_messages = 'fatal';
@@ -43,11 +46,11 @@ end;
 $$;
 notify pgrst, 'reload config';
 
--- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
--- schema is searched for types before all others, and whoever may make a domain `text` there would have
--- its check run with the rights of the function.
+-- Each function sets `search_path = pg_catalog, pg_temp`. With an empty path, PostgreSQL would search a session's own
+-- temporary schema for types first. A user who can create a domain named `text` there could then have its check run
+-- with the function's rights.
 
--- The member of a refusal that says when another try makes sense, in seconds.
+-- The member of a refusal that says when a retry makes sense, in seconds.
 create function private.retry_at(moment timestamptz)
 returns jsonb
 language sql
@@ -55,8 +58,8 @@ stable
 set search_path = pg_catalog, pg_temp
 return jsonb_build_object('retry_after', greatest(1, ceil(extract(epoch from moment - now())))::integer);
 
--- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
--- `hint` carries the machine-readable code, `detail` further members of the problem document.
+-- Refuses a client's request. PostgREST answers sqlstate PTnnn with HTTP status nnn. `hint` carries the
+-- machine-readable code, and `detail` carries further members of the problem document.
 create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
 returns void
 language plpgsql

@@ -1,9 +1,11 @@
--- What the functions report of a generation, and what they are told to do next. Decisions follow from
--- the generation's state alone, so an event may come late, twice, or never.
+-- What the functions report about a generation, and what they have to do next. Decisions depend only on the state of
+-- the generation, so an event may come late, twice or never.
 
--- Ends a generation. With a lease, only if the lease still holds. `input_sha256` is the digest of a photo that was
--- judged and refused. Answers {outcome, generation, deletions}: failed; ended when it was over before, otherwise than so;
--- superseded when the lease was lost.
+-- Ends a generation as failed. If `lease` is given, it must still hold the generation. `input_sha256`: SHA-256 of a
+-- photo that was judged and refused, in hex. Returns {outcome, generation, deletions}. The outcome is one of:
+--   failed      the generation has failed for this reason
+--   ended       it was over before, in another way
+--   superseded  the lease was lost
 create function backend.fail_generation(
   generation_id uuid,
   reason text,
@@ -49,9 +51,9 @@ begin
 end;
 $$;
 
--- The generation that an event is about, locked: found by the capability in the webhook's address, so that the event
--- finds it even if the answer that named its prediction was lost; or, for an answer that we asked for, by the
--- prediction alone.
+-- Finds and locks the generation that an event is about. An event is found by the capability in the webhook address,
+-- even if the response that named its prediction was lost. An answer to a question of ours has no capability. It is
+-- found by the prediction ID.
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
 language plpgsql
@@ -77,15 +79,15 @@ begin
 end;
 $$;
 
--- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
--- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
--- where there is no output, and empty where the kind of the output is not known yet. Answers {action, deletions,
--- cancel_prediction, model}:
---   unknown  no such generation, or no longer its prediction; ignore it
---   none     nothing to do but the deletions, if any
---   store    mark the output of `model` and store it at `artwork_path`, then complete_generation under the lease
--- `cancel_prediction` is a prediction that runs on for a generation that is over, to be stopped at Replicate.
--- The caller chooses `lease`, so that a retry after a lost answer gets the same answer.
+-- Records a webhook event from Replicate, or its answer when we asked (then `event_id` and `capability` are null).
+-- `status` is Replicate's own word. `reason` is our word for a failure. `output_extension` is null if there is no
+-- output, and empty if the kind of the output is not known yet. Returns {action, artwork_path, model,
+-- cancel_prediction, deletions}. The action is one of:
+--   unknown  there is no such generation, or it has another prediction; ignore the event
+--   none     carry out the deletions, if there are any
+--   store    mark the output of `model`, store it at `artwork_path`, then call complete_generation under the lease
+-- `cancel_prediction` is a prediction that still runs although its generation is over. The caller has to stop it at
+-- Replicate. The caller chooses `lease`, so that a retry after a lost response gets the same answer.
 create function backend.record_prediction_event(
   lease uuid,
   event_id text,
@@ -124,7 +126,7 @@ begin
     is_open := not private.submit_again(generation);
   end if;
   if is_open then
-    -- An event that is quicker than the answer to the create call ends the submission.
+    -- An event may arrive before the response to the create call. Then the event ends the dispatch.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
@@ -148,7 +150,7 @@ begin
       artwork := private.lease_storing(generation, output_extension, record_prediction_event.lease);
     end if;
   elsif generation.prediction_id is null and capability is not null then
-    -- The answer to the create call was lost, and the generation was over before anything was heard of it (T3).
+    -- The response to the create call was lost, and the generation was over before its first event arrived (T3).
     perform private.disown_prediction(
       record_prediction_event.prediction_id, generation.person_id, generation.id);
     if status in ('starting', 'processing') then
@@ -166,8 +168,8 @@ begin
 end;
 $$;
 
--- The reason for which a prediction ends its generation in failure, or null if it does not. Nobody
--- but us cancels: a prediction that Replicate calls canceled or aborted has met its deadline.
+-- The reason for which a prediction fails its generation, or null if it does not. Only we cancel predictions. So if
+-- Replicate reports `canceled` or `aborted`, the prediction has reached its deadline.
 create function private.ending(status text, reason text, output_extension text)
 returns text
 language sql
@@ -183,10 +185,10 @@ return case status
   end
 end;
 
--- The right to store an output, for one worker at a time. Each attempt has a path of its own, so that the late
--- deletion of one never meets the object of another. The object is ordered deleted before it exists: only its
--- completion takes the order back, so nothing half stored can stay. Answers where to store it, or null while another
--- worker stores it.
+-- Gives one worker at a time the right to store an output. Each attempt has its own path, so that a late deletion of
+-- one never deletes the object of another. The deletion of the object is ordered before it exists, and only its
+-- completion takes the order back. So no unfinished object can stay. Returns the path to store it at, or null while
+-- another worker stores it.
 create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
 returns text
 language plpgsql
@@ -218,9 +220,9 @@ begin
 end;
 $$;
 
--- The artwork is stored. Answers {outcome, deletions}: completed; or superseded when the lease was
--- lost or the generation is over, and then what was stored is among the deletions. Refuses (409) what
--- Storage does not hold, whole: an upload may have been answered and lost.
+-- The artwork is stored. Returns {outcome, deletions}. The outcome is `completed`, or `superseded` if the lease was
+-- lost or the generation is over. Then what was stored is among the deletions. Refuses (409) if Storage does not hold
+-- the whole object, because an upload may have been confirmed and then lost.
 create function backend.complete_generation(
   generation_id uuid,
   lease uuid,
@@ -247,7 +249,7 @@ begin
     perform private.refuse(409, 'artwork_not_stored', 'The artwork is not in Storage.');
   end if;
   if completed then
-    -- A deletion that is under way cannot be taken back; then this attempt was too late.
+    -- A deletion that has started cannot be taken back. Then this attempt was too late.
     delete from public.deletions as d
     where d.bucket = 'artworks' and d.path = complete_generation.artwork_path and d.verified_at is null
       and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
@@ -272,7 +274,7 @@ begin
   return jsonb_build_object(
     'outcome', case
       when completed or exists (
-        -- Said before, and the answer was lost.
+        -- This was reported before, and the response was lost.
         select from public.generations as g
         where g.id = complete_generation.generation_id and g.artwork_path = complete_generation.artwork_path
       ) then 'completed'
@@ -283,7 +285,8 @@ begin
 end;
 $$;
 
--- What was stored too late goes. Its order may have been carried out before it was stored, so it is ordered again.
+-- Orders the deletion of an object that was stored too late. An earlier deletion of this path may have been carried
+-- out before the object was stored.
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
@@ -293,7 +296,7 @@ begin atomic
   where not exists (select from public.generations as g where g.artwork_path = path);
 end;
 
--- Gives a lease back after a failure that may pass, so that the next worker can begin at once.
+-- Gives a lease back after a temporary failure, so that the next worker can begin at once.
 create function backend.release_lease(generation_id uuid, lease uuid)
 returns void
 language sql
@@ -305,7 +308,7 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
--- How long 404s in a row must go on before they prove that something is gone: one may be a fault of a moment.
+-- How long a run of 404 responses must last to prove that something is gone. One 404 may be a temporary fault.
 create function private.absence_proof()
 returns interval
 language sql
@@ -313,9 +316,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 return interval '3 minutes';
 
--- Replicate does not know the prediction of a generation. Answers {outcome, deletions}: waiting, to be asked again;
--- failed, when that has gone on for long enough, or the deadline is over; ended, when the generation was over or has
--- another prediction by now.
+-- Replicate does not know the prediction of a generation. Returns {outcome, deletions}. The outcome is one of:
+--   waiting  ask again later
+--   failed   the 404s have lasted long enough, or the deadline is over
+--   ended    the generation was over, or has another prediction by now
 create function backend.record_absence(generation_id uuid, prediction_id text)
 returns jsonb
 language plpgsql
@@ -345,9 +349,9 @@ begin
 end;
 $$;
 
--- The output could not be fetched, in a way that may pass: the lease is given back. `reason` is what the generation
--- fails for if it does not: lost if the output host does not know the output, output_invalid if it is somewhere else.
--- Answers as `record_absence`; superseded when the lease was lost.
+-- The output could not be fetched, but a retry may succeed, so the lease is given back. `reason` is why the generation
+-- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is
+-- somewhere else. Returns the same as `record_absence`, or `superseded` if the lease was lost.
 create function backend.doubt_output(generation_id uuid, lease uuid, reason text)
 returns jsonb
 language plpgsql
@@ -372,10 +376,10 @@ begin
 end;
 $$;
 
--- Ends generations that no answer can save any more, and answers those to ask Replicate about, least recently heard of
--- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Silent means that no event
--- came for `silence_seconds`, or that the deadline is over. Then it is the last time: the caller asks under the lease,
--- and ends the generation.
+-- Ends generations that no answer can save any more, and returns those to ask Replicate about: {ended, silent:
+-- [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest
+-- time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is over.
+-- `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -402,7 +406,7 @@ begin
     order by g.deadline_at
     limit batch
   ));
-  -- Looked at again under the locks: what was found may have moved on meanwhile.
+  -- Check again under the locks, because the generations may have changed in the meantime.
   update public.generations as g
   set state = 'failed',
     reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
@@ -445,13 +449,13 @@ begin
 end;
 $$;
 
-comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
-comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
-comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
-comment on function backend.record_absence is 'Replicate does not know a prediction: asked again for some minutes, and lost then.';
-comment on function backend.doubt_output is 'An output could not be fetched: tried again within the deadline.';
-comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
-comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
+comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons. Its credits are returned, and the deletion of its photo is ordered.';
+comment on function backend.record_prediction_event is 'Records what Replicate reports about a prediction. Returns what the caller has to do.';
+comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the deletion of the photo (R2).';
+comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
+comment on function backend.doubt_output is 'An output could not be fetched. It is tried again, at most until the deadline.';
+comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
+comment on function backend.generations_to_settle is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
 
 revoke all on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,

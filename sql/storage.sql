@@ -1,15 +1,16 @@
--- Buckets and who may do what in them. All are private (R6, R8); service_role passes by.
+-- The buckets, and who may do what in them. All buckets are private (R6, R8). These policies do not apply to
+-- service_role.
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
   ('inputs', 'inputs', false, 25 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
   ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
-  -- An export is as large as what it holds; a project's own limit for uploads must allow it.
+  -- An export is as large as its content. The project's own limit for uploads must allow that.
   ('exports', 'exports', false, null, array['application/zip']);
 
--- Whether the bucket takes an object of this type and size, in bytes. Storage itself checks neither for every upload:
--- not the size of a body without a declared length, nor the type of a resumable upload without one. What is not known
--- yet passes: the trigger below sees all of it. `slack` is what a declared length may say beyond the photo: that of a
--- form has the lines of the form.
+-- Whether the bucket accepts an object of this type and size, in bytes. Storage does not check every upload: not the
+-- size of a body without a declared length, and not the type of a resumable upload without a declared type. A value
+-- that is not known yet passes, because the trigger below sees all of them. `slack` is by how many bytes a declared
+-- length may exceed the limit: the length of a form includes the lines of the form.
 create function private.fits_bucket(bucket text, mimetype text, bytes text, slack integer default 0)
 returns boolean
 language sql
@@ -27,10 +28,10 @@ return exists (
 revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
 grant execute on function private.fits_bucket to authenticated;
 
--- The early refusal: Storage asks it before the first byte, as the person. The name must be a UUID: a file's own name
--- may say who is in the picture (R5). Of Storage's operations only plain and resumable uploads pass: an address that
--- is signed for an upload would pass every policy for two hours. No photo comes in that could not be deleted in time
--- (X2).
+-- The early check. Storage asks the policy before the first byte, as the user. The name must be a UUID, because a
+-- file's own name may say who is in the picture (R5). Of Storage's operations, only plain and resumable uploads pass:
+-- a signed upload address would pass every policy for two hours. No photo is accepted that could not be deleted in
+-- time (X2).
 create policy "People upload photos into their own folder, under a random name"
 on storage.objects
 for insert
@@ -47,10 +48,11 @@ with check (
   and (select private.is_account_accepted())
 );
 
--- The decision. Storage asks the policy when an upload begins, and writes the row when it ends: as service_role, up to
--- a day later, in place of whatever has the name by then. So each row of a person is judged once more, in the
--- transaction that writes it, under the lock that closing the account waits for. A write by the service's key has no
--- owner and passes. Storage answers 42501 with 403 and the message, 23505 with 409, and removes the bytes.
+-- The final check. Storage asks the policy when an upload begins, but writes the row when it ends, up to a day later.
+-- It writes as service_role and replaces what has the name by then. So each row of a user is checked again in the
+-- transaction that writes it, under the lock that closing the account waits for. A row that is written with the
+-- service's key has no owner and passes. Storage answers 42501 with 403 and the message, and 23505 with 409. It then
+-- removes the bytes.
 create function private.guard_upload()
 returns trigger
 language plpgsql
@@ -65,7 +67,7 @@ begin
     return new;
   end if;
   if tg_op = 'UPDATE' then
-    -- Storage changes rows for reasons of its own; a new version is another photo under the name.
+    -- Storage also updates rows for its own reasons. A new version means another photo under the name.
     if (new.name, new.bucket_id, new.version) is not distinct from (old.name, old.bucket_id, old.version) then
       return new;
     end if;
@@ -92,14 +94,14 @@ begin
     raise exception 'You have refused generation. Please allow it again in your privacy choices, then upload the photo.'
       using errcode = '42501';
   end if;
-  -- A name counts once: neither a slow upload nor another photo takes the place of one that was judged.
+  -- A name can be used only once. So neither a slow upload nor another photo replaces a photo that was judged.
   if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = new.name)
     or exists (select from public.generations as g where g.input_path = new.name)
     or exists (select from public.deletions as d where d.path = new.name and d.bucket = 'inputs')
   then
     raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
   end if;
-  -- What is measured is there when the bytes are.
+  -- The measured values are there when the bytes are.
   if new.metadata ? 'size'
     and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
@@ -131,7 +133,7 @@ before insert or update on storage.objects
 for each row
 execute function private.guard_upload();
 
--- What the model sees lies one folder deeper and is the functions' own.
+-- The prepared copies that the model sees are one folder deeper, and only the functions can reach them.
 create policy "People see their own photos while they last"
 on storage.objects
 for select
@@ -152,8 +154,8 @@ using (
   and private.is_upload_name(name)
 );
 
--- Written by the functions alone; deleted with its generation, never from under it. Until the generation has succeeded
--- the artwork is not paid for, and an attempt that did not count never is.
+-- Only the functions write artworks. An artwork is deleted with its generation, and users cannot delete it in Storage.
+-- Until the generation has succeeded, the artwork is not paid for. An attempt that did not count is never paid for.
 create policy "People see their own artworks"
 on storage.objects
 for select

@@ -1,10 +1,10 @@
--- What a person asks for: begin, cancel, delete. Called under the person's own token, so that PostgREST has verified
--- who it is; the callers in `public` only pass on to `private`. A person gets no lease: what has to be done next is
--- leased by the service alone.
+-- What a user can request: begin, cancel and delete a generation. Each call runs under the user's own token, so
+-- PostgREST has verified the user. The functions in `public` only call those in `private`. They lease no deletions to
+-- a user; only the service can lease those.
 
--- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed, generation}.
--- Refuses with 401, 402, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease, because
--- the answer was lost, gets the submission again.
+-- Returns {outcome: created, generation, submission}, or {outcome: replayed, generation} if the key was used before.
+-- Refuses with 401, 402, 403, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease after
+-- a lost response gets the submission again.
 create function private.begin_generation(
   style text,
   input_path text,
@@ -30,13 +30,13 @@ declare
   generation public.generations;
   work private.generation_work;
 begin
-  -- One submission of a person at a time: the key, the credits and the limits are read once.
+  -- One submission per user at a time, so the key, the credits and the limits cannot change while they are checked.
   perform private.lock_person(auth.uid());
   select * into wallet from public.wallets where person_id = auth.uid() for update;
-  -- Only then, for the account may have been closed while this waited.
+  -- This comes after the locks, because the account may have been closed while the call waited for them.
   person := private.require_person();
 
-  -- Before the statement whose failure would put the whole row into the database's log (R5).
+  -- This comes before the insert. If the insert failed, the whole row would be in the database's log (R5).
   if coalesce(idempotency_key !~ '^[\x21-\x7e]{1,255}$', true) then
     perform private.refuse(422, 'invalid_idempotency_key',
       'idempotency_key must be 1 to 255 visible ASCII characters; a new UUID for each new request does.',
@@ -95,7 +95,7 @@ begin
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
   perform private.check_limits(wallet.id);
-  -- Last, because this one is the only one that may try.
+  -- This comes last, because it claims the only try for this job.
   if exists (select from private.account_refusals) and not private.begin_probe() then
     perform private.refuse_unaccepted();
   end if;
@@ -125,7 +125,7 @@ begin
 end;
 $$;
 
--- Replicate refuses our account, so a photo would be taken in vain.
+-- Replicate refuses our account, so the photo could not be used.
 create function private.refuse_unaccepted()
 returns void
 language plpgsql
@@ -139,7 +139,7 @@ end;
 $$;
 
 -- The form of the names under which clients upload: <person>/<uuid>.<extension>. The functions' own objects in
--- `inputs` lie one folder deeper, where no client can write.
+-- `inputs` are one folder deeper, where no client can write.
 create function private.is_upload_name(path text)
 returns boolean
 language sql
@@ -161,7 +161,7 @@ return jsonb_build_object(
   'submission', private.describe_submission(generation)
 );
 
--- Another's photo and one that is not there give the same answer.
+-- A photo of another user and a photo that does not exist give the same answer.
 create function private.check_input(person uuid, path text)
 returns void
 language plpgsql
@@ -203,7 +203,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
--- Locks and returns the caller's generation; another person's is as absent as none (404).
+-- Locks and returns the caller's generation. A generation of another user gets the same 404 as one that does not
+-- exist.
 create function private.own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
@@ -213,7 +214,7 @@ declare
   person constant uuid := private.require_person();
   generation public.generations;
 begin
-  -- The row is locked only if it is the caller's, so that a stranger can hold up nothing.
+  -- The row is locked only if it is the caller's, so that a stranger cannot block anything.
   if exists (
     select from public.generations as g
     where g.id = own_generation.generation_id and g.person_id = person
@@ -228,7 +229,7 @@ begin
 end;
 $$;
 
--- Ends a generation of its person's. What has ended stays as it is.
+-- Ends a user's generation. A generation that is over stays as it is.
 create function private.end_generation(generation public.generations)
 returns public.generations
 language plpgsql
@@ -243,10 +244,10 @@ begin
 end;
 $$;
 
--- Answers {generation, charged, free_cancels_left, cancel_prediction}: what it cost in credits, how many late cancels
--- are still free today, and the prediction to stop at Replicate, or null. One that was canceled before is answered the
--- same, since the first answer may have been lost. Refuses (409) once the model has delivered: then the artwork is
--- stored, and charged.
+-- Returns {generation, charged, free_cancels_left, cancel_prediction}: what the cancel cost in credits, how many free
+-- late cancels are left today, and the prediction to stop at Replicate, or null. A retry gets the same answer, because
+-- the first response may have been lost. Refuses (409) once the model has delivered, because the artwork is then
+-- stored and charged.
 create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -280,8 +281,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.cancel_generation(generation_id);
 
--- R9: the row goes at once; its objects are ordered deleted in the same transaction. What a worker is storing at this
--- moment was ordered deleted before it was stored, and stays ordered. Answers {cancel_prediction}.
+-- R9: the row is deleted at once, and the deletion of its objects is ordered in the same transaction. If a worker is
+-- storing the output now, its deletion was ordered before and stays ordered. Returns {cancel_prediction}.
 create function private.delete_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -303,9 +304,9 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
-comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
-comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back, unless the model had begun and the day''s free cancels are used up. Use POST /generations/{id}/cancel, which also stops the model.';
-comment on function public.delete_generation is 'Deletes a generation of the caller''s and orders its objects deleted. Use DELETE /generations/{id}, which also carries that out.';
+comment on function public.begin_generation is 'Reserves a generation: checks the request, holds its price and returns what to dispatch. Use POST /generations, which also dispatches it.';
+comment on function public.cancel_generation is 'Ends a generation of the caller. Its credits are returned, unless the model has started and the free cancels of the day are used up. Use POST /generations/{id}/cancel, which also stops the model.';
+comment on function public.delete_generation is 'Deletes a generation of the caller and orders the deletion of its objects. Use DELETE /generations/{id}, which also carries that out.';
 
 revoke all on function
   private.begin_generation, private.cancel_generation, private.delete_generation,

@@ -1,4 +1,5 @@
--- What is used, and on what kind of device: typed columns, and nothing finer than reports need (C9, C10).
+-- Which features are used, and on what kind of device. The columns are typed, and no finer than the reports need (C9,
+-- C10).
 
 create table public.usage_events (
   id bigint generated always as identity,
@@ -48,12 +49,12 @@ grant insert (
   person_id, feature, browser, browser_version, viewport_width, viewport_height, pixel_ratio, image_formats
 ) on public.usage_events to authenticated;
 
-comment on table public.usage_events is 'Which feature was used, when, on what kind of device (C9, C10). No address, no user agent, nothing free.';
+comment on table public.usage_events is 'Which feature was used, when, and on what kind of device (C9, C10). No address, no user agent, no free text.';
 comment on column public.usage_events.browser_version is 'The major version.';
 comment on column public.usage_events.viewport_width is 'In CSS pixels.';
 
--- G7: refused at the insert, for every role, unless the person has allowed analytics. And no client floods the table: counted once a statement, under a lock,
--- however many rows it brings.
+-- G7: refuses events, for every role, unless the user has allowed analytics. It also keeps clients from flooding the
+-- table. It counts once per statement, under a lock, however many rows the statement inserts.
 create function private.check_usage()
 returns trigger
 language plpgsql
@@ -70,7 +71,7 @@ begin
     if not private.allows(person, 'analytics') then
       perform private.refuse(403, 'analytics_not_allowed', 'You have not allowed analytics, so nothing is recorded.');
     end if;
-    -- One that has no place any more; it ends when the one at the last place leaves.
+    -- The event just beyond the limit, if there is one. There is room again when it leaves the period.
     select e.at + quota.span into free_at
     from public.usage_events as e
     where e.person_id = person and e.at > now() - quota.span
@@ -97,7 +98,7 @@ after insert on public.usage_events
 for each row
 execute function private.follow_activity();
 
--- Reports, for the operator alone: over people who allow them, by groups of five and more (U3, U6).
+-- Reports, only for the operator. They cover users who allow them, in groups of at least five users (U3, U6).
 create view backend.processing_report
 with (security_invoker = true)
 as
@@ -143,9 +144,9 @@ where e.browser is not null
 group by e.browser
 having count(distinct e.person_id) >= 5;
 
-comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever does not allow it.';
-comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever does not allow it.';
-comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever does not allow it.';
+comment on view backend.processing_report is 'Times in seconds and failures, by model and style (U3). Groups of at least five users. Users who do not allow it are left out.';
+comment on view backend.usage_report is 'Which features are used (U6). Groups of at least five users. Users who do not allow it are left out.';
+comment on view backend.device_report is 'What devices can do, by browser (U6). Groups of at least five users. Users who do not allow it are left out.';
 
 revoke all on backend.processing_report, backend.usage_report, backend.device_report from public, anon, authenticated, service_role;
 grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;

@@ -1,8 +1,7 @@
--- Welcome credits: once for each confirmed address, also after an erasure. What is remembered of an address is a
--- keyed hash, which only this database can compare.
+-- Welcome credits are granted once for each confirmed address, even after an erasure. We keep only a keyed hash of the
+-- address, and only this database can compare it.
 
--- Which addresses are one mailbox, by provider. An address of any other provider counts as it is written, in lower
--- case.
+-- Which addresses lead to one mailbox, by provider. An address of any other provider counts as written, in lower case.
 create table private.address_rules (
   domain text not null,
   same_as text not null,
@@ -15,7 +14,7 @@ create table private.address_rules (
 alter table private.address_rules enable row level security;
 revoke all on private.address_rules from public, anon, authenticated, service_role;
 
-comment on table private.address_rules is 'How providers read addresses: which domains are one, and whether dots and plus tags count.';
+comment on table private.address_rules is 'How providers read addresses: which domains are the same, and whether dots and plus tags count.';
 
 insert into private.address_rules (domain, same_as, ignores_dots, ignores_tags) values
   ('gmail.com', 'gmail.com', true, true),
@@ -59,7 +58,7 @@ create table private.keys (
 alter table private.keys enable row level security;
 revoke all on private.keys from public, anon, authenticated, service_role;
 
-comment on table private.keys is 'Keys that this database alone uses, made at random when it was made. No API reaches them.';
+comment on table private.keys is 'Random keys that only this database uses, created with it. No API exposes them.';
 
 insert into private.keys (id, key) values ('addresses', extensions.gen_random_bytes(32));
 
@@ -88,10 +87,10 @@ create index welcomed_addresses_at_idx on private.welcomed_addresses (at);
 alter table private.welcomed_addresses enable row level security;
 revoke all on private.welcomed_addresses from public, anon, authenticated, service_role;
 
-comment on table private.welcomed_addresses is 'Addresses that have had their welcome credits, as keyed hashes. They outlive the account, so that signing up again gives nothing.';
+comment on table private.welcomed_addresses is 'Keyed hashes of addresses that have received welcome credits. They outlive the account, so that signing up again gives no credits.';
 
--- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account has
--- none. The same account is welcomed once, whatever addresses it has later.
+-- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account gets
+-- none. An account gets them once, even if its address changes later.
 create function private.welcome(account auth.users)
 returns void
 language plpgsql
@@ -119,8 +118,8 @@ begin
 end;
 $$;
 
--- Most accounts confirm their address after the sign-up. The function compares the columns: a trigger that named
--- them would keep Auth from changing their types.
+-- Most users confirm their address after the sign-up. The function compares the columns itself, because a trigger that
+-- named them would keep Auth from changing their types.
 create function private.follow_confirmation()
 returns trigger
 language plpgsql

@@ -1,38 +1,41 @@
--- Three schemas. `public` is what clients see, under row-level security. `backend` is the vocabulary
--- of the functions, for service_role alone. `private` is reached by no API.
+-- There are three schemas. Clients see `public`, under row-level security. The functions call `backend`, which only
+-- service_role may use. No API exposes `private`.
 
 create schema backend;
 create schema private;
 
-comment on schema backend is 'What the functions may ask of the database: one verb, one transaction.';
+comment on schema backend is 'The interface for our functions. Each call is one transaction.';
 comment on schema private is 'Tables and helpers that no API exposes.';
 
 grant usage on schema backend to service_role;
--- Policies and the thin callers in `public` reach their helpers here; the API does not expose it.
+-- Policies and the thin functions in `public` call helpers in `private`, so these roles need usage. The API does not
+-- expose the schema.
 grant usage on schema private to authenticated, service_role;
 
--- Projects from before mid-2026 and self-hosted ones have default privileges by which all that `postgres` makes in
--- `public` is granted to the API's roles. So each table, view and function below revokes everything first, and then
--- grants what is meant. `supabase/tests/privileges.sql` compares the result with a list.
+-- Projects from before mid-2026 and self-hosted ones have default privileges that grant everything `postgres` creates
+-- in `public` to the API's roles. So each table, view and function below revokes everything first, and then grants
+-- only what is meant. `supabase/tests/privileges.sql` compares the result with a list.
 
--- Functions are executable by everyone unless this is said without `in schema`.
+-- By default, every role may execute a new function. This revoke works only without `in schema`.
 alter default privileges revoke execute on functions from public;
 
--- For keyed hashes. Hosted projects have it already.
+-- Provides keyed hashes. Hosted projects already have it.
 create extension if not exists pgcrypto with schema extensions;
 
--- A person's statement reads a few rows by an index. Three seconds bound what a hostile filter can burn, and how
--- long it can hold a row. PostgREST reads the settings of roles again when it is told to.
+-- A user's statement reads a few rows through an index. Three seconds limit the CPU time that a hostile filter can
+-- use, and how long it can hold a row. PostgREST reads the settings of roles again when it is notified, at the end of
+-- this block.
 alter role authenticated set statement_timeout = '3s';
 
--- The functions wait ten seconds for an answer and then ask again (`CALL_TIME` in `functions/opusflair/src/database.rs`),
--- so their statements must end before that. Hosted sets the same limit for `authenticator`, but a project may have
--- raised it. A verb that needs longer sets its own limit, a minute at most, and the functions wait longer for it.
+-- The functions wait ten seconds for a response and then retry (`CALL_TIME` in `functions/opusflair/src/database.rs`),
+-- so a statement must end before that. Hosted projects set the same limit for `authenticator`, but a project may have
+-- raised it. A database function that needs longer sets its own limit, at most one minute, and its callers wait
+-- longer.
 alter role service_role set statement_timeout = '8s';
 
--- PostgreSQL writes what it refuses into its log, with the text that was sent and the whole row that failed (R5). A
--- person can make it refuse anything, so the Data API's errors stay out of the log; the functions log their codes. Not
--- every project lets `postgres` set this: without it the check-list of the runbook says so.
+-- When PostgreSQL refuses a statement, it logs the text that was sent and the whole row that failed (R5). A user can
+-- cause such errors at will. So the Data API's errors stay out of the database's log, and the functions log only their
+-- codes. Not every project lets `postgres` change this setting. The check-list in the runbook covers those projects.
 do $$
 begin
   alter role authenticator set log_min_messages = 'fatal';
@@ -43,11 +46,11 @@ end;
 $$;
 notify pgrst, 'reload config';
 
--- Each function has `search_path = pg_catalog, pg_temp`. With an empty path a session's own temporary
--- schema is searched for types before all others, and whoever may make a domain `text` there would have
--- its check run with the rights of the function.
+-- Each function sets `search_path = pg_catalog, pg_temp`. With an empty path, PostgreSQL would search a session's own
+-- temporary schema for types first. A user who can create a domain named `text` there could then have its check run
+-- with the function's rights.
 
--- The member of a refusal that says when another try makes sense, in seconds.
+-- The member of a refusal that says when a retry makes sense, in seconds.
 create function private.retry_at(moment timestamptz)
 returns jsonb
 language sql
@@ -55,8 +58,8 @@ stable
 set search_path = pg_catalog, pg_temp
 return jsonb_build_object('retry_after', greatest(1, ceil(extract(epoch from moment - now())))::integer);
 
--- Every refusal a client can meet goes through here. PostgREST answers sqlstate PTnnn with HTTP nnn;
--- `hint` carries the machine-readable code, `detail` further members of the problem document.
+-- Refuses a client's request. PostgREST answers sqlstate PTnnn with HTTP status nnn. `hint` carries the
+-- machine-readable code, and `detail` carries further members of the problem document.
 create function private.refuse(status integer, code text, sentence text, members jsonb default '{}')
 returns void
 language plpgsql
@@ -70,7 +73,7 @@ begin
     hint = code;
 end;
 $$;
--- How much one person may have and do: one row a limit, so that a limit changes without code.
+-- How much one user may have and do. Each limit is a row, so a limit can change without a change of code.
 
 create table private.quotas (
   scope text not null,
@@ -86,8 +89,8 @@ create table private.quotas (
 alter table private.quotas enable row level security;
 revoke all on private.quotas from public, anon, authenticated, service_role;
 
-comment on table private.quotas is 'Limits of one person. Change a row to change a limit.';
-comment on column private.quotas.span is 'Counted within this time; null: at the same time.';
+comment on table private.quotas is 'Limits for one user. Change a row to change a limit.';
+comment on column private.quotas.span is 'The period in which uses are counted. Null: the limit is on what exists at the same time.';
 
 insert into private.quotas (scope, id, most, span, words) values
   ('generations', 'concurrent', 5, null, 'at the same time'),
@@ -113,8 +116,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 return (select q from private.quotas as q where q.scope = quota.scope and q.id = quota.id);
 
--- Refuses (429) a generation that would exceed a limit, with the limit and the seconds after which it may not.
--- Counts holds: they stay when a generation is deleted, so that deleting makes no room.
+-- Refuses (429) a generation that would exceed a limit. The error names the limit and the seconds to wait. The
+-- function counts holds, because they stay when a generation is deleted. So deleting a generation does not reset a
+-- rate limit.
 create function private.check_limits(wallet uuid)
 returns void
 language plpgsql
@@ -124,7 +128,8 @@ as $$
 declare
   reached record;
 begin
-  -- A limit is reached if there is a hold at its place, newest first; it ends when that one leaves.
+  -- A limit is reached if a hold has its last place, counted from the newest. The limit lifts when that hold leaves
+  -- the period. For a limit without a period, the client waits ten seconds.
   select l.id, l.most, l.words,
     case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
       as retry_after
@@ -155,7 +160,7 @@ begin
   end if;
 end;
 $$;
--- What can be made: models and styles. Adding either is a row, never code (policy U1, U2).
+-- What users can make: models and styles. To add one, add a row; the code does not change (policy U1, U2).
 
 create table public.models (
   id text not null,
@@ -189,12 +194,12 @@ using (available);
 
 grant select on public.models to anon, authenticated, service_role;
 
-comment on table public.models is 'The models of Replicate that people may use (U1).';
+comment on table public.models is 'The Replicate models that users may choose (U1).';
 comment on column public.models.credits is 'Price of one generation, in credits.';
-comment on column public.models.deadline is 'From reservation to the end, whatever happens. Also the lifetime of the signed input URL (T4).';
-comment on column public.models.settings_schema is 'The settings a person may choose: name to {type, enum, minimum, maximum}, from the model''s own input schema (C3).';
+comment on column public.models.deadline is 'How long after its reservation a generation is ended, whatever its state. Also the lifetime of the signed input URL (T4).';
+comment on column public.models.settings_schema is 'The settings that a user may choose: a map of name to {type, enum, minimum, maximum}, taken from the model''s own input schema (C3).';
 
--- Old versions stay: a generation keeps the one it was made with (U2).
+-- Old versions stay, because a generation keeps the version it was made with (U2).
 create table private.style_versions (
   style_id text not null,
   version integer not null,
@@ -208,7 +213,7 @@ create table private.style_versions (
 alter table private.style_versions enable row level security;
 revoke all on private.style_versions from public, anon, authenticated, service_role;
 
-comment on table private.style_versions is 'Prompt templates. A change of words is a new version, never an update.';
+comment on table private.style_versions is 'Prompt templates. To change the wording, add a version. Never update one.';
 
 create table public.styles (
   id text not null,
@@ -242,7 +247,7 @@ using (available);
 
 grant select on public.styles to anon, authenticated, service_role;
 
-comment on table public.styles is 'The styles that people choose from; the prompt behind each is in private.style_versions (U2).';
+comment on table public.styles is 'The styles that users choose from. The prompt behind each style is in private.style_versions (U2).';
 comment on column public.styles.extra_credits is 'Added to the price of the model, in credits.';
 
 -- Refuses the first setting that the model does not know or whose value is out of range (C3).
@@ -264,7 +269,8 @@ begin
   for setting in select key, value from jsonb_each(settings) order by key loop
     rule := settings_schema -> setting.key;
     if rule is null then
-      -- Not by its name: people may have written anything there, and what is refused is in the log (R5).
+      -- The message does not repeat the name: users may have written anything there, and a refusal may reach a log
+      -- (R5).
       perform private.refuse(422, 'invalid_settings',
         'settings has a member that this model does not know; it has '
           || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name) || '.',
@@ -307,7 +313,7 @@ return case
   when private.is_number_between(value, minimum, maximum) then (value)::numeric = trunc((value)::numeric)
   else false
 end;
--- People. Email, password and sessions belong to Supabase Auth (C6, S1); this is the rest.
+-- Profiles of users. Email, password and sessions belong to Supabase Auth (C6, S1).
 
 create table public.profiles (
   id uuid not null,
@@ -332,8 +338,8 @@ create index profiles_default_style_idx on public.profiles (default_style);
 alter table public.profiles enable row level security;
 revoke all on public.profiles from public, anon, authenticated, service_role;
 
--- Whether the token's session is still open. Auth deletes a session when its person signs out, and the Data API and
--- Storage would take the token until it expires. A ban counts at once, too.
+-- Whether the token's session is still open. Auth deletes a session when its user signs out, but the Data API and
+-- Storage would accept the token until it expires. A ban also takes effect at once.
 create function private.has_open_session(person uuid)
 returns boolean
 language sql
@@ -349,8 +355,9 @@ return exists (
     and coalesce(u.banned_until <= now(), true)
 );
 
--- Whose token this is, while the account and the session are open. Every policy asks this function: once an account
--- is closed its tokens reach nothing, from that moment on, though Auth may accept them until they expire (G3).
+-- The user whose token this is, or null if the account or the session is closed. Every policy calls this function. So
+-- the tokens of a closed account give access to nothing from that moment on, even if Auth accepts them until they
+-- expire (G3).
 create function private.person()
 returns uuid
 language sql
@@ -366,8 +373,8 @@ return (
 revoke all on function private.person from public, anon, authenticated, service_role;
 grant execute on function private.person to authenticated, service_role;
 
--- Locks a person, so that what is counted of them stays so until this transaction ends. First of all locks but
--- Auth's own (ARCHITECTURE.md, "Locks").
+-- Locks a user, so that counts of their rows stay valid until this transaction ends. This lock comes before all others
+-- except Auth's own (ARCHITECTURE.md, "Locks").
 create function private.lock_person(person uuid)
 returns void
 language sql
@@ -377,8 +384,9 @@ begin atomic
   select from public.profiles as p where p.id = person for no key update;
 end;
 
--- Whether somebody who is signed in writes a row of another's. Row-level security refuses it, after the triggers have
--- run: until then a reason that they give would say something of somebody else.
+-- Whether a signed-in user writes a row of another user. Row-level security refuses the row, but only after the
+-- triggers have run. So triggers let such a row pass: a refusal of their own would reveal something about the other
+-- user.
 create function private.is_anothers(person uuid)
 returns boolean
 language sql
@@ -386,7 +394,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return auth.uid() is not null and person is distinct from private.person();
 
--- The caller of a verb. Refuses a token without an open session (401) and a closed account (403).
+-- Returns the calling user. Refuses a token without an open session (401) and a closed account (403).
 create function private.require_person()
 returns uuid
 language plpgsql
@@ -409,7 +417,7 @@ begin
 end;
 $$;
 
--- Export and erasure are worth a second factor to a thief: they ask for it where the account has one.
+-- A thief could do great harm with an export or an erasure. So both require the second factor if the account has one.
 create function private.require_second_factor(person uuid)
 returns void
 language plpgsql
@@ -443,10 +451,10 @@ with check (id = (select private.person()));
 grant select on public.profiles to authenticated, service_role;
 grant update (username, default_style, default_settings) on public.profiles to authenticated;
 
-comment on table public.profiles is 'One row a person, made with the account (C6, C8, G4).';
-comment on column public.profiles.active_at is 'When its person last did something here; signing in is remembered by Auth (R10).';
-comment on column public.profiles.closed_at is 'Since when its tokens reach nothing: the erasure has begun (G3).';
-comment on column public.profiles.username is 'Chosen by the person: 3 to 30 of a-z, 0-9 and _; unique.';
+comment on table public.profiles is 'One row per user, created with the account (C6, C8, G4).';
+comment on column public.profiles.active_at is 'When the user was last active here. The sweep adds what Auth knows about sign-ins and sessions (R10).';
+comment on column public.profiles.closed_at is 'When the erasure of the account was ordered. From then on its tokens give access to nothing (G3).';
+comment on column public.profiles.username is 'Chosen by the user: 3 to 30 characters of a-z, 0-9 and _. Unique.';
 
 create function private.touch_updated_at()
 returns trigger
@@ -464,7 +472,8 @@ before update on public.profiles
 for each row
 execute function private.touch_updated_at();
 
--- An account without a wallet could never start a generation, so both come with the sign-up itself.
+-- An account without a wallet could never start a generation, so the sign-up itself creates both the profile and the
+-- wallet.
 create function private.open_account()
 returns trigger
 language plpgsql
@@ -485,7 +494,7 @@ after insert on auth.users
 for each row
 execute function private.open_account();
 
--- G4: what is wrong is refused in words, before a constraint could do so by its name alone.
+-- G4: refuses wrong values with a readable message, before a constraint would refuse them with only its name.
 create function private.check_profile()
 returns trigger
 language plpgsql
@@ -526,10 +535,10 @@ create trigger profiles_check
 before update of username, default_style, default_settings on public.profiles
 for each row
 execute function private.check_profile();
--- Credits. The ledger is append-only and the wallet is its running sum; both move in one statement,
--- by triggers, so that no caller can move one without the other (C7).
+-- Credits. The ledger is append-only, and the wallet is its running sum. Triggers change both in one statement, so no
+-- caller can change one without the other (C7).
 
--- A wallet outlives its person as a number without a name: the books stay balanced.
+-- A wallet stays when its user is gone, as a number without a name. So the books stay balanced.
 create table public.wallets (
   id uuid not null default gen_random_uuid(),
   person_id uuid,
@@ -562,15 +571,16 @@ using (person_id = (select private.person()));
 
 grant select on public.wallets to authenticated, service_role;
 
-comment on table public.wallets is 'Balance and holds of one account, in credits; balance = sum of its entries, held = sum of its open holds.';
+comment on table public.wallets is 'Balance and holds of one account, in credits. balance = sum of its entries; held = sum of its open holds.';
 
-comment on column public.wallets.pseudonym is 'Of whoever is gone: their id under a keyed hash (HMAC-SHA-256), so that books can be matched with a claim by who has the key, and by nobody else (G3).';
+comment on column public.wallets.pseudonym is 'For a deleted account: the user''s ID under a keyed hash (HMAC-SHA-256). Only the holder of the key can match these books with a claim (G3).';
 
--- A hold sets credits aside while a generation runs: captured with its artwork, else released.
+-- A hold sets credits aside while a generation runs. It is captured if the generation succeeds, or for a late cancel
+-- that is charged. Otherwise it is released.
 create table public.credit_holds (
   id uuid not null default gen_random_uuid(),
   wallet_id uuid not null,
-  -- Not a foreign key: the book-keeping stays when the generation is deleted.
+  -- Not a foreign key, because the bookkeeping stays when the generation is deleted.
   generation_id uuid not null,
   amount integer not null,
   state text not null default 'open',
@@ -601,8 +611,8 @@ using (wallet_id in (select id from public.wallets where person_id = (select pri
 
 grant select on public.credit_holds to authenticated, service_role;
 
-comment on table public.credit_holds is 'Credits set aside for one generation; settled exactly once.';
-comment on column public.credit_holds.is_late_cancel is 'Its person ended the generation after the model had begun. A few a day are released, further ones captured (private.quotas).';
+comment on table public.credit_holds is 'Credits set aside for one generation. A hold is settled exactly once.';
+comment on column public.credit_holds.is_late_cancel is 'The user ended the generation after the model had started. A few of these a day are released; further ones are captured (private.quotas).';
 
 create table public.credit_entries (
   id bigint generated always as identity,
@@ -647,10 +657,11 @@ using (wallet_id in (select id from public.wallets where person_id = (select pri
 
 grant select on public.credit_entries to authenticated, service_role;
 
-comment on table public.credit_entries is 'The ledger, in credits. Append-only: a correction is a compensating entry with its reason.';
-comment on column public.credit_entries.key is 'What the entry was asked for by: the same key twice makes one entry.';
+comment on table public.credit_entries is 'The ledger, in credits. Append-only: to correct an entry, add a compensating entry with its reason.';
+comment on column public.credit_entries.key is 'Idempotency key: the same key used twice makes one entry.';
 
--- Books are closed when their person goes, and go themselves, whole, when their rule says so.
+-- Closes a wallet when its user is gone. When the retention rule `closed_books` allows it, the wallet is deleted with
+-- all its entries.
 create function private.close_wallet()
 returns trigger
 language plpgsql
@@ -679,7 +690,8 @@ before delete on public.wallets
 for each row
 execute function private.close_wallet();
 
--- Whether these are books whose time is over: then their wallet has just gone.
+-- Whether a wallet still exists. Its holds and entries may be deleted only after it is gone: then the retention rule
+-- has just deleted the wallet, and the deletion cascades.
 create function private.has_wallet(id uuid)
 returns boolean
 language sql
@@ -776,7 +788,7 @@ begin
 end;
 $$;
 
--- G6: nothing new is charged to a person who refuses generation, whichever role asks.
+-- G6: a user who refuses generation is charged nothing new, whichever role makes the call.
 create trigger credit_holds_unrestricted
 before insert on public.credit_holds
 for each row
@@ -787,7 +799,7 @@ after insert on public.credit_holds
 for each row
 execute function private.open_hold();
 
--- The only change a hold knows is being settled; the wallet and the ledger follow in the same statement.
+-- A hold changes only once, when it is settled. The wallet and the ledger change in the same statement.
 create function private.settle_hold()
 returns trigger
 language plpgsql
@@ -829,9 +841,9 @@ begin atomic
   insert into public.wallets (person_id) values (person);
 end;
 
--- Settles the hold of a generation that its person ends. Before the model has begun that is free. Afterwards the
--- prediction is paid for by us: a few ends a day are free, then the hold is captured. Every way to end a generation
--- counts (cancel, delete, a refused purpose, erasure), so that none of them is the cheap one.
+-- Settles the hold of a generation that its user ends. Before the model has started, this is free. Afterwards we pay
+-- for the prediction: a few ends a day are free, and then the hold is captured. Every way to end a generation counts
+-- (cancel, delete, a refused purpose, erasure), so none of them is cheaper than another.
 create function private.settle_ended_by_person(generation_id uuid, has_begun boolean)
 returns void
 language plpgsql
@@ -844,7 +856,8 @@ declare
   is_free boolean := true;
 begin
   if has_begun then
-    -- The wallet is locked with the generation (`private.lock_generations`), so ends of one moment are counted in turn.
+    -- `private.lock_generations` locks the wallet with the generation, so simultaneous ends are counted one after the
+    -- other.
     is_free := private.free_late_cancels(wallet) > 0;
   end if;
   update public.credit_holds as h
@@ -855,7 +868,7 @@ begin
 end;
 $$;
 
--- How many of the free late cancels of a wallet are left.
+-- How many free late cancels a wallet has left.
 create function private.free_late_cancels(wallet uuid)
 returns bigint
 language sql
@@ -871,8 +884,9 @@ return (
   where q.scope = 'late_cancels' and q.id = 'per_day'
 );
 
--- Correction: the ledger is never changed, so what was wrong is made up for. Answers {outcome, balance}:
--- adjusted; or replayed, for a key that was used for the same before. Refuses with 404, 409 or 422.
+-- Corrects a balance. The ledger never changes, so the correction is a compensating entry. Returns {outcome, balance}.
+-- The outcome is `adjusted`, or `replayed` if the key was used before for the same entry. Refuses with 404, 409 or
+-- 422.
 create function backend.adjust_credits(person_id uuid, amount integer, reason text, key text)
 returns jsonb
 language plpgsql
@@ -913,15 +927,14 @@ begin
 end;
 $$;
 
-comment on function backend.adjust_credits is 'Makes up for what was wrong in a wallet, by an entry of its own, in credits.';
+comment on function backend.adjust_credits is 'Corrects a wallet with a compensating entry, in credits.';
 
 revoke all on function backend.adjust_credits from public, anon, authenticated, service_role;
 grant execute on function backend.adjust_credits to service_role;
--- Welcome credits: once for each confirmed address, also after an erasure. What is remembered of an address is a
--- keyed hash, which only this database can compare.
+-- Welcome credits are granted once for each confirmed address, even after an erasure. We keep only a keyed hash of the
+-- address, and only this database can compare it.
 
--- Which addresses are one mailbox, by provider. An address of any other provider counts as it is written, in lower
--- case.
+-- Which addresses lead to one mailbox, by provider. An address of any other provider counts as written, in lower case.
 create table private.address_rules (
   domain text not null,
   same_as text not null,
@@ -934,7 +947,7 @@ create table private.address_rules (
 alter table private.address_rules enable row level security;
 revoke all on private.address_rules from public, anon, authenticated, service_role;
 
-comment on table private.address_rules is 'How providers read addresses: which domains are one, and whether dots and plus tags count.';
+comment on table private.address_rules is 'How providers read addresses: which domains are the same, and whether dots and plus tags count.';
 
 insert into private.address_rules (domain, same_as, ignores_dots, ignores_tags) values
   ('gmail.com', 'gmail.com', true, true),
@@ -978,7 +991,7 @@ create table private.keys (
 alter table private.keys enable row level security;
 revoke all on private.keys from public, anon, authenticated, service_role;
 
-comment on table private.keys is 'Keys that this database alone uses, made at random when it was made. No API reaches them.';
+comment on table private.keys is 'Random keys that only this database uses, created with it. No API exposes them.';
 
 insert into private.keys (id, key) values ('addresses', extensions.gen_random_bytes(32));
 
@@ -1007,10 +1020,10 @@ create index welcomed_addresses_at_idx on private.welcomed_addresses (at);
 alter table private.welcomed_addresses enable row level security;
 revoke all on private.welcomed_addresses from public, anon, authenticated, service_role;
 
-comment on table private.welcomed_addresses is 'Addresses that have had their welcome credits, as keyed hashes. They outlive the account, so that signing up again gives nothing.';
+comment on table private.welcomed_addresses is 'Keyed hashes of addresses that have received welcome credits. They outlive the account, so that signing up again gives no credits.';
 
--- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account has
--- none. The same account is welcomed once, whatever addresses it has later.
+-- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account gets
+-- none. An account gets them once, even if its address changes later.
 create function private.welcome(account auth.users)
 returns void
 language plpgsql
@@ -1038,8 +1051,8 @@ begin
 end;
 $$;
 
--- Most accounts confirm their address after the sign-up. The function compares the columns: a trigger that named
--- them would keep Auth from changing their types.
+-- Most users confirm their address after the sign-up. The function compares the columns itself, because a trigger that
+-- named them would keep Auth from changing their types.
 create function private.follow_confirmation()
 returns trigger
 language plpgsql
@@ -1060,8 +1073,8 @@ create trigger welcome_confirmed
 after update on auth.users
 for each row
 execute function private.follow_confirmation();
--- How long things are kept, and by when they must be gone: one row a rule, with the clause of the policy
--- it keeps. What carries a rule out reads it here.
+-- How long data is kept, and when it must be gone. Each rule is a row with the policy clause that it enforces. The
+-- code that carries out a rule reads it here.
 
 create table private.retention_rules (
   id text not null,
@@ -1078,9 +1091,9 @@ create table private.retention_rules (
 alter table private.retention_rules enable row level security;
 revoke all on private.retention_rules from public, anon, authenticated, service_role;
 
-comment on table private.retention_rules is 'How long things are kept: one row a rule, with the clause of the policy it comes from.';
-comment on column private.retention_rules.rows_of is 'The table whose rows go by themselves when they are older; null where something else carries the rule out.';
-comment on column private.retention_rules.since is 'The column of that table from which on it is counted; where that is null the row stays.';
+comment on table private.retention_rules is 'How long data is kept: one row per rule, with the policy clause that it comes from.';
+comment on column private.retention_rules.rows_of is 'The table whose rows backend.expire_rows deletes when they are older than the rule. Null if other code carries out the rule.';
+comment on column private.retention_rules.since is 'The column of that table from which the age counts. A row with null in that column stays.';
 
 insert into private.retention_rules (id, clause, keep, rows_of, since, words) values
   ('inputs_soft_limit', 'R1', '24 hours', null, null,
@@ -1150,8 +1163,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 return (select r.keep from private.retention_rules as r where r.id = rule);
 
--- Deletes rows that are older than their rule, at most `batch` of each; answers {rule: rows} of those that
--- had any.
+-- Deletes rows that are older than their rule, at most `batch` per rule. Returns {rule: rows} for the rules that had
+-- any.
 create function backend.expire_rows(batch integer default 1000)
 returns jsonb
 language plpgsql
@@ -1178,7 +1191,7 @@ begin
 end;
 $$;
 
--- Whether any rule has rows past its limit: a look at one index each.
+-- Whether any rule has rows past its limit. Reads one index per rule.
 create function private.has_expired_rows()
 returns boolean
 language plpgsql
@@ -1200,7 +1213,7 @@ begin
 end;
 $$;
 
-comment on function backend.expire_rows is 'Deletes rows that are older than their rule; answers how many of each.';
+comment on function backend.expire_rows is 'Deletes rows that are older than their rule. Returns how many rows of each rule.';
 
 create table private.heartbeats (
   id text not null,
@@ -1211,7 +1224,7 @@ create table private.heartbeats (
 alter table private.heartbeats enable row level security;
 revoke all on private.heartbeats from public, anon, authenticated, service_role;
 
-comment on table private.heartbeats is 'When each scheduled task last completed a pass (X2).';
+comment on table private.heartbeats is 'The last heartbeat of each scheduled task (X2).';
 
 create function backend.record_heartbeat(task text)
 returns void
@@ -1223,9 +1236,9 @@ begin atomic
   on conflict (id) do update set at = excluded.at;
 end;
 
-comment on function backend.record_heartbeat is 'Says that a scheduled task has completed a pass (X2).';
+comment on function backend.record_heartbeat is 'Records the heartbeat of a scheduled task: it has attempted the due deletions (X2).';
 
--- X2: what could not be deleted in time must not come in. Nothing is promised before the first pass.
+-- X2: if photos cannot be deleted in time, no photo may come in. The intake is also closed before the first heartbeat.
 create function private.is_intake_open()
 returns boolean
 language sql
@@ -1241,8 +1254,8 @@ revoke all on function private.is_intake_open from public, anon, authenticated, 
 grant execute on function private.is_intake_open to authenticated;
 revoke all on function backend.expire_rows, backend.record_heartbeat from public, anon, authenticated, service_role;
 grant execute on function backend.expire_rows, backend.record_heartbeat to service_role;
--- How things ended, and not whose they were. The operator's numbers stay as they are if a person deletes an artwork or
--- their account.
+-- How generations and exports ended, without whose they were. So the operator's numbers do not change if a user
+-- deletes an artwork or their account.
 
 create table private.outcomes (
   id bigint generated always as identity,
@@ -1258,12 +1271,12 @@ create index outcomes_at_idx on private.outcomes (at);
 alter table private.outcomes enable row level security;
 revoke all on private.outcomes from public, anon, authenticated, service_role;
 
-comment on table private.outcomes is 'How generations and exports of the last day ended, and which artworks were missing: a word and a time, nothing that says whose (R5).';
-comment on column private.outcomes.outcome is 'Of a generation its state, or its reason if it failed; `missing` of an artwork; `failed` of an export.';
--- Generations: one row from the moment credits are held until the person deletes the artwork.
+comment on table private.outcomes is 'How generations and exports of the last day ended, and that artworks were missing. Each row is a word and a time, and does not say whose it was (R5).';
+comment on column private.outcomes.outcome is 'For a generation: its state, or its reason if it failed. For an artwork: `missing`. For an export: `failed`.';
+-- Generations. A row exists from the moment credits are held until the user deletes the artwork.
 
--- Why a generation failed: a closed list, each with a sentence for people. A photo that is refused has the code of its
--- own fault (`functions/photo/src/rejection.rs`).
+-- Why a generation failed: a closed list. Each reason has a sentence for users. If a photo is refused, the reason is
+-- the code of its fault (`functions/photo/src/rejection.rs`).
 create table public.failure_reasons (
   id text not null,
   sentence text not null,
@@ -1281,7 +1294,7 @@ using (true);
 
 grant select on public.failure_reasons to anon, authenticated, service_role;
 
-comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. Credits are returned for every one.';
+comment on table public.failure_reasons is 'The closed list of reasons for which a generation fails. The credits are returned for every one.';
 
 insert into public.failure_reasons (id, sentence) values
   ('animated', 'The photo is animated. Please upload a single frame of it.'),
@@ -1345,7 +1358,7 @@ create table public.generations (
   constraint generations_idempotency_key_unique unique (person_id, idempotency_key),
   constraint generations_idempotency_key_form check (idempotency_key ~ '^[\x21-\x7e]{1,255}$'),
   constraint generations_prediction_unique unique (prediction_id),
-  -- The input goes when its generation ends, so no two may share one.
+  -- The input is deleted when its generation ends, so two generations must not share one.
   constraint generations_input_unique unique (input_path),
   constraint generations_input_belongs_to_person check (starts_with(input_path, person_id || '/')),
   constraint generations_input_format_known check (input_format in ('jpeg', 'png', 'webp', 'heic')),
@@ -1397,8 +1410,8 @@ with check (person_id = (select private.person()));
 grant select on public.generations to authenticated, service_role;
 grant update (favourite) on public.generations to authenticated;
 
--- A statement of a person's may lock many of their generations, in any order. The person is locked first, so that
--- nothing that ends all of them meets it half-way.
+-- One statement of a user may lock many of their generations, in any order. The trigger locks the user first, so that
+-- a transaction that ends all of them cannot deadlock with it.
 create function private.lock_caller()
 returns trigger
 language plpgsql
@@ -1416,13 +1429,13 @@ before update of favourite on public.generations
 for each statement
 execute function private.lock_caller();
 
-comment on table public.generations is 'The history of a person (U5, G1): what was asked, what was measured, where it stands, when each step was (C2 to C5).';
-comment on column public.generations.favourite is 'What its person likes best (C8).';
-comment on column public.generations.prompt is 'The whole prompt as sent. It is nowhere else: not in logs, events or errors (R5).';
-comment on column public.generations.artwork_missing_at is 'When it was noticed that the artwork is gone from Storage, though nobody here deleted it; its credits went back.';
-comment on column public.generations.predict_seconds is 'Run time as Replicate reports it, in seconds.';
+comment on table public.generations is 'The history of a user (U5, G1): what was requested, what was measured, the current state, and when each step happened (C2 to C5).';
+comment on column public.generations.favourite is 'Whether the user marked it as a favourite (C8).';
+comment on column public.generations.prompt is 'The whole prompt as sent. It appears nowhere else: not in logs, events or errors (R5).';
+comment on column public.generations.artwork_missing_at is 'When we noticed that the artwork is missing from Storage although we did not delete it. The credits were returned.';
+comment on column public.generations.predict_seconds is 'Run time as reported by Replicate, in seconds.';
 
--- What the functions need to carry a generation, and people need not see.
+-- What the functions need to process a generation and users need not see.
 create table private.generation_work (
   generation_id uuid not null,
   request_digest bytea not null,
@@ -1463,26 +1476,26 @@ create index generation_work_submit_at_idx on private.generation_work (submit_at
 alter table private.generation_work enable row level security;
 revoke all on private.generation_work from public, anon, authenticated, service_role;
 
-comment on table private.generation_work is 'Submissions, leases and capabilities of generations under way.';
-comment on column private.generation_work.request_digest is 'SHA-256 of what was asked: the same idempotency key with another is refused.';
-comment on column private.generation_work.input_stored_at is 'When the original was uploaded: the limits of R1 count from then, for the prepared photo, too.';
-comment on column private.generation_work.prepared_path is 'The photo as the model sees it, in the bucket inputs, under a name that no client can write. Null until the original has been judged.';
-comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, recorded when it was judged.';
-comment on column private.generation_work.storing_lease is 'The lease of the newest attempt to store the output.';
-comment on column private.generation_work.storing_attempts is 'How many attempts there were. Each has its own path, so that a late deletion of one never meets another.';
-comment on column private.generation_work.submissions is 'How often a worker has leased the submission; under one hold, within one deadline.';
-comment on column private.generation_work.unreported is 'Attempts to submit it of which no worker has reported the end: the worker died, or the answer to its create call was lost.';
-comment on column private.generation_work.platform_faults is 'Predictions of it that failed by a fault of Replicate''s platform.';
-comment on column private.generation_work.submit_at is 'From then on it is to be submitted by whoever has the lease; null once a prediction is known.';
-comment on column private.generation_work.create_called_at is 'Since then Replicate may have accepted a prediction whose name nobody has heard.';
-comment on column private.generation_work.capability_digest is 'SHA-256 of the token in the webhook address: ties an event to its generation even if the answer that named the prediction was lost.';
-comment on column private.generation_work.lease is 'Fencing token of the worker that submits, or stores the output; a worker whose lease was taken over changes nothing.';
-comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, counted while it was stored. A ZIP has it before the bytes. Null for an artwork from before this was kept: its export counts it.';
-comment on column private.generation_work.checked_at is 'When Replicate last said something of it.';
-comment on column private.generation_work.absent_since is 'The first of the 404s in a row that Replicate answered for its prediction.';
-comment on column private.generation_work.output_absent_since is 'The first of the 404s in a row that the output host answered.';
+comment on table private.generation_work is 'Working data of generations: dispatches, leases and the digests of capability tokens.';
+comment on column private.generation_work.request_digest is 'SHA-256 of the request. The same idempotency key with another request is refused.';
+comment on column private.generation_work.input_stored_at is 'When the original was uploaded. The limits of R1 count from then, also for the prepared copy.';
+comment on column private.generation_work.prepared_path is 'Path of the prepared copy, which the model sees, in the bucket inputs. No client can write to it. Null until the original has been judged.';
+comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, in hex. Recorded when the original was judged.';
+comment on column private.generation_work.storing_lease is 'The lease of the latest attempt to store the output.';
+comment on column private.generation_work.storing_attempts is 'Number of attempts to store the output. Each attempt has its own path, so that a late deletion of one never deletes the object of another.';
+comment on column private.generation_work.submissions is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
+comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the worker died, or the response to its create call was lost.';
+comment on column private.generation_work.platform_faults is 'Predictions of this generation that failed because of a fault in Replicate''s platform.';
+comment on column private.generation_work.submit_at is 'From when on the generation is due for dispatch. Null once a prediction is known.';
+comment on column private.generation_work.create_called_at is 'Since when Replicate may have accepted a prediction whose ID we do not know. Null if it cannot have.';
+comment on column private.generation_work.capability_digest is 'SHA-256 of the capability token in the webhook address. It connects an event with its generation even if the response that named the prediction was lost.';
+comment on column private.generation_work.lease is 'Fencing token of the worker that dispatches the generation or stores its output. A worker whose lease was taken over changes nothing.';
+comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, computed while it was stored, because a ZIP file has it before the data. Null for artworks from before this was kept: their export computes it.';
+comment on column private.generation_work.checked_at is 'When Replicate last told us about this generation, or when we last asked.';
+comment on column private.generation_work.absent_since is 'When the current run of 404 responses from Replicate for its prediction began.';
+comment on column private.generation_work.output_absent_since is 'When the current run of 404 responses from the output host began.';
 
--- Technical metadata only (R5): the columns are the list of what may be recorded.
+-- Only technical metadata (R5). The columns are the list of what may be recorded.
 create table public.processing_log (
   id bigint generated always as identity,
   generation_id uuid not null,
@@ -1513,9 +1526,9 @@ using (person_id = (select private.person()));
 
 grant select on public.processing_log to authenticated, service_role;
 
-comment on table public.processing_log is 'Each step of each generation and when it was (C4, C5).';
+comment on table public.processing_log is 'Each step of each generation, and when it happened (C4, C5).';
 
--- A delivery of Replicate's, by its webhook-id. The body is not kept: it holds the prompt.
+-- A webhook event from Replicate, identified by its webhook-id. The body is not kept, because it contains the prompt.
 create table private.webhook_events (
   id text not null,
   generation_id uuid not null,
@@ -1534,7 +1547,7 @@ create index webhook_events_received_at_idx on private.webhook_events (received_
 alter table private.webhook_events enable row level security;
 revoke all on private.webhook_events from public, anon, authenticated, service_role;
 
-comment on table private.webhook_events is 'Signed events that were accepted, once each.';
+comment on table private.webhook_events is 'Signed webhook events that we accepted, one row per event.';
 
 create function private.is_terminal(state text)
 returns boolean
@@ -1543,8 +1556,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 return state in ('succeeded', 'failed', 'canceled');
 
--- Locks generations in the order that every verb keeps: their work, then themselves, then their wallets, each by id.
--- Returns the ids that are locked. With `skip`, generations that another transaction holds are left out.
+-- Locks generations in the order that all code keeps: first their rows in `generation_work`, then the generations,
+-- then their wallets, each sorted by ID. Returns the IDs that are locked. With `skip`, it leaves out generations that
+-- another transaction has locked.
 create function private.lock_generations(ids uuid[], skip boolean default true)
 returns uuid[]
 language plpgsql
@@ -1578,8 +1592,8 @@ begin
 end;
 $$;
 
--- The generation, locked, if `lease` still holds its work; a row of nulls if the lease was lost. The check is a
--- statement of its own: after waiting for a lock, the waiting statement would see the lease as it was before.
+-- Locks a generation and returns it if `lease` still holds it. Returns a row of nulls if the lease was lost. The check
+-- is a statement of its own, because a statement that has waited for a lock would still see the old lease.
 create function private.lock_leased(generation_id uuid, lease uuid)
 returns public.generations
 language plpgsql
@@ -1600,8 +1614,8 @@ begin
 end;
 $$;
 
--- What a person asked for, and what it costs, never changes. After the statement, so that a constraint that it
--- breaks is named first.
+-- A user's request and its price never change. The trigger runs after the update, so that if the update also breaks a
+-- constraint, the error names the constraint.
 create function private.freeze_generation()
 returns trigger
 language plpgsql
@@ -1623,10 +1637,10 @@ create trigger generations_freeze
 after update on public.generations
 for each row
 execute function private.freeze_generation();
--- Deletions. An order is a row; whoever holds its lease deletes the object and reads again to see
--- that it is gone; only then is the order verified (R2, R9, X1).
+-- Deletions. Each row orders one deletion. The worker with the lease deletes the object and reads it again. The
+-- deletion is verified only if the object is gone (R2, R9, X1).
 
--- Why something is deleted: a closed list, each with the clause it keeps and a sentence for people.
+-- Why an object is deleted: a closed list. Each reason has the policy clause behind it and a sentence for users.
 create table public.deletion_reasons (
   id text not null,
   clause text not null,
@@ -1645,7 +1659,7 @@ using (true);
 
 grant select on public.deletion_reasons to anon, authenticated, service_role;
 
-comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, with the clause of the policy.';
+comment on table public.deletion_reasons is 'The closed list of reasons for which an object is deleted, each with its policy clause.';
 
 insert into public.deletion_reasons (id, clause, sentence) values
   ('prepared', 'R4', 'The photo was checked, and its copy without metadata took its place.'),
@@ -1681,15 +1695,16 @@ create table public.deletions (
   constraint deletions_reason_known foreign key (reason) references public.deletion_reasons (id),
   constraint deletions_attempts_not_negative check (attempts >= 0),
   constraint deletions_content_sha256_is_hex check (content_sha256 ~ '^[0-9a-f]{64}$'),
-  -- From then on the receipt alone has it, keyed.
+  -- Once the deletion is verified, only the receipt has the digest, in keyed form.
   constraint deletions_content_until_verified check (content_sha256 is null or verified_at is null),
-  -- Gone is not enough: somebody must have looked.
+  -- A deletion alone is not enough: we must also have checked that the object is gone.
   constraint deletions_verified_after_deleted check (
     verified_at is null or coalesce(ordered_at <= deleted_at and deleted_at <= verified_at, false)
   ),
   constraint deletions_verified_has_receipt check ((verified_at is null) = (receipt is null)),
   constraint deletions_receipt_is_jws check (receipt ~ '^[\w-]+\.[\w-]+\.[\w-]+$'),
-  -- The path names its person, so both go together; until it is gone the object must be found.
+  -- The path names its user, so it is removed with the account. It stays until the deletion is verified, because the
+  -- object must be found until then.
   constraint deletions_path_until_verified check (path is not null or verified_at is not null),
   constraint deletions_path_is_keyed check ((path is null) = (object_key is null))
 );
@@ -1698,7 +1713,7 @@ create unique index deletions_one_open_order on public.deletions (bucket, path) 
 create index deletions_due_idx on public.deletions (due_at) where verified_at is null;
 create index deletions_person_id_idx on public.deletions (person_id, ordered_at desc);
 create index deletions_generation_id_idx on public.deletions (generation_id);
--- An upload asks whether its name was used before.
+-- Each upload checks whether its name was used before.
 create index deletions_path_idx on public.deletions (path, bucket);
 create index deletions_reason_idx on public.deletions (reason, ordered_at);
 create index deletions_verified_at_idx on public.deletions (verified_at);
@@ -1714,14 +1729,14 @@ using (person_id = (select private.person()));
 
 grant select on public.deletions to authenticated, service_role;
 
-comment on table public.deletions is 'Every deletion: why, when ordered, when done, when its absence was verified, and the proof.';
-comment on column public.deletions.object_key is 'What the receipt''s digest of bucket and path is keyed with. Who has it can show which object a receipt is of.';
-comment on column public.deletions.bytes is 'Size of the object when somebody set about deleting it; null where there was none.';
-comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, until the receipt names it; null for what was never judged, and for everything else.';
-comment on column public.deletions.receipt is 'A compact JWS (RFC 7515, Ed25519): proof of the verified deletion (X1).';
-comment on column public.deletions.due_at is 'Nobody tries before this: the first attempt, the end of a lease, or the next attempt.';
+comment on table public.deletions is 'Every deletion: why, when it was ordered and done, when the absence of the object was verified, and the receipt.';
+comment on column public.deletions.object_key is 'Key for the digest of bucket and path in the receipt. Anyone who has this key can show which object the receipt is about.';
+comment on column public.deletions.bytes is 'Size of the object in bytes when a worker began to delete it. Null if there was no object.';
+comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, in hex, until the receipt contains it. Null for photos that were never judged, and for all other objects.';
+comment on column public.deletions.receipt is 'Proof of the verified deletion: a compact JWS (RFC 7515, Ed25519) (X1).';
+comment on column public.deletions.due_at is 'No worker tries before this time. It is the time of the first attempt, the end of a lease, or the time of the next attempt.';
 
--- A receipt outlives the account; what says whose it is does not (X1).
+-- The receipt outlives the account. This trigger removes what says whose it was (X1).
 create function private.forget_subject()
 returns trigger
 language plpgsql
@@ -1754,9 +1769,9 @@ create index deletion_leases_lease_idx on private.deletion_leases (lease);
 alter table private.deletion_leases enable row level security;
 revoke all on private.deletion_leases from public, anon, authenticated, service_role;
 
-comment on table private.deletion_leases is 'Who is executing a deletion; a lease ends when its deletion is due again.';
+comment on table private.deletion_leases is 'Which worker carries out a deletion. A lease ends when its deletion is due again.';
 
--- As RFC 3339 has it, in UTC, to the microsecond: what is signed must not depend on a setting.
+-- The time in RFC 3339 format, in UTC, to the microsecond. Signed text must not depend on a setting of the session.
 create function private.timestamp(at timestamptz)
 returns text
 language sql
@@ -1764,7 +1779,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
--- The digest of a photo that was judged: of the original alone, for the copy that the model sees is ours.
+-- The SHA-256 of a photo that was judged. Only for the original, because we made the prepared copy ourselves.
 create function private.judged_content(path text, generation_id uuid)
 returns text
 language sql
@@ -1777,8 +1792,8 @@ begin atomic
   where g.id = judged_content.generation_id and g.input_path = judged_content.path;
 end;
 
--- Idempotent: an object has at most one open order. Ordered again, it is due at the earlier of both,
--- unless somebody is executing it at this moment.
+-- Orders a deletion. Idempotent: an object has at most one pending deletion. If it is ordered again, it is due at the
+-- earlier of both times, unless a worker has leased it.
 create function private.order_deletion(
   bucket text,
   path text,
@@ -1799,8 +1814,8 @@ begin atomic
   where not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
--- How long Storage says an object is; null where it says nothing that is a number, for one such row must not hold up
--- what is to be deleted of everybody.
+-- The size of an object in bytes, as Storage reports it. Null if the value is not a number, because one such row must
+-- not block the deletions of all users.
 create function private.object_bytes(metadata jsonb)
 returns bigint
 language sql
@@ -1808,8 +1823,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 return case when metadata ->> 'size' ~ '^\d{1,18}$' then (metadata ->> 'size')::bigint end;
 
--- Hands out due deletions under a lease of the caller's choosing, each to one caller, for `lease_seconds`. Asked
--- again with the same lease, because the answer was lost, it hands out the same ones. With a generation, only its own.
+-- Hands out due deletions under a lease, each to one caller, for `lease_seconds`. The caller chooses the lease: a
+-- retry with the same lease after a lost response gets the same deletions. With `generation_id`, only the deletions of
+-- that generation.
 create function backend.lease_deletions(
   lease uuid,
   batch integer default 100,
@@ -1865,7 +1881,7 @@ begin
     'id', d.id, 'lease', l.lease, 'generation', d.generation_id, 'bucket', d.bucket, 'path', d.path,
     'object_key', d.object_key, 'bytes', d.bytes, 'content_sha256', d.content_sha256, 'reason', d.reason, 'clause', r.clause,
     'attempts', d.attempts, 'ordered_at', private.timestamp(d.ordered_at),
-    -- The moment of the answer, not of the transaction, which may have waited: receipts count from it.
+    -- The time of the response, not of the transaction, which may have waited. Receipts count from this time.
     'leased_at', private.timestamp(clock_timestamp())
   )), '[]')
   into leased
@@ -1878,11 +1894,11 @@ begin
 end;
 $$;
 
-comment on function backend.lease_deletions is 'Due deletions for the caller to execute, with all that their receipts say.';
+comment on function backend.lease_deletions is 'Due deletions for the caller to carry out, with everything that their receipts contain.';
 
--- `results`: [{id, lease, absent, deleted_at, verified_at, receipt}], absent = a read after the deletion
--- found nothing, and then the rest is there. It counts only if the listing agrees. What remains is tried
--- again, later each time, and never given up.
+-- `results`: [{id, lease, absent, deleted_at, verified_at, receipt}]. `absent` means that a read after the deletion
+-- found nothing; only then are the members after it set. The result counts only if `storage.objects` has no row of the
+-- object either. A deletion that is not verified is retried, each time later, and never given up.
 create function backend.record_deletions(results jsonb)
 returns jsonb
 language plpgsql
@@ -1893,8 +1909,8 @@ declare
   free uuid[];
   recorded jsonb;
 begin
-  -- A row that another transaction changes at this moment is left out: it is due again when its lease ends. Waiting
-  -- for several rows in turn could end in a deadlock.
+  -- Leave out rows that another transaction is changing; they are due again when their lease ends. Waiting for several
+  -- rows in turn could end in a deadlock.
   free := array(
     select d.id
     from public.deletions as d
@@ -1904,7 +1920,7 @@ begin
   with result as (
     select d.id, r.deleted_at, r.verified_at, r.receipt,
       r.absent
-        -- A clock that jumped meanwhile makes no proof.
+        -- If the clock jumped in the meantime, the times prove nothing.
         and r.deleted_at >= d.ordered_at
         and r.verified_at <= clock_timestamp() + interval '1 second'
         and not exists (
@@ -1940,12 +1956,12 @@ begin
 end;
 $$;
 
-comment on function backend.record_deletions is 'Reports executed deletions; answers {verified, remaining}. Results under a lost lease are ignored.';
+comment on function backend.record_deletions is 'Records the results of deletions. Returns {verified, remaining}. Ignores results under a lost lease.';
 
 revoke all on function backend.lease_deletions, backend.record_deletions from public, anon, authenticated, service_role;
 grant execute on function backend.lease_deletions, backend.record_deletions to service_role;
--- Replicate keeps what it was sent, and what it made, for an hour. After that it is asked whether all of it
--- is gone, and the answer is the evidence (T3).
+-- Replicate keeps what we send and what it makes for an hour. After that we ask whether all of it is gone, and keep
+-- the answer as evidence (T3).
 
 create table public.replicate_removals (
   prediction_id text not null,
@@ -1978,9 +1994,9 @@ using (person_id = (select private.person()));
 
 grant select on public.replicate_removals to authenticated, service_role;
 
-comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate keeps nothing of it (T3).';
-comment on column public.replicate_removals.generation_id is 'Not a foreign key: a generation that is deleted within the hour is asked about all the same.';
-comment on column public.replicate_removals.evidence is 'What Replicate answered: data_removed, or that it does not know the prediction any more.';
+comment on table public.replicate_removals is 'Each prediction that was made, and the evidence that Replicate has removed its data (T3).';
+comment on column public.replicate_removals.generation_id is 'Not a foreign key: we also ask about a generation that is deleted within the hour.';
+comment on column public.replicate_removals.evidence is 'Replicate''s answer: `data_removed`, or `not_found` if it no longer knows the prediction.';
 
 create table private.removal_leases (
   prediction_id text not null,
@@ -1995,9 +2011,9 @@ create index removal_leases_lease_idx on private.removal_leases (lease);
 alter table private.removal_leases enable row level security;
 revoke all on private.removal_leases from public, anon, authenticated, service_role;
 
-comment on table private.removal_leases is 'Which worker asks Replicate about a prediction; a lease ends when the question is due again.';
+comment on table private.removal_leases is 'Which worker asks Replicate about a prediction. A lease ends when the prediction is due again.';
 
--- One 404 proves nothing: it may be a fault of a moment.
+-- One 404 proves nothing, because it may be a temporary fault.
 create table private.removal_absences (
   prediction_id text not null,
   since timestamptz not null default now(),
@@ -2009,7 +2025,7 @@ create table private.removal_absences (
 alter table private.removal_absences enable row level security;
 revoke all on private.removal_absences from public, anon, authenticated, service_role;
 
-comment on table private.removal_absences is 'Predictions that Replicate did not know when it was last asked, and since when. A second 404, some minutes later, is the evidence.';
+comment on table private.removal_absences is 'Predictions that Replicate did not know when we last asked, and since when. A second 404, some minutes later, is the evidence.';
 
 create function private.follow_prediction()
 returns trigger
@@ -2031,8 +2047,8 @@ for each row
 when (new.prediction_id is not null and new.prediction_id is distinct from old.prediction_id)
 execute function private.follow_prediction();
 
--- Predictions to ask about, [{prediction, generation}], longest due first, under a lease of the caller's choosing, for ten minutes. Asked again
--- with the same lease, it answers the same ones.
+-- Returns predictions to ask about, [{prediction, generation}], the longest due first. They are leased for ten
+-- minutes. The caller chooses the lease: a retry with the same lease gets the same predictions.
 create function backend.lease_removals(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -2069,8 +2085,8 @@ begin
 end;
 $$;
 
--- `results`: [{prediction, evidence}]; evidence is null where something is still there, and then it is asked about
--- again, at most six hours later. That Replicate does not know it counts if it has said so before, some minutes ago.
+-- `results`: [{prediction, evidence}]. `evidence` is null if some data is still there. Then we ask again, at most six
+-- hours later. `not_found` counts only if Replicate also gave this answer some minutes before.
 create function backend.record_removals(results jsonb)
 returns void
 language plpgsql
@@ -2078,7 +2094,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- In one order, so that two reports of the same predictions cannot lock each other out.
+  -- Lock the rows in one order, so that two reports about the same predictions cannot deadlock.
   perform from public.replicate_removals as r
   where r.prediction_id in (select t.value ->> 'prediction' from jsonb_array_elements(results) as t)
   order by r.prediction_id
@@ -2117,12 +2133,12 @@ end;
 $$;
 
 comment on function backend.lease_removals is 'Predictions whose hour at Replicate is over, for the caller to ask about.';
-comment on function backend.record_removals is 'What Replicate answered about them: the evidence, or that something is still there.';
+comment on function backend.record_removals is 'Records Replicate''s answers: the evidence, or that some data is still there.';
 
 revoke all on function backend.lease_removals, backend.record_removals from public, anon, authenticated, service_role;
 grant execute on function backend.lease_removals, backend.record_removals to service_role;
--- Calls that are owed to other services: a prediction to stop or to search for, an upload to abandon. A worker may die
--- over them, so each is a row until it is made.
+-- The outbox: calls that we still have to make to other services. A task stops a prediction, searches for one, or
+-- abandons an upload. A worker may die before the call, so each task is a row until it is done.
 
 create table private.errands (
   kind text not null,
@@ -2147,12 +2163,12 @@ create index errands_ordered_at_idx on private.errands (ordered_at);
 alter table private.errands enable row level security;
 revoke all on private.errands from public, anon, authenticated, service_role;
 
-comment on table private.errands is 'Calls that are owed to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
-comment on column private.errands.target is 'The id of the prediction, the path of the photo that it was made of, or the address of the upload.';
-comment on column private.errands.generation_id is 'For the log. Not a foreign key: the call is owed although the generation is deleted.';
-comment on column private.errands.since is 'From when on a prediction is searched for.';
+comment on table private.errands is 'Outbox tasks: calls to make to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
+comment on column private.errands.target is 'The ID of the prediction, the path of the photo that it was made from, or the address of the upload.';
+comment on column private.errands.generation_id is 'For the log. Not a foreign key: the task stays if the generation is deleted.';
+comment on column private.errands.since is 'For a search: when the create call of the prediction was made.';
 
--- A search waits a minute: a create call that is under way has its answer by then.
+-- A search starts after a minute. By then, a create call that is in progress has its response.
 create function private.order_errand(
   kind text,
   target text,
@@ -2172,8 +2188,8 @@ begin atomic
   on conflict do nothing;
 end;
 
--- Due errands, [{kind, target, generation, since}], under a lease of the caller's choosing; after a minute they are due again,
--- each time later. Asked again with the same lease, it answers the same ones.
+-- Returns due outbox tasks, [{kind, target, generation, since}], under a lease. They are due again after a minute,
+-- each time later. The caller chooses the lease: a retry with the same lease gets the same tasks.
 create function backend.lease_errands(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -2205,7 +2221,7 @@ begin
 end;
 $$;
 
--- Searched for and found: predictions that no row names. Each is owed a stop, and the question whether Replicate has
+-- A search found predictions that no row names. Each of them must be stopped, and later we ask whether Replicate has
 -- removed it (T3).
 create function backend.record_found_predictions(target text, predictions jsonb)
 returns void
@@ -2224,7 +2240,8 @@ begin
 end;
 $$;
 
--- A prediction that belongs to no open generation, and Replicate has the photo all the same.
+-- Handles a prediction that belongs to no open generation. Replicate has the photo nevertheless, so the prediction is
+-- stopped, and later we ask about its data.
 create function private.disown_prediction(prediction_id text, person uuid, generation_id uuid)
 returns void
 language sql
@@ -2246,21 +2263,21 @@ begin atomic
   delete from private.errands as e where e.kind = finish_errand.kind and e.target = finish_errand.target;
 end;
 
-comment on function backend.lease_errands is 'Calls that are owed to others, for the caller to make.';
-comment on function backend.record_found_predictions is 'Predictions that a search found, to be stopped and asked about.';
-comment on function backend.finish_errand is 'One of them was made, or has no object any more.';
+comment on function backend.lease_errands is 'Due outbox tasks for the caller to carry out.';
+comment on function backend.record_found_predictions is 'Records predictions that a search found. They are stopped, and Replicate is asked about their data.';
+comment on function backend.finish_errand is 'Removes an outbox task that is done or no longer possible.';
 
 revoke all on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand from public, anon, authenticated, service_role;
 grant execute on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand to service_role;
--- The life of a generation. A move between states happens only along these lines, and what a move
--- implies (times, log, credits, deletion) happens with it, in the same statement.
+-- The life of a generation. Its state changes only along these lines. What a change implies (times, log, credits,
+-- deletion) happens in the same statement.
 --
 --   reserved → submitted → processing → storing → succeeded
 --       └──────────┴───────────┴───────────┴────→ failed | canceled
 --
--- Steps forward may be skipped: events of Replicate's come late, twice or never.
+-- Steps forward may be skipped, because Replicate's events come late, twice or never.
 
--- Whether the model has begun with it: from then on we pay for the prediction, whoever ends it.
+-- Whether the model has started. From then on we pay for the prediction, even if the generation is ended early.
 create function private.has_begun(generation public.generations)
 returns boolean
 language sql
@@ -2304,8 +2321,8 @@ for each row
 when (old.state is distinct from new.state)
 execute function private.guard_transition();
 
--- Orders the photo of a generation deleted: the prepared one, and the original, which has its order already once it
--- was prepared. What a worker is preparing at this moment was ordered deleted before it began.
+-- Orders the deletion of a generation's photo. This is the prepared copy, if there is one: then the deletion of the
+-- original was already ordered. The deletion of a copy that a worker is preparing now was ordered before it began.
 create function private.order_photo_deletion(generation public.generations, reason text, person uuid)
 returns void
 language plpgsql
@@ -2317,7 +2334,7 @@ begin
   select * into work from private.generation_work as w where w.generation_id = generation.id;
   perform private.order_deletion(
     'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
-  -- The answer to a create call was lost, so a prediction may exist that no row names (T3).
+  -- The response to a create call was lost, so there may be a prediction that no row names (T3).
   if work.create_called_at is not null and generation.prediction_id is null then
     perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
   end if;
@@ -2383,7 +2400,7 @@ begin
 end;
 $$;
 
--- G6: nothing is begun for whoever restricted generation, whoever asks.
+-- G6: a user who restricted generation gets no new generation, whichever role makes the call.
 create trigger generations_unrestricted
 before insert on public.generations
 for each row
@@ -2394,7 +2411,8 @@ before insert on public.generations
 for each row
 execute function private.guard_reservation();
 
--- However a generation goes, by its person's wish or with the account: nothing stays held, nothing stored.
+-- Runs when a generation is deleted, by its user or with the account. It settles the hold and orders the deletion of
+-- what is stored.
 create function private.follow_deletion()
 returns trigger
 language plpgsql
@@ -2402,7 +2420,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- While an account is being deleted its row is gone already.
+  -- While an account is being deleted, its row is already gone.
   person constant uuid := (select u.id from auth.users as u where u.id = old.person_id);
   is_leaving constant boolean := not exists (
     select from public.profiles as p where p.id = old.person_id and p.closed_at is null
@@ -2429,7 +2447,7 @@ before delete on public.generations
 for each row
 execute function private.follow_deletion();
 
--- What people and the functions' answers show of a generation.
+-- A generation as users and the responses of the functions see it.
 create function private.describe(generation public.generations)
 returns jsonb
 language sql
@@ -2453,7 +2471,7 @@ return jsonb_build_object(
   'finished_at', generation.finished_at
 );
 
--- Whose folder a path is in; null where nobody has that id any more.
+-- The user whose folder a path is in, or null if that user no longer exists.
 create function private.owner(path text)
 returns uuid
 language sql
@@ -2467,8 +2485,8 @@ return (
     then split_part(path, '/', 1)::uuid
   end
 );
--- What people allow: purposes are rows, choices are kept with their history, and the database obeys the last one, or the
--- default of the purpose (G6, G7). And which version of the policy somebody has agreed to.
+-- What users allow. Purposes are rows, and choices are kept with their history. The database follows the last choice,
+-- or the default of the purpose (G6, G7). This file also records which version of the policy a user has agreed to.
 
 create table public.purposes (
   id text not null,
@@ -2490,9 +2508,9 @@ using (true);
 
 grant select on public.purposes to anon, authenticated, service_role;
 
-comment on table public.purposes is 'What personal data is used for; each can be refused and allowed again.';
+comment on table public.purposes is 'What personal data is used for. Users can refuse each purpose and allow it again.';
 
-comment on column public.purposes.allowed_by_default is 'Whether it is allowed for people who have made no choice. What reads their device is not.';
+comment on column public.purposes.allowed_by_default is 'Whether the purpose is allowed for users who have made no choice. False for a purpose that reads the user''s device.';
 
 insert into public.purposes (id, clause, position, allowed_by_default, words) values
   ('generation', 'G6', 1, true,
@@ -2504,8 +2522,8 @@ insert into public.purposes (id, clause, position, allowed_by_default, words) va
   ('notices', 'R10', 4, true,
     'Reminders by email before an account that is not used is deleted. If you refuse, none are sent, and the account stays.');
 
--- What somebody has chosen or agreed to has to be proved later (GDPR, article 7(1)), so the rows outlive the account,
--- under its pseudonym. They go by their rule, which counts from its end.
+-- We must be able to prove choices and consents later (GDPR, article 7(1)). So these rows outlive the account, under
+-- its pseudonym. Their retention rule counts from the end of the account.
 create function private.note_departure()
 returns trigger
 language plpgsql
@@ -2554,9 +2572,9 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_choices to authenticated, service_role;
 grant insert (person_id, purpose, allowed) on public.privacy_choices to authenticated;
 
-comment on table public.privacy_choices is 'Every choice there was: the last one of a purpose counts, and without one the default of the purpose. It outlives the account, to prove it.';
-comment on column public.privacy_choices.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
-comment on column public.privacy_choices.left_at is 'When the account was gone; from then on its rule counts.';
+comment on table public.privacy_choices is 'Every choice that was made. The last one for a purpose counts; without one, the default of the purpose counts. The rows outlive the account as proof.';
+comment on column public.privacy_choices.pseudonym is 'For a deleted account: the user''s ID under a keyed hash, as in public.wallets.';
+comment on column public.privacy_choices.left_at is 'When the account was deleted. The retention rule counts from then.';
 
 create trigger privacy_choices_forget
 before update of person_id on public.privacy_choices
@@ -2571,7 +2589,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return coalesce((
-  -- Without a limit, for which the planner might walk everybody's choices from the end.
+  -- No `limit` here: with one, the planner might walk the choices of all users from the end.
   select (array_agg(c.allowed order by c.id desc))[1]
   from public.privacy_choices as c
   where c.person_id = person and c.purpose = allows.purpose
@@ -2582,7 +2600,7 @@ return coalesce((
 revoke all on function private.allows from public, anon, authenticated, service_role;
 grant execute on function private.allows to service_role;
 
--- Who does not allow what, by a choice or by default, for reports over everybody.
+-- Which users do not allow which purposes, by a choice or by default. For reports over all users.
 create view private.refusals
 as
 select p.id as person_id, u.id as purpose
@@ -2598,7 +2616,7 @@ where not coalesce(c.allowed, u.allowed_by_default);
 revoke all on private.refusals from public, anon, authenticated, service_role;
 grant select on private.refusals to service_role;
 
--- People change their minds, and programs err: the history holds the one and not the other.
+-- Users change their minds, and programs have bugs. The quota leaves room for the first and stops the second.
 create function private.check_choice()
 returns trigger
 language plpgsql
@@ -2635,7 +2653,8 @@ before insert on public.privacy_choices
 for each row
 execute function private.check_choice();
 
--- Ends all that a person has under way. The person is locked first, as by a submission, so that none slips in between.
+-- Ends all open generations of a user. It locks the user first, as a submission does, so that no new generation starts
+-- in between.
 create function private.cancel_open(person uuid)
 returns void
 language plpgsql
@@ -2654,7 +2673,7 @@ begin
 end;
 $$;
 
--- A restriction counts from its own statement on: what is under way ends with it.
+-- A restriction takes effect in its own statement, which also ends what is in progress.
 create function private.follow_choice()
 returns trigger
 language plpgsql
@@ -2666,7 +2685,7 @@ begin
     perform private.cancel_open(new.person_id);
   end if;
   perform private.note_activity(new.person_id);
-  -- To allow something answers nobody who has asked us to stop.
+  -- Allowing a purpose does not answer a request to stop.
   if not new.allowed then
     perform private.answer_requests(new.person_id,
       array(
@@ -2685,7 +2704,7 @@ after insert on public.privacy_choices
 for each row
 execute function private.follow_choice();
 
--- R10: that its person was here. At most once an hour, so that a busy one writes no more than that.
+-- R10: records that the user was active. At most once an hour, to limit the writes for a busy user.
 create function private.note_activity(person uuid)
 returns void
 language sql
@@ -2735,9 +2754,9 @@ using (published_at <= now());
 
 grant select on public.policy_versions to anon, authenticated, service_role;
 
-comment on table public.policy_versions is 'Versions of the privacy policy; a new row makes everybody be asked again.';
+comment on table public.policy_versions is 'Versions of the privacy policy. After a new version is published, every user is asked to agree again.';
 
-comment on column public.policy_versions.digest is 'SHA-256 of its text (UTF-8), in hex: it proves later what people have agreed to.';
+comment on column public.policy_versions.digest is 'SHA-256 of its text (UTF-8), in hex. It proves later what users have agreed to.';
 
 insert into public.policy_versions (id, published_at, digest)
 values ('2026-11', '2026-11-01', '0eb0d1c46464475ba59da9504062351112627003e3e590354af6211791caff40');
@@ -2769,7 +2788,7 @@ for select
 to authenticated
 using (person_id = (select private.person()));
 
--- Of what is not published yet they do not know.
+-- Users cannot see versions that are not published yet, so they cannot agree to them.
 create policy "People agree for themselves, to what is published"
 on public.policy_consents
 for insert
@@ -2782,9 +2801,9 @@ with check (
 grant select on public.policy_consents to authenticated, service_role;
 grant insert (person_id, version) on public.policy_consents to authenticated;
 
-comment on table public.policy_consents is 'Who has agreed to which version of the privacy policy, and when. It outlives the account, to prove it.';
-comment on column public.policy_consents.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
-comment on column public.policy_consents.left_at is 'When the account was gone; from then on its rule counts.';
+comment on table public.policy_consents is 'Which user has agreed to which version of the privacy policy, and when. The rows outlive the account as proof.';
+comment on column public.policy_consents.pseudonym is 'For a deleted account: the user''s ID under a keyed hash, as in public.wallets.';
+comment on column public.policy_consents.left_at is 'When the account was deleted. The retention rule counts from then.';
 
 create trigger policy_consents_forget
 before update of person_id on public.policy_consents
@@ -2792,7 +2811,8 @@ for each row
 when (new.person_id is null)
 execute function private.note_departure();
 
--- At sign-up the version comes with the account (`options.data.policy_version`); one that is unknown says nothing.
+-- A sign-up can carry the version that the user agreed to (`options.data.policy_version`). An unknown version records
+-- nothing.
 create function private.consent_at_sign_up(person uuid, version text)
 returns void
 language sql
@@ -2804,7 +2824,6 @@ begin atomic
   where v.id = consent_at_sign_up.version and v.published_at <= now();
 end;
 
--- The version that the caller has still to agree to; null where there is none.
 create function public.policy_to_agree_to()
 returns text
 language sql
@@ -2818,11 +2837,12 @@ return (
   )
 );
 
-comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet; null where there is none.';
+comment on function public.policy_to_agree_to is 'The version of the privacy policy that the caller has not agreed to yet, or null.';
 
 revoke all on function public.policy_to_agree_to from public, anon, authenticated, service_role;
 grant execute on function public.policy_to_agree_to to authenticated;
--- What is used, and on what kind of device: typed columns, and nothing finer than reports need (C9, C10).
+-- Which features are used, and on what kind of device. The columns are typed, and no finer than the reports need (C9,
+-- C10).
 
 create table public.usage_events (
   id bigint generated always as identity,
@@ -2872,12 +2892,12 @@ grant insert (
   person_id, feature, browser, browser_version, viewport_width, viewport_height, pixel_ratio, image_formats
 ) on public.usage_events to authenticated;
 
-comment on table public.usage_events is 'Which feature was used, when, on what kind of device (C9, C10). No address, no user agent, nothing free.';
+comment on table public.usage_events is 'Which feature was used, when, and on what kind of device (C9, C10). No address, no user agent, no free text.';
 comment on column public.usage_events.browser_version is 'The major version.';
 comment on column public.usage_events.viewport_width is 'In CSS pixels.';
 
--- G7: refused at the insert, for every role, unless the person has allowed analytics. And no client floods the table: counted once a statement, under a lock,
--- however many rows it brings.
+-- G7: refuses events, for every role, unless the user has allowed analytics. It also keeps clients from flooding the
+-- table. It counts once per statement, under a lock, however many rows the statement inserts.
 create function private.check_usage()
 returns trigger
 language plpgsql
@@ -2894,7 +2914,7 @@ begin
     if not private.allows(person, 'analytics') then
       perform private.refuse(403, 'analytics_not_allowed', 'You have not allowed analytics, so nothing is recorded.');
     end if;
-    -- One that has no place any more; it ends when the one at the last place leaves.
+    -- The event just beyond the limit, if there is one. There is room again when it leaves the period.
     select e.at + quota.span into free_at
     from public.usage_events as e
     where e.person_id = person and e.at > now() - quota.span
@@ -2921,7 +2941,7 @@ after insert on public.usage_events
 for each row
 execute function private.follow_activity();
 
--- Reports, for the operator alone: over people who allow them, by groups of five and more (U3, U6).
+-- Reports, only for the operator. They cover users who allow them, in groups of at least five users (U3, U6).
 create view backend.processing_report
 with (security_invoker = true)
 as
@@ -2967,17 +2987,17 @@ where e.browser is not null
 group by e.browser
 having count(distinct e.person_id) >= 5;
 
-comment on view backend.processing_report is 'Times in seconds and failures by model and style (U3); groups of five people and more, without whoever does not allow it.';
-comment on view backend.usage_report is 'Which features are used (U6); groups of five people and more, without whoever does not allow it.';
-comment on view backend.device_report is 'What devices can do, by browser (U6); groups of five people and more, without whoever does not allow it.';
+comment on view backend.processing_report is 'Times in seconds and failures, by model and style (U3). Groups of at least five users. Users who do not allow it are left out.';
+comment on view backend.usage_report is 'Which features are used (U6). Groups of at least five users. Users who do not allow it are left out.';
+comment on view backend.device_report is 'What devices can do, by browser (U6). Groups of at least five users. Users who do not allow it are left out.';
 
 revoke all on backend.processing_report, backend.usage_report, backend.device_report from public, anon, authenticated, service_role;
 grant select on backend.processing_report, backend.usage_report, backend.device_report to service_role;
--- How a reservation becomes a prediction. A submission is owed from the reservation on, until somebody
--- has heard of its prediction; whoever holds its lease carries it out, and may die after any line.
+-- How a reservation becomes a prediction. From the reservation on, a worker has to dispatch the generation, until its
+-- prediction is known. The worker with the lease does so, and may die after any line.
 
--- That Replicate refuses our account: the token is not valid (401), the account may not (403) or is out of credit (402).
--- One row while it does; the next create call that is accepted removes it.
+-- Records that Replicate refuses our account: the token is not valid (401), the account is out of credit (402) or has
+-- no permission (403). The row exists while this lasts. The next create call that is accepted removes it.
 create table private.account_refusals (
   id boolean not null default true,
   status integer not null,
@@ -2992,12 +3012,12 @@ create table private.account_refusals (
 alter table private.account_refusals enable row level security;
 revoke all on private.account_refusals from public, anon, authenticated, service_role;
 
-comment on table private.account_refusals is 'Replicate refuses our account, for everybody: jobs wait, and no photo is taken.';
-comment on column private.account_refusals.refused_at is 'Since when.';
-comment on column private.account_refusals.last_at is 'When it last did.';
-comment on column private.account_refusals.probe_at is 'From then on one job may try whether it still does.';
+comment on table private.account_refusals is 'Replicate refuses our account, which affects every user: jobs wait, and no photos are accepted.';
+comment on column private.account_refusals.refused_at is 'When the refusals began.';
+comment on column private.account_refusals.last_at is 'When the latest refusal came.';
+comment on column private.account_refusals.probe_at is 'From then on, one job may try whether Replicate still refuses the account.';
 
--- Shorter than the time between two passes, so that each pass tries once.
+-- Shorter than the time between two sweeps, so that each sweep tries once.
 create function private.probe_pause()
 returns interval
 language sql
@@ -3005,7 +3025,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 return interval '45 seconds';
 
--- Claims the next try, for one job: false if another has it.
+-- Claims the next try for one job. Returns false if another job has it.
 create function private.begin_probe()
 returns boolean
 language plpgsql
@@ -3017,8 +3037,8 @@ begin
 end;
 $$;
 
--- Whether a worker will submit it, now or later. A submission whose workers keep dying is left to its deadline, and so is
--- one with too little time left.
+-- Whether a worker will dispatch the generation, now or later. If workers keep dying over it, or too little time is
+-- left, no worker takes it, and it ends at its deadline.
 create function private.is_awaited(generation public.generations, work private.generation_work)
 returns boolean
 language sql
@@ -3030,7 +3050,8 @@ return work.submit_at is not null
   and not private.is_terminal(generation.state)
   and generation.deadline_at > now() + interval '30 seconds';
 
--- Whether a worker may take it up now: the one rule of what is due. Queries also say `submit_at <= now()`, for the index.
+-- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries also say `submit_at
+-- <= now()`, so that they can use the index.
 create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
 returns boolean
 language sql
@@ -3040,8 +3061,8 @@ return work.submit_at <= now()
   and (work.lease is null or work.leased_until <= now())
   and private.is_awaited(generation, work);
 
--- Whether a photo may be taken. While Replicate refuses the account none is: the jobs that wait try from time to time.
--- If none waits any more, the next job has to be the one that tries.
+-- Whether a photo may be accepted. While Replicate refuses the account, no photo is, and the jobs that wait try again
+-- from time to time. If no job waits, the next new job has to be the one that tries.
 create function private.is_account_accepted()
 returns boolean
 language sql
@@ -3061,7 +3082,7 @@ return not exists (
 revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;
 grant execute on function private.is_account_accepted to authenticated;
 
--- Long enough to fetch and judge the largest photo, and to write its copy.
+-- Long enough to download and judge the largest photo, and to store its prepared copy.
 create function private.submission_lease_end()
 returns timestamptz
 language sql
@@ -3069,8 +3090,9 @@ stable
 set search_path = pg_catalog, pg_temp
 return now() + interval '90 seconds';
 
--- Where the photo of this attempt is prepared, as a JPEG, under a name that no client can write. The object is ordered deleted
--- before it exists; only `record_input` takes the order back. So nothing half prepared can stay.
+-- Returns the path at which this attempt stores the prepared copy, a JPEG. No client can write under this name. The
+-- deletion of the object is ordered before it exists, and only `record_input` takes the order back. So no unfinished
+-- copy can stay.
 create function private.prepare_submission(generation public.generations)
 returns text
 language plpgsql
@@ -3091,8 +3113,8 @@ begin
 end;
 $$;
 
--- What a worker needs to submit. With `create_called_at`, an earlier worker may have done so already. `is_prepared`
--- says whether the photo lies at `prepared_path`, or is to be put there.
+-- What a worker needs to dispatch the generation. If `create_called_at` is set, an earlier worker may have created a
+-- prediction. `is_prepared` says whether the prepared copy is already at `prepared_path`, or has to be stored there.
 create function private.describe_submission(generation public.generations)
 returns jsonb
 language sql
@@ -3115,11 +3137,13 @@ return (
   where w.generation_id = generation.id
 );
 
--- The photo was judged, and the new picture that was made of it lies at `prepared_path` (C2, T2): `format` to `sha256` say what
--- was measured. They are null where an earlier worker has recorded them, and then the path is that worker's. The
--- caller may now create one prediction; `capability` is the SHA-256 of the token in its events' address, in hex. The
--- original is ordered deleted. Answers {outcome, deletions}: open; superseded, when another worker has the lease by
--- now; ended, when the generation is over.
+-- The photo was judged, and its prepared copy is at `prepared_path` (C2, T2). `format` to `sha256` are the
+-- measurements. They are null if an earlier worker has recorded them, and then the path is that worker's. The caller
+-- may now create one prediction. `capability`: SHA-256 of the token in the webhook address, in hex. The deletion of
+-- the original is ordered. Returns {outcome, deletions}. The outcome is one of:
+--   open        the caller may go on
+--   superseded  another worker has the lease by now
+--   ended       the generation is over
 create function backend.record_input(
   generation_id uuid,
   lease uuid,
@@ -3146,7 +3170,7 @@ begin
       where w.generation_id = generation.id and w.prepared_path = record_input.prepared_path
     );
     if not is_recorded then
-      -- A deletion that is under way cannot be taken back; then this attempt was too late.
+      -- A deletion that has started cannot be taken back. Then this attempt was too late.
       delete from public.deletions as d
       where d.bucket = 'inputs' and d.path = record_input.prepared_path and d.verified_at is null
         and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
@@ -3169,7 +3193,7 @@ begin
       leased_until = private.submission_lease_end()
     where w.generation_id = generation.id and w.lease = record_input.lease;
   else
-    -- The order for this path may have been carried out before the object came.
+    -- The deletion of this path may have been carried out before the object was stored, so it is ordered again.
     perform private.order_deletion(
       'inputs', record_input.prepared_path, 'superseded', private.owner(record_input.prepared_path),
       record_input.generation_id)
@@ -3192,9 +3216,12 @@ begin
 end;
 $$;
 
--- A prediction exists: it was created with that capability, or found by the holder of the lease. Answers {outcome,
--- generation, is_accepted_again}, of which the last says that Replicate had refused the account before: attached; ended, when the generation is over, or another prediction was allowed in its place by now, and
--- this one is to be canceled; superseded, when it was found under a lease that was lost: the new holder finds it, too.
+-- A prediction exists: it was created with this capability, or found by the holder of the lease. Returns {outcome,
+-- generation, is_accepted_again}. `is_accepted_again` says that Replicate had refused the account before. The outcome
+-- is one of:
+--   attached    the prediction belongs to the generation
+--   ended       the generation is over, or another prediction was allowed in its place; this one has to be canceled
+--   superseded  it was found under a lease that was lost; the new holder finds it, too
 create function backend.attach_prediction(
   generation_id uuid,
   lease uuid,
@@ -3223,19 +3250,19 @@ begin
       else work.capability_digest = decode(capability, 'hex')
     end)
   then
-    -- An event may have been quicker, so the state only ever moves forward here.
+    -- An event may have arrived first, so the state only moves forward here.
     update public.generations as g
     set state = case when g.state = 'reserved' then 'submitted' else g.state end,
       prediction_id = attach_prediction.prediction_id
     where g.id = generation.id
     returning * into generation;
-    -- Another worker that has leased the submission meanwhile is told that it is superseded.
+    -- Another worker that has leased the generation in the meantime is told that it is superseded.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
     where w.generation_id = generation.id and w.submit_at is not null;
   end if;
-  -- A create call was accepted, so the account is.
+  -- Replicate accepted a create call, so it accepts the account.
   delete from private.account_refusals where attach_prediction.capability is not null;
   is_accepted_again := found;
 
@@ -3258,8 +3285,8 @@ begin
 end;
 $$;
 
--- Certainly nothing was created: to be tried again later, at most a minute later, under the same hold. What the caller
--- was preparing can go now: the next attempt has another path.
+-- It is certain that nothing was created. The dispatch is retried, at most a minute later, under the same hold. What
+-- the caller was preparing can be deleted now, because the next attempt has another path.
 create function backend.postpone_submission(generation_id uuid, lease uuid)
 returns void
 language plpgsql
@@ -3280,7 +3307,7 @@ begin
 end;
 $$;
 
--- The holder of the lease has stopped: what it may have stored so far, and no row counts on, is due to be deleted now.
+-- The holder of the lease has stopped. What it may have stored, and no row refers to, is due for deletion now.
 create function private.discard_attempts(generation uuid)
 returns void
 language sql
@@ -3292,8 +3319,9 @@ begin atomic
     and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
 end;
 
--- Replicate's platform failed, not the model: the prediction is forgotten, with its capability, and another is owed, at
--- once after the first fault and later after each further one. Answers false if five have failed, or no time is left.
+-- Replicate's platform failed, not the model. Forgets the prediction and its capability, and makes the generation due
+-- for dispatch again: at once after the first fault, and later after each further one. Returns false if five
+-- predictions have failed or no time is left.
 create function private.submit_again(generation public.generations)
 returns boolean
 language plpgsql
@@ -3319,10 +3347,10 @@ begin
 end;
 $$;
 
--- Leases submissions that are due, [] if there is none, to be carried out as the first was; those that were tried least
--- lately first. At most `batch`; with `prepared`, so many at most whose photo is prepared, if the first is one of them:
--- to prepare a photo takes memory, to submit it does not. While Replicate refuses the account, one of them tries from
--- time to time whether it still does. Asked again with the same lease, it answers the same ones.
+-- Leases generations that are due for dispatch, or returns [] if there are none. The least recently tried come first,
+-- at most `batch`. If the first has its prepared copy, the limit is `prepared`, and all others must have theirs, too:
+-- preparing a photo takes memory, dispatching does not. While Replicate refuses the account, one job tries from time
+-- to time. The caller chooses the lease: a retry with the same lease gets the same generations.
 create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
@@ -3363,7 +3391,7 @@ begin
     limit most
     for update of w skip locked
   )
-  -- Due again when the lease ends, and then behind those that nobody has tried meanwhile.
+  -- Due again when the lease ends, and then behind those that no worker has tried in the meantime.
   update private.generation_work as w
   set lease = lease_submissions.lease,
     leased_until = private.submission_lease_end(),
@@ -3382,7 +3410,7 @@ begin
 end;
 $$;
 
--- Gives back what was leased and not begun: due now, as if it had not been leased.
+-- Gives back generations that were leased but not begun. They are due now, as if they had not been leased.
 create function backend.return_submissions(lease uuid, generations uuid[])
 returns void
 language sql
@@ -3394,8 +3422,9 @@ begin atomic
   where w.generation_id = any (generations) and w.lease = return_submissions.lease;
 end;
 
--- Replicate has answered a create call of the holder of `lease` with `status`: the account is refused, whosever job it
--- is. Nothing was created. The job waits, and no photo is taken meanwhile. Answers {is_first}: whether nobody knew.
+-- Replicate has answered a create call of the holder of `lease` with the HTTP status `status`: it refuses the account,
+-- whichever user the job belongs to. Nothing was created. The job waits, and no photos are accepted in the meantime.
+-- Returns {is_first}: whether this is the first refusal.
 create function backend.record_account_refusal(generation_id uuid, lease uuid, status integer)
 returns jsonb
 language plpgsql
@@ -3423,12 +3452,12 @@ begin
 end;
 $$;
 
-comment on function backend.record_input is 'What was measured of the photo (C2), before anything is submitted.';
-comment on function backend.attach_prediction is 'The job was accepted: ties its prediction to the generation.';
-comment on function backend.postpone_submission is 'Gives a submission back that did not come about; it is due again later.';
-comment on function backend.lease_submissions is 'Submissions that nobody has finished, for the caller to carry out.';
-comment on function backend.return_submissions is 'Gives submissions back that were leased and not begun.';
-comment on function backend.record_account_refusal is 'Replicate refuses the account: nothing ends, and no photo is taken until it accepts a job again.';
+comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
+comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
+comment on function backend.postpone_submission is 'Gives back a generation whose dispatch failed. It is due again later.';
+comment on function backend.lease_submissions is 'Leases generations that are due for dispatch to the caller.';
+comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not begun.';
+comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
 revoke all on function
   backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
@@ -3438,13 +3467,13 @@ grant execute on function
   backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
   backend.return_submissions, backend.record_account_refusal
 to service_role;
--- What a person asks for: begin, cancel, delete. Called under the person's own token, so that PostgREST has verified
--- who it is; the callers in `public` only pass on to `private`. A person gets no lease: what has to be done next is
--- leased by the service alone.
+-- What a user can request: begin, cancel and delete a generation. Each call runs under the user's own token, so
+-- PostgREST has verified the user. The functions in `public` only call those in `private`. They lease no deletions to
+-- a user; only the service can lease those.
 
--- Answers {outcome: created, generation, submission} or, for a key seen before, {outcome: replayed, generation}.
--- Refuses with 401, 402, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease, because
--- the answer was lost, gets the submission again.
+-- Returns {outcome: created, generation, submission}, or {outcome: replayed, generation} if the key was used before.
+-- Refuses with 401, 402, 403, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease after
+-- a lost response gets the submission again.
 create function private.begin_generation(
   style text,
   input_path text,
@@ -3470,13 +3499,13 @@ declare
   generation public.generations;
   work private.generation_work;
 begin
-  -- One submission of a person at a time: the key, the credits and the limits are read once.
+  -- One submission per user at a time, so the key, the credits and the limits cannot change while they are checked.
   perform private.lock_person(auth.uid());
   select * into wallet from public.wallets where person_id = auth.uid() for update;
-  -- Only then, for the account may have been closed while this waited.
+  -- This comes after the locks, because the account may have been closed while the call waited for them.
   person := private.require_person();
 
-  -- Before the statement whose failure would put the whole row into the database's log (R5).
+  -- This comes before the insert. If the insert failed, the whole row would be in the database's log (R5).
   if coalesce(idempotency_key !~ '^[\x21-\x7e]{1,255}$', true) then
     perform private.refuse(422, 'invalid_idempotency_key',
       'idempotency_key must be 1 to 255 visible ASCII characters; a new UUID for each new request does.',
@@ -3535,7 +3564,7 @@ begin
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
   perform private.check_limits(wallet.id);
-  -- Last, because this one is the only one that may try.
+  -- This comes last, because it claims the only try for this job.
   if exists (select from private.account_refusals) and not private.begin_probe() then
     perform private.refuse_unaccepted();
   end if;
@@ -3565,7 +3594,7 @@ begin
 end;
 $$;
 
--- Replicate refuses our account, so a photo would be taken in vain.
+-- Replicate refuses our account, so the photo could not be used.
 create function private.refuse_unaccepted()
 returns void
 language plpgsql
@@ -3579,7 +3608,7 @@ end;
 $$;
 
 -- The form of the names under which clients upload: <person>/<uuid>.<extension>. The functions' own objects in
--- `inputs` lie one folder deeper, where no client can write.
+-- `inputs` are one folder deeper, where no client can write.
 create function private.is_upload_name(path text)
 returns boolean
 language sql
@@ -3601,7 +3630,7 @@ return jsonb_build_object(
   'submission', private.describe_submission(generation)
 );
 
--- Another's photo and one that is not there give the same answer.
+-- A photo of another user and a photo that does not exist give the same answer.
 create function private.check_input(person uuid, path text)
 returns void
 language plpgsql
@@ -3643,7 +3672,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
--- Locks and returns the caller's generation; another person's is as absent as none (404).
+-- Locks and returns the caller's generation. A generation of another user gets the same 404 as one that does not
+-- exist.
 create function private.own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
@@ -3653,7 +3683,7 @@ declare
   person constant uuid := private.require_person();
   generation public.generations;
 begin
-  -- The row is locked only if it is the caller's, so that a stranger can hold up nothing.
+  -- The row is locked only if it is the caller's, so that a stranger cannot block anything.
   if exists (
     select from public.generations as g
     where g.id = own_generation.generation_id and g.person_id = person
@@ -3668,7 +3698,7 @@ begin
 end;
 $$;
 
--- Ends a generation of its person's. What has ended stays as it is.
+-- Ends a user's generation. A generation that is over stays as it is.
 create function private.end_generation(generation public.generations)
 returns public.generations
 language plpgsql
@@ -3683,10 +3713,10 @@ begin
 end;
 $$;
 
--- Answers {generation, charged, free_cancels_left, cancel_prediction}: what it cost in credits, how many late cancels
--- are still free today, and the prediction to stop at Replicate, or null. One that was canceled before is answered the
--- same, since the first answer may have been lost. Refuses (409) once the model has delivered: then the artwork is
--- stored, and charged.
+-- Returns {generation, charged, free_cancels_left, cancel_prediction}: what the cancel cost in credits, how many free
+-- late cancels are left today, and the prediction to stop at Replicate, or null. A retry gets the same answer, because
+-- the first response may have been lost. Refuses (409) once the model has delivered, because the artwork is then
+-- stored and charged.
 create function private.cancel_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -3720,8 +3750,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.cancel_generation(generation_id);
 
--- R9: the row goes at once; its objects are ordered deleted in the same transaction. What a worker is storing at this
--- moment was ordered deleted before it was stored, and stays ordered. Answers {cancel_prediction}.
+-- R9: the row is deleted at once, and the deletion of its objects is ordered in the same transaction. If a worker is
+-- storing the output now, its deletion was ordered before and stays ordered. Returns {cancel_prediction}.
 create function private.delete_generation(generation_id uuid)
 returns jsonb
 language plpgsql
@@ -3743,9 +3773,9 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
-comment on function public.begin_generation is 'Reserves a generation: checks it, holds its price, answers what to submit. Use POST /generations, which also submits it.';
-comment on function public.cancel_generation is 'Ends a generation of the caller''s; its credits go back, unless the model had begun and the day''s free cancels are used up. Use POST /generations/{id}/cancel, which also stops the model.';
-comment on function public.delete_generation is 'Deletes a generation of the caller''s and orders its objects deleted. Use DELETE /generations/{id}, which also carries that out.';
+comment on function public.begin_generation is 'Reserves a generation: checks the request, holds its price and returns what to dispatch. Use POST /generations, which also dispatches it.';
+comment on function public.cancel_generation is 'Ends a generation of the caller. Its credits are returned, unless the model has started and the free cancels of the day are used up. Use POST /generations/{id}/cancel, which also stops the model.';
+comment on function public.delete_generation is 'Deletes a generation of the caller and orders the deletion of its objects. Use DELETE /generations/{id}, which also carries that out.';
 
 revoke all on function
   private.begin_generation, private.cancel_generation, private.delete_generation,
@@ -3755,12 +3785,14 @@ grant execute on function
   private.begin_generation, private.cancel_generation, private.delete_generation,
   public.begin_generation, public.cancel_generation, public.delete_generation
 to authenticated;
--- What the functions report of a generation, and what they are told to do next. Decisions follow from
--- the generation's state alone, so an event may come late, twice, or never.
+-- What the functions report about a generation, and what they have to do next. Decisions depend only on the state of
+-- the generation, so an event may come late, twice or never.
 
--- Ends a generation. With a lease, only if the lease still holds. `input_sha256` is the digest of a photo that was
--- judged and refused. Answers {outcome, generation, deletions}: failed; ended when it was over before, otherwise than so;
--- superseded when the lease was lost.
+-- Ends a generation as failed. If `lease` is given, it must still hold the generation. `input_sha256`: SHA-256 of a
+-- photo that was judged and refused, in hex. Returns {outcome, generation, deletions}. The outcome is one of:
+--   failed      the generation has failed for this reason
+--   ended       it was over before, in another way
+--   superseded  the lease was lost
 create function backend.fail_generation(
   generation_id uuid,
   reason text,
@@ -3806,9 +3838,9 @@ begin
 end;
 $$;
 
--- The generation that an event is about, locked: found by the capability in the webhook's address, so that the event
--- finds it even if the answer that named its prediction was lost; or, for an answer that we asked for, by the
--- prediction alone.
+-- Finds and locks the generation that an event is about. An event is found by the capability in the webhook address,
+-- even if the response that named its prediction was lost. An answer to a question of ours has no capability. It is
+-- found by the prediction ID.
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
 language plpgsql
@@ -3834,15 +3866,15 @@ begin
 end;
 $$;
 
--- One event of Replicate's, or one answer to a question of ours (then `event_id` and `capability` are
--- null). `status` is Replicate's own word; `reason` is ours for a failure; `output_extension` is null
--- where there is no output, and empty where the kind of the output is not known yet. Answers {action, deletions,
--- cancel_prediction, model}:
---   unknown  no such generation, or no longer its prediction; ignore it
---   none     nothing to do but the deletions, if any
---   store    mark the output of `model` and store it at `artwork_path`, then complete_generation under the lease
--- `cancel_prediction` is a prediction that runs on for a generation that is over, to be stopped at Replicate.
--- The caller chooses `lease`, so that a retry after a lost answer gets the same answer.
+-- Records a webhook event from Replicate, or its answer when we asked (then `event_id` and `capability` are null).
+-- `status` is Replicate's own word. `reason` is our word for a failure. `output_extension` is null if there is no
+-- output, and empty if the kind of the output is not known yet. Returns {action, artwork_path, model,
+-- cancel_prediction, deletions}. The action is one of:
+--   unknown  there is no such generation, or it has another prediction; ignore the event
+--   none     carry out the deletions, if there are any
+--   store    mark the output of `model`, store it at `artwork_path`, then call complete_generation under the lease
+-- `cancel_prediction` is a prediction that still runs although its generation is over. The caller has to stop it at
+-- Replicate. The caller chooses `lease`, so that a retry after a lost response gets the same answer.
 create function backend.record_prediction_event(
   lease uuid,
   event_id text,
@@ -3881,7 +3913,7 @@ begin
     is_open := not private.submit_again(generation);
   end if;
   if is_open then
-    -- An event that is quicker than the answer to the create call ends the submission.
+    -- An event may arrive before the response to the create call. Then the event ends the dispatch.
     update private.generation_work as w
     set submit_at = null, create_called_at = null, lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
@@ -3905,7 +3937,7 @@ begin
       artwork := private.lease_storing(generation, output_extension, record_prediction_event.lease);
     end if;
   elsif generation.prediction_id is null and capability is not null then
-    -- The answer to the create call was lost, and the generation was over before anything was heard of it (T3).
+    -- The response to the create call was lost, and the generation was over before its first event arrived (T3).
     perform private.disown_prediction(
       record_prediction_event.prediction_id, generation.person_id, generation.id);
     if status in ('starting', 'processing') then
@@ -3923,8 +3955,8 @@ begin
 end;
 $$;
 
--- The reason for which a prediction ends its generation in failure, or null if it does not. Nobody
--- but us cancels: a prediction that Replicate calls canceled or aborted has met its deadline.
+-- The reason for which a prediction fails its generation, or null if it does not. Only we cancel predictions. So if
+-- Replicate reports `canceled` or `aborted`, the prediction has reached its deadline.
 create function private.ending(status text, reason text, output_extension text)
 returns text
 language sql
@@ -3940,10 +3972,10 @@ return case status
   end
 end;
 
--- The right to store an output, for one worker at a time. Each attempt has a path of its own, so that the late
--- deletion of one never meets the object of another. The object is ordered deleted before it exists: only its
--- completion takes the order back, so nothing half stored can stay. Answers where to store it, or null while another
--- worker stores it.
+-- Gives one worker at a time the right to store an output. Each attempt has its own path, so that a late deletion of
+-- one never deletes the object of another. The deletion of the object is ordered before it exists, and only its
+-- completion takes the order back. So no unfinished object can stay. Returns the path to store it at, or null while
+-- another worker stores it.
 create function private.lease_storing(generation public.generations, extension text, new_lease uuid)
 returns text
 language plpgsql
@@ -3975,9 +4007,9 @@ begin
 end;
 $$;
 
--- The artwork is stored. Answers {outcome, deletions}: completed; or superseded when the lease was
--- lost or the generation is over, and then what was stored is among the deletions. Refuses (409) what
--- Storage does not hold, whole: an upload may have been answered and lost.
+-- The artwork is stored. Returns {outcome, deletions}. The outcome is `completed`, or `superseded` if the lease was
+-- lost or the generation is over. Then what was stored is among the deletions. Refuses (409) if Storage does not hold
+-- the whole object, because an upload may have been confirmed and then lost.
 create function backend.complete_generation(
   generation_id uuid,
   lease uuid,
@@ -4004,7 +4036,7 @@ begin
     perform private.refuse(409, 'artwork_not_stored', 'The artwork is not in Storage.');
   end if;
   if completed then
-    -- A deletion that is under way cannot be taken back; then this attempt was too late.
+    -- A deletion that has started cannot be taken back. Then this attempt was too late.
     delete from public.deletions as d
     where d.bucket = 'artworks' and d.path = complete_generation.artwork_path and d.verified_at is null
       and not exists (select from private.deletion_leases as l where l.deletion_id = d.id);
@@ -4029,7 +4061,7 @@ begin
   return jsonb_build_object(
     'outcome', case
       when completed or exists (
-        -- Said before, and the answer was lost.
+        -- This was reported before, and the response was lost.
         select from public.generations as g
         where g.id = complete_generation.generation_id and g.artwork_path = complete_generation.artwork_path
       ) then 'completed'
@@ -4040,7 +4072,8 @@ begin
 end;
 $$;
 
--- What was stored too late goes. Its order may have been carried out before it was stored, so it is ordered again.
+-- Orders the deletion of an object that was stored too late. An earlier deletion of this path may have been carried
+-- out before the object was stored.
 create function private.discard_artwork(generation uuid, path text)
 returns void
 language sql
@@ -4050,7 +4083,7 @@ begin atomic
   where not exists (select from public.generations as g where g.artwork_path = path);
 end;
 
--- Gives a lease back after a failure that may pass, so that the next worker can begin at once.
+-- Gives a lease back after a temporary failure, so that the next worker can begin at once.
 create function backend.release_lease(generation_id uuid, lease uuid)
 returns void
 language sql
@@ -4062,7 +4095,7 @@ begin atomic
   where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
 end;
 
--- How long 404s in a row must go on before they prove that something is gone: one may be a fault of a moment.
+-- How long a run of 404 responses must last to prove that something is gone. One 404 may be a temporary fault.
 create function private.absence_proof()
 returns interval
 language sql
@@ -4070,9 +4103,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 return interval '3 minutes';
 
--- Replicate does not know the prediction of a generation. Answers {outcome, deletions}: waiting, to be asked again;
--- failed, when that has gone on for long enough, or the deadline is over; ended, when the generation was over or has
--- another prediction by now.
+-- Replicate does not know the prediction of a generation. Returns {outcome, deletions}. The outcome is one of:
+--   waiting  ask again later
+--   failed   the 404s have lasted long enough, or the deadline is over
+--   ended    the generation was over, or has another prediction by now
 create function backend.record_absence(generation_id uuid, prediction_id text)
 returns jsonb
 language plpgsql
@@ -4102,9 +4136,9 @@ begin
 end;
 $$;
 
--- The output could not be fetched, in a way that may pass: the lease is given back. `reason` is what the generation
--- fails for if it does not: lost if the output host does not know the output, output_invalid if it is somewhere else.
--- Answers as `record_absence`; superseded when the lease was lost.
+-- The output could not be fetched, but a retry may succeed, so the lease is given back. `reason` is why the generation
+-- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is
+-- somewhere else. Returns the same as `record_absence`, or `superseded` if the lease was lost.
 create function backend.doubt_output(generation_id uuid, lease uuid, reason text)
 returns jsonb
 language plpgsql
@@ -4129,10 +4163,10 @@ begin
 end;
 $$;
 
--- Ends generations that no answer can save any more, and answers those to ask Replicate about, least recently heard of
--- first: {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Silent means that no event
--- came for `silence_seconds`, or that the deadline is over. Then it is the last time: the caller asks under the lease,
--- and ends the generation.
+-- Ends generations that no answer can save any more, and returns those to ask Replicate about: {ended, silent:
+-- [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest
+-- time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is over.
+-- `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -4159,7 +4193,7 @@ begin
     order by g.deadline_at
     limit batch
   ));
-  -- Looked at again under the locks: what was found may have moved on meanwhile.
+  -- Check again under the locks, because the generations may have changed in the meantime.
   update public.generations as g
   set state = 'failed',
     reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
@@ -4202,13 +4236,13 @@ begin
 end;
 $$;
 
-comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons; its credits go back, its photo is ordered deleted.';
-comment on function backend.record_prediction_event is 'What Replicate says of a prediction; answers what is to be done.';
-comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the photo deleted (R2).';
-comment on function backend.record_absence is 'Replicate does not know a prediction: asked again for some minutes, and lost then.';
-comment on function backend.doubt_output is 'An output could not be fetched: tried again within the deadline.';
-comment on function backend.release_lease is 'Gives a generation back to whoever comes next.';
-comment on function backend.generations_to_settle is 'Ends generations past saving; answers those to ask Replicate about.';
+comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons. Its credits are returned, and the deletion of its photo is ordered.';
+comment on function backend.record_prediction_event is 'Records what Replicate reports about a prediction. Returns what the caller has to do.';
+comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the deletion of the photo (R2).';
+comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
+comment on function backend.doubt_output is 'An output could not be fetched. It is tried again, at most until the deadline.';
+comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
+comment on function backend.generations_to_settle is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
 
 revoke all on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
@@ -4218,18 +4252,19 @@ grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
   backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
 to service_role;
--- Buckets and who may do what in them. All are private (R6, R8); service_role passes by.
+-- The buckets, and who may do what in them. All buckets are private (R6, R8). These policies do not apply to
+-- service_role.
 
 insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types) values
   ('inputs', 'inputs', false, 25 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
   ('artworks', 'artworks', false, 50 * 1024 * 1024, array['image/jpeg', 'image/png', 'image/webp']),
-  -- An export is as large as what it holds; a project's own limit for uploads must allow it.
+  -- An export is as large as its content. The project's own limit for uploads must allow that.
   ('exports', 'exports', false, null, array['application/zip']);
 
--- Whether the bucket takes an object of this type and size, in bytes. Storage itself checks neither for every upload:
--- not the size of a body without a declared length, nor the type of a resumable upload without one. What is not known
--- yet passes: the trigger below sees all of it. `slack` is what a declared length may say beyond the photo: that of a
--- form has the lines of the form.
+-- Whether the bucket accepts an object of this type and size, in bytes. Storage does not check every upload: not the
+-- size of a body without a declared length, and not the type of a resumable upload without a declared type. A value
+-- that is not known yet passes, because the trigger below sees all of them. `slack` is by how many bytes a declared
+-- length may exceed the limit: the length of a form includes the lines of the form.
 create function private.fits_bucket(bucket text, mimetype text, bytes text, slack integer default 0)
 returns boolean
 language sql
@@ -4247,10 +4282,10 @@ return exists (
 revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
 grant execute on function private.fits_bucket to authenticated;
 
--- The early refusal: Storage asks it before the first byte, as the person. The name must be a UUID: a file's own name
--- may say who is in the picture (R5). Of Storage's operations only plain and resumable uploads pass: an address that
--- is signed for an upload would pass every policy for two hours. No photo comes in that could not be deleted in time
--- (X2).
+-- The early check. Storage asks the policy before the first byte, as the user. The name must be a UUID, because a
+-- file's own name may say who is in the picture (R5). Of Storage's operations, only plain and resumable uploads pass:
+-- a signed upload address would pass every policy for two hours. No photo is accepted that could not be deleted in
+-- time (X2).
 create policy "People upload photos into their own folder, under a random name"
 on storage.objects
 for insert
@@ -4267,10 +4302,11 @@ with check (
   and (select private.is_account_accepted())
 );
 
--- The decision. Storage asks the policy when an upload begins, and writes the row when it ends: as service_role, up to
--- a day later, in place of whatever has the name by then. So each row of a person is judged once more, in the
--- transaction that writes it, under the lock that closing the account waits for. A write by the service's key has no
--- owner and passes. Storage answers 42501 with 403 and the message, 23505 with 409, and removes the bytes.
+-- The final check. Storage asks the policy when an upload begins, but writes the row when it ends, up to a day later.
+-- It writes as service_role and replaces what has the name by then. So each row of a user is checked again in the
+-- transaction that writes it, under the lock that closing the account waits for. A row that is written with the
+-- service's key has no owner and passes. Storage answers 42501 with 403 and the message, and 23505 with 409. It then
+-- removes the bytes.
 create function private.guard_upload()
 returns trigger
 language plpgsql
@@ -4285,7 +4321,7 @@ begin
     return new;
   end if;
   if tg_op = 'UPDATE' then
-    -- Storage changes rows for reasons of its own; a new version is another photo under the name.
+    -- Storage also updates rows for its own reasons. A new version means another photo under the name.
     if (new.name, new.bucket_id, new.version) is not distinct from (old.name, old.bucket_id, old.version) then
       return new;
     end if;
@@ -4312,14 +4348,14 @@ begin
     raise exception 'You have refused generation. Please allow it again in your privacy choices, then upload the photo.'
       using errcode = '42501';
   end if;
-  -- A name counts once: neither a slow upload nor another photo takes the place of one that was judged.
+  -- A name can be used only once. So neither a slow upload nor another photo replaces a photo that was judged.
   if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = new.name)
     or exists (select from public.generations as g where g.input_path = new.name)
     or exists (select from public.deletions as d where d.path = new.name and d.bucket = 'inputs')
   then
     raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
   end if;
-  -- What is measured is there when the bytes are.
+  -- The measured values are there when the bytes are.
   if new.metadata ? 'size'
     and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
@@ -4351,7 +4387,7 @@ before insert or update on storage.objects
 for each row
 execute function private.guard_upload();
 
--- What the model sees lies one folder deeper and is the functions' own.
+-- The prepared copies that the model sees are one folder deeper, and only the functions can reach them.
 create policy "People see their own photos while they last"
 on storage.objects
 for select
@@ -4372,8 +4408,8 @@ using (
   and private.is_upload_name(name)
 );
 
--- Written by the functions alone; deleted with its generation, never from under it. Until the generation has succeeded
--- the artwork is not paid for, and an attempt that did not count never is.
+-- Only the functions write artworks. An artwork is deleted with its generation, and users cannot delete it in Storage.
+-- Until the generation has succeeded, the artwork is not paid for. An attempt that did not count is never paid for.
 create policy "People see their own artworks"
 on storage.objects
 for select
@@ -4392,11 +4428,11 @@ on storage.objects
 for select
 to authenticated
 using (bucket_id = 'exports' and (storage.foldername(name))[1] = (select private.person())::text);
--- What a model made can be recognised (X7): anybody may ask whether an artwork is one of ours.
+-- Anyone can recognise what a model made here (X7), by asking whether we keep an artwork with its digest.
 
--- Whether an artwork with this SHA-256 (64 hex digits, lower case) is kept here. It no longer is once it is ordered
--- deleted, its account is closed or its object is gone. Nobody learns more: not when, not whose, not how many. An index
--- finds the rows of the digest, and only these few are looked at further.
+-- Whether an artwork with this SHA-256 (64 hex digits, lower case) is kept here. The answer is no once its deletion is
+-- ordered, its account is closed or its object is gone. The answer reveals nothing else: not when, not whose, not how
+-- many. An index finds the rows with the digest, and only these few are checked further.
 create function backend.is_made_here(sha256 text)
 returns boolean
 language sql
@@ -4421,10 +4457,10 @@ comment on function backend.is_made_here is 'Whether an artwork with this SHA-25
 
 revoke all on function backend.is_made_here from public, anon, authenticated, service_role;
 grant execute on function backend.is_made_here to service_role;
--- Both sides of Storage: objects that nothing accounts for, and rows whose object is gone. Each is walked in
--- the order of its names, a bounded stretch at a time, from where the last one ended: any number is looked
--- at in any number of passes, and two passes at once share the walk. Each verb answers {done, closed}:
--- whether it has come to the end, and how many it closed, by what they were.
+-- Audits both sides of Storage: objects that no row accounts for, and rows whose object is gone. Each audit walks in
+-- the order of names or IDs, one batch at a time, from where the last batch ended. So it covers any number of objects
+-- in any number of sweeps, and two sweeps at once share the walk. Each function returns {done, closed}: whether the
+-- walk has reached the end, and how many findings it closed, by kind.
 
 create table private.audit_places (
   id text not null,
@@ -4436,8 +4472,8 @@ create table private.audit_places (
 alter table private.audit_places enable row level security;
 revoke all on private.audit_places from public, anon, authenticated, service_role;
 
-comment on table private.audit_places is 'Up to where each walk has come; empty where the next one begins anew.';
-comment on column private.audit_places.ended_at is 'When it last came to the end; most walks then rest for an hour.';
+comment on table private.audit_places is 'How far each walk has come. Empty if the next batch starts from the beginning.';
+comment on column private.audit_places.ended_at is 'When the walk last reached the end. Most walks then rest for an hour.';
 
 insert into private.audit_places (id) values
   ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('unconfirmed'), ('ledger');
@@ -4450,7 +4486,7 @@ begin atomic
   select p.after from private.audit_places as p where p.id = walk for update;
 end;
 
--- The same of a walk in the order of ids.
+-- Like `audit_place`, for a walk in the order of IDs.
 create function private.audit_id(walk text)
 returns uuid
 language sql
@@ -4468,7 +4504,7 @@ begin atomic
   select jsonb_build_object('done', last is null, 'closed', closed);
 end;
 
--- Whether a walk is under way, or has rested for an hour.
+-- Whether a walk is in progress, or has rested for an hour.
 create function private.is_walk_due(walk text)
 returns boolean
 language sql
@@ -4479,10 +4515,10 @@ return exists (
   where p.id = walk and (p.after <> '' or p.ended_at is null or p.ended_at <= now() - interval '1 hour')
 );
 
--- Orders deleted, of the next `batch` photos: what is past the soft limit, unless an open
--- generation needs it; what is past the hard limit, and then its generation fails (R1); and what an ended
--- generation left, or somebody put back (X3). By the age of the stored object itself, so that what was never
--- submitted goes too.
+-- Among the next `batch` photos, orders the deletion of those past the soft limit that no open generation needs.
+-- Orders the deletion of those past the hard limit, and their generations fail (R1). Also deletes what an ended
+-- generation left behind, and what was uploaded again afterwards (X3). The age is that of the stored object, so photos
+-- that were never submitted are deleted, too.
 create function backend.audit_inputs(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -4501,7 +4537,7 @@ declare
     order by o.name
     limit batch
   );
-  -- A prepared photo is as old as its original.
+  -- A prepared copy is as old as its original.
   past_ceiling constant text[] := array(
     select o.name
     from storage.objects as o
@@ -4523,7 +4559,8 @@ begin
     set state = 'failed', reason = 'expired'
     where g.id = any (locked) and not private.is_terminal(g.state);
 
-    -- Past the ceiling there is no waiting between two attempts, nor for the lease of a worker.
+    -- Past the hard limit, a deletion is due now: neither the pause between two attempts nor the lease of a worker
+    -- holds it up.
     with pulled as (
       update public.deletions as d
       set due_at = now()
@@ -4538,7 +4575,8 @@ begin
     delete from private.deletion_leases as l using pulled where l.deletion_id = pulled.id;
   end if;
 
-  -- Each object is looked up by itself: whatever is planned for small tables, it is right for large ones.
+  -- Each object is looked up on its own. The planner may choose this plan for small tables, and it is right for large
+  -- ones, too.
   with due as (
     select o.name, g.id as generation_id,
       case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason
@@ -4578,8 +4616,8 @@ begin
 end;
 $$;
 
--- Orders deleted, of the next `batch` artworks, what no generation has as its own and nobody is
--- storing: whoever stores one has ordered it deleted before (X3).
+-- Among the next `batch` artworks, orders the deletion of those that no generation has and no worker is storing. A
+-- worker that stores one has ordered its deletion before (X3).
 create function backend.audit_artworks(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -4610,8 +4648,8 @@ begin
 end;
 $$;
 
--- Of the next `batch` generations those whose artwork is no longer in Storage, though nobody
--- here has deleted it: it cannot be brought back, so it is said, and paid back, once (X3).
+-- Finds, among the next `batch` generations, those whose artwork is missing from Storage although we did not delete
+-- it. It cannot be restored, so the generation is marked and the credits are returned, once (X3).
 create function backend.audit_generations(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -4645,7 +4683,7 @@ begin
   noted as (
     insert into private.outcomes (subject, outcome) select 'artwork', 'missing' from missed
   ),
-  -- What the hold took: a generation's own row is not where money is read from.
+  -- The refund is what the hold captured. Amounts are never read from the generation's own row.
   refunded as (
     insert into public.credit_entries (wallet_id, kind, amount, reason, key)
     select h.wallet_id, 'refund', h.amount, 'artwork missing', 'artwork-missing:' || m.id
@@ -4659,7 +4697,7 @@ begin
 end;
 $$;
 
--- Orders deleted, of the next `batch` exports, what no export has as its own (X3).
+-- Among the next `batch` files in the bucket exports, orders the deletion of those that belong to no export (X3).
 create function backend.audit_exports(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -4690,10 +4728,10 @@ begin
 end;
 $$;
 
-comment on function backend.audit_exports is 'Exports that are nobody''s: orders them deleted (X3).';
-comment on function backend.audit_inputs is 'Photos past their limit, and photos left over: orders them deleted (R1, X3).';
-comment on function backend.audit_artworks is 'Artworks that are nobody''s: orders them deleted (X3).';
-comment on function backend.audit_generations is 'Artworks that are gone behind our back: says so and gives the credits back (X3).';
+comment on function backend.audit_exports is 'Orders the deletion of files in the bucket exports that belong to no export (X3).';
+comment on function backend.audit_inputs is 'Orders the deletion of photos past their limit and of photos left behind (R1, X3).';
+comment on function backend.audit_artworks is 'Orders the deletion of artworks that belong to no generation (X3).';
+comment on function backend.audit_generations is 'Finds artworks that are missing although we did not delete them. Marks the generations and returns the credits (X3).';
 
 revoke all on function
   backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
@@ -4701,9 +4739,9 @@ from public, anon, authenticated, service_role;
 grant execute on function
   backend.audit_inputs, backend.audit_artworks, backend.audit_generations, backend.audit_exports
 to service_role;
--- What is personal, in one place (X4): each table that refers to people, and each bucket, with how export, erasure
--- and retention treat it. Export and erasure read this, and `supabase/tests/personal-data.sql` fails for what is
--- not declared here.
+-- All personal data in one place (X4): each table that refers to users, and each bucket, with how export, erasure and
+-- retention treat it. Export and erasure read these rows. `supabase/tests/personal-data.sql` fails for anything that
+-- is not declared here.
 
 create table private.personal_data (
   relation text not null,
@@ -4721,19 +4759,19 @@ create table private.personal_data (
   constraint personal_data_export_form check (export_as ~ '^[a-z_]+$'),
   constraint personal_data_erasure_known check (erasure in ('delete', 'with_account', 'after_account', 'forget')),
   constraint personal_data_names_are_erased check (names is null or erasure in ('delete', 'forget')),
-  -- What is left out of an export has a reason that a person can be told.
+  -- If a table is left out of an export, there is a reason that a user can be told.
   constraint personal_data_not_exported_has_reason check (export_as is not null or why is not null)
 );
 
 alter table private.personal_data enable row level security;
 revoke all on private.personal_data from public, anon, authenticated, service_role;
 
-comment on table private.personal_data is 'Each table that refers to people: how export, erasure and retention treat it (X4).';
-comment on column private.personal_data.subject is 'Which rows are somebody''s: a condition on the row `t` and the person `$1`.';
-comment on column private.personal_data.export_as is 'Its files in an export; null where it is left out, for the reason in `why`.';
-comment on column private.personal_data.erasure is 'delete: its rows are deleted; with_account: they go with the account in Auth, by foreign key; after_account: Auth leaves them behind, and they are deleted where its owner lets us; forget: they stay, and nothing says whose they were.';
-comment on column private.personal_data.names is 'Which rows are nobody''s and name somebody all the same: a condition on the row `t` and the email `$1`. They are deleted, and in no export: nobody knows who wrote them.';
-comment on column private.personal_data.key is 'The columns that an export is written in the order of: unique together, never null, and never changed. Null stands for the primary key. If a person can have very many rows, name columns that an index of the person has.';
+comment on table private.personal_data is 'Each table that refers to users: how export, erasure and retention treat it (X4).';
+comment on column private.personal_data.subject is 'Which rows belong to a user: a condition on the row `t` and the user ID `$1`.';
+comment on column private.personal_data.export_as is 'The name of its files in an export. Null if it is left out, for the reason in `why`.';
+comment on column private.personal_data.erasure is 'delete: the rows are deleted. with_account: the rows are deleted with the account in Auth, by foreign key. after_account: Auth leaves the rows behind, and we delete them if the owner of the table lets us. forget: the rows stay, and nothing says whose they were.';
+comment on column private.personal_data.names is 'Which rows belong to no user but name one: a condition on the row `t` and the email `$1`. Erasure deletes them. No export contains them, because we do not know who wrote them.';
+comment on column private.personal_data.key is 'The columns that order the rows in an export. Together they are unique, and they are never null and never change. Null: the primary key. If a user can have very many rows, name columns of an index on the user.';
 comment on column private.personal_data.retention is 'A rule of private.retention_rules, or `account`: as long as the account exists.';
 
 create table private.personal_buckets (
@@ -4748,7 +4786,7 @@ create table private.personal_buckets (
 alter table private.personal_buckets enable row level security;
 revoke all on private.personal_buckets from public, anon, authenticated, service_role;
 
-comment on table private.personal_buckets is 'Each bucket: objects lie below the id of their person, and erasure deletes them all (X4).';
+comment on table private.personal_buckets is 'Each bucket. Objects are below the ID of their user, and erasure deletes them all (X4).';
 
 insert into private.personal_buckets (bucket, export_as, retention, why) values
   ('artworks', 'artworks', 'account', null),
@@ -4813,7 +4851,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'credit_entries', null, '{}', 'forget', 'closed_books', null);
 
 insert into private.personal_data (relation, subject, export_as, hidden, erasure, retention, names) values
-  -- Of nobody is a mail whose sender the provider could not verify.
+  -- An email belongs to no user if the provider could not verify its sender.
   ('public.privacy_requests', 't.person_id = $1', 'privacy_requests', '{mail_digest, joined_mails, pseudonym}', 'forget', 'requests',
     't.person_id is null and t.sender = $1');
 insert into private.personal_data (relation, subject, erasure, retention, why) values
@@ -4821,11 +4859,11 @@ insert into private.personal_data (relation, subject, erasure, retention, why) v
     'forget', 'requests', 'Who of us has answered a request; privacy_requests says when and how.');
 
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
-  -- A thousand a day: by time, as the index of the person has them.
+  -- Up to a thousand rows a day, so the key is the time, as in the index on the user.
   ('public.usage_events', 't.person_id = $1', 'usage_events', 'delete', 'usage_events', '{at,id}');
--- Privacy requests: filed in the app or by mail, answered within 72 hours (Q1, Q2). A request without words is answered
--- by the button of its kind. For a request with words the button only proposes an answer: its person accepts it, or the
--- operator answers. The operator can also refuse or extend a request, with a reason.
+-- Privacy requests: filed in the app or by email, answered within 72 hours (Q1, Q2). The button of its kind answers a
+-- request without a message. For a request with a message, the button only proposes an answer: the user accepts it, or
+-- the operator answers. The operator can also refuse or extend a request, with a reason.
 
 create function private.request_kinds()
 returns text[]
@@ -4834,7 +4872,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 return array['access', 'export', 'erasure', 'correction', 'restriction', 'objection', 'other'];
 
--- A constraint is checked with the rights of whoever inserts.
+-- A constraint is checked with the rights of the role that inserts, so users need to execute this function.
 revoke all on function private.request_kinds from public, anon, authenticated, service_role;
 grant execute on function private.request_kinds to authenticated, service_role;
 
@@ -4861,13 +4899,13 @@ create table public.privacy_requests (
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
-  -- Mails of one day join one request.
+  -- Emails of one day join one request.
   constraint privacy_requests_message_length
     check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
   constraint privacy_requests_mail_unique unique (mail_digest),
-  -- Of somebody whom nobody knows there is an address to answer to; of everybody else Auth has it. Of somebody who is
-  -- gone there is only a pseudonym.
+  -- A request from an unknown sender has an address to answer to. For a user, Auth has the address. For a deleted
+  -- account, there is only a pseudonym.
   constraint privacy_requests_one_subject check (num_nonnulls(person_id, sender, pseudonym) <= 1),
   constraint privacy_requests_closed_has_evidence check ((closed_at is null) = (evidence is null)),
   constraint privacy_requests_extended_has_reason check ((extended_at is null) = (extension is null))
@@ -4896,18 +4934,17 @@ with check (person_id = (select private.person()));
 grant select on public.privacy_requests to authenticated, service_role;
 grant insert (person_id, kind, message) on public.privacy_requests to authenticated;
 
-comment on table public.privacy_requests is 'What people ask of us about their data, by when it is answered, and how it was.';
-comment on column public.privacy_requests.confirmed_at is 'When its person said that the mail was theirs; a mail by itself moves nothing.';
-comment on column public.privacy_requests.mail_digest is 'SHA-256 of the name of the mail: delivered again, it files nothing.';
-comment on column public.privacy_requests.joined_mails is 'The same of further mails that the sender wrote within a day.';
-comment on column public.privacy_requests.proposed is 'What a button did that may answer it; its person says whether it does.';
-comment on column public.privacy_requests.evidence is 'What answered it: an export, an erasure, a choice, or the operator.';
-comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason of a refusal.';
-comment on column public.privacy_requests.pseudonym is 'Of whoever is gone: their id under a keyed hash, as in public.wallets.';
+comment on table public.privacy_requests is 'What users ask about their data, by when it is answered, and how it was answered.';
+comment on column public.privacy_requests.confirmed_at is 'When the user said that the email was theirs. An email by itself changes nothing.';
+comment on column public.privacy_requests.mail_digest is 'SHA-256 of the Message-ID of the email. If the email is delivered again, it files nothing.';
+comment on column public.privacy_requests.joined_mails is 'The same digest of further emails that the sender wrote within a day.';
+comment on column public.privacy_requests.proposed is 'What a button did that may answer the request. The user says whether it does.';
+comment on column public.privacy_requests.evidence is 'What answered the request: an export, an erasure, a choice, a change of the profile, or the operator.';
+comment on column public.privacy_requests.answer is 'What the operator wrote: the answer, or the reason for a refusal.';
+comment on column public.privacy_requests.pseudonym is 'For a deleted account: the user''s ID under a keyed hash, as in public.wallets.';
 comment on column public.privacy_requests.extension is 'Why the operator needs longer than 72 hours.';
 
--- Who has done what with a request. The reasons and answers are in the request itself.
--- The clock, as its subject sees it: hours that are left, rounded up; none once it is closed.
+-- A request as its user sees it: `hours_left` is rounded up, and null once the request is closed.
 create view public.privacy_request_clock
 with (security_invoker = true)
 as
@@ -4921,7 +4958,7 @@ from public.privacy_requests as r;
 revoke all on public.privacy_request_clock from public, anon, authenticated, service_role;
 grant select on public.privacy_request_clock to authenticated, service_role;
 
-comment on view public.privacy_request_clock is 'One''s own requests, with the hours that are left to answer each (Q2).';
+comment on view public.privacy_request_clock is 'The caller''s own requests, with the hours that are left to answer each (Q2).';
 
 create function private.check_kind(kind text)
 returns void
@@ -4936,7 +4973,8 @@ begin
 end;
 $$;
 
--- Q2: the clock starts with the filing. The app files a handful, not a flood, whatever has been closed meanwhile.
+-- Q2: the 72 hours start when the request is filed. The quotas keep the app from filing a flood of requests, even if
+-- earlier ones are closed.
 create function private.check_request()
 returns trigger
 language plpgsql
@@ -4990,8 +5028,8 @@ before insert on public.privacy_requests
 for each row
 execute function private.check_request();
 
--- That there was a request, and how it was answered, outlives the account. Its words do not. What was still open is
--- closed by the erasure.
+-- That there was a request, and how it was answered, outlives the account. Its words do not. If the request was still
+-- open, the erasure closes it.
 create function private.forget_request()
 returns trigger
 language plpgsql
@@ -5020,8 +5058,8 @@ for each row
 when (old.person_id is not null and new.person_id is null)
 execute function private.forget_request();
 
--- What a button has done answers the requests of its kind that say nothing else; the button is the evidence. A request
--- with words may ask for more, so for that it only proposes the answer.
+-- What a button has done answers the open requests of its kind that have no message, and is their evidence. A request
+-- with a message may ask for more, so for that the button only proposes an answer.
 create function private.answer_requests(person uuid, kinds text[], by text, evidence text)
 returns void
 language sql
@@ -5055,7 +5093,7 @@ when (
 )
 execute function private.follow_correction();
 
--- The person says that what a button did answers their request.
+-- The user says that what a button did answers their request.
 create function private.accept_proposal(id uuid)
 returns jsonb
 language plpgsql
@@ -5091,16 +5129,16 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.accept_proposal(id);
 
-comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Answers {id, closed_at, evidence}.';
+comment on function public.accept_proposal is 'Says that what a button did answers the caller''s request. Returns {id, closed_at, evidence}.';
 
 revoke all on function private.accept_proposal, public.accept_proposal from public, anon, authenticated, service_role;
 grant execute on function private.accept_proposal, public.accept_proposal to authenticated;
--- Privacy requests that come by mail: filed, and confirmed by whoever wrote (Q1).
+-- Privacy requests by email: how they are filed, and how the sender confirms them (Q1).
 
--- A mail with the right subject (Q1), once each: `digest` is the SHA-256 of its name. `sender` is matched with an
--- account only if the provider has verified it. A sender makes one request a day: a further mail joins it, and opens it
--- again if it was closed, so that a stranger cannot start many clocks and no word is lost. Answers {outcome, id,
--- matched}: filed, joined, or known.
+-- Files an email as a request (Q1), once. `digest`: SHA-256 of its Message-ID. `sender` is matched with an account
+-- only if the provider has verified it. A sender makes one request a day: a further email joins it, and opens it again
+-- if it was closed. So a stranger cannot start many requests, and no message is lost. Returns {outcome, id, matched}.
+-- The outcome is `filed`, `joined` or `known`.
 create function backend.file_mail(digest text, sender text, verified boolean, message text)
 returns jsonb
 language plpgsql
@@ -5109,7 +5147,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   quota constant private.quotas := private.quota('mails', 'per_day');
-  -- Auth may have two accounts with one address, one of them by single sign-on: then it is unclear whose mail it is.
+  -- Auth may have two accounts with one address, one of them by single sign-on. Then it is unclear whose email it is.
   person constant uuid := (
     select (array_agg(u.id))[1]
     from auth.users as u
@@ -5122,9 +5160,9 @@ declare
   earlier uuid[];
   filed public.privacy_requests;
 begin
-  -- The mails of one sender come one after the other.
+  -- The emails of one sender are handled one after the other.
   perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
-  -- Who has written to us is here: an answer to a notice keeps the account (R10).
+  -- A user who writes to us is active, so an answer to a notice keeps the account (R10).
   perform private.note_activity(person);
   earlier := array(
     select r.id
@@ -5166,7 +5204,8 @@ begin
 end;
 $$;
 
--- Its person says that the mail was theirs, and if they like what it is about, so that a button of that kind answers it.
+-- The user says that the email was theirs, and, if they like, what it is about. Then the button of that kind applies
+-- to it.
 create function private.confirm_request(request uuid, kind text)
 returns jsonb
 language plpgsql
@@ -5189,7 +5228,7 @@ begin
 end;
 $$;
 
--- By the link of the letter, whose token the function has checked.
+-- Confirms by the link in the email. The caller has checked its token.
 create function backend.confirm_request(id uuid, kind text default null)
 returns jsonb
 language sql
@@ -5197,7 +5236,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 return private.confirm_request(id, kind);
 
--- By signing in.
+-- Confirms by signing in.
 create function private.confirm_own_request(id uuid, kind text)
 returns jsonb
 language plpgsql
@@ -5222,17 +5261,17 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.confirm_own_request(id, kind);
 
-comment on function public.confirm_request is 'Says that a mailed request was the caller''s, and what it is about (Q1). Answers {id, kind, confirmed_at, due_at}.';
+comment on function public.confirm_request is 'Says that an emailed request was the caller''s, and what it is about (Q1). Returns {id, kind, confirmed_at, due_at}.';
 
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
-comment on function backend.file_mail is 'Files a mail with the subject of the policy (Q1); delivered again, it files nothing.';
-comment on function backend.confirm_request is 'Its person has said that the mail was theirs.';
+comment on function backend.file_mail is 'Files an email as a privacy request (Q1). If the email is delivered again, it files nothing.';
+comment on function backend.confirm_request is 'Records that the user has confirmed the email as theirs.';
 
 revoke all on function backend.file_mail, backend.confirm_request from public, anon, authenticated, service_role;
 grant execute on function backend.file_mail, backend.confirm_request to service_role;
--- What the operator does with a privacy request: answers, refuses or extends it, each with words for its person (Q2).
+-- What the operator does with a privacy request: answer, refuse or extend it, each with words for the user (Q2).
 
 create table private.request_actions (
   id bigint generated always as identity,
@@ -5253,7 +5292,7 @@ revoke all on private.request_actions from public, anon, authenticated, service_
 
 comment on table private.request_actions is 'Which operator answered, refused or extended a request, and when.';
 
--- Locks an open request for the operator, and writes down who does what with it.
+-- Locks an open request for the operator, and records who does what with it.
 create function private.note_action(request uuid, action text, operator text, words text, field text)
 returns public.privacy_requests
 language plpgsql
@@ -5282,7 +5321,6 @@ begin
 end;
 $$;
 
--- The operator's answer.
 create function backend.close_request(id uuid, answer text, operator text)
 returns void
 language plpgsql
@@ -5297,7 +5335,8 @@ begin
 end;
 $$;
 
--- The operator does not do what was asked. The reason also tells the person where to complain (GDPR, article 12(4)).
+-- The operator does not do what was asked. The email with the reason also tells the user where to complain (GDPR,
+-- article 12(4)).
 create function backend.refuse_request(id uuid, reason text, operator text)
 returns void
 language plpgsql
@@ -5314,8 +5353,8 @@ begin
 end;
 $$;
 
--- The operator needs longer. The law allows three months from the filing, and wants the person told why within the
--- first month (GDPR, article 12(3)). The rules say so in days, for the shortest months.
+-- The operator needs longer. The law allows three months from the filing, and the user must be told why within the
+-- first month (GDPR, article 12(3)). The rules count in days, for the shortest months.
 create function backend.extend_request(id uuid, due_at timestamptz, reason text, operator text)
 returns void
 language plpgsql
@@ -5340,15 +5379,15 @@ begin
 end;
 $$;
 
-comment on function backend.close_request is 'The operator has answered a request, in these words.';
-comment on function backend.refuse_request is 'The operator has refused a request, for this reason.';
-comment on function backend.extend_request is 'The operator needs longer for a request, for this reason.';
+comment on function backend.close_request is 'Records the operator''s answer and closes the request.';
+comment on function backend.refuse_request is 'Records the operator''s refusal and its reason, and closes the request.';
+comment on function backend.extend_request is 'Records that the operator needs longer for a request, and why.';
 
 revoke all on function backend.close_request, backend.refuse_request, backend.extend_request from public, anon, authenticated, service_role;
 grant execute on function backend.close_request, backend.refuse_request, backend.extend_request to service_role;
--- Exports: everything that belongs to a person, in one ZIP (G2, G5). A row is an order. The schedule builds it in small
--- steps: it writes the plan, a stretch at a time, and then uploads the archive, a piece at a time. Each step is
--- recorded, so that any worker can take the next one.
+-- Exports: everything that belongs to a user, in one ZIP file (G2, G5). A row orders an export, and the sweep builds
+-- it in small steps. It writes the plan, one stretch at a time, and then uploads the archive, one piece at a time.
+-- Each step is recorded, so that any worker can take the next one.
 
 create table public.exports (
   id uuid not null default gen_random_uuid(),
@@ -5387,7 +5426,7 @@ using (person_id = (select private.person()));
 
 grant select on public.exports to authenticated, service_role;
 
-comment on table public.exports is 'Exports and how far they have come (G5). Fetched from the bucket exports, at `path`, until `expires_at`.';
+comment on table public.exports is 'Exports and their progress (G5). The user downloads an export from the bucket exports, at `path`, until `expires_at`.';
 
 create table private.export_work (
   export_id uuid not null,
@@ -5407,11 +5446,11 @@ create table private.export_work (
 alter table private.export_work enable row level security;
 revoke all on private.export_work from public, anon, authenticated, service_role;
 
-comment on table private.export_work is 'Who builds an export, how far its plan has come, and where it is uploaded to.';
-comment on column private.export_work.section is 'The section of the plan that is being written (`private.export_sections`); null before the first.';
-comment on column private.export_work.after is 'The key of the last row of that section that is in the plan; null before its first row.';
+comment on table private.export_work is 'Which worker builds an export, how far its plan has come, and where it is uploaded to.';
+comment on column private.export_work.section is 'The section of the plan that is being written (`private.export_sections`). Null before the first.';
+comment on column private.export_work.after is 'The key of the last row of that section that is in the plan. Null before its first row.';
 comment on column private.export_work.is_written is 'Whether every section is in the plan. Checksums may still be missing.';
-comment on column private.export_work.upload is 'Address of the resumable upload; Storage knows how far it has come.';
+comment on column private.export_work.upload is 'Address of the resumable upload. Storage knows how far it has come.';
 
 create table private.export_files (
   export_id uuid not null,
@@ -5432,11 +5471,11 @@ create table private.export_files (
 alter table private.export_files enable row level security;
 revoke all on private.export_files from public, anon, authenticated, service_role;
 
-comment on table private.export_files is 'The plan of an export: its files, in their order. Deleted when the export is done.';
-comment on column private.export_files.object is 'An object of Storage; null if the content is in private.export_parts.';
-comment on column private.export_files.crc32 is 'Written before the bytes, so it is known before the upload begins.';
-comment on column private.export_files.sha256 is 'For the manifest, which comes last. Of an object it is counted while that is uploaded, of other content by the plan.';
-comment on column private.export_files.is_sent is 'Whether its last byte is in a piece that was about to be sent.';
+comment on table private.export_files is 'The plan of an export: its files, in order. Deleted when the export is done.';
+comment on column private.export_files.object is 'An object of Storage. Null if the content is in private.export_parts.';
+comment on column private.export_files.crc32 is 'A ZIP file has the CRC-32 before the data, so it is known before the upload begins.';
+comment on column private.export_files.sha256 is 'For the manifest, which is the last file. For an object it is computed during its upload, for other content with the plan.';
+comment on column private.export_files.is_sent is 'Whether its last byte is in a piece that a worker was about to send.';
 
 create table private.export_parts (
   export_id uuid not null,
@@ -5460,10 +5499,10 @@ alter table private.export_parts enable row level security;
 revoke all on private.export_parts from public, anon, authenticated, service_role;
 
 comment on table private.export_parts is 'The content of files that are not objects of Storage, in parts that a function can hold in memory.';
-comment on column private.export_parts.bytes_before is 'Of its file, before this part.';
-comment on column private.export_parts.crc32 is 'Of the file up to the end of this part; null until a worker has counted it.';
-comment on column private.export_parts.sha256 is 'Of the file up to the end of this part.';
-comment on column private.export_parts.sha256_state is 'From which another worker goes on with the SHA-256 of the file.';
+comment on column private.export_parts.bytes_before is 'Bytes of the file before this part.';
+comment on column private.export_parts.crc32 is 'CRC-32 of the file up to the end of this part. Null until a worker has computed it.';
+comment on column private.export_parts.sha256 is 'SHA-256 of the file up to the end of this part.';
+comment on column private.export_parts.sha256_state is 'The state from which another worker continues the SHA-256 of the file.';
 
 create function private.request_export()
 returns jsonb
@@ -5477,7 +5516,8 @@ declare
   free_at timestamptz;
   ordered public.exports;
 begin
-  -- One at a time; and only then, for the account may have been closed while this waited.
+  -- One export per user at a time. The account is checked after the lock, because it may have been closed while the
+  -- call waited.
   perform private.lock_person(auth.uid());
   person := private.require_person();
   perform private.require_second_factor(person);
@@ -5513,13 +5553,13 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.request_export();
 
-comment on function public.request_export is 'Orders an export of everything that is the caller''s (G5). Answers its row; see the table exports for its progress.';
+comment on function public.request_export is 'Orders an export of everything that belongs to the caller (G5). Returns its row. See the table exports for its progress.';
 
 revoke all on function private.request_export, public.request_export from public, anon, authenticated, service_role;
 grant execute on function private.request_export, public.request_export to authenticated;
 
--- The right to build the export that has waited longest, for a worker at a time; null where none waits. Answers
--- {id, path, upload, bytes_total, is_planned}. One that has failed too often, or for three days, is given up.
+-- Leases the export that has waited longest to one worker, and returns {id, path, upload, bytes_total, is_planned}, or
+-- null if there is none. An export that has failed too often, or has taken three days, is given up.
 create function backend.lease_export(lease uuid)
 returns jsonb
 language plpgsql
@@ -5567,8 +5607,8 @@ begin
 end;
 $$;
 
--- How much of a plan one statement writes, and about how much content one answer holds, in bytes. JSON may make six
--- times as much of it, and the functions read answers of at most 4 MiB.
+-- How much of a plan one statement writes, and about how much content one response holds, in bytes. JSON may make the
+-- content six times as long, and the functions read responses of at most 4 MiB.
 create function private.stretch_bytes()
 returns integer
 language sql
@@ -5576,12 +5616,13 @@ immutable
 set search_path = pg_catalog, pg_temp
 return 512 * 1024;
 
--- One step of the plan; the caller repeats it until `is_planned`. It records the checksums that the caller counted, and
--- answers the next ones to count: {is_planned, parts: [{position, part, content, crc32, sha256_state}], objects:
--- [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are those of its file before it. If
--- nothing is left to count, it writes the next stretch. So a retry, or the next worker, gets what the last one has not
--- reported. Null if the lease was lost. `parts` is [{position, part, crc32, sha256, sha256_state}]; `objects` is
--- [{position, crc32}], with null for an object that is not there.
+-- Takes one step of the plan. The caller repeats it until `is_planned`. It records the checksums that the caller has
+-- computed, and returns the next ones to compute: {is_planned, parts: [{position, part, content, crc32,
+-- sha256_state}], objects: [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are
+-- those of its file before the part. If no checksum of a part is missing, it writes the next stretch of the plan. So a
+-- retry, or the next worker, gets what the last one has not reported. Returns null if the lease was lost. The argument
+-- `parts` is [{position, part, crc32, sha256, sha256_state}]. `objects` is [{position, crc32}], with null for an
+-- object that is missing.
 create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
 returns jsonb
 language plpgsql
@@ -5608,7 +5649,7 @@ begin
       perform private.write_stretch(export, work);
     end if;
   end if;
-  -- The attempts count again from each checksum on: a plan that comes further is not given up.
+  -- Each checksum resets the attempts, so a plan that makes progress is not given up.
   update private.export_work as w
   set leased_until = now() + interval '2 minutes',
     attempts = case when parts = '[]' and objects = '[]' then w.attempts else 0 end
@@ -5640,8 +5681,8 @@ begin
 end;
 $$;
 
--- Deletes the plan of an export, with its copy of the data. The next plan has another path: the order to delete what
--- Storage has of the old one, or may still get, never strikes the new one.
+-- Deletes the plan of an export, with its copy of the data. The next plan has another path. So the deletion of what
+-- Storage has of the old plan, or may still receive, never deletes the new archive.
 create function private.abandon_export(export_id uuid)
 returns void
 language plpgsql
@@ -5665,7 +5706,7 @@ begin
 end;
 $$;
 
--- Gives an export back: at once to whoever comes next, or after a failure a little later.
+-- Gives an export back. It is due at once, or a little later after a failure.
 create function backend.release_export(export_id uuid, lease uuid, failed boolean)
 returns void
 language sql
@@ -5678,7 +5719,7 @@ begin atomic
   where w.export_id = release_export.export_id and w.lease = release_export.lease;
 end;
 
--- Ends what somebody has of exports: a copy of what was deleted must not stay behind.
+-- Ends the exports of a user, because a copy of deleted data must not stay behind.
 create function private.end_exports(person uuid, is_leaving boolean)
 returns void
 language plpgsql
@@ -5687,7 +5728,7 @@ as $$
 declare
   export public.exports;
 begin
-  -- Work first, then exports: every other path locks in this sequence.
+  -- Lock `export_work` first, then `exports`. All other code locks in this order.
   perform from private.export_work as w
   join public.exports as e on e.id = w.export_id
   where e.person_id = person
@@ -5729,7 +5770,7 @@ for each row
 when (old.artwork_path is not null)
 execute function private.follow_artwork_deletion();
 
--- Exports whose time is over; answers how many.
+-- Expires exports whose time is over. Returns how many.
 create function backend.expire_exports()
 returns integer
 language plpgsql
@@ -5755,10 +5796,10 @@ begin
 end;
 $$;
 
-comment on function backend.lease_export is 'The export that has waited longest, for the caller to build.';
-comment on function backend.plan_export is 'One step of the plan of an export: writes the next stretch, and answers which checksums to count.';
-comment on function backend.release_export is 'Gives an export back to whoever comes next.';
-comment on function backend.expire_exports is 'Orders exports deleted whose time is over (G5).';
+comment on function backend.lease_export is 'Leases the export that has waited longest to the caller, who builds it.';
+comment on function backend.plan_export is 'Takes one step of the plan of an export: writes the next stretch, and returns which checksums to compute.';
+comment on function backend.release_export is 'Gives back the lease of an export, so that the next worker can take it.';
+comment on function backend.expire_exports is 'Orders the deletion of exports whose time is over (G5).';
 
 revoke all on function
   backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
@@ -5766,10 +5807,11 @@ from public, anon, authenticated, service_role;
 grant execute on function
   backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
 to service_role;
--- What an export is made of: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is
--- written in stretches, each of a bounded size and of one moment, so that no statement takes long or much memory.
+-- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. The plan is
+-- written in stretches. Each stretch has a bounded size and shows one moment, so no statement takes long or needs much
+-- memory.
 
--- The columns of a declared table that its export has.
+-- The columns of a declared table that its export contains.
 create function private.exported_columns(declared private.personal_data)
 returns text[]
 language sql
@@ -5784,7 +5826,7 @@ return array(
   order by a.attnum
 );
 
--- The schema of an export's files, made from the same declaration; published as docs/export.schema.json.
+-- The schema of an export's files, made from the same declaration. It is published as docs/export.schema.json.
 create function private.export_columns()
 returns table (export_as text, "position" integer, name text, type text, nullable boolean)
 language sql
@@ -5799,7 +5841,7 @@ begin atomic
   order by d.export_as, a.attnum;
 end;
 
--- The columns that the rows of a declared table are read in the order of, with their types.
+-- The columns that order the rows of a declared table, with their types.
 create function private.export_key(declared private.personal_data)
 returns table (name text, type text, place bigint)
 language sql
@@ -5818,8 +5860,8 @@ begin atomic
   where i.indrelid = declared.relation::regclass and i.indisprimary;
 end;
 
--- What an export is made of, in its order: the declared tables, the receipts, the objects of each bucket, and the
--- artworks that a row speaks of and Storage does not have.
+-- The sections of an export, in order: the declared tables, the receipts, the objects of each bucket, and the artworks
+-- that a row names and Storage does not have.
 create function private.export_sections()
 returns table (section text, declared private.personal_data, bucket text, folder text)
 language sql
@@ -5836,9 +5878,9 @@ begin atomic
   order by 1;
 end;
 
--- The query of the rows of a declared table that follow a key: of the person $1, after the key $2, $3 rows at most.
--- Without a declared key, all rows of the person are found first (`offset 0`): the planner might otherwise follow the
--- primary key through everybody's rows.
+-- The query for the rows of a declared table that follow a key: of the user $1, after the key $2, at most $3 rows.
+-- Without a declared key, it finds all rows of the user first (`offset 0`). Otherwise the planner might follow the
+-- primary key through the rows of all users.
 create function private.rows_query(declared private.personal_data, has_after boolean)
 returns text
 language plpgsql
@@ -5847,7 +5889,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   columns constant text[] := private.exported_columns(declared);
-  -- RFC 4180. Nothing for null; "" for an empty text.
+  -- RFC 4180: nothing for null, and "" for an empty text.
   cell constant text := $cell$
     case when r.document ->> %1$L ~ '[",\r\n]' or r.document ->> %1$L = ''
       then '"' || replace(r.document ->> %1$L, '"', '""') || '"'
@@ -5885,8 +5927,8 @@ begin
 end;
 $$;
 
--- The query of what follows a key in a section, as (key, json, csv, file): a row of a table as JSON and as CSV, or a
--- file. Of the person $1, after the key $2 (null at its beginning), $3 rows at most.
+-- The query for what follows a key in a section, as (key, json, csv, file): a row of a table as JSON and as CSV, or a
+-- file. It is for the user $1, after the key $2 (null at the beginning), at most $3 rows.
 create function private.section_query(section text, declared private.personal_data, bucket text, folder text, has_after boolean)
 returns text
 language plpgsql
@@ -5906,7 +5948,8 @@ begin
       limit $3
     $query$;
   elsif bucket is not null then
-    -- The checksum that was counted when an artwork was stored holds for an object of the length that was stored.
+    -- The checksum that was computed when an artwork was stored is used only if the object still has the stored
+    -- length.
     return format($query$
       select array[o.name] as key, null as json, null as csv,
         jsonb_build_object('name', %L || '/' || substr(o.name, 38), 'bucket', o.bucket_id, 'object', o.name,
@@ -5938,7 +5981,7 @@ begin
 end;
 $$;
 
--- Rows of a declared table as the content of its two files; with what begins and what ends them.
+-- Turns rows of a declared table into the content of its two files, with the beginning and the end of the files.
 create function private.table_files(
   declared private.personal_data,
   documents text[],
@@ -5961,7 +6004,7 @@ begin atomic
     ),
     jsonb_build_object(
       'name', format('data/%s.csv', declared.export_as),
-      -- Excel takes a file for UTF-8 if it begins with a byte order mark.
+      -- Excel reads a file as UTF-8 if it begins with a byte order mark.
       'content', case when is_first then U&'\FEFF' || array_to_string(private.exported_columns(declared), ',') || E'\r\n' else '' end
         || array_to_string(lines, E'\r\n')
         || case when lines = '{}' then '' else E'\r\n' end
@@ -5969,9 +6012,9 @@ begin atomic
   );
 end;
 
--- What follows a key of a section, across sections, up to the size of a stretch: {section, after, files: [{name,
--- content, bucket, object, bytes, crc32, missing}]}, where `section` and `after` are where the next stretch begins;
--- `section` is null after the last. Stable, so that all of it is of one moment.
+-- Reads what follows a key of a section, across sections, up to the size of a stretch. Returns {section, after, files:
+-- [{name, content, bucket, object, bytes, crc32, missing}]}. `section` and `after` say where the next stretch begins.
+-- `section` is null after the last stretch. The function is stable, so that it reads everything at one moment.
 create function private.read_stretch(person uuid, from_section text, from_after text[])
 returns jsonb
 language plpgsql
@@ -6026,7 +6069,8 @@ begin
 end;
 $$;
 
--- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last one ended in.
+-- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last stretch
+-- ended in.
 create function private.write_stretch(export public.exports, work private.export_work)
 returns void
 language plpgsql
@@ -6082,7 +6126,7 @@ begin atomic
   select exists (select from private.export_parts as p where p.export_id = export and p.crc32 is null);
 end;
 
--- Parts whose checksums are not known, as much as fits an answer, with those of their file before them.
+-- Parts whose checksums are not known, as many as fit a response, with the checksums of their file before them.
 create function private.uncounted_parts(export uuid)
 returns jsonb
 language sql
@@ -6105,8 +6149,8 @@ begin atomic
   where n.bytes_so_far < private.stretch_bytes();
 end;
 
--- Objects whose checksum is not known, as many as are read within a lease: artworks from before it was kept, and what
--- else Storage has.
+-- Objects whose checksum is not known, as many as a worker can read within a lease. These are artworks from before the
+-- checksum was kept, and what else Storage has.
 create function private.uncounted_objects(export uuid)
 returns jsonb
 language sql
@@ -6128,7 +6172,7 @@ begin atomic
   where n.bytes_so_far < 64 * 1024 * 1024;
 end;
 
--- What a worker has counted. An object without a checksum is one that Storage has a row of and not the bytes.
+-- Records what a worker has computed. An object without a checksum has a row in Storage but no bytes.
 create function private.record_export_checksums(export uuid, parts jsonb, objects jsonb)
 returns void
 language sql
@@ -6144,7 +6188,7 @@ begin atomic
   where f.export_id = export and f.position = told.position and f.object is not null;
 end;
 
--- Everything is written: the export has its files as soon as no checksum is missing.
+-- Everything is written. The plan is finished as soon as no checksum is missing.
 create function private.finish_plan(export uuid)
 returns void
 language plpgsql
@@ -6174,9 +6218,10 @@ begin
   where e.id = export;
 end;
 $$;
--- How a planned export gets to Storage: its content is read from the plan, and each piece is recorded before it is sent.
+-- How a planned export gets to Storage. Its content is read from the plan, and each piece is recorded before it is
+-- sent.
 
--- The next `batch` files of a plan.
+-- The next `batch` files of a plan, after the position `after`.
 create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
 returns jsonb
 language sql
@@ -6196,8 +6241,8 @@ begin atomic
   ) as f;
 end;
 
--- The content of files from a byte of one of them on, as much as fits an answer: [{position, bytes_before, content}]. The
--- first part may begin before that byte.
+-- The content of files from the byte `at` of the file `place` on, as much as fits a response: [{position,
+-- bytes_before, content}]. The first part may begin before that byte.
 create function backend.export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql
@@ -6227,8 +6272,8 @@ begin atomic
   where n.bytes_so_far < private.stretch_bytes();
 end;
 
--- What a worker says before it sends a piece: the SHA-256 of the files that end in it. Answers whether its lease
--- still holds; where it does not, it stops.
+-- A worker calls this before it sends a piece, with the SHA-256 of the files that end in it. Returns whether the
+-- worker still has the lease. If not, it must stop.
 create function backend.record_export_piece(
   export_id uuid,
   lease uuid,
@@ -6271,9 +6316,9 @@ begin
 end;
 $$;
 
--- The plan does not hold any more, so what was uploaded is abandoned. `missing` is an object that Storage has a row of
--- and not the bytes: it is listed as missing from then on. `changed` is an object with other bytes than its checksum
--- says: it is counted again. With neither, a new plan is written.
+-- The plan is no longer valid, so the upload is abandoned. `missing` is an object that has a row in Storage but no
+-- bytes: from then on, it is listed as missing. `changed` is an object whose bytes do not fit its checksum: the
+-- checksum is computed again. With neither, a new plan is written.
 create function backend.restart_export(
   export_id uuid,
   lease uuid,
@@ -6310,7 +6355,7 @@ begin
 end;
 $$;
 
--- All of it is uploaded. Answers whether Storage holds it, whole; where it does not, the export is not done.
+-- Everything is uploaded. Returns whether Storage holds the whole archive. If not, the export is not done.
 create function backend.finish_export(export_id uuid, lease uuid)
 returns boolean
 language plpgsql
@@ -6353,9 +6398,9 @@ $$;
 
 comment on function backend.export_files is 'The files of an export.';
 comment on function backend.export_parts is 'The content of files of an export, in parts.';
-comment on function backend.record_export_piece is 'What is about to be sent; answers whether the caller may send it.';
-comment on function backend.restart_export is 'Begins an export anew, with what it has become.';
-comment on function backend.finish_export is 'An export is uploaded, and can be fetched.';
+comment on function backend.record_export_piece is 'Records what is about to be sent. Returns whether the caller may send it.';
+comment on function backend.restart_export is 'Restarts an export whose content has changed.';
+comment on function backend.finish_export is 'Completes an export that is uploaded, so that the user can download it.';
 
 revoke all on function
   backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
@@ -6365,8 +6410,8 @@ grant execute on function
   backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 to service_role;
--- Letters: mail that is owed to people. A row is an order; whoever has its lease sends it. What it says is a
--- template of the functions; here is only to whom, and about what.
+-- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
+-- functions. The row only says to whom, and about what.
 
 create table private.letters (
   id uuid not null default gen_random_uuid(),
@@ -6388,7 +6433,7 @@ create table private.letters (
     kind in ('inactive', 'request_filed', 'request_refused', 'request_extended', 'erased')
   ),
   constraint letters_days_of_notices check ((kind = 'inactive') = (days is not null)),
-  -- Auth has the address of whoever is here. Of whoever has left it is kept here until the last letter is sent.
+  -- Auth has the address of a user. For a deleted account, the address is kept here until the last email is sent.
   constraint letters_address_of_the_gone check ((person_id is null) = (address is not null))
 );
 
@@ -6401,11 +6446,11 @@ create index letters_ordered_at_idx on private.letters (ordered_at);
 alter table private.letters enable row level security;
 revoke all on private.letters from public, anon, authenticated, service_role;
 
-comment on table private.letters is 'Mail that is owed, or was sent, to somebody.';
-comment on column private.letters.subject is 'What it is about: a request, an erasure.';
-comment on column private.letters.days is 'Of a notice: how many days before the erasure it was due.';
-comment on column private.letters.left_at is 'When the erasure of who had this address was done; soon after, the letter goes with the address, sent or not.';
-comment on column private.letters.bounced_at is 'When the mail provider said that it did not arrive. Such a notice warns nobody (R10).';
+comment on table private.letters is 'Emails to users that are due or were sent.';
+comment on column private.letters.subject is 'What the email is about: the ID of a request or of an erasure.';
+comment on column private.letters.days is 'For a notice: how many days before the erasure it was due.';
+comment on column private.letters.left_at is 'When the erasure of the account was done. Soon after, the row and its address are deleted, sent or not (rule last_letters).';
+comment on column private.letters.bounced_at is 'When the mail provider reported that the email did not arrive. Such a notice does not count as a warning (R10).';
 
 create function private.order_letter(person uuid, kind text, subject text)
 returns void
@@ -6415,8 +6460,8 @@ begin atomic
   insert into private.letters (person_id, kind, subject) values (person, kind, subject);
 end;
 
--- The person of a request is told by letter what the operator has decided, if they have an address: they may never look
--- into the app.
+-- Tells the user by email what the operator has decided, if they have a confirmed address. They may never look into
+-- the app.
 create function private.order_decision(request public.privacy_requests, kind text)
 returns void
 language sql
@@ -6427,7 +6472,7 @@ begin atomic
   where u.id = request.person_id and u.email is not null and u.email_confirmed_at is not null;
 end;
 
--- The request that a letter tells the operator's decision on; null of other letters.
+-- The request whose decision an email reports. Null for other emails.
 create function private.request_of(letter private.letters)
 returns uuid
 language sql
@@ -6442,10 +6487,10 @@ immutable
 set search_path = pg_catalog, pg_temp
 return case decision when 'request_refused' then request.answer when 'request_extended' then request.extension end;
 
--- Due letters, [{id, kind, subject, address, reason, until}], under a lease of the caller's choosing; after five minutes
--- they are due again, each time later. Asked again with the same lease, it answers the same ones. After 40 attempts an
--- address is given up; that of an erased account is then forgotten. `reason` and `until` are of a request that the
--- operator has refused or extended.
+-- Returns due emails, [{id, kind, subject, address, reason, until}], under a lease. They are due again after five
+-- minutes, each time later. The caller chooses the lease: a retry with the same lease gets the same emails. After 40
+-- attempts an email is given up, and the address of a deleted account is forgotten with it. `reason` and `until` are
+-- those of a request that the operator has refused or extended.
 create function backend.lease_letters(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
@@ -6457,7 +6502,7 @@ begin
   where l.id in (
     select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
   );
-  -- A person who has come back since the letter was ordered, refuses notices or is leaving gets none.
+  -- Notices are not sent to a user who has come back since the notice was ordered, refuses notices, or is leaving.
   delete from private.letters as l
   where l.id in (
     select n.id
@@ -6468,7 +6513,7 @@ begin
     for update of n skip locked
   );
 
-  -- A further mail has opened the request again, so what was decided of it counts no more.
+  -- A further email has opened the request again, so the earlier decision no longer counts.
   delete from private.letters as l
   where l.id in (
     select n.id
@@ -6508,7 +6553,7 @@ begin
 end;
 $$;
 
--- It was sent; the address of somebody who has left is forgotten with it.
+-- The email was sent. For a deleted account, its row and address are deleted.
 create function backend.finish_letter(id uuid)
 returns void
 language sql
@@ -6519,8 +6564,9 @@ begin atomic
   update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
 end;
 
--- A letter did not arrive, by word of the mail provider. If the word does not name the letter, it is about each that was
--- sent to these addresses within a week: a mail server tries for five days at most. Answers how many letters.
+-- The mail provider reports that an email did not arrive. If the report does not name the email, it is about each one
+-- that was sent to these addresses within a week, because a mail server tries for five days at most. Returns the
+-- number of emails.
 create function backend.record_bounce(letter uuid default null, addresses text[] default '{}')
 returns integer
 language sql
@@ -6550,16 +6596,16 @@ begin atomic
   select count(*)::integer from bounced;
 end;
 
-comment on function backend.record_bounce is 'A letter did not arrive (R10).';
-comment on function backend.lease_letters is 'Mail that is owed, for the caller to send.';
-comment on function backend.finish_letter is 'A letter was sent.';
+comment on function backend.record_bounce is 'Records that an email did not arrive (R10).';
+comment on function backend.lease_letters is 'Leases due emails to the caller, who sends them.';
+comment on function backend.finish_letter is 'Records that an email was sent.';
 
 revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;
 grant execute on function backend.lease_letters, backend.finish_letter, backend.record_bounce to service_role;
--- Erasure of an account (G3): ordered by its person, by a year of silence, or because it was never confirmed (R10);
--- carried out a step at a time,
--- each of which can be repeated. The account is closed with the order itself; a stage ends only when what it is
--- for is seen to be gone, so a failure of Storage or Auth holds it up and never makes it report too early.
+-- Erasure of an account (G3). It is ordered by its user, after a year of inactivity, or because the account was never
+-- confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage ends
+-- only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it report
+-- too early.
 
 create table private.erasures (
   id uuid not null default gen_random_uuid(),
@@ -6590,10 +6636,11 @@ create index erasures_finished_at_idx on private.erasures (finished_at);
 alter table private.erasures enable row level security;
 revoke all on private.erasures from public, anon, authenticated, service_role;
 
-comment on table private.erasures is 'Accounts on their way out, and proofs of those that are gone. The id is what shows how it stands, for no token reaches the account any more.';
-comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, and nothing of whose it was.';
+comment on table private.erasures is 'Accounts that are being erased, and proofs of those that are gone. Anyone who knows the ID can see the status, because no token gives access to the account any more.';
+comment on column private.erasures.receipt is 'A compact JWS: what was erased and when, without whose it was.';
 
--- The order: closes the account, so that its tokens reach nothing; stops what runs. Asked again, it is the same.
+-- Orders an erasure: closes the account, so that its tokens give access to nothing, and stops what is in progress. A
+-- retry returns the same erasure.
 create function private.order_erasure(person uuid, reason text)
 returns private.erasures
 language plpgsql
@@ -6640,8 +6687,8 @@ return jsonb_build_object(
   'receipt', erasure.receipt
 );
 
--- When the session of this token was signed in to, however often its token was renewed since: as the token says
--- (`amr`), or as Auth remembers the session.
+-- When the user signed in to the session of this token, however often the token was renewed since. The token says so
+-- (`amr`), or Auth's session does.
 create function private.signed_in_at(person uuid)
 returns timestamptz
 language sql
@@ -6663,8 +6710,8 @@ return coalesce(
   '-infinity'
 );
 
--- Refuses unless the person has typed what the account is known by: its email, confirmed or not; without one its phone
--- number. An anonymous account has neither.
+-- Refuses unless the user has typed the email of the account, confirmed or not. If the account has no email, the user
+-- types its phone number. An anonymous account has neither.
 create function private.require_typed(account auth.users, email text, phone text)
 returns void
 language plpgsql
@@ -6676,7 +6723,7 @@ begin
       perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
     end if;
   elsif coalesce(account.phone, '') <> '' then
-    -- Auth keeps the digits alone.
+    -- Auth keeps only the digits.
     if account.phone is distinct from regexp_replace(require_typed.phone, '[^0-9]', '', 'g') then
       perform private.refuse(422, 'phone_differs', 'phone must be the phone number of your account.',
         '{"field": "phone"}');
@@ -6685,9 +6732,9 @@ begin
 end;
 $$;
 
--- Asks for a sign-in of the last quarter of an hour and for what the account is known by, typed. An anonymous account
--- cannot be signed in to again, so its session is enough. Asked again because the answer was lost, it answers the same
--- erasure: its id is the one way to the receipt.
+-- Requires a sign-in within the last 15 minutes, and the email or phone number of the account, typed. An anonymous
+-- account cannot be signed in to again, so its session is enough. A retry after a lost response returns the same
+-- erasure, because its ID is the only way to the receipt.
 create function private.erase_account(email text, phone text)
 returns jsonb
 language plpgsql
@@ -6711,7 +6758,7 @@ begin
   end if;
   perform private.require_typed(account, email, phone);
   erasure := private.order_erasure(person, 'asked');
-  -- In a statement of its own, which sees what was ordered deleted.
+  -- A statement of its own, so that it sees the deletions that were just ordered.
   return private.describe_erasure(erasure);
 end;
 $$;
@@ -6722,7 +6769,7 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.erase_account(email, phone);
 
-comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on its tokens reach nothing.';
+comment on function public.erase_account is 'Erases the caller''s account and everything in it (G3). From this moment on, its tokens give access to nothing.';
 
 revoke all on function private.erase_account, public.erase_account from public, anon, authenticated, service_role;
 grant execute on function private.erase_account, public.erase_account to authenticated;
@@ -6744,7 +6791,7 @@ begin
 end;
 $$;
 
--- Within its grace an erasure can be taken back, and the account is open again.
+-- Within its grace period, an erasure can be withdrawn. The account is then open again.
 create function backend.withdraw_erasure(id uuid)
 returns void
 language plpgsql
@@ -6767,8 +6814,8 @@ begin
 end;
 $$;
 
--- Erasures to go on with, [{id, person}], under a lease of the caller's choosing, for two minutes. Asked again with the
--- same lease, it answers the same ones.
+-- Returns erasures to continue, [{id, person}], leased for two minutes. The caller chooses the lease: a retry with the
+-- same lease gets the same erasures.
 create function backend.lease_erasures(lease uuid, batch integer default 20)
 returns jsonb
 language plpgsql
@@ -6830,9 +6877,9 @@ return coalesce(
   false
 );
 
--- What Auth keeps of somebody whom it has deleted, above all its own log, with ids and emails. Where its owner lets us it
--- is cleaned, in a call of its own: the log has no index, and a long one takes its time (docs/runbook.md says how a
--- project keeps it out of the database).
+-- Deletes what Auth keeps about a user that it has deleted, above all its own log, with IDs and emails. This happens
+-- only if the owner of the table lets us. It is a call of its own, because the log has no index and a long one takes
+-- time. docs/runbook.md says how a project keeps the log out of the database.
 create function backend.forget_in_auth(id uuid)
 returns void
 language plpgsql
@@ -6858,7 +6905,7 @@ begin
 end;
 $$;
 
--- Deletes what is somebody's in one table, and what names them, a stretch at a time; answers how much went.
+-- Deletes a user's rows in one table, and the rows that name the user, one batch at a time. Returns how many rows.
 create function private.delete_rows(declared private.personal_data, person uuid)
 returns integer
 language plpgsql
@@ -6882,13 +6929,13 @@ begin
 end;
 $$;
 
--- The next step. Answers {next}:
---   again   there is more to do: call it again
---   wait    something is not seen to be gone yet: at a later pass
---   leave   delete `person` in Auth, then call it again
---   forget  call forget_in_auth, then call it again
---   sign    sign what `statement` says, then finish_erasure
--- `pseudonym` is who it was, under a keyed hash; `writes` whether mail can be sent.
+-- Takes the next step. Returns {next}:
+--   again   there is more to do; call this again
+--   wait    something is not seen to be gone yet; call this again in a later sweep
+--   leave   delete `person` in Auth, then call this again
+--   forget  call forget_in_auth, then call this again
+--   sign    sign `statement`, then call finish_erasure
+-- `pseudonym` is the user's ID under a keyed hash. `writes` says whether email can be sent.
 create function backend.advance_erasure(id uuid, pseudonym text default null, writes boolean default false)
 returns jsonb
 language plpgsql
@@ -6907,7 +6954,7 @@ begin
 
   if erasure.stage in ('ordered', 'deleting') then
     update private.erasures as e set stage = 'deleting' where e.id = erasure.id;
-    -- Each orders its own objects deleted.
+    -- Each deleted generation orders the deletion of its own objects.
     locked := private.lock_generations(array(
       select n.id from public.generations as n where n.person_id = erasure.person_id order by n.id limit 200
     ), skip => false);
@@ -6924,7 +6971,7 @@ begin
     return jsonb_build_object('next', 'again');
   end if;
 
-  -- Also after the account has gone: an upload that was under way may have come late.
+  -- This is also checked after the account is gone, because an upload that was in progress may have come late.
   if private.order_folder(erasure.person_id) > 0
     or exists (
       select from public.deletions as d
@@ -6975,7 +7022,7 @@ begin
 end;
 $$;
 
--- The last step: nothing says any more whose it was.
+-- The last step. From now on, nothing says whose erasure it was.
 create function backend.finish_erasure(id uuid, receipt text)
 returns void
 language plpgsql
@@ -6992,12 +7039,12 @@ begin
 end;
 $$;
 
-comment on function backend.erasure is 'How an erasure stands, for whoever knows its id.';
-comment on function backend.withdraw_erasure is 'Takes an erasure back, within its grace.';
-comment on function backend.lease_erasures is 'Erasures to go on with.';
-comment on function backend.forget_in_auth is 'Cleans what Auth keeps of somebody whom it has deleted.';
-comment on function backend.advance_erasure is 'Takes the next step of an erasure; answers what the caller is to do.';
-comment on function backend.finish_erasure is 'An erasure is done, and this is its proof.';
+comment on function backend.erasure is 'The status of an erasure, for anyone who knows its ID.';
+comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
+comment on function backend.lease_erasures is 'Leases erasures to the caller, who continues them.';
+comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
+comment on function backend.advance_erasure is 'Takes the next step of an erasure. Returns what the caller has to do.';
+comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
 
 revoke all on function
   backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
@@ -7007,9 +7054,9 @@ grant execute on function
   backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
   backend.finish_erasure
 to service_role;
--- R10: accounts that nobody uses. Letters come first, a rung of the ladder at a time. An account is erased only if its
--- person was sent all of them, none of them bounced, and there was no sign of the person since. Without mail nobody is
--- erased.
+-- R10: inactive accounts. First the user gets emails, one step of `private.notice_ladder` after another. An account is
+-- erased only if its user was sent all of them, none of them bounced, and the user has not been active since. If email
+-- is not set up, no inactive account is erased.
 
 create table private.notice_ladder (
   days integer not null,
@@ -7020,11 +7067,11 @@ create table private.notice_ladder (
 alter table private.notice_ladder enable row level security;
 revoke all on private.notice_ladder from public, anon, authenticated, service_role;
 
-comment on table private.notice_ladder is 'How many days before the erasure its person is written to.';
+comment on table private.notice_ladder is 'How many days before the erasure the user gets an email.';
 
 insert into private.notice_ladder (days) values (60), (30), (7), (1);
 
--- The last sign of somebody: signed in, a session renewed, or anything done here.
+-- When the user was last active: a sign-in, a renewed session, or anything done here.
 create function private.last_active(person uuid)
 returns timestamptz
 language sql
@@ -7043,7 +7090,7 @@ return (
   where u.id = person
 );
 
--- When an account is erased if nothing happens: not before each letter that was sent has had its days.
+-- When an account is erased if its user stays inactive. Each email that was sent must have had its days first.
 create function private.erased_at(person uuid, active timestamptz)
 returns timestamptz
 language sql
@@ -7057,7 +7104,7 @@ return (
     and l.bounced_at is null
 );
 
--- Whether every letter has reached somebody since the last sign of them, and each has had its days.
+-- Whether every email was sent since the user was last active, none of them bounced, and each has had its days.
 create function private.is_given_up(person uuid)
 returns boolean
 language sql
@@ -7078,8 +7125,8 @@ return (
   from (select private.last_active(person) as active) as last
 );
 
--- Whether nobody has ever confirmed that the account is theirs, and there was no sign of them for its time. Such an
--- account cannot be written to: the address may be anybody's, and an anonymous one has none.
+-- Whether no one has ever confirmed the account, and its user has been inactive for the time of the rule. Such an
+-- account gets no email: the address may be anyone's, and an anonymous account has none.
 create function private.is_unconfirmed(person uuid)
 returns boolean
 language sql
@@ -7091,8 +7138,8 @@ return exists (
   where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
 ) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
 
--- The next stretch of a walk over all people, by their ids; none while the walk rests. The last stretch has less than
--- `batch`.
+-- The next batch of a walk over all users, in the order of their IDs. Empty while the walk rests. The last batch has
+-- fewer than `batch` users.
 create function private.next_people(walk text, batch integer)
 returns uuid[]
 language plpgsql
@@ -7110,8 +7157,8 @@ begin
 end;
 $$;
 
--- Walks all people, a stretch in each call and an hour between two walks, and orders the erasure of accounts that were
--- never confirmed. No letter is sent. Answers {done, erased}.
+-- Walks all users, one batch per call, with an hour between two walks. Orders the erasure of accounts that were never
+-- confirmed. No email is sent. Returns {done, erased}.
 create function backend.erase_unconfirmed(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -7130,7 +7177,7 @@ begin
     where p.id = any (people) and p.closed_at is null and private.is_unconfirmed(p.id)
     order by p.id
   loop
-    -- Signing in and confirming wait, as for `erase_inactive`.
+    -- A sign-in and a confirmation wait for these locks, as in `erase_inactive`.
     perform from auth.users as u where u.id = candidate for no key update;
     perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
     if found and private.is_unconfirmed(candidate) then
@@ -7142,10 +7189,10 @@ begin
 end;
 $$;
 
--- Walks all people, a stretch in each call and an hour between two walks; answers {done, ordered}. Writes down what Auth
--- says of them, for it forgets the renewals of a session when its person signs out; and orders the next letter of
--- whoever is due for one. Who does not want notices gets none, and stays. A notice that bounced is written again, some
--- weeks later; until one arrives, the account stays.
+-- Walks all users, one batch per call, with an hour between two walks. Returns {done, ordered}. It writes down what
+-- Auth knows of their activity, because Auth forgets the renewals of a session when its user signs out. It also orders
+-- the next email for each user who is due for one. A user who refuses notices gets none, and their account stays. A
+-- notice that bounced is sent again some weeks later. Until one arrives, the account stays.
 create function backend.follow_inactive(batch integer default 500)
 returns jsonb
 language plpgsql
@@ -7156,7 +7203,7 @@ declare
   people constant uuid[] := private.next_people('people', batch);
   ordered integer;
 begin
-  -- A person who is busy at this moment is noted in the next walk: nobody is waited for.
+  -- Users whose row is locked at this moment are left out. The next walk records them.
   update public.profiles as p
   set active_at = last.active
   from (
@@ -7202,8 +7249,8 @@ begin
 end;
 $$;
 
--- Orders the erasure of whoever has had all letters and their days. Looked at again under a lock that signing in
--- and doing anything here must wait for: who comes back at the last moment keeps everything.
+-- Orders the erasure of accounts whose user was sent all emails, and each has had its days. It checks again under a
+-- lock that a sign-in and any action here must wait for. So a user who comes back at the last moment keeps everything.
 create function backend.erase_inactive(batch integer default 50)
 returns integer
 language plpgsql
@@ -7227,7 +7274,7 @@ begin
       and private.is_given_up(p.id)
     limit batch
   loop
-    -- What refers to the account may go on; signing in and being erased wait.
+    -- Transactions that only refer to the account can go on. A sign-in or another erasure waits.
     perform from auth.users as u where u.id = candidate for no key update;
     perform from public.profiles as p where p.id = candidate and p.closed_at is null for no key update;
     if found and private.is_given_up(candidate) then
@@ -7239,16 +7286,17 @@ begin
 end;
 $$;
 
-comment on function backend.follow_inactive is 'Notes when people were last here, and orders the letters that are due to those who were not (R10).';
+comment on function backend.follow_inactive is 'Records when users were last active, and orders the emails that are due to inactive ones (R10).';
 comment on function backend.erase_inactive is 'Orders the erasure of accounts whose notices have all had their days (R10).';
 
 comment on function backend.erase_unconfirmed is 'Orders the erasure of accounts that were never confirmed (R10).';
 
 revoke all on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed from public, anon, authenticated, service_role;
 grant execute on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed to service_role;
--- What whoever operates this looks at.
+-- What the operator looks at.
 
--- Recomputes wallets from what they are made of, and returns the differences: none, unless a rule was taken away.
+-- Recomputes wallets from their entries and holds, and returns the differences. There are none unless a rule was taken
+-- away.
 create function private.audit_wallets(wallets uuid[])
 returns table (
   difference text,
@@ -7315,7 +7363,7 @@ begin atomic
     and not (g.state = 'canceled' and coalesce(h.is_late_cancel and h.state = 'captured', false));
 end;
 
--- The same for everybody. Reads the whole ledger: for tests, and for whoever repairs the books.
+-- The same for all wallets. It reads the whole ledger, so it is for tests and for repairs of the books.
 create function backend.audit_credits()
 returns table (
   difference text,
@@ -7333,7 +7381,7 @@ begin atomic
   select * from private.audit_wallets(array(select w.id from public.wallets as w));
 end;
 
--- What the last walk over the ledger found, for the status: no request reads a whole table.
+-- What the last walk over the ledger found. The status reads it here, because no request reads a whole table.
 create table private.ledger_state (
   id text not null default 'ledger',
   counted bigint not null default 0,
@@ -7346,12 +7394,12 @@ create table private.ledger_state (
 alter table private.ledger_state enable row level security;
 revoke all on private.ledger_state from public, anon, authenticated, service_role;
 
-comment on table private.ledger_state is 'How many differences the last walk over the ledger found, and when it came to its end.';
-comment on column private.ledger_state.counted is 'What the walk that is under way has found so far.';
+comment on table private.ledger_state is 'How many differences the last walk over the ledger found, and when it reached the end.';
+comment on column private.ledger_state.counted is 'What the current walk has found so far.';
 
 insert into private.ledger_state default values;
 
--- Audits the next `batch` wallets, in the way of the other walks (`audit.sql`).
+-- Audits the next `batch` wallets, like the other walks (`audit.sql`).
 create function backend.audit_ledger(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -7373,9 +7421,9 @@ begin
 end;
 $$;
 
-comment on function backend.audit_ledger is 'Counts differences in the ledger, a stretch at a time, for the status (C7).';
+comment on function backend.audit_ledger is 'Counts differences in the ledger, one batch at a time, for the status (C7).';
 
--- Whole seconds since then; null if there is no then.
+-- Whole seconds since a time, at least 0. Null for null.
 create function private.age(since timestamptz)
 returns bigint
 language sql
@@ -7390,7 +7438,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return extract(epoch from private.keep(rule))::bigint;
 
--- Whole seconds until then; negative once it is past.
+-- Whole seconds until a time. Negative once it is past.
 create function private.seconds_until(at timestamptz)
 returns bigint
 language sql
@@ -7398,7 +7446,7 @@ stable
 set search_path = pg_catalog, pg_temp
 return floor(extract(epoch from at - now()))::bigint;
 
--- A deletion takes seconds; one that is still open after a quarter of an hour is noticed.
+-- A deletion takes seconds. If it is still pending after 15 minutes, it is overdue.
 create function private.is_overdue(deletion public.deletions)
 returns boolean
 language sql
@@ -7406,8 +7454,8 @@ stable
 set search_path = pg_catalog, pg_temp
 return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
 
--- What a pass has to do, so that it makes no call in vain: each is one look at an index. Whatever is new a moment later
--- is seen by the next pass.
+-- What a sweep has to do, so that it makes no needless calls. Each answer reads one index. The next sweep sees what
+-- becomes due a moment later.
 create function backend.due()
 returns jsonb
 language sql
@@ -7454,7 +7502,7 @@ return jsonb_build_object(
     where w.due_at <= now() and (w.lease is null or w.leased_until <= now())
   ),
   'walks', jsonb_build_object(
-    -- Limits of photos are in hours, so where there are any they are walked in each pass.
+    -- Limits for photos are in hours, so each sweep walks the photos, if there are any.
     'audit_inputs', exists (select from storage.objects as o where o.bucket_id = 'inputs'),
     'audit_artworks', private.is_walk_due('artworks'),
     'audit_exports', private.is_walk_due('exports'),
@@ -7463,9 +7511,9 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.due is 'Which steps of a pass have something to do.';
+comment on function backend.due is 'Which steps of a sweep have something to do.';
 
--- How it stands, in numbers alone: nothing of it says whose. Each count is of rows that an index finds, never of a
+-- The status, in numbers only. It does not say whose they are. Each count is of rows that an index finds, never of a
 -- whole table.
 create function backend.status()
 returns jsonb
@@ -7599,7 +7647,7 @@ return jsonb_build_object(
   )
 );
 
--- X5: what anyone may see. Ages and times in whole seconds.
+-- X5: what anyone may see. Ages and times are in whole seconds.
 create function backend.privacy_status()
 returns jsonb
 language sql
@@ -7638,9 +7686,9 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.privacy_status is 'How the promises are kept at this moment; nothing personal (X5).';
-comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations; none when all is well (C7).';
-comment on function backend.status is 'Work under way, what is due, what failed, and whether the books balance.';
+comment on function backend.privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
+comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
+comment on function backend.status is 'Work in progress, what is due, what failed, and whether the books balance.';
 
 revoke all on function
   backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status

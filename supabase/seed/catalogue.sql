@@ -1,4 +1,4 @@
--- What can be made. Safe on any database: it adds what is missing and updates what has changed.
+-- What users can make. Safe on any database: it adds what is missing and updates what has changed.
 
 insert into public.models (
   id, name, replicate_model, credits, settings_schema, default_settings, position
@@ -32,7 +32,7 @@ set name = excluded.name,
   default_settings = excluded.default_settings,
   position = excluded.position;
 
--- A new wording is a new line with the next version; lines that exist are never changed.
+-- To change a wording, add a line with the next version. Never change a line that exists.
 insert into private.style_versions (style_id, version, prompt) values
   ('watercolor', 1, 'Turn this photo into a watercolor painting: wet-on-wet washes, pigment pooling at the edges, visible paper grain, soft light. Keep the composition and the faces recognisable.'),
   ('oil-painting', 1, 'Turn this photo into an oil painting: thick impasto strokes, rich glazes, warm gallery light. Keep the composition and the faces recognisable.'),

@@ -1,5 +1,5 @@
--- Alice, Bob and Carol, for development and tests. Never on a database that others can reach: the
--- password of all three is `opusflair`.
+-- Alice, Bob and Carol, for development and tests. Never load them into a database that others can reach: the password
+-- of all three is `opusflair`.
 
 insert into auth.users (
   id, aud, role, email, encrypted_password, email_confirmed_at, raw_app_meta_data,
