@@ -40,8 +40,8 @@ return exists (
     and coalesce(u.banned_until <= now(), true)
 );
 
--- The user whose token this is, or null if the account or the session is closed. Every policy calls this function. So
--- the tokens of a closed account give access to nothing from that moment on, even if Auth accepts them until they
+-- Returns the user ID of the token, or null if the account or the session is closed. Every policy calls this function.
+-- So the tokens of a closed account give access to nothing from that moment on, even if Auth accepts them until they
 -- expire (G3).
 create function private.person()
 returns uuid

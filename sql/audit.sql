@@ -56,10 +56,11 @@ return exists (
   where p.id = walk and (p.after <> '' or p.ended_at is null or p.ended_at <= now() - interval '1 hour')
 );
 
--- Among the next `batch` photos, orders the deletion of those past the soft limit that no open generation needs.
--- Orders the deletion of those past the hard limit, and their generations fail (R1). Also deletes what an ended
--- generation left behind, and what was uploaded again afterwards (X3). The age is that of the stored object, so photos
--- that were never submitted are deleted, too.
+-- Orders the deletion of these photos among the next `batch`:
+--   - photos past the soft limit that no open generation needs (R1)
+--   - photos past the hard limit; their generations fail (R1)
+--   - photos that an ended generation left behind, or that were put back (X3)
+-- The age is that of the stored object, so photos that were never submitted are deleted, too.
 create function backend.audit_inputs(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -116,8 +117,7 @@ begin
     delete from private.deletion_leases as l using pulled where l.deletion_id = pulled.id;
   end if;
 
-  -- Each object is looked up on its own. The planner may choose this plan for small tables, and it is right for large
-  -- ones, too.
+  -- Each object is looked up on its own, so a plan that was made for small tables stays right for large ones.
   with due as (
     select o.name, g.id as generation_id,
       case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason

@@ -34,7 +34,7 @@ grant select on public.models to anon, authenticated, service_role;
 
 comment on table public.models is 'The Replicate models that users may choose (U1).';
 comment on column public.models.credits is 'Price of one generation, in credits.';
-comment on column public.models.deadline is 'How long after its reservation a generation is ended, whatever its state. Also the lifetime of the signed input URL (T4).';
+comment on column public.models.deadline is 'A generation is ended this long after its reservation, whatever its state. Also the lifetime of the signed input URL (T4).';
 comment on column public.models.settings_schema is 'The settings that a user may choose: a map of name to {type, enum, minimum, maximum}, taken from the model''s own input schema (C3).';
 
 -- Old versions stay, because a generation keeps the version it was made with (U2).

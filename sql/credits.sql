@@ -123,8 +123,8 @@ grant select on public.credit_entries to authenticated, service_role;
 comment on table public.credit_entries is 'The ledger, in credits. Append-only: to correct an entry, add a compensating entry with its reason.';
 comment on column public.credit_entries.key is 'Idempotency key: the same key used twice makes one entry.';
 
--- Closes a wallet when its user is gone. When the retention rule `closed_books` allows it, the wallet is deleted with
--- all its entries.
+-- Closes a wallet when its user is gone. No role can delete the wallet before the time of the rule `closed_books` is
+-- over. Then it is deleted with all its entries.
 create function private.close_wallet()
 returns trigger
 language plpgsql

@@ -140,7 +140,8 @@ stable
 set search_path = pg_catalog, pg_temp
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
--- The SHA-256 of a photo that was judged. Only for the original, because we made the prepared copy ourselves.
+-- The SHA-256 of the photo, if the path is that of an original that was judged. The prepared copy has none, because we
+-- made it ourselves.
 create function private.judged_content(path text, generation_id uuid)
 returns text
 language sql

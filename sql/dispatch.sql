@@ -353,9 +353,10 @@ end;
 $$;
 
 -- Leases generations that are due for dispatch, or returns [] if there are none. The least recently tried come first,
--- at most `batch`. If the first has its prepared copy, the limit is `prepared`, and all others must have theirs, too:
--- preparing a photo takes memory, dispatching does not. While Replicate refuses the account, one job tries from time
--- to time. The caller chooses the lease: a retry with the same lease gets the same generations.
+-- at most `batch`. With `prepared`, only generations of the same kind as the first are leased: if it has a prepared
+-- copy, at most `prepared` that have one; otherwise at most `batch` that have none. Preparing a photo takes memory,
+-- dispatching does not. While Replicate refuses the account, one job tries from time to time. The caller chooses the
+-- lease: a retry with the same lease gets the same generations.
 create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
@@ -415,7 +416,7 @@ begin
 end;
 $$;
 
--- Gives back generations that were leased but not begun. They are due now, as if they had not been leased.
+-- Gives back generations that were leased but not started. They are due now, as if they had not been leased.
 create function backend.return_submissions(lease uuid, generations uuid[])
 returns void
 language sql
@@ -459,9 +460,9 @@ $$;
 
 comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
 comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
-comment on function backend.postpone_submission is 'Gives back a generation whose dispatch failed. It is due again later.';
-comment on function backend.lease_submissions is 'Leases generations that are due for dispatch to the caller.';
-comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not begun.';
+comment on function backend.postpone_submission is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
+comment on function backend.lease_submissions is 'Leases to the caller the generations that are due for dispatch.';
+comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not started.';
 comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
 revoke all on function

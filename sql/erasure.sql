@@ -1,7 +1,7 @@
--- Erasure of an account (G3). It is ordered by its user, after a year of inactivity, or because the account was never
--- confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage ends
--- only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it report
--- too early.
+-- Erasure of an account (G3). Its user orders it. It is also ordered after a year of inactivity, or if the account was
+-- never confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage
+-- ends only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it
+-- report too early.
 
 create table private.erasures (
   id uuid not null default gen_random_uuid(),
@@ -327,7 +327,7 @@ $$;
 
 -- Takes the next step. Returns {next}:
 --   again   there is more to do; call this again
---   wait    something is not seen to be gone yet; call this again in a later sweep
+--   wait    some data may not be gone yet; call this again in a later sweep
 --   leave   delete `person` in Auth, then call this again
 --   forget  call forget_in_auth, then call this again
 --   sign    sign `statement`, then call finish_erasure
@@ -437,7 +437,7 @@ $$;
 
 comment on function backend.erasure is 'The status of an erasure, for anyone who knows its ID.';
 comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
-comment on function backend.lease_erasures is 'Leases erasures to the caller, who continues them.';
+comment on function backend.lease_erasures is 'Leases to the caller the erasures to continue.';
 comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
 comment on function backend.advance_erasure is 'Takes the next step of an erasure. Returns what the caller has to do.';
 comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';

@@ -1,6 +1,6 @@
 -- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. The plan is
--- written in stretches. Each stretch has a bounded size and shows one moment, so no statement takes long or needs much
--- memory.
+-- written in stretches. Each stretch has a bounded size and is read at one moment, so no statement takes long or needs
+-- much memory.
 
 -- The columns of a declared table that its export contains.
 create function private.exported_columns(declared private.personal_data)

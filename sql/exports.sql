@@ -172,7 +172,7 @@ revoke all on function private.request_export, public.request_export from public
 grant execute on function private.request_export, public.request_export to authenticated;
 
 -- Leases the export that has waited longest to one worker, and returns {id, path, upload, bytes_total, is_planned}, or
--- null if there is none. An export that has failed too often, or has taken three days, is given up.
+-- null if there is none. An export is given up after 40 attempts without progress, or after three days.
 create function backend.lease_export(lease uuid)
 returns jsonb
 language plpgsql
@@ -409,7 +409,7 @@ begin
 end;
 $$;
 
-comment on function backend.lease_export is 'Leases the export that has waited longest to the caller, who builds it.';
+comment on function backend.lease_export is 'Leases to the caller the export that has waited longest.';
 comment on function backend.plan_export is 'Takes one step of the plan of an export: writes the next stretch, and returns which checksums to compute.';
 comment on function backend.release_export is 'Gives back the lease of an export, so that the next worker can take it.';
 comment on function backend.expire_exports is 'Orders the deletion of exports whose time is over (G5).';

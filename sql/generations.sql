@@ -209,13 +209,13 @@ comment on column private.generation_work.input_sha256 is 'SHA-256 of the origin
 comment on column private.generation_work.storing_lease is 'The lease of the latest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'Number of attempts to store the output. Each attempt has its own path, so that a late deletion of one never deletes the object of another.';
 comment on column private.generation_work.submissions is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
-comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the worker died, or the response to its create call was lost.';
+comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the attempt is in progress, the worker died, or the response to its create call was lost.';
 comment on column private.generation_work.platform_faults is 'Predictions of this generation that failed because of a fault in Replicate''s platform.';
-comment on column private.generation_work.submit_at is 'From when on the generation is due for dispatch. Null once a prediction is known.';
-comment on column private.generation_work.create_called_at is 'Since when Replicate may have accepted a prediction whose ID we do not know. Null if it cannot have.';
+comment on column private.generation_work.submit_at is 'The generation is due for dispatch from this time on. Null once a prediction is known.';
+comment on column private.generation_work.create_called_at is 'The time of a create call whose response we do not have. Since then, Replicate may have accepted a prediction whose ID we do not know.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the capability token in the webhook address. It connects an event with its generation even if the response that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that dispatches the generation or stores its output. A worker whose lease was taken over changes nothing.';
-comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, computed while it was stored, because a ZIP file has it before the data. Null for artworks from before this was kept: their export computes it.';
+comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, computed while it was stored, because a ZIP file has it before the data. Null for older artworks: their export computes it.';
 comment on column private.generation_work.checked_at is 'When Replicate last told us about this generation, or when we last asked.';
 comment on column private.generation_work.absent_since is 'When the current run of 404 responses from Replicate for its prediction began.';
 comment on column private.generation_work.output_absent_since is 'When the current run of 404 responses from the output host began.';
@@ -317,8 +317,8 @@ begin
 end;
 $$;
 
--- Locks a generation and returns it if `lease` still holds it. Returns a row of nulls if the lease was lost. The check
--- is a statement of its own, because a statement that has waited for a lock would still see the old lease.
+-- Locks a generation and returns it if `lease` is still its lease. Returns a row of nulls if the lease was lost. The
+-- check is a statement of its own, because a statement that has waited for a lock would still see the old lease.
 create function private.lock_leased(generation_id uuid, lease uuid)
 returns public.generations
 language plpgsql

@@ -34,7 +34,7 @@ return (
   where u.id = person
 );
 
--- When an account is erased if its user stays inactive. Each email that was sent must have had its days first.
+-- When an account is erased if its user stays inactive. Each email that was sent gets its full number of days first.
 create function private.erased_at(person uuid, active timestamptz)
 returns timestamptz
 language sql

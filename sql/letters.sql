@@ -185,7 +185,7 @@ begin atomic
 end;
 
 comment on function backend.record_bounce is 'Records that an email did not arrive (R10).';
-comment on function backend.lease_letters is 'Leases due emails to the caller, who sends them.';
+comment on function backend.lease_letters is 'Leases to the caller the emails that are due.';
 comment on function backend.finish_letter is 'Records that an email was sent.';
 
 revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;

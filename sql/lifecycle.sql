@@ -50,8 +50,9 @@ for each row
 when (old.state is distinct from new.state)
 execute function private.guard_transition();
 
--- Orders the deletion of a generation's photo. This is the prepared copy, if there is one: then the deletion of the
--- original was already ordered. The deletion of a copy that a worker is preparing now was ordered before it began.
+-- Orders the deletion of a generation's photo: of the prepared copy, or of the original if there is no copy yet. Once
+-- there is a copy, the deletion of the original is already ordered. If a worker is preparing a copy now, its deletion
+-- was ordered before the worker began.
 create function private.order_photo_deletion(generation public.generations, reason text, person uuid)
 returns void
 language plpgsql
@@ -176,7 +177,7 @@ before delete on public.generations
 for each row
 execute function private.follow_deletion();
 
--- A generation as users and the responses of the functions see it.
+-- A generation as JSON, as the functions return it to users.
 create function private.describe(generation public.generations)
 returns jsonb
 language sql

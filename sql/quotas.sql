@@ -53,8 +53,9 @@ as $$
 declare
   reached record;
 begin
-  -- A limit is reached if a hold has its last place, counted from the newest. The limit lifts when that hold leaves
-  -- the period. For a limit without a period, the client waits ten seconds.
+  -- For each limit, finds the hold at the last place that the limit allows, counted from the newest. If there is one,
+  -- the limit is reached until that hold leaves the period. A limit without a period has no such time, so the client
+  -- waits ten seconds.
   select l.id, l.most, l.words,
     case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
       as retry_after

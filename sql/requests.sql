@@ -1,6 +1,6 @@
--- Privacy requests: filed in the app or by email, answered within 72 hours (Q1, Q2). The button of its kind answers a
--- request without a message. For a request with a message, the button only proposes an answer: the user accepts it, or
--- the operator answers. The operator can also refuse or extend a request, with a reason.
+-- Privacy requests: filed in the app or by email, answered within 72 hours (Q1, Q2). If a request has no message, the
+-- button of its kind answers it. If it has a message, the button only proposes an answer: the user accepts it, or the
+-- operator answers. The operator can also refuse or extend a request, with a reason.
 
 create function private.request_kinds()
 returns text[]
@@ -36,7 +36,7 @@ create table public.privacy_requests (
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
-  -- Emails of one day join one request.
+  -- Emails of one day join one request, so it may be longer.
   constraint privacy_requests_message_length
     check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),

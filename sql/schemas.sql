@@ -23,8 +23,7 @@ alter default privileges revoke execute on functions from public;
 create extension if not exists pgcrypto with schema extensions;
 
 -- A user's statement reads a few rows through an index. Three seconds limit the CPU time that a hostile filter can
--- use, and how long it can hold a row. PostgREST reads the settings of roles again when it is notified, at the end of
--- this block.
+-- use, and how long it can hold a row. PostgREST reads the settings of roles again only when it is notified, as below.
 alter role authenticated set statement_timeout = '3s';
 
 -- The functions wait ten seconds for a response and then retry (`CALL_TIME` in `functions/opusflair/src/database.rs`),
@@ -50,7 +49,7 @@ notify pgrst, 'reload config';
 -- temporary schema for types first. A user who can create a domain named `text` there could then have its check run
 -- with the function's rights.
 
--- The member of a refusal that says when a retry makes sense, in seconds.
+-- The `retry_after` member of a refusal: in how many seconds a retry makes sense.
 create function private.retry_at(moment timestamptz)
 returns jsonb
 language sql

@@ -52,7 +52,7 @@ end;
 $$;
 
 -- Finds and locks the generation that an event is about. An event is found by the capability in the webhook address,
--- even if the response that named its prediction was lost. An answer to a question of ours has no capability. It is
+-- even if the response that named its prediction was lost. If we asked Replicate, its answer has no capability and is
 -- found by the prediction ID.
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
@@ -350,8 +350,8 @@ end;
 $$;
 
 -- The output could not be fetched, but a retry may succeed, so the lease is given back. `reason` is why the generation
--- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is
--- somewhere else. Returns the same as `record_absence`, or `superseded` if the lease was lost.
+-- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is on
+-- another host or behind a redirect. Returns the same as `record_absence`, or `superseded` if the lease was lost.
 create function backend.doubt_output(generation_id uuid, lease uuid, reason text)
 returns jsonb
 language plpgsql
@@ -376,10 +376,10 @@ begin
 end;
 $$;
 
--- Ends generations that no answer can save any more, and returns those to ask Replicate about: {ended, silent:
--- [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest
--- time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is over.
--- `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the generation.
+-- Ends generations that can no longer succeed, and returns those to ask Replicate about: {ended, silent: [{generation,
+-- prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest time come first.
+-- A generation is silent if no event came for `silence_seconds`, or if its deadline is over. `is_last` means that the
+-- deadline is over: the caller asks one last time, under the lease, and ends the generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,

@@ -101,7 +101,7 @@ begin
   then
     raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
   end if;
-  -- The measured values are there when the bytes are.
+  -- Storage sets the measured values once the bytes have arrived.
   if new.metadata ? 'size'
     and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then

@@ -95,7 +95,7 @@ begin
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
   perform private.check_limits(wallet.id);
-  -- This comes last, because it claims the only try for this job.
+  -- This comes last, because it claims the only try while Replicate refuses the account.
   if exists (select from private.account_refusals) and not private.begin_probe() then
     perform private.refuse_unaccepted();
   end if;

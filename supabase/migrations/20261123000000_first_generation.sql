@@ -23,8 +23,7 @@ alter default privileges revoke execute on functions from public;
 create extension if not exists pgcrypto with schema extensions;
 
 -- A user's statement reads a few rows through an index. Three seconds limit the CPU time that a hostile filter can
--- use, and how long it can hold a row. PostgREST reads the settings of roles again when it is notified, at the end of
--- this block.
+-- use, and how long it can hold a row. PostgREST reads the settings of roles again only when it is notified, as below.
 alter role authenticated set statement_timeout = '3s';
 
 -- The functions wait ten seconds for a response and then retry (`CALL_TIME` in `functions/opusflair/src/database.rs`),
@@ -50,7 +49,7 @@ notify pgrst, 'reload config';
 -- temporary schema for types first. A user who can create a domain named `text` there could then have its check run
 -- with the function's rights.
 
--- The member of a refusal that says when a retry makes sense, in seconds.
+-- The `retry_after` member of a refusal: in how many seconds a retry makes sense.
 create function private.retry_at(moment timestamptz)
 returns jsonb
 language sql
@@ -128,8 +127,9 @@ as $$
 declare
   reached record;
 begin
-  -- A limit is reached if a hold has its last place, counted from the newest. The limit lifts when that hold leaves
-  -- the period. For a limit without a period, the client waits ten seconds.
+  -- For each limit, finds the hold at the last place that the limit allows, counted from the newest. If there is one,
+  -- the limit is reached until that hold leaves the period. A limit without a period has no such time, so the client
+  -- waits ten seconds.
   select l.id, l.most, l.words,
     case when l.span is null then 10 else ceil(extract(epoch from last_place.opened_at + l.span - now())) end
       as retry_after
@@ -196,7 +196,7 @@ grant select on public.models to anon, authenticated, service_role;
 
 comment on table public.models is 'The Replicate models that users may choose (U1).';
 comment on column public.models.credits is 'Price of one generation, in credits.';
-comment on column public.models.deadline is 'How long after its reservation a generation is ended, whatever its state. Also the lifetime of the signed input URL (T4).';
+comment on column public.models.deadline is 'A generation is ended this long after its reservation, whatever its state. Also the lifetime of the signed input URL (T4).';
 comment on column public.models.settings_schema is 'The settings that a user may choose: a map of name to {type, enum, minimum, maximum}, taken from the model''s own input schema (C3).';
 
 -- Old versions stay, because a generation keeps the version it was made with (U2).
@@ -355,8 +355,8 @@ return exists (
     and coalesce(u.banned_until <= now(), true)
 );
 
--- The user whose token this is, or null if the account or the session is closed. Every policy calls this function. So
--- the tokens of a closed account give access to nothing from that moment on, even if Auth accepts them until they
+-- Returns the user ID of the token, or null if the account or the session is closed. Every policy calls this function.
+-- So the tokens of a closed account give access to nothing from that moment on, even if Auth accepts them until they
 -- expire (G3).
 create function private.person()
 returns uuid
@@ -660,8 +660,8 @@ grant select on public.credit_entries to authenticated, service_role;
 comment on table public.credit_entries is 'The ledger, in credits. Append-only: to correct an entry, add a compensating entry with its reason.';
 comment on column public.credit_entries.key is 'Idempotency key: the same key used twice makes one entry.';
 
--- Closes a wallet when its user is gone. When the retention rule `closed_books` allows it, the wallet is deleted with
--- all its entries.
+-- Closes a wallet when its user is gone. No role can delete the wallet before the time of the rule `closed_books` is
+-- over. Then it is deleted with all its entries.
 create function private.close_wallet()
 returns trigger
 language plpgsql
@@ -1271,7 +1271,7 @@ create index outcomes_at_idx on private.outcomes (at);
 alter table private.outcomes enable row level security;
 revoke all on private.outcomes from public, anon, authenticated, service_role;
 
-comment on table private.outcomes is 'How generations and exports of the last day ended, and that artworks were missing. Each row is a word and a time, and does not say whose it was (R5).';
+comment on table private.outcomes is 'How generations and exports of the last day ended, with a row for each missing artwork, too. A row is a word and a time, and does not say whose it was (R5).';
 comment on column private.outcomes.outcome is 'For a generation: its state, or its reason if it failed. For an artwork: `missing`. For an export: `failed`.';
 -- Generations. A row exists from the moment credits are held until the user deletes the artwork.
 
@@ -1484,13 +1484,13 @@ comment on column private.generation_work.input_sha256 is 'SHA-256 of the origin
 comment on column private.generation_work.storing_lease is 'The lease of the latest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'Number of attempts to store the output. Each attempt has its own path, so that a late deletion of one never deletes the object of another.';
 comment on column private.generation_work.submissions is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
-comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the worker died, or the response to its create call was lost.';
+comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the attempt is in progress, the worker died, or the response to its create call was lost.';
 comment on column private.generation_work.platform_faults is 'Predictions of this generation that failed because of a fault in Replicate''s platform.';
-comment on column private.generation_work.submit_at is 'From when on the generation is due for dispatch. Null once a prediction is known.';
-comment on column private.generation_work.create_called_at is 'Since when Replicate may have accepted a prediction whose ID we do not know. Null if it cannot have.';
+comment on column private.generation_work.submit_at is 'The generation is due for dispatch from this time on. Null once a prediction is known.';
+comment on column private.generation_work.create_called_at is 'The time of a create call whose response we do not have. Since then, Replicate may have accepted a prediction whose ID we do not know.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the capability token in the webhook address. It connects an event with its generation even if the response that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that dispatches the generation or stores its output. A worker whose lease was taken over changes nothing.';
-comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, computed while it was stored, because a ZIP file has it before the data. Null for artworks from before this was kept: their export computes it.';
+comment on column private.generation_work.artwork_crc32 is 'CRC-32 of the artwork, computed while it was stored, because a ZIP file has it before the data. Null for older artworks: their export computes it.';
 comment on column private.generation_work.checked_at is 'When Replicate last told us about this generation, or when we last asked.';
 comment on column private.generation_work.absent_since is 'When the current run of 404 responses from Replicate for its prediction began.';
 comment on column private.generation_work.output_absent_since is 'When the current run of 404 responses from the output host began.';
@@ -1592,8 +1592,8 @@ begin
 end;
 $$;
 
--- Locks a generation and returns it if `lease` still holds it. Returns a row of nulls if the lease was lost. The check
--- is a statement of its own, because a statement that has waited for a lock would still see the old lease.
+-- Locks a generation and returns it if `lease` is still its lease. Returns a row of nulls if the lease was lost. The
+-- check is a statement of its own, because a statement that has waited for a lock would still see the old lease.
 create function private.lock_leased(generation_id uuid, lease uuid)
 returns public.generations
 language plpgsql
@@ -1779,7 +1779,8 @@ stable
 set search_path = pg_catalog, pg_temp
 return to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"');
 
--- The SHA-256 of a photo that was judged. Only for the original, because we made the prepared copy ourselves.
+-- The SHA-256 of the photo, if the path is that of an original that was judged. The prepared copy has none, because we
+-- made it ourselves.
 create function private.judged_content(path text, generation_id uuid)
 returns text
 language sql
@@ -2321,8 +2322,9 @@ for each row
 when (old.state is distinct from new.state)
 execute function private.guard_transition();
 
--- Orders the deletion of a generation's photo. This is the prepared copy, if there is one: then the deletion of the
--- original was already ordered. The deletion of a copy that a worker is preparing now was ordered before it began.
+-- Orders the deletion of a generation's photo: of the prepared copy, or of the original if there is no copy yet. Once
+-- there is a copy, the deletion of the original is already ordered. If a worker is preparing a copy now, its deletion
+-- was ordered before the worker began.
 create function private.order_photo_deletion(generation public.generations, reason text, person uuid)
 returns void
 language plpgsql
@@ -2447,7 +2449,7 @@ before delete on public.generations
 for each row
 execute function private.follow_deletion();
 
--- A generation as users and the responses of the functions see it.
+-- A generation as JSON, as the functions return it to users.
 create function private.describe(generation public.generations)
 returns jsonb
 language sql
@@ -3348,9 +3350,10 @@ end;
 $$;
 
 -- Leases generations that are due for dispatch, or returns [] if there are none. The least recently tried come first,
--- at most `batch`. If the first has its prepared copy, the limit is `prepared`, and all others must have theirs, too:
--- preparing a photo takes memory, dispatching does not. While Replicate refuses the account, one job tries from time
--- to time. The caller chooses the lease: a retry with the same lease gets the same generations.
+-- at most `batch`. With `prepared`, only generations of the same kind as the first are leased: if it has a prepared
+-- copy, at most `prepared` that have one; otherwise at most `batch` that have none. Preparing a photo takes memory,
+-- dispatching does not. While Replicate refuses the account, one job tries from time to time. The caller chooses the
+-- lease: a retry with the same lease gets the same generations.
 create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
@@ -3410,7 +3413,7 @@ begin
 end;
 $$;
 
--- Gives back generations that were leased but not begun. They are due now, as if they had not been leased.
+-- Gives back generations that were leased but not started. They are due now, as if they had not been leased.
 create function backend.return_submissions(lease uuid, generations uuid[])
 returns void
 language sql
@@ -3454,9 +3457,9 @@ $$;
 
 comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
 comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
-comment on function backend.postpone_submission is 'Gives back a generation whose dispatch failed. It is due again later.';
-comment on function backend.lease_submissions is 'Leases generations that are due for dispatch to the caller.';
-comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not begun.';
+comment on function backend.postpone_submission is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
+comment on function backend.lease_submissions is 'Leases to the caller the generations that are due for dispatch.';
+comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not started.';
 comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
 revoke all on function
@@ -3564,7 +3567,7 @@ begin
       jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
   end if;
   perform private.check_limits(wallet.id);
-  -- This comes last, because it claims the only try for this job.
+  -- This comes last, because it claims the only try while Replicate refuses the account.
   if exists (select from private.account_refusals) and not private.begin_probe() then
     perform private.refuse_unaccepted();
   end if;
@@ -3839,7 +3842,7 @@ end;
 $$;
 
 -- Finds and locks the generation that an event is about. An event is found by the capability in the webhook address,
--- even if the response that named its prediction was lost. An answer to a question of ours has no capability. It is
+-- even if the response that named its prediction was lost. If we asked Replicate, its answer has no capability and is
 -- found by the prediction ID.
 create function private.find_generation(generation_id uuid, capability text, prediction_id text)
 returns public.generations
@@ -4137,8 +4140,8 @@ end;
 $$;
 
 -- The output could not be fetched, but a retry may succeed, so the lease is given back. `reason` is why the generation
--- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is
--- somewhere else. Returns the same as `record_absence`, or `superseded` if the lease was lost.
+-- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is on
+-- another host or behind a redirect. Returns the same as `record_absence`, or `superseded` if the lease was lost.
 create function backend.doubt_output(generation_id uuid, lease uuid, reason text)
 returns jsonb
 language plpgsql
@@ -4163,10 +4166,10 @@ begin
 end;
 $$;
 
--- Ends generations that no answer can save any more, and returns those to ask Replicate about: {ended, silent:
--- [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest
--- time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is over.
--- `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the generation.
+-- Ends generations that can no longer succeed, and returns those to ask Replicate about: {ended, silent: [{generation,
+-- prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest time come first.
+-- A generation is silent if no event came for `silence_seconds`, or if its deadline is over. `is_last` means that the
+-- deadline is over: the caller asks one last time, under the lease, and ends the generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -4355,7 +4358,7 @@ begin
   then
     raise exception 'This name was used before. Please upload the photo under a new one.' using errcode = '23505';
   end if;
-  -- The measured values are there when the bytes are.
+  -- Storage sets the measured values once the bytes have arrived.
   if new.metadata ? 'size'
     and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
@@ -4515,10 +4518,11 @@ return exists (
   where p.id = walk and (p.after <> '' or p.ended_at is null or p.ended_at <= now() - interval '1 hour')
 );
 
--- Among the next `batch` photos, orders the deletion of those past the soft limit that no open generation needs.
--- Orders the deletion of those past the hard limit, and their generations fail (R1). Also deletes what an ended
--- generation left behind, and what was uploaded again afterwards (X3). The age is that of the stored object, so photos
--- that were never submitted are deleted, too.
+-- Orders the deletion of these photos among the next `batch`:
+--   - photos past the soft limit that no open generation needs (R1)
+--   - photos past the hard limit; their generations fail (R1)
+--   - photos that an ended generation left behind, or that were put back (X3)
+-- The age is that of the stored object, so photos that were never submitted are deleted, too.
 create function backend.audit_inputs(batch integer default 2000)
 returns jsonb
 language plpgsql
@@ -4575,8 +4579,7 @@ begin
     delete from private.deletion_leases as l using pulled where l.deletion_id = pulled.id;
   end if;
 
-  -- Each object is looked up on its own. The planner may choose this plan for small tables, and it is right for large
-  -- ones, too.
+  -- Each object is looked up on its own, so a plan that was made for small tables stays right for large ones.
   with due as (
     select o.name, g.id as generation_id,
       case when o.created_at < soft then 'limit_reached' else 'orphaned' end as reason
@@ -4861,9 +4864,9 @@ insert into private.personal_data (relation, subject, erasure, retention, why) v
 insert into private.personal_data (relation, subject, export_as, erasure, retention, key) values
   -- Up to a thousand rows a day, so the key is the time, as in the index on the user.
   ('public.usage_events', 't.person_id = $1', 'usage_events', 'delete', 'usage_events', '{at,id}');
--- Privacy requests: filed in the app or by email, answered within 72 hours (Q1, Q2). The button of its kind answers a
--- request without a message. For a request with a message, the button only proposes an answer: the user accepts it, or
--- the operator answers. The operator can also refuse or extend a request, with a reason.
+-- Privacy requests: filed in the app or by email, answered within 72 hours (Q1, Q2). If a request has no message, the
+-- button of its kind answers it. If it has a message, the button only proposes an answer: the user accepts it, or the
+-- operator answers. The operator can also refuse or extend a request, with a reason.
 
 create function private.request_kinds()
 returns text[]
@@ -4899,7 +4902,7 @@ create table public.privacy_requests (
   constraint privacy_requests_person_exists foreign key (person_id) references auth.users (id) on delete set null,
   constraint privacy_requests_channel_known check (channel in ('app', 'mail')),
   constraint privacy_requests_kind_known check (kind = any (private.request_kinds())),
-  -- Emails of one day join one request.
+  -- Emails of one day join one request, so it may be longer.
   constraint privacy_requests_message_length
     check (char_length(message) between 1 and case channel when 'mail' then 20000 else 4000 end),
   constraint privacy_requests_sender_length check (char_length(sender) between 3 and 320),
@@ -5559,7 +5562,7 @@ revoke all on function private.request_export, public.request_export from public
 grant execute on function private.request_export, public.request_export to authenticated;
 
 -- Leases the export that has waited longest to one worker, and returns {id, path, upload, bytes_total, is_planned}, or
--- null if there is none. An export that has failed too often, or has taken three days, is given up.
+-- null if there is none. An export is given up after 40 attempts without progress, or after three days.
 create function backend.lease_export(lease uuid)
 returns jsonb
 language plpgsql
@@ -5796,7 +5799,7 @@ begin
 end;
 $$;
 
-comment on function backend.lease_export is 'Leases the export that has waited longest to the caller, who builds it.';
+comment on function backend.lease_export is 'Leases to the caller the export that has waited longest.';
 comment on function backend.plan_export is 'Takes one step of the plan of an export: writes the next stretch, and returns which checksums to compute.';
 comment on function backend.release_export is 'Gives back the lease of an export, so that the next worker can take it.';
 comment on function backend.expire_exports is 'Orders the deletion of exports whose time is over (G5).';
@@ -5808,8 +5811,8 @@ grant execute on function
   backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
 to service_role;
 -- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. The plan is
--- written in stretches. Each stretch has a bounded size and shows one moment, so no statement takes long or needs much
--- memory.
+-- written in stretches. Each stretch has a bounded size and is read at one moment, so no statement takes long or needs
+-- much memory.
 
 -- The columns of a declared table that its export contains.
 create function private.exported_columns(declared private.personal_data)
@@ -6597,15 +6600,15 @@ begin atomic
 end;
 
 comment on function backend.record_bounce is 'Records that an email did not arrive (R10).';
-comment on function backend.lease_letters is 'Leases due emails to the caller, who sends them.';
+comment on function backend.lease_letters is 'Leases to the caller the emails that are due.';
 comment on function backend.finish_letter is 'Records that an email was sent.';
 
 revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;
 grant execute on function backend.lease_letters, backend.finish_letter, backend.record_bounce to service_role;
--- Erasure of an account (G3). It is ordered by its user, after a year of inactivity, or because the account was never
--- confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage ends
--- only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it report
--- too early.
+-- Erasure of an account (G3). Its user orders it. It is also ordered after a year of inactivity, or if the account was
+-- never confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage
+-- ends only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it
+-- report too early.
 
 create table private.erasures (
   id uuid not null default gen_random_uuid(),
@@ -6931,7 +6934,7 @@ $$;
 
 -- Takes the next step. Returns {next}:
 --   again   there is more to do; call this again
---   wait    something is not seen to be gone yet; call this again in a later sweep
+--   wait    some data may not be gone yet; call this again in a later sweep
 --   leave   delete `person` in Auth, then call this again
 --   forget  call forget_in_auth, then call this again
 --   sign    sign `statement`, then call finish_erasure
@@ -7041,7 +7044,7 @@ $$;
 
 comment on function backend.erasure is 'The status of an erasure, for anyone who knows its ID.';
 comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
-comment on function backend.lease_erasures is 'Leases erasures to the caller, who continues them.';
+comment on function backend.lease_erasures is 'Leases to the caller the erasures to continue.';
 comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
 comment on function backend.advance_erasure is 'Takes the next step of an erasure. Returns what the caller has to do.';
 comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
@@ -7090,7 +7093,7 @@ return (
   where u.id = person
 );
 
--- When an account is erased if its user stays inactive. Each email that was sent must have had its days first.
+-- When an account is erased if its user stays inactive. Each email that was sent gets its full number of days first.
 create function private.erased_at(person uuid, active timestamptz)
 returns timestamptz
 language sql
