@@ -59,7 +59,7 @@ return exists (
 -- Orders the deletion of these photos among the next `batch`:
 --   - photos past the soft limit that no open generation needs (R1)
 --   - photos past the hard limit; their generations fail (R1)
---   - photos that an ended generation left behind, or that were put back (X3)
+--   - photos that were left behind or put back after their generation ended, and copies without a generation (X3)
 -- The age is that of the stored object, so photos that were never submitted are deleted, too.
 create function backend.audit_inputs(batch integer default 2000)
 returns jsonb

@@ -91,7 +91,7 @@ using (person_id = (select private.person()));
 grant select on public.deletions to authenticated, service_role;
 
 comment on table public.deletions is 'Every deletion: why, when it was ordered and done, when the absence of the object was verified, and the receipt.';
-comment on column public.deletions.object_key is 'Key for the digest of bucket and path in the receipt. Anyone who has this key can show which object the receipt is about.';
+comment on column public.deletions.object_key is 'Key for the digest of bucket and path in the receipt. Anyone with this key can show which object the receipt is about.';
 comment on column public.deletions.bytes is 'Size of the object in bytes when a worker began to delete it. Null if there was no object.';
 comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, in hex, until the receipt contains it. Null for photos that were never judged, and for all other objects.';
 comment on column public.deletions.receipt is 'Proof of the verified deletion: a compact JWS (RFC 7515, Ed25519) (X1).';

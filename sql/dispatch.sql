@@ -55,8 +55,8 @@ return work.submit_at is not null
   and not private.is_terminal(generation.state)
   and generation.deadline_at > now() + interval '30 seconds';
 
--- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries also say `submit_at
--- <= now()`, so that they can use the index.
+-- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries repeat the
+-- condition `submit_at <= now()`, so that they can use the index.
 create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
 returns boolean
 language sql
@@ -221,9 +221,9 @@ begin
 end;
 $$;
 
--- A prediction exists: it was created with this capability, or found by the holder of the lease. Returns {outcome,
--- generation, is_accepted_again}. `is_accepted_again` says that Replicate had refused the account before. The outcome
--- is one of:
+-- A prediction exists: it was created with this capability, or found by the holder of the lease.
+-- Returns {outcome, generation, is_accepted_again}. `is_accepted_again` says that Replicate had refused the account
+-- before. The outcome is one of:
 --   attached    the prediction belongs to the generation
 --   ended       the generation is over, or another prediction was allowed in its place; this one has to be canceled
 --   superseded  it was found under a lease that was lost; the new holder finds it, too

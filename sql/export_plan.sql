@@ -203,9 +203,10 @@ begin atomic
   );
 end;
 
--- Reads what follows a key of a section, across sections, up to the size of a stretch. Returns {section, after, files:
--- [{name, content, bucket, object, bytes, crc32, missing}]}. `section` and `after` say where the next stretch begins.
--- `section` is null after the last stretch. The function is stable, so that it reads everything at one moment.
+-- Reads what follows a key of a section, across sections, up to the size of a stretch. Returns
+-- {section, after, files: [{name, content, bucket, object, bytes, crc32, missing}]}. `section` and `after` say where
+-- the next stretch begins. `section` is null after the last stretch. The function is stable, so that it reads
+-- everything at one moment.
 create function private.read_stretch(person uuid, from_section text, from_after text[])
 returns jsonb
 language plpgsql

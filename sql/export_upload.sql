@@ -21,8 +21,8 @@ begin atomic
   ) as f;
 end;
 
--- The content of files from the byte `at` of the file `place` on, as much as fits a response: [{position,
--- bytes_before, content}]. The first part may begin before that byte.
+-- The content of files from the byte `at` of the file `place` on, as much as fits a response:
+-- [{position, bytes_before, content}]. The first part may begin before that byte.
 create function backend.export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql

@@ -230,12 +230,12 @@ set search_path = pg_catalog, pg_temp
 return 512 * 1024;
 
 -- Takes one step of the plan. The caller repeats it until `is_planned`. It records the checksums that the caller has
--- computed, and returns the next ones to compute: {is_planned, parts: [{position, part, content, crc32,
--- sha256_state}], objects: [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are
--- those of its file before the part. If no checksum of a part is missing, it writes the next stretch of the plan. So a
--- retry, or the next worker, gets what the last one has not reported. Returns null if the lease was lost. The argument
--- `parts` is [{position, part, crc32, sha256, sha256_state}]. `objects` is [{position, crc32}], with null for an
--- object that is missing.
+-- computed, and returns the next ones to compute:
+-- {is_planned, parts: [{position, part, content, crc32, sha256_state}], objects: [{position, bucket, object, bytes}]}.
+-- The `crc32` and the `sha256_state` of a part are those of its file before the part. If no checksum of a part is
+-- missing, it writes the next stretch of the plan. So a retry, or the next worker, gets what the last one has not
+-- reported. Returns null if the lease was lost. The argument `parts` is [{position, part, crc32, sha256,
+-- sha256_state}]. `objects` is [{position, crc32}], with null for an object that is missing.
 create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
 returns jsonb
 language plpgsql

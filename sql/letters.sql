@@ -1,5 +1,5 @@
 -- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
--- functions. The row only says to whom, and about what.
+-- functions. The row holds only the recipient and what the email is about.
 
 create table private.letters (
   id uuid not null default gen_random_uuid(),
@@ -90,7 +90,7 @@ begin
   where l.id in (
     select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
   );
-  -- Notices are not sent to a user who has come back since the notice was ordered, refuses notices, or is leaving.
+  -- Notices are not sent to a user who came back since the notice was ordered, refuses notices, or is leaving.
   delete from private.letters as l
   where l.id in (
     select n.id

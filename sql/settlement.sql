@@ -81,8 +81,8 @@ $$;
 
 -- Records a webhook event from Replicate, or its answer when we asked (then `event_id` and `capability` are null).
 -- `status` is Replicate's own word. `reason` is our word for a failure. `output_extension` is null if there is no
--- output, and empty if the kind of the output is not known yet. Returns {action, artwork_path, model,
--- cancel_prediction, deletions}. The action is one of:
+-- output, and empty if the kind of the output is not known yet.
+-- Returns {action, artwork_path, model, cancel_prediction, deletions}. The action is one of:
 --   unknown  there is no such generation, or it has another prediction; ignore the event
 --   none     carry out the deletions, if there are any
 --   store    mark the output of `model`, store it at `artwork_path`, then call complete_generation under the lease
@@ -376,10 +376,11 @@ begin
 end;
 $$;
 
--- Ends generations that can no longer succeed, and returns those to ask Replicate about: {ended, silent: [{generation,
--- prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest time come first.
--- A generation is silent if no event came for `silence_seconds`, or if its deadline is over. `is_last` means that the
--- deadline is over: the caller asks one last time, under the lease, and ends the generation.
+-- Ends generations that can no longer succeed, and returns those to ask Replicate about:
+-- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about
+-- for the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline
+-- is over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
+-- generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,

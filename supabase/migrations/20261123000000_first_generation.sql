@@ -1730,7 +1730,7 @@ using (person_id = (select private.person()));
 grant select on public.deletions to authenticated, service_role;
 
 comment on table public.deletions is 'Every deletion: why, when it was ordered and done, when the absence of the object was verified, and the receipt.';
-comment on column public.deletions.object_key is 'Key for the digest of bucket and path in the receipt. Anyone who has this key can show which object the receipt is about.';
+comment on column public.deletions.object_key is 'Key for the digest of bucket and path in the receipt. Anyone with this key can show which object the receipt is about.';
 comment on column public.deletions.bytes is 'Size of the object in bytes when a worker began to delete it. Null if there was no object.';
 comment on column public.deletions.content_sha256 is 'SHA-256 of a photo as we received it, in hex, until the receipt contains it. Null for photos that were never judged, and for all other objects.';
 comment on column public.deletions.receipt is 'Proof of the verified deletion: a compact JWS (RFC 7515, Ed25519) (X1).';
@@ -3052,8 +3052,8 @@ return work.submit_at is not null
   and not private.is_terminal(generation.state)
   and generation.deadline_at > now() + interval '30 seconds';
 
--- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries also say `submit_at
--- <= now()`, so that they can use the index.
+-- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries repeat the
+-- condition `submit_at <= now()`, so that they can use the index.
 create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
 returns boolean
 language sql
@@ -3218,9 +3218,9 @@ begin
 end;
 $$;
 
--- A prediction exists: it was created with this capability, or found by the holder of the lease. Returns {outcome,
--- generation, is_accepted_again}. `is_accepted_again` says that Replicate had refused the account before. The outcome
--- is one of:
+-- A prediction exists: it was created with this capability, or found by the holder of the lease.
+-- Returns {outcome, generation, is_accepted_again}. `is_accepted_again` says that Replicate had refused the account
+-- before. The outcome is one of:
 --   attached    the prediction belongs to the generation
 --   ended       the generation is over, or another prediction was allowed in its place; this one has to be canceled
 --   superseded  it was found under a lease that was lost; the new holder finds it, too
@@ -3871,8 +3871,8 @@ $$;
 
 -- Records a webhook event from Replicate, or its answer when we asked (then `event_id` and `capability` are null).
 -- `status` is Replicate's own word. `reason` is our word for a failure. `output_extension` is null if there is no
--- output, and empty if the kind of the output is not known yet. Returns {action, artwork_path, model,
--- cancel_prediction, deletions}. The action is one of:
+-- output, and empty if the kind of the output is not known yet.
+-- Returns {action, artwork_path, model, cancel_prediction, deletions}. The action is one of:
 --   unknown  there is no such generation, or it has another prediction; ignore the event
 --   none     carry out the deletions, if there are any
 --   store    mark the output of `model`, store it at `artwork_path`, then call complete_generation under the lease
@@ -4166,10 +4166,11 @@ begin
 end;
 $$;
 
--- Ends generations that can no longer succeed, and returns those to ask Replicate about: {ended, silent: [{generation,
--- prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about for the longest time come first.
--- A generation is silent if no event came for `silence_seconds`, or if its deadline is over. `is_last` means that the
--- deadline is over: the caller asks one last time, under the lease, and ends the generation.
+-- Ends generations that can no longer succeed, and returns those to ask Replicate about:
+-- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about
+-- for the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline
+-- is over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
+-- generation.
 create function backend.generations_to_settle(
   lease uuid,
   batch integer default 50,
@@ -4521,7 +4522,7 @@ return exists (
 -- Orders the deletion of these photos among the next `batch`:
 --   - photos past the soft limit that no open generation needs (R1)
 --   - photos past the hard limit; their generations fail (R1)
---   - photos that an ended generation left behind, or that were put back (X3)
+--   - photos that were left behind or put back after their generation ended, and copies without a generation (X3)
 -- The age is that of the stored object, so photos that were never submitted are deleted, too.
 create function backend.audit_inputs(batch integer default 2000)
 returns jsonb
@@ -5620,12 +5621,12 @@ set search_path = pg_catalog, pg_temp
 return 512 * 1024;
 
 -- Takes one step of the plan. The caller repeats it until `is_planned`. It records the checksums that the caller has
--- computed, and returns the next ones to compute: {is_planned, parts: [{position, part, content, crc32,
--- sha256_state}], objects: [{position, bucket, object, bytes}]}. The `crc32` and the `sha256_state` of a part are
--- those of its file before the part. If no checksum of a part is missing, it writes the next stretch of the plan. So a
--- retry, or the next worker, gets what the last one has not reported. Returns null if the lease was lost. The argument
--- `parts` is [{position, part, crc32, sha256, sha256_state}]. `objects` is [{position, crc32}], with null for an
--- object that is missing.
+-- computed, and returns the next ones to compute:
+-- {is_planned, parts: [{position, part, content, crc32, sha256_state}], objects: [{position, bucket, object, bytes}]}.
+-- The `crc32` and the `sha256_state` of a part are those of its file before the part. If no checksum of a part is
+-- missing, it writes the next stretch of the plan. So a retry, or the next worker, gets what the last one has not
+-- reported. Returns null if the lease was lost. The argument `parts` is [{position, part, crc32, sha256,
+-- sha256_state}]. `objects` is [{position, crc32}], with null for an object that is missing.
 create function backend.plan_export(export_id uuid, lease uuid, parts jsonb default '[]', objects jsonb default '[]')
 returns jsonb
 language plpgsql
@@ -6015,9 +6016,10 @@ begin atomic
   );
 end;
 
--- Reads what follows a key of a section, across sections, up to the size of a stretch. Returns {section, after, files:
--- [{name, content, bucket, object, bytes, crc32, missing}]}. `section` and `after` say where the next stretch begins.
--- `section` is null after the last stretch. The function is stable, so that it reads everything at one moment.
+-- Reads what follows a key of a section, across sections, up to the size of a stretch. Returns
+-- {section, after, files: [{name, content, bucket, object, bytes, crc32, missing}]}. `section` and `after` say where
+-- the next stretch begins. `section` is null after the last stretch. The function is stable, so that it reads
+-- everything at one moment.
 create function private.read_stretch(person uuid, from_section text, from_after text[])
 returns jsonb
 language plpgsql
@@ -6244,8 +6246,8 @@ begin atomic
   ) as f;
 end;
 
--- The content of files from the byte `at` of the file `place` on, as much as fits a response: [{position,
--- bytes_before, content}]. The first part may begin before that byte.
+-- The content of files from the byte `at` of the file `place` on, as much as fits a response:
+-- [{position, bytes_before, content}]. The first part may begin before that byte.
 create function backend.export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql
@@ -6414,7 +6416,7 @@ grant execute on function
   backend.finish_export
 to service_role;
 -- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
--- functions. The row only says to whom, and about what.
+-- functions. The row holds only the recipient and what the email is about.
 
 create table private.letters (
   id uuid not null default gen_random_uuid(),
@@ -6505,7 +6507,7 @@ begin
   where l.id in (
     select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
   );
-  -- Notices are not sent to a user who has come back since the notice was ordered, refuses notices, or is leaving.
+  -- Notices are not sent to a user who came back since the notice was ordered, refuses notices, or is leaving.
   delete from private.letters as l
   where l.id in (
     select n.id
