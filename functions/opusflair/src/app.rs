@@ -1,4 +1,4 @@
-//! What a function holds for as long as its process lives: the configuration and the clients.
+//! The state of a function's process: the configuration and the clients. It lasts as long as the process.
 
 use std::sync::Arc;
 
@@ -14,31 +14,31 @@ use crate::mark::Mark;
 use crate::replicate::Replicate;
 use crate::storage::Storage;
 
-/// Built once, before the first event.
+/// Built once, before the first request.
 pub struct App {
-    /// As read from the environment.
+    /// The configuration, read from the environment.
     pub config: Config,
-    /// The Data API.
+    /// The client of the Data API.
     pub database: Database,
-    /// The objects.
+    /// The client of Supabase Storage.
     pub storage: Storage,
-    /// The models.
+    /// The client of Replicate.
     pub replicate: Replicate,
-    /// For outputs and time stamps; everything else has its own module.
+    /// The HTTP client for outputs and time stamps. Requests to other services go through their own modules.
     pub egress: Egress,
-    /// The mail; none where none is configured.
+    /// Sends email. `None` if no mail server is configured.
     pub mailer: Option<Mailer>,
-    /// What marks artworks before they are stored; none in functions that store none.
+    /// Marks artworks before they are stored. `None` in functions that store none.
     pub marker: Option<Arc<dyn Mark>>,
     pub(crate) identity: Identity,
     pub(crate) room_for_outputs: Semaphore,
 }
 
 impl App {
-    /// Builds the clients; nothing is connected to yet.
+    /// Builds the clients. This opens no connection.
     ///
     /// # Errors
-    /// Where no TLS client can be made.
+    /// Returns an error if the TLS client cannot be built.
     pub fn new(config: Config) -> Result<Self, reqwest::Error> {
         let egress = Egress::new(&config)?;
         Ok(Self {
@@ -54,13 +54,13 @@ impl App {
         })
     }
 
-    /// The same, able to store artworks.
+    /// Adds the marker that a function needs to store artworks.
     #[must_use]
     pub fn with_marker(self, marker: Arc<dyn Mark>) -> Self {
         Self { marker: Some(marker), ..self }
     }
 
-    /// The configuration from the environment, and the clients.
+    /// Reads the configuration from the environment and builds the clients.
     ///
     /// # Errors
     /// Names every variable that is missing or unusable.

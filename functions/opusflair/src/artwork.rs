@@ -1,5 +1,5 @@
-//! Storing an output: fetched from Replicate, marked as made by a model, and stored. Marking needs the whole file, so
-//! what is in memory at the same time is bounded.
+//! Fetches an output from Replicate, marks it as made by a model, and stores it. Marking needs the whole file
+//! in memory, so this module limits how many bytes of outputs are in memory at the same time.
 
 use std::time::Duration;
 
@@ -17,49 +17,50 @@ use crate::storage::ARTWORKS;
 use crate::{App, Error};
 
 const MIB: usize = 1024 * 1024;
-/// The largest artwork that is kept, in bytes; the limit of the bucket.
+/// The largest artwork that can be stored, in bytes: the limit of the bucket.
 const LARGEST_ARTWORK: usize = 50 * MIB;
-/// The largest output that is fetched: its mark has to fit, too.
+/// The largest output that is fetched, in bytes. This leaves room for the mark.
 const LARGEST_OUTPUT: usize = LARGEST_ARTWORK - MIB;
-/// How much of outputs is in memory at the same time, in MiB: one of the largest, or many of the usual size. Marking
-/// takes up to five times as much.
+/// How much output data may be in memory at the same time, in MiB: one output of the largest size, or many of
+/// the usual size. Marking takes up to five times as much.
 const ROOM: usize = 50;
-/// For the whole of it. Shorter than the lease under which it is done.
+/// The time limit for the whole operation. It is shorter than the lease under which it runs.
 const STORING_TIME: Duration = Duration::from_secs(100);
 const SERVICE: &str = "the output host";
 
-/// Room for outputs in memory.
+/// Limits the memory that outputs take.
 pub(crate) fn room() -> Semaphore {
     Semaphore::new(ROOM)
 }
 
-/// What was stored.
+/// A stored artwork.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stored {
-    /// As found in the bytes.
+    /// The content type, taken from the first bytes.
     pub content_type: &'static str,
-    /// Length.
+    /// Length in bytes.
     pub bytes: u64,
-    /// SHA-256, hexadecimal.
+    /// SHA-256, in hexadecimal.
     pub sha256: String,
-    /// CRC-32 as ZIP has it: an export writes it before the bytes.
+    /// CRC-32 as ZIP defines it. An export writes the CRC-32 of a file before its bytes.
     pub crc32: u32,
 }
 
 /// Why an output was not stored.
 #[derive(Debug)]
 pub enum NotStored {
-    /// It never will be; the reason is one of `public.failure_reasons`.
+    /// No retry can succeed. The reason is one of `public.failure_reasons`.
     Never(&'static str),
-    /// It is not where it should be. That may pass, or the operator can repair it; if it is so until the deadline, or
-    /// for some minutes if it is gone, it ends for this reason.
+    /// The output was not found, or is not where Replicate's outputs should be. This may pass, or the
+    /// operator may repair it. If it lasts until the deadline, or for some minutes if the output is gone, the
+    /// generation fails with this reason.
     Doubtful {
         /// One of `public.failure_reasons`.
         reason: &'static str,
-        /// What was found.
+        /// What went wrong.
         error: Error,
     },
-    /// Another try may succeed.
+    /// A retry may succeed.
     NotNow(Error),
 }
 
@@ -69,11 +70,11 @@ impl NotStored {
     }
 }
 
-/// The extension of each kind of image that we keep.
+/// The content types that we store, with their file extensions.
 const KINDS: [(&str, &str); 3] =
     [("image/jpeg", "jpg"), ("image/png", "png"), ("image/webp", "webp")];
 
-/// The extension of an output by its address, if it is one of an image that we keep.
+/// Returns the file extension that an output's URL ends with, if it is one of an image type that we store.
 #[must_use]
 pub fn extension(output: &Url) -> Option<&'static str> {
     let name = output.path().rsplit_once('.')?.1;
@@ -86,10 +87,11 @@ pub fn extension(output: &Url) -> Option<&'static str> {
 }
 
 impl App {
-    /// Marks `output` as made by a model and stores it at `path` among the artworks.
+    /// Marks `output` as made by a model and stores it at `path` in the artworks bucket.
     ///
     /// # Errors
-    /// See [`NotStored`]. What was stored by then is not counted on: the order that preceded it stands.
+    /// See [`NotStored`]. An error may leave a stored object behind. The deletion that was ordered before the
+    /// attempt removes it.
     pub async fn store_artwork(
         &self,
         output: &Url,
@@ -134,8 +136,9 @@ impl App {
         Ok(stored)
     }
 
-    /// The extension of an output: by its address, or by its first bytes if the address does not say. Empty if it cannot
-    /// be told now; what is stored then has a path without one.
+    /// Returns the file extension of an output: from its URL, or from its first bytes if the URL has none.
+    /// Returns an empty string if the type cannot be determined now. The artwork's path then has no
+    /// extension.
     pub(crate) async fn kind_of(&self, output: &Url) -> &'static str {
         if let Some(extension) = extension(output) {
             return extension;
@@ -146,7 +149,7 @@ impl App {
         kind.map_or("", |(_, extension)| extension)
     }
 
-    /// Begins to fetch an output; answers its announced length, too.
+    /// Starts to fetch an output. Returns the response and its announced length.
     async fn fetch_output(&self, output: &Url) -> Result<(Response, Option<usize>), NotStored> {
         if !self.egress.allows(output) {
             return Err(NotStored::elsewhere("a host that REPLICATE_OUTPUT_HOSTS does not list"));
@@ -164,11 +167,11 @@ impl App {
     }
 }
 
-/// The announced length, if the answer is one to be stored.
+/// Returns the announced length if the response holds an output that can be stored.
 fn judge(response: &Response) -> Result<Option<usize>, NotStored> {
     match response.status() {
         StatusCode::OK => {}
-        // Its hour is over, or a server does not have it yet.
+        // Replicate deleted the output after an hour, or this server does not have it yet.
         status @ (StatusCode::NOT_FOUND | StatusCode::GONE) => {
             let error = Error::unavailable(SERVICE, Cause::status("", status.as_u16()));
             return Err(NotStored::Doubtful { reason: "lost", error });
@@ -190,7 +193,7 @@ fn judge(response: &Response) -> Result<Option<usize>, NotStored> {
     }
 }
 
-/// Enough of the beginning to see what it is.
+/// Reads enough of the beginning to recognise the file type.
 async fn read_head(response: &mut Response) -> Result<Bytes, NotStored> {
     let mut head = BytesMut::new();
     while head.len() < 12 {
@@ -206,7 +209,7 @@ async fn read_head(response: &mut Response) -> Result<Bytes, NotStored> {
     Ok(head.freeze())
 }
 
-/// The content type by the first bytes: what the host says of it does not count.
+/// Determines the content type from the first bytes. The host's `Content-Type` header is ignored.
 fn sniff(head: &[u8]) -> Option<&'static str> {
     match head {
         [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),

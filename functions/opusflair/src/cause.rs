@@ -1,9 +1,9 @@
-//! Why something went wrong, for the log. Made of words of ours, a status and a code, so that whatever
-//! a service answered, its text has no way in (R5).
+//! The cause of a failure, for the log. It consists of our own words, a status and a code. So no text from a
+//! service's response can enter the log (R5).
 
 use std::fmt;
 
-/// What an operator is told of a failure.
+/// What the log tells the operator about a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Cause {
     words: &'static str,
@@ -12,25 +12,25 @@ pub struct Cause {
 }
 
 impl Cause {
-    /// A service answered with `status` when it was asked to do what `words` say, which may be empty.
+    /// A service responded with `status` to the action that `words` names. `words` may be empty.
     #[must_use]
     pub fn status(words: &'static str, status: u16) -> Self {
         Self { status: Some(status), ..words.into() }
     }
 
-    /// Whether a service answered, if only with a failure.
+    /// Returns whether the service responded at all, even with a failure.
     #[must_use]
     pub fn is_answer(&self) -> bool {
         self.status.is_some()
     }
 
-    /// As a field of a log line.
+    /// The cause as a field of a log line.
     #[must_use]
     pub fn for_log(&self) -> &(dyn std::error::Error + 'static) {
         self
     }
 
-    /// The code of the database's that came with it. What is none is left out.
+    /// Adds the error code of the database. A text that is not a code is left out.
     #[must_use]
     pub fn with_code(self, code: &str) -> Self {
         let is_code = (5..=8).contains(&code.len())

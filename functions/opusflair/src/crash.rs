@@ -1,9 +1,9 @@
-//! Points at which a test ends or freezes the process, to see what becomes of what it leaves behind; and a photo that
-//! makes its decoder panic.
-//! Compiled in by the feature `crash-points` alone, which no release has.
+//! Points at which a test ends or freezes the process, to check what a dead worker leaves behind. A test can
+//! also make the decoder panic on a photo. The feature `crash-points` compiles this in. No release has that
+//! feature.
 
-/// Ends the process where `CRASH_AT` is `point`, or freezes it where `FREEZE_AT` is: once, as if from
-/// outside, so that nothing is tidied up.
+/// Ends the process if `CRASH_AT` is `point`. Freezes it once if `FREEZE_AT` is `point`. The process runs no
+/// cleanup code, as if it was killed from outside.
 #[cfg(feature = "crash-points")]
 pub fn reached(point: &str) {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,22 +16,23 @@ pub fn reached(point: &str) {
         process::abort();
     }
     if is("FREEZE_AT") && !IS_SPENT.swap(true, Ordering::SeqCst) {
-        // The signal is another thread's to take first. Once that has stopped none of them goes on, so whoever
-        // sent it ends only then; it gives up after a while, in case it was awake too late to see that.
+        // Another thread may receive the SIGSTOP first, and this thread would run on for a moment. So the
+        // shell that sends the signal exits only after the whole process has stopped. It gives up after a
+        // while, because the process may have been continued before the shell looked.
         let stop = r#"kill -STOP "$0"; for _ in $(seq 1000); do grep -q "^State:.T" "/proc/$0/status" && exit; done"#;
         let this = process::id().to_string();
         let _ = process::Command::new("sh").args(["-c", stop, &this]).status();
     }
 }
 
-/// Nothing: this build has no crash points.
+/// Does nothing: this build has no crash points.
 #[cfg(not(feature = "crash-points"))]
 pub fn reached(_: &str) {}
 
-/// Panics over a photo that holds the text of `POISON`, as a decoder with a fault would.
+/// Panics if the photo contains the text of `POISON`, as a faulty decoder would.
 ///
 /// # Panics
-/// That is what it is for.
+/// That is its purpose.
 #[cfg(feature = "crash-points")]
 pub fn poisoned(photo: &[u8]) {
     let read = |variable| std::env::var(variable).unwrap_or_default();
@@ -41,6 +42,6 @@ pub fn poisoned(photo: &[u8]) {
     assert!(!is_poisoned, "a poisoned photo");
 }
 
-/// Nothing: this build knows no poison.
+/// Does nothing: this build ignores `POISON`.
 #[cfg(not(feature = "crash-points"))]
 pub fn poisoned(_: &[u8]) {}

@@ -1,4 +1,4 @@
-//! The database, through the Data API: one call is one verb is one transaction.
+//! Calls the database through the Data API. One call runs one function in one transaction.
 
 mod answer;
 
@@ -24,18 +24,19 @@ use crate::{App, Error};
 use answer::{As, judge};
 
 const SERVICE: &str = "the database";
-/// For one try. The database works for 8 s at most (`statement_timeout` in `sql/schemas.sql`), so a call
-/// that is given up has ended there, too, before it is made again. The rest is for the way.
+/// The time limit of one attempt. The database ends a statement after 8 s (`statement_timeout` in
+/// `sql/schemas.sql`). So an abandoned attempt has ended in the database, too, before the retry begins. The
+/// other 2 s are for the network.
 const CALL_TIME: Duration = Duration::from_secs(10);
-/// No try begins later than this after the first: of tries that take their whole time there are two. All of them end
-/// before the 29 s of the gateway in front of the functions.
+/// No retry begins later than this after the first attempt. If each attempt takes its whole time, there are
+/// two. All of them end within the 29 s that the gateway in front of the functions allows.
 const PATIENCE: Duration = Duration::from_secs(12);
-/// For a function that has a `statement_timeout` of its own, of a minute.
+/// The time limit of a call to a function that sets its own `statement_timeout` of a minute.
 const SLOW_CALL_TIME: Duration = Duration::from_secs(62);
-/// The largest answer that is read, in bytes.
+/// The largest response body that is read, in bytes.
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
-/// Calls of the database's functions.
+/// Calls functions of the database.
 pub struct Database {
     egress: Egress,
     backend: Postgrest,
@@ -44,13 +45,13 @@ pub struct Database {
     secret_key: Secret,
 }
 
-/// Whether a call that got no answer may be made again. Every verb of `backend` may: what it does is
-/// tied to a state, a lease or an id, and a second time finds it done.
+/// Whether a call without a response may be retried. Every function of `backend` is safe to retry. It depends
+/// on a state, a lease or an id, so a second call finds the work done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// It changes nothing the second time.
+    /// A second call changes nothing.
     Safe,
-    /// It may do something twice.
+    /// A second call may do the work twice.
     Unsafe,
 }
 
@@ -66,10 +67,10 @@ impl Database {
         }
     }
 
-    /// Calls `backend.<function>` as the service.
+    /// Calls `backend.<function>` with the service's key.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Unavailable`], [`Error::KeyRefused`], [`Error::Fault`].
+    /// Returns [`Error::Refused`], [`Error::Unavailable`], [`Error::KeyRefused`] or [`Error::Fault`].
     pub async fn call<T: DeserializeOwned>(
         &self,
         function: &str,
@@ -80,11 +81,10 @@ impl Database {
         send(As::Service, with_key(request, &self.secret_key), again).await
     }
 
-    /// Calls a function of `backend` that may work for a minute, which its own `statement_timeout` says. It is asked
-    /// once.
+    /// Calls a function of `backend` whose own `statement_timeout` allows a minute. There is no retry.
     ///
     /// # Errors
-    /// As [`Database::call`].
+    /// Same as [`Database::call`].
     pub async fn call_slow<T: DeserializeOwned>(
         &self,
         function: &str,
@@ -95,11 +95,11 @@ impl Database {
         send(As::Service, with_key(request, &self.secret_key), Again::Unsafe).await
     }
 
-    /// Calls `public.<function>` as `caller`, under the caller's own token: who may do what is decided
-    /// by who `PostgREST` finds it to be.
+    /// Calls `public.<function>` as `caller`, under the caller's own token. `PostgREST` verifies the token,
+    /// and the database decides what this person may do.
     ///
     /// # Errors
-    /// [`Error::NotSignedIn`] and those of [`Database::call`].
+    /// Returns [`Error::NotSignedIn`] or an error of [`Database::call`].
     pub async fn call_as<T: DeserializeOwned>(
         &self,
         caller: &Caller,
@@ -115,8 +115,8 @@ impl Database {
         send(As::Person, request, again).await
     }
 
-    /// `postgrest` builds the request; ours is the client that sends it, so that time-outs and the
-    /// allow-list hold, and its own client never opens a connection.
+    /// Builds the request with `postgrest`, but sends it with our own client, which enforces the time limits
+    /// and the allow-list of hosts. The client inside `postgrest` never opens a connection.
     fn prepare(
         &self,
         schema: &Postgrest,
@@ -139,8 +139,8 @@ impl Database {
     }
 }
 
-/// New keys (`sb_…`) go in `apikey` alone; as a bearer token they are refused. Legacy keys are tokens
-/// and go in both.
+/// Adds the key to the request. A new key (`sb_…`) is sent only in `apikey`, because Supabase refuses it as a
+/// bearer token. A legacy key is a JWT and is sent in both headers.
 pub(crate) fn with_key(request: RequestBuilder, key: &Secret) -> RequestBuilder {
     let request = request.header("apikey", key.reveal());
     if key.reveal().starts_with("sb_") {
@@ -151,17 +151,17 @@ pub(crate) fn with_key(request: RequestBuilder, key: &Secret) -> RequestBuilder 
 }
 
 thread_local! {
-    /// Set while an answer is read, which nothing interrupts.
+    /// Set while a response is deserialized. Deserialization does not yield, so no other task sees it.
     static ANSWERED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
-/// When the answer began to arrive that is read at this moment. What it says was so by then, however long it took to
-/// arrive and to be read.
+/// Returns when the response that is being deserialized began to arrive. Its content was true by then,
+/// however long it took to arrive and to be read.
 pub(crate) fn answered_at() -> Instant {
     ANSWERED_AT.get().unwrap_or_else(Instant::now)
 }
 
-/// An answer, whole.
+/// A complete response.
 struct Answer {
     began: Instant,
     status: StatusCode,
@@ -179,8 +179,8 @@ impl Answer {
     }
 }
 
-/// Makes a call, and again while there is an outage. A refusal of ours is an answer, also where it says 429 or 503: it
-/// was made under locks that others wait for.
+/// Sends a request, and retries during an outage. A refusal by our own SQL is never retried, even with status
+/// 429 or 503: it was decided under locks that other transactions wait for.
 async fn send<T: DeserializeOwned>(
     asked: As,
     request: RequestBuilder,
@@ -212,10 +212,10 @@ async fn ask(request: RequestBuilder) -> Result<Answer, Error> {
 }
 
 impl App {
-    /// Shorthand for a verb of `backend`, all of which may be called again.
+    /// Calls a function of `backend`. All of them are safe to retry.
     ///
     /// # Errors
-    /// As [`Database::call`].
+    /// Same as [`Database::call`].
     pub async fn ask<T: DeserializeOwned>(
         &self,
         function: &str,

@@ -1,5 +1,5 @@
-//! The one way out. Every request leaves through one pooled client that knows where it may go:
-//! encrypted (R3), to the hosts of the configuration, never to a private address, never redirected.
+//! All outgoing HTTP requests. They leave through pooled clients that enforce an allow-list: requests are
+//! encrypted (R3), go only to configured hosts, never to a private address, and follow no redirects.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,24 +19,27 @@ use crate::config::{Config, is_transport_allowed};
 use crate::pace::limit;
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// For a whole exchange; streams of outputs set their own.
+/// The default time limit of a whole exchange. Downloads of outputs set their own.
 const TOTAL_TIME: Duration = Duration::from_secs(30);
-/// Between two pieces of an answer: who stalls is given up long before the exchange's time is over.
+/// The longest pause between two pieces of a response. This detects a stalled service long before
+/// `TOTAL_TIME` is over.
 const SILENCE: Duration = Duration::from_secs(15);
-/// For an exchange that carries an object, whichever way.
+/// The time limit of an exchange that uploads or downloads an object.
 pub(crate) const UPLOAD_TIME: Duration = Duration::from_secs(100);
-/// Tries of an idempotent call, the first included.
+/// How often an idempotent call is sent, including the first attempt.
 const TRIES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// No try of a call begins later than this after the first one: a service that is slow to fail gets fewer tries.
+/// No retry begins later than this after the first attempt. A service that is slow to fail gets fewer
+/// retries.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The HTTP client of a process.
+/// The HTTP clients of a process.
 #[derive(Clone)]
 pub struct Egress {
     client: Client,
-    /// The same for uploads. To `reqwest` an answer is silent while the request is still on its way, so a slow line
-    /// would be taken for a stalled service; here the whole exchange has a time, and nothing else.
+    /// For uploads, without a limit on silence. `reqwest` counts the time in which it sends the body as
+    /// silence of the response, so a slow line would look like a stalled service. Only the whole exchange has
+    /// a time limit.
     uploads: Client,
     hosts: Arc<[String]>,
     allow_loopback: bool,
@@ -77,15 +80,16 @@ impl Egress {
     /// Begins a request.
     ///
     /// # Errors
-    /// [`Error::Fault`] where `url` is not one that may be spoken to.
+    /// Returns [`Error::Fault`] if `url` is not on the allow-list.
     pub fn request(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
         self.begin(&self.client, method, url)
     }
 
-    /// Begins a request that carries a long body, or whose answer may take long to begin. It sets its own time.
+    /// Begins a request that sends a long body, or whose response may begin late. The caller sets the time
+    /// limit.
     ///
     /// # Errors
-    /// [`Error::Fault`] where `url` is not one that may be spoken to.
+    /// Returns [`Error::Fault`] if `url` is not on the allow-list.
     pub fn upload(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
         self.begin(&self.uploads, method, url)
     }
@@ -98,7 +102,7 @@ impl Egress {
         }
     }
 
-    /// Whether `url` may be spoken to.
+    /// Returns whether the allow-list permits requests to `url`.
     #[must_use]
     pub fn allows(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };
@@ -117,7 +121,7 @@ impl Egress {
     }
 }
 
-/// The tries of one call: how many were made, and since when.
+/// Counts the attempts of one call, and the time since the first one.
 pub(crate) struct Tries {
     first: Instant,
     patience: Duration,
@@ -125,13 +129,13 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    /// The first try begins now; no other begins when `patience` is over.
+    /// Begins with the first attempt. No retry begins after `patience`.
     pub(crate) fn begin(patience: Duration) -> Self {
         Self { first: Instant::now(), patience, made: 1 }
     }
 
-    /// Waits until the next try is due. `asked` is how long the service wants to be left alone. False if there is no
-    /// next try: all were made, or the next would begin too late.
+    /// Waits until the next attempt is due. `asked` is the pause that the service asked for. Returns false if
+    /// all attempts were made, or if the next one would begin too late.
     pub(crate) async fn again(&mut self, asked: Option<Duration>) -> bool {
         let Some(pause) = self.next_pause(self.first.elapsed(), asked) else { return false };
         tokio::time::sleep(pause).await;
@@ -146,11 +150,11 @@ impl Tries {
     }
 }
 
-/// Sends what may be sent twice: tried again, later each time, while the service cannot be reached or
-/// says that it is busy.
+/// Sends a request that is safe to repeat. While the service is unreachable or busy, it retries after growing
+/// pauses.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where no try got an answer. An answer of any status is an answer.
+/// Returns [`Error::Unavailable`] if no attempt got a response. A response of any status is a success here.
 pub async fn send_idempotent(
     service: &'static str,
     request: RequestBuilder,
@@ -173,21 +177,22 @@ pub async fn send_idempotent(
     }
 }
 
-/// How long a service wants to be left alone, by its header `Retry-After` in seconds. A date is not read, and neither
-/// is what is no time at all.
+/// Returns the pause that a service asks for in `Retry-After`, if the value is a number of seconds. A date
+/// and an invalid number are ignored.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
     seconds_to_wait(seconds.trim().parse().ok()?)
 }
 
-/// Seconds that somebody else has named, as a time. None for what is no time: below zero, without end, not a number.
+/// Converts a number of seconds that another system sent into a duration. Returns `None` for a negative,
+/// infinite or undefined number.
 #[must_use]
 pub fn seconds_to_wait(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Says that a service could not be reached, without the address: it may hold a token.
+/// Reports that a service could not be reached. The error does not contain the URL, which may hold a token.
 #[must_use]
 pub fn unreachable(service: &'static str, fault: &reqwest::Error) -> Error {
     let kind = if fault.is_timeout() {
@@ -202,10 +207,10 @@ pub fn unreachable(service: &'static str, fault: &reqwest::Error) -> Error {
     Error::unavailable(service, kind)
 }
 
-/// Gathers a body of at most `limit` bytes; `None` where it is longer.
+/// Reads a body of at most `limit` bytes. Returns `None` if it is longer.
 ///
 /// # Errors
-/// [`Error::Unavailable`] where it breaks off.
+/// Returns [`Error::Unavailable`] if the connection breaks.
 pub async fn read_limited(
     service: &'static str,
     mut response: Response,
@@ -225,14 +230,14 @@ pub(crate) fn is_busy(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error()
 }
 
-/// Doubles with each attempt, and differs from process to process.
+/// Returns the pause after an attempt. It doubles with each attempt, with random jitter.
 fn pause(attempt: u32) -> Duration {
     let longest = FIRST_PAUSE * 2_u32.pow(attempt - 1);
     longest.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
-/// Resolves names, and leaves out addresses that are nobody's business: a name that resolves to a
-/// private address is how a server is made to attack its own network.
+/// Resolves names to public addresses only. Otherwise, an attacker could use a name that resolves to a
+/// private address to make this server attack its own network.
 struct PublicAddresses {
     allow_loopback: bool,
 }
@@ -277,7 +282,7 @@ fn may_reach(address: IpAddr, allow_loopback: bool) -> bool {
     }
 }
 
-/// 100.64.0.0/10, between a provider and its customers (RFC 6598).
+/// 100.64.0.0/10 is the range between a provider and its customers (RFC 6598).
 fn is_shared(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     first == 100 && (64..128).contains(&second)
@@ -350,7 +355,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         let url = Url::parse(&url).expect("an address");
-        // Takes its time over each body, and answers at once when it has it.
+        // Reads each body slowly, and responds as soon as it has all of it.
         let server = tokio::spawn(async move {
             loop {
                 let (mut socket, _) = listener.accept().await.expect("a connection");

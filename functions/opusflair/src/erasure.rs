@@ -1,4 +1,4 @@
-//! Erasing an account (G3, R10): the database decides what the next step is, and this takes it.
+//! Erases an account (G3, R10). The database decides what the next step is, and this module carries it out.
 
 use std::time::Instant;
 
@@ -14,10 +14,10 @@ use crate::egress::send_idempotent;
 use crate::pseudonym::Use;
 use crate::{App, Error, crash};
 
-/// An erasure under way.
+/// An erasure in progress.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Erasure {
-    /// Who knows it may see how it stands, so it goes into no log.
+    /// Anyone who knows this id may see the state of the erasure, so it must not be logged.
     id: Uuid,
     person: Uuid,
 }
@@ -32,7 +32,7 @@ enum Next {
     Sign { statement: Map<String, Value> },
 }
 
-/// The receipt of an erasure: what the database says of it, and who says so.
+/// The receipt of an erasure: the database's statement, and the issuer who makes it.
 #[derive(Serialize)]
 struct Statement<'a> {
     iss: &'a str,
@@ -43,10 +43,11 @@ struct Statement<'a> {
 }
 
 impl App {
-    /// Goes on with an erasure as far as it goes until `deadline`; answers whether it is done.
+    /// Continues an erasure until it is done, has to wait, or `deadline` has passed. Returns whether it is
+    /// done.
     ///
     /// # Errors
-    /// Where Auth or the database does not do its part: a later pass goes on.
+    /// Returns an error if Auth or the database fails. A later sweep continues.
     pub async fn erase(&self, erasure: Erasure, deadline: Instant) -> Result<bool, Error> {
         let Erasure { id, person } = erasure;
         let arguments = json!({
@@ -85,7 +86,7 @@ impl App {
         Ok(false)
     }
 
-    /// Auth forgets a person; fine where it has.
+    /// Deletes a person from Auth. It is no error if Auth has no such person.
     async fn delete_from_auth(&self, person: Uuid) -> Result<(), Error> {
         let mut url = self.config.supabase_url.clone();
         url.path_segments_mut()

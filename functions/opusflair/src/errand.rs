@@ -1,5 +1,5 @@
-//! Calls that are owed to other services: a prediction to stop or to search for, an upload to abandon. The database
-//! orders them; the next worker makes them.
+//! Outbox tasks: calls to other services that the database has ordered. They cancel a prediction, search for
+//! one, or abandon an upload. If a worker dies, the next one makes the call.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use uuid::Uuid;
 
 use crate::{App, Error, crash};
 
-/// One of them.
+/// An outbox task.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Errand {
     kind: Kind,
     target: String,
-    /// Whose prediction it is about; none for an upload.
+    /// The generation of the prediction. `None` for an upload.
     pub generation: Option<Uuid>,
-    /// From when on to search, in Unix seconds.
+    /// The earliest creation time to search for, in Unix seconds.
     since: Option<f64>,
 }
 
@@ -29,17 +29,17 @@ enum Kind {
 }
 
 impl Errand {
-    /// To stop a prediction of `generation`.
+    /// A task that cancels a prediction of `generation`.
     fn cancel(generation: Option<Uuid>, prediction: String) -> Self {
         Self { kind: Kind::CancelPrediction, target: prediction, generation, since: None }
     }
 }
 
 impl App {
-    /// Makes the call, and says so.
+    /// Makes the call and records that it was made.
     ///
     /// # Errors
-    /// Where it could not be made: then it is owed still.
+    /// Returns an error if the call failed. The task then stays in the outbox.
     pub async fn run_errand(&self, errand: &Errand) -> Result<(), Error> {
         let Errand { kind, target, generation, since } = errand;
         let name = match kind {
@@ -62,8 +62,8 @@ impl App {
         Ok(())
     }
 
-    /// Stops a prediction of `generation` on the way of a request. A failure is not the caller's concern: the call is
-    /// owed, and the schedule makes it.
+    /// Cancels a prediction of `generation` during a request. A failure is not reported to the caller: the
+    /// task stays in the outbox, and the schedule retries it.
     pub async fn cancel_prediction_now(&self, generation: Uuid, prediction: String) {
         if let Err(error) = self.run_errand(&Errand::cancel(Some(generation), prediction)).await {
             tracing::warn!(
@@ -74,8 +74,9 @@ impl App {
         }
     }
 
-    /// The answer to a create call was lost, and the generation is over: what Replicate made of the photo is stopped,
-    /// and is owed the question whether it was removed (T3).
+    /// Cancels the predictions that Replicate made from a photo, if the response to a create call was lost
+    /// and the generation has ended. Each one is recorded, so that Replicate is later asked whether it has
+    /// removed its data (T3).
     async fn stop_strays(
         &self,
         generation: Option<Uuid>,

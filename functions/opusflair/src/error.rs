@@ -1,6 +1,6 @@
-//! What can go wrong, in one enum with one status table. Each error has two messages: what the caller
-//! may know and can do, and what the operator needs; the second is logged once, at the boundary, and
-//! holds nothing that came from outside (R5).
+//! All errors in one enum, with one table of HTTP statuses. Each error has two messages. One tells the caller
+//! what happened and what to do. The other is for the operator. It is logged once, at the boundary, and
+//! contains nothing that came from outside (R5).
 
 use http::StatusCode;
 use photo::Rejection;
@@ -9,88 +9,88 @@ use serde_json::{Map, Value};
 use crate::cause::Cause;
 use crate::signature::InvalidSignature;
 
-/// A failed request.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No token, or one that Auth does not accept.
+    /// The token is missing, or Auth does not accept it.
     #[error("not signed in")]
     NotSignedIn,
     /// The operator's secret is missing or wrong.
     #[error("not the operator")]
     NotOperator,
-    /// No such route.
+    /// The route does not exist.
     #[error("no such route")]
     NoSuchRoute,
-    /// The route exists, with other methods.
+    /// The route exists, but not for this method.
     #[error("method not allowed")]
     MethodNotAllowed,
     /// The body is longer than `limit` bytes.
     #[error("body over {limit} bytes")]
     BodyTooLarge {
-        /// In bytes.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// A member of the body, a header or a path segment is missing or cannot be read.
+    /// A member of the body, a header or a path segment is missing or invalid.
     #[error("invalid {field}")]
     Invalid {
-        /// Its name.
+        /// The name of the field.
         field: &'static str,
-        /// What it must be, for people; not for the log.
+        /// What the field must be, for people. It must not be logged.
         detail: String,
     },
     /// The photo cannot be used.
     #[error("photo rejected: {0}")]
     Photo(Rejection),
-    /// A webhook that was not signed as it should be.
+    /// The signature of a webhook is not valid.
     #[error("webhook refused: {0}")]
     Signature(#[from] InvalidSignature),
-    /// The database says no, with what people may know (`private.refuse`).
+    /// The database refused the request, with a message that people may see (`private.refuse`).
     #[error("refused: {}", .0.code)]
     Refused(Box<Refusal>),
-    /// A service that is needed does not answer as it should; worth another try.
+    /// A required service fails. A retry may succeed.
     #[error("{service} is unavailable: {cause}")]
     Unavailable {
-        /// Its name.
+        /// The name of the service.
         service: &'static str,
-        /// For the log.
+        /// The cause, for the log.
         cause: Cause,
     },
-    /// A service refuses a key of ours: only the operator can help. Until then it is an outage to whoever calls.
+    /// A service refuses one of our keys. Only the operator can repair this. Callers see an outage.
     #[error("{service} refuses our key: check {variable} ({cause})")]
     KeyRefused {
-        /// Its name.
+        /// The name of the service.
         service: &'static str,
-        /// The variable of the configuration that holds the key.
+        /// The environment variable that holds the key.
         variable: &'static str,
-        /// For the log.
+        /// The cause, for the log.
         cause: Cause,
     },
-    /// A fault of ours.
+    /// A fault in our own code or configuration.
     #[error("fault: {0}")]
     Fault(Cause),
 }
 
-/// A refusal of the database's, in the words that people may see.
+/// A refusal by the database, in words that people may see.
 #[derive(Clone, Debug)]
 pub struct Refusal {
-    /// The HTTP status it chose.
+    /// The HTTP status that the database chose.
     pub status: StatusCode,
     /// The machine-readable code: a word.
     pub code: String,
     /// The sentence for people.
     pub sentence: String,
-    /// Further members of the problem document.
+    /// Additional members of the problem document.
     pub members: Map<String, Value>,
 }
 
 impl Error {
-    /// A service does not answer as it should.
+    /// A service fails.
     pub fn unavailable(service: &'static str, cause: impl Into<Cause>) -> Self {
         Self::Unavailable { service, cause: cause.into() }
     }
 
-    /// A service refuses the key that `variable` holds. It is logged here, at error level: callers that only postpone
-    /// their work would log a warning.
+    /// A service refuses the key that `variable` holds. This logs the refusal at error level, because callers
+    /// that postpone their work would log only a warning.
     pub fn key_refused(
         service: &'static str,
         variable: &'static str,
@@ -101,23 +101,23 @@ impl Error {
         error
     }
 
-    /// Something that must not happen did.
+    /// Something happened that should be impossible.
     pub fn fault(cause: impl Into<Cause>) -> Self {
         Self::Fault(cause.into())
     }
 
-    /// A field that cannot be read; `detail` says what it must be.
+    /// A field is invalid. `detail` says what it must be.
     pub fn invalid(field: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid { field, detail: detail.into() }
     }
 
-    /// As a field of a log line, which takes no other error than ours (`telemetry`).
+    /// The error as a field of a log line. The log accepts no other error types (`telemetry`).
     #[must_use]
     pub fn for_log(&self) -> &(dyn std::error::Error + 'static) {
         self
     }
 
-    /// The HTTP status of each error: the one table.
+    /// The HTTP status of each error. This is the only such table.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self {
@@ -132,7 +132,7 @@ impl Error {
         }
     }
 
-    /// The machine-readable code, stable across releases.
+    /// The machine-readable code. It is stable across releases.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -150,7 +150,7 @@ impl Error {
         }
     }
 
-    /// What happened and what to do about it, for whoever called. Nothing internal.
+    /// What happened and what to do about it, for the caller. It contains nothing internal.
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
@@ -176,7 +176,7 @@ impl Error {
         }
     }
 
-    /// Further members of the problem document.
+    /// Additional members of the problem document.
     #[must_use]
     pub fn members(&self) -> Map<String, Value> {
         match self {

@@ -1,6 +1,7 @@
-//! Exports (G5): one ZIP with everything that belongs to a person. The database writes the plan in stretches, and we
-//! count their checksums. Then the archive is uploaded in pieces. Another worker can go on after each stretch and each
-//! piece. In memory there is one of them at a time, and the list of the files.
+//! Exports (G5): one ZIP archive with all data of a person. The database writes the plan in stretches, and
+//! this module computes the checksums. Then it uploads the archive in pieces. After each stretch and each
+//! piece, another worker can continue. Only one stretch or piece is in memory at a time, together with the
+//! list of files.
 
 mod layout;
 mod meter;
@@ -25,34 +26,34 @@ use crate::egress::unreachable;
 use crate::storage::EXPORTS;
 use crate::{App, Error, crash};
 
-/// An export to be built, under our lease.
+/// An export that this worker has leased.
 #[derive(Debug, Deserialize)]
 struct Leased {
     id: Uuid,
     path: String,
-    /// Where it is uploaded to, once that has begun.
+    /// The URL of the resumable upload. `None` before the upload begins.
     upload: Option<Url>,
-    /// Of the archive, as it was when that began.
+    /// The length of the archive in bytes, recorded when the upload began.
     bytes_total: Option<u64>,
     is_planned: bool,
 }
 
-/// What a turn has come to.
+/// The result of one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// No export waits.
+    /// No export is waiting.
     Idle,
-    /// One is done.
+    /// An export is complete.
     Ready,
-    /// One has come further, and waits for its next turn.
+    /// An export has made progress, or has to wait. A later turn continues it.
     Further,
 }
 
 impl App {
-    /// Goes on with the export that has waited longest, until `deadline`.
+    /// Works on the export that has waited longest, until `deadline`.
     ///
     /// # Errors
-    /// Where the database is not reached. What Storage does not do is left to a later turn.
+    /// Returns an error if the database is unavailable. If Storage fails, a later turn continues.
     pub async fn build_export(&self, deadline: Instant) -> Result<Turn, Error> {
         let lease = Uuid::new_v4();
         let leased: Option<Leased> = self.ask("lease_export", json!({ "lease": lease })).await?;
@@ -133,7 +134,7 @@ impl App {
         self.finish_export(id, lease).await
     }
 
-    /// Writes the files of the plan. Those of which every byte has arrived are not read again.
+    /// Writes the files of the plan. A file that has arrived completely is not read again.
     async fn write_files(
         &self,
         id: Uuid,
@@ -145,7 +146,7 @@ impl App {
         for index in 0..layout.files.len() {
             let file = &layout.files[index];
             if layout.end_of(index) <= arrived {
-                // Its digest is in the plan, or was recorded before its last piece was sent.
+                // The digest is in the plan, or was recorded before the last piece of the file was sent.
                 if file.sha256.is_none() {
                     return Err(Stop::Anew);
                 }
@@ -167,7 +168,8 @@ impl App {
         Ok(())
     }
 
-    /// All of it was sent. Storage has answered for that, and may have no object all the same: then it begins anew.
+    /// Completes the export after the whole archive was sent. Storage may have no object although it accepted
+    /// all pieces. The export then starts again.
     async fn finish_export(&self, id: Uuid, lease: Uuid) -> Result<(), Stop> {
         let finished = json!({ "export_id": id, "lease": lease });
         let is_stored: bool = self.ask("finish_export", finished).await?;
@@ -187,7 +189,8 @@ impl App {
         }
     }
 
-    /// Writes an object; answers its SHA-256. Its checksum was written before, so other bytes end the upload.
+    /// Writes an object and returns its SHA-256. The header before it already contains its checksum. So if
+    /// the object has other bytes, the upload stops.
     async fn write_object(
         &self,
         file: &File,
@@ -215,7 +218,8 @@ impl App {
     }
 }
 
-/// Writes the content of a file from a byte of it on. Its digests are in the plan, so what has arrived is not read again.
+/// Writes the content of a file, beginning with byte `known`. Its digests are in the plan, so the bytes
+/// before that need not be read again.
 async fn write_content(
     file: &File,
     known: u64,

@@ -1,6 +1,6 @@
-//! What the functions share. The database decides and the functions carry, so there is little here
-//! that decides: configuration, who is calling, one way out for HTTP, and one module for each thing
-//! that is spoken to.
+//! Code that the functions share. The database makes the decisions and the functions carry them out, so this
+//! crate decides little. It reads the configuration, identifies the caller, sends all HTTP requests through
+//! one client, and has one module for each service that the functions talk to.
 
 pub mod app;
 pub mod artwork;

@@ -1,15 +1,18 @@
-//! What an artwork says about itself: that a model made it (X7). The functions that store artworks hand in a [`Mark`];
-//! the crate `marking` has it, so that nothing else links the library of Content Credentials.
+//! The mark that tells people and machines that a model made an artwork (X7). Functions that store artworks
+//! supply an implementation of [`Mark`]. It lives in the crate `marking`, so that no other function links the
+//! Content Credentials library.
 
 use bytes::Bytes;
 use time::OffsetDateTime;
 
 /// Marks pictures as made by a model.
 pub trait Mark: Send + Sync {
-    /// The same picture with its mark. It reads and writes the whole file, so it is called off the runtime.
+    /// Returns the same picture with its mark. This reads and writes the whole file, so call it on a blocking
+    /// thread.
     ///
     /// # Errors
-    /// [`NoPicture`] where the file is broken. A picture whose mark cannot be written in full has what could be.
+    /// Returns [`NoPicture`] if the file is broken. If only a part of the mark can be written, the picture is
+    /// returned with that part.
     fn mark(
         &self,
         picture: Bytes,
@@ -17,22 +20,22 @@ pub trait Mark: Send + Sync {
         made: &Made,
     ) -> Result<Bytes, NoPicture>;
 
-    /// Until when the certificate that signs the marks is valid; `None` where none is configured.
+    /// When the certificate that signs the marks expires. `None` if no certificate is configured.
     fn certificate_ends_at(&self) -> Option<OffsetDateTime>;
 }
 
-/// Which model made a picture, and when. Nothing of the photo, the prompt or the person.
+/// The model that made a picture, and the time. It holds nothing about the photo, the prompt or the person.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// `owner/name` at Replicate.
+    /// The model's name at Replicate: `owner/name`.
     pub model: String,
-    /// Its version, where Replicate tells it.
+    /// The model's version, if Replicate discloses it.
     pub version: Option<String>,
-    /// When it was done.
+    /// When the prediction was completed.
     pub at: OffsetDateTime,
 }
 
-/// A file that is not the whole picture that its first bytes promise.
+/// A file whose first bytes announce a picture, but which is not a complete picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a broken picture")]
 pub struct NoPicture;

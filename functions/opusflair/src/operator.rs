@@ -1,4 +1,4 @@
-//! Who operates this: whoever knows `OPERATOR_SECRET`.
+//! Authenticates the operator: a caller who knows `OPERATOR_SECRET`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use http::request::Parts;
 use crate::caller::bearer;
 use crate::{App, Error};
 
-/// Proof that the caller is the operator. Without a secret in the configuration nobody is.
+/// Proof that the caller is the operator. If no secret is configured, every caller is rejected.
 #[derive(Clone, Copy, Debug)]
 pub struct Operator(());
 

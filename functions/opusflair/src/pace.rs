@@ -1,8 +1,9 @@
-//! Time limits. A build for tests can shorten all of them alike, so that a test of a service that hangs takes seconds.
+//! Time limits. A test build can shorten all of them by the same factor, so that a test with a hanging
+//! service takes seconds.
 
 use std::time::Duration;
 
-/// `limit`; a tenth of it where the environment has `HASTE=10`.
+/// Returns `limit` divided by the environment variable `HASTE`: a tenth of it if `HASTE=10`.
 #[cfg(feature = "crash-points")]
 #[must_use]
 pub fn limit(limit: Duration) -> Duration {
@@ -16,14 +17,15 @@ pub fn limit(limit: Duration) -> Duration {
     limit / (*HASTE).max(1)
 }
 
-/// `limit`: this build has no haste.
+/// Returns `limit` unchanged: this build does not shorten time limits.
 #[cfg(not(feature = "crash-points"))]
 #[must_use]
 pub fn limit(limit: Duration) -> Duration {
     limit
 }
 
-/// How long an answer may be given again. A build for tests gives none twice, so that a test sees what it has changed.
+/// Returns how long a response may be cached. A test build caches nothing, so that a test sees its own
+/// changes.
 #[must_use]
 pub fn reuse(time: Duration) -> Duration {
     if cfg!(feature = "crash-points") { Duration::ZERO } else { time }

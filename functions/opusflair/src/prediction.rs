@@ -1,4 +1,4 @@
-//! What is done when Replicate says something of a prediction, by webhook or because it was asked.
+//! Processes what Replicate says about a prediction, in a webhook event or in an answer to our question.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -10,36 +10,36 @@ use crate::deletion::Deletion;
 use crate::replicate::{Prediction, Status};
 use crate::{App, Error, crash};
 
-/// How we know of it.
+/// How we learned the state of a prediction.
 #[derive(Clone, Copy, Debug)]
 pub enum Heard<'a> {
-    /// By a signed event.
+    /// From a signed webhook event.
     Event {
-        /// The `webhook-id`.
+        /// The value of the header `webhook-id`.
         id: &'a str,
-        /// The token in the webhook's address.
+        /// The capability token in the webhook's URL.
         token: &'a str,
     },
-    /// By asking for it.
+    /// From Replicate's answer to our question.
     Asked,
 }
 
-/// What came of it.
+/// The result of processing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// No generation of ours.
+    /// The prediction belongs to no generation of ours.
     Unknown,
-    /// Recorded; nothing more to do.
+    /// The state was recorded. Nothing else has to be done.
     Recorded,
-    /// The artwork is stored and the generation succeeded.
+    /// The artwork was stored and the generation succeeded.
     Stored,
-    /// The output was worth nothing and the generation failed.
+    /// The generation failed, for example because its output was unusable.
     Failed,
-    /// The generation was over.
+    /// The generation had already ended.
     Ended,
-    /// Somebody else got there first.
+    /// Another worker has taken over.
     Superseded,
-    /// It says nothing yet, and is asked again.
+    /// Nothing is decided yet. Replicate is asked again later.
     Waiting,
 }
 
@@ -47,9 +47,9 @@ pub enum Outcome {
 struct Instruction {
     action: Action,
     artwork_path: Option<String>,
-    /// As Replicate knows the model.
+    /// The name of the model at Replicate.
     model: Option<String>,
-    /// A prediction that runs on for a generation that is over.
+    /// A prediction that still runs although its generation has ended.
     cancel_prediction: Option<String>,
     #[serde(default)]
     deletions: Vec<Deletion>,
@@ -81,19 +81,19 @@ struct Ended {
     deletions: Vec<Deletion>,
 }
 
-/// The digest under which the database knows a capability token.
+/// Returns the digest of a capability token. The database stores only the digest.
 #[must_use]
 pub fn capability_digest(token: &str) -> String {
     hex::encode(Sha256::digest(token))
 }
 
 impl App {
-    /// Records what is said of `generation` and does what the database then asks for; an output is stored
-    /// under `lease`, which is new or ours already.
+    /// Records the state of a prediction and does what the database then asks for. If an output has to be
+    /// stored, this happens under `lease`, which is a new lease or one that the caller already holds.
     ///
     /// # Errors
-    /// Where the database is not reached, or storing failed in a way that may pass: the lease is given
-    /// back, and the same event may come again.
+    /// Returns an error if the database is unavailable, or if storing failed for a temporary reason. The
+    /// lease is released, and the same event may be delivered again.
     pub async fn follow_prediction(
         &self,
         heard: Heard<'_>,
@@ -151,12 +151,13 @@ impl App {
         }
     }
 
-    /// Ends a generation for one of the reasons of `public.failure_reasons`: its credits go back, its
-    /// photo is deleted. With a lease, only if that still holds. `input_sha256` is that of a photo that was judged and
-    /// refused: its receipt names it.
+    /// Ends a generation with one of `public.failure_reasons`. Its credits are released and its photo is
+    /// deleted. If `lease` is given, this happens only while the lease is still valid. `input_sha256` is the
+    /// SHA-256 of a photo that was judged and rejected. The receipt of its deletion contains a keyed digest
+    /// of it.
     ///
     /// # Errors
-    /// Where the database is not reached.
+    /// Returns an error if the database is unavailable.
     pub async fn fail_generation(
         &self,
         generation: Uuid,
@@ -172,10 +173,11 @@ impl App {
         Ok(Outcome::named(&ended.outcome))
     }
 
-    /// Replicate does not know the prediction of a generation, which ends if that goes on for some minutes.
+    /// Records that Replicate does not know the prediction of a generation. If that stays so for some
+    /// minutes, the generation ends.
     ///
     /// # Errors
-    /// Where the database is not reached.
+    /// Returns an error if the database is unavailable.
     pub async fn record_absence(
         &self,
         generation: Uuid,
@@ -187,7 +189,8 @@ impl App {
         Ok(Outcome::named(&ended.outcome))
     }
 
-    /// An output was not where it should be. The generation waits if it can: then `found` is the error.
+    /// Records that an output could not be fetched. Returns `found` as an error if the generation can still
+    /// wait for the output.
     async fn doubt_output(
         &self,
         generation: Uuid,
@@ -195,7 +198,8 @@ impl App {
         reason: &str,
         found: Error,
     ) -> Result<Ended, Error> {
-        // A paid result may be lost by this, and whoever operates this can repair it until the deadline.
+        // A paid result may be lost, so this is an error in the log. The operator can repair it until the
+        // deadline.
         tracing::error!(%generation, error = found.for_log(), "an output cannot be fetched");
         let arguments = json!({ "generation_id": generation, "lease": lease, "reason": reason });
         let ended: Ended = self.ask("doubt_output", arguments).await?;

@@ -1,4 +1,5 @@
-//! What is made with `PSEUDONYM_KEY`: keyed hashes that only who has the key can repeat, each for one use.
+//! Keyed hashes made with `PSEUDONYM_KEY`. Only someone with the key can compute them. Each hash is for one
+//! purpose.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -7,17 +8,17 @@ use uuid::Uuid;
 use crate::App;
 use crate::secret::Secret;
 
-/// What a hash is for; one for one use says nothing of another.
+/// The purpose of a hash. A hash for one purpose reveals nothing about the hash of the same id for another.
 #[derive(Clone, Copy, Debug)]
 pub enum Use {
-    /// Stands in the books for whoever is gone (G3).
+    /// Replaces the id of an erased person in the records that are kept (G3).
     Pseudonym,
-    /// Shows that who confirms a request had our letter about it (Q1).
+    /// Proves that the person who confirms a request received our email about it (Q1).
     Confirmation,
 }
 
 impl App {
-    /// HMAC-SHA-256 of an id, in hexadecimal.
+    /// Returns the HMAC-SHA-256 of an id, in hexadecimal.
     #[must_use]
     pub fn keyed_hash(&self, purpose: Use, id: Uuid) -> String {
         keyed_hash(&self.config.pseudonym_key, purpose, id)

@@ -1,4 +1,4 @@
-//! Replicate's API, as far as it is needed: create, get, list, cancel.
+//! The client of Replicate's API. It can create, get, list and cancel predictions.
 
 mod list;
 
@@ -22,16 +22,19 @@ use crate::secret::Secret;
 pub use list::Listing;
 
 const SERVICE: &str = "Replicate";
-/// A prediction with its logs; the largest seen have a few hundred kilobytes.
+/// The largest response that is read, in bytes: a prediction with its logs. The largest ones seen have a few
+/// hundred kilobytes.
 const ANSWER_LIMIT: usize = 2 * 1024 * 1024;
-/// Tries of a create call that was throttled, the first included: throttled is not created.
+/// How often a create call is sent, including the first attempt. A retry is safe only after a response of 429
+/// or a failed connection, because then no prediction was created.
 const CREATE_TRIES: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// For one call; whoever is waiting for an artwork waits for this too.
+/// The time limit of one call. A person who waits for an artwork also waits for this call.
 const CALL_TIME: Duration = Duration::from_secs(10);
-/// How the error of a prediction says that the platform failed, and not the model: another try may succeed. E003 is high
-/// demand, E004 unavailable for the moment, E1001 out of memory, E6716 a start that took too long.
+/// Parts of error texts that say that the platform failed, not the model. Another attempt may succeed. E003
+/// means high demand, E004 temporarily unavailable, E1001 out of memory, and E6716 that the start took too
+/// long.
 const PLATFORM_FAULTS: [&str; 12] = [
     "(E003)",
     "high demand",
@@ -47,28 +50,29 @@ const PLATFORM_FAULTS: [&str; 12] = [
     "E9828",
 ];
 
-/// The API under one account.
+/// Replicate's API, used with one account.
 pub struct Replicate {
     egress: Egress,
     address: Url,
     token: Secret,
 }
 
-/// A prediction as Replicate describes it, in answers and in webhooks. What is not needed is not read, and what is not
-/// needed to go on does not stop anything if it cannot be read.
+/// A prediction as Replicate describes it in responses and webhook events. Members that we do not need are
+/// ignored. Optional members that cannot be read are treated as missing.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Prediction {
-    /// 26 characters of lowercase base32.
+    /// Replicate's id: 26 characters of lowercase base32.
     pub id: String,
-    /// Where it stands.
+    /// The current status.
     pub status: Status,
-    /// One address, or a list of them, by the model.
+    /// One URL or a list of URLs, depending on the model.
     #[serde(default)]
     output: Option<Value>,
-    /// Why it failed. For machines and classification: it may quote the prompt, so it is never logged.
+    /// The error text of the model or the platform, used only to classify failures. It may quote the prompt,
+    /// so it is never logged.
     #[serde(default)]
     error: Option<Value>,
-    /// The version that ran; `hidden` for official models.
+    /// The version of the model that ran. Official models have `hidden`.
     #[serde(default, deserialize_with = "if_readable")]
     pub version: Option<String>,
     #[serde(default, deserialize_with = "if_readable")]
@@ -79,7 +83,7 @@ pub struct Prediction {
     created_at: Option<Time>,
     #[serde(default, deserialize_with = "if_readable")]
     completed_at: Option<Time>,
-    /// Its hour is over; what it made is gone.
+    /// Whether Replicate has deleted the input and the output, an hour after the end.
     #[serde(default, deserialize_with = "if_readable")]
     data_removed: Option<bool>,
 }
@@ -87,7 +91,7 @@ pub struct Prediction {
 #[derive(Clone, Copy, Debug, Deserialize)]
 struct Time(#[serde(with = "time::serde::rfc3339")] OffsetDateTime);
 
-/// A member that is nothing if it is not what was expected.
+/// Reads a member. Returns `None` if it does not have the expected type.
 fn if_readable<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -109,70 +113,72 @@ struct Metrics {
     predict_time: Option<f64>,
 }
 
-/// Replicate's own words, the spelling included.
+/// The status of a prediction, spelled as Replicate spells it.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Accepted, not yet running.
+    /// Accepted, but not running yet.
     Starting,
     /// Running.
     Processing,
-    /// Done, with output.
+    /// Finished, with an output.
     Succeeded,
-    /// Done, with an error.
+    /// Finished, with an error.
     Failed,
-    /// Stopped by us, or by its deadline while it ran.
+    /// Canceled by us, or by its deadline while it was running.
     Canceled,
-    /// Stopped by its deadline before it ran.
+    /// Canceled by its deadline before it started to run.
     Aborted,
-    /// A word that we do not know. As long as it is not one of an end, it runs.
+    /// A status that we do not know. The prediction is treated as running.
     #[serde(other)]
     Unknown,
 }
 
-/// What became of a create call. There is no idempotency key, so what is not known must be said.
+/// The result of a create call. Replicate has no idempotency keys, so a result that is not certain has its
+/// own variant.
 #[derive(Debug)]
 pub enum Creation {
-    /// It exists.
+    /// The prediction was created.
     Created(Box<Prediction>),
-    /// The model does not take this photo or these settings; it does not exist, and never will.
+    /// The model refuses this photo or these settings. Nothing was created, and a retry cannot succeed.
     Refused(StatusCode),
-    /// The account is refused, whatever it asks for; it does not exist.
+    /// Replicate refuses the account, whatever the request asks for. Nothing was created.
     AccountRefused(StatusCode),
-    /// The model or the webhook is not known or not permitted, which is ours to repair; it does not exist.
+    /// Replicate does not know or does not permit the model or the webhook. The operator must repair this.
+    /// Nothing was created.
     Misconfigured(StatusCode),
-    /// Throttled or out of order; it does not exist, and later might.
+    /// Replicate throttles or is unreachable. Nothing was created, and a retry may succeed.
     Busy,
-    /// The answer was lost: it may exist, and if so its events will say.
+    /// The response was lost. The prediction may exist. If it does, its webhook events will tell us.
     Unknown,
 }
 
-/// What Replicate answers to the question how a prediction stands.
+/// Replicate's answer about the state of a prediction.
 #[derive(Debug)]
 pub enum Answer {
-    /// So.
+    /// The prediction exists.
     Found(Box<Prediction>),
-    /// It does not know it. Once proves nothing.
+    /// Replicate does not know the prediction. A single such answer proves nothing.
     Absent,
-    /// Something that says nothing of it. This one is concerned, and no other.
+    /// The answer says nothing about the prediction. This affects only this prediction.
     Unreadable(Error),
 }
 
-/// What to create.
+/// The parameters of a create call.
 #[derive(Debug)]
 pub struct NewPrediction<'a> {
     /// `owner/name`.
     pub model: &'a str,
-    /// The model's own input.
+    /// The input that the model defines.
     pub input: Value,
-    /// Where its events go.
+    /// The URL that receives the prediction's events.
     pub webhook: &'a Url,
-    /// After how many seconds Replicate gives it up by itself.
+    /// The time after which Replicate cancels the prediction, in seconds.
     pub deadline_seconds: u32,
 }
 
 impl Status {
-    /// The word itself.
+    /// Returns the status as Replicate spells it. An unknown status becomes `unknown`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -188,7 +194,7 @@ impl Status {
 }
 
 impl Prediction {
-    /// The address of the output; of several, the first.
+    /// Returns the URL of the output. If there are several outputs, returns the first.
     #[must_use]
     pub fn output(&self) -> Option<Url> {
         let output = self.output.as_ref()?;
@@ -196,7 +202,7 @@ impl Prediction {
         Url::parse(address).ok()
     }
 
-    /// What is known of how the output came about. Replicate hides the version of official models.
+    /// Returns what is known about the origin of the output. Replicate hides the version of official models.
     #[must_use]
     pub fn made_by(&self, model: String) -> Made {
         Made {
@@ -206,19 +212,19 @@ impl Prediction {
         }
     }
 
-    /// Whether Replicate says that it keeps neither what it was sent nor what it made (T3).
+    /// Returns whether Replicate says that it has deleted the input and the output (T3).
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.data_removed == Some(true)
     }
 
-    /// Run time, in seconds.
+    /// Returns the run time in seconds.
     #[must_use]
     pub fn predict_seconds(&self) -> Option<f64> {
         self.metrics.as_ref()?.predict_time.filter(|seconds| (0.0..100_000.0).contains(seconds))
     }
 
-    /// Why it failed, in the words of our closed list (`public.failure_reasons`).
+    /// Returns why the prediction failed, as one of `public.failure_reasons`.
     #[must_use]
     pub fn failure_reason(&self) -> Option<&'static str> {
         match self.status {
@@ -249,10 +255,10 @@ impl Replicate {
         }
     }
 
-    /// Creates a prediction. Sent again only where it was certainly not created.
+    /// Creates a prediction. The call is retried only if it certainly created nothing.
     ///
     /// # Errors
-    /// [`Error::Fault`] where the address is outside the allow-list; all else is a [`Creation`].
+    /// Returns [`Error::Fault`] if the URL is not on the allow-list. Every other result is a [`Creation`].
     pub async fn create(&self, new: &NewPrediction<'_>) -> Result<Creation, Error> {
         let path = ["models"].into_iter().chain(new.model.split('/')).chain(["predictions"]);
         let body = json!({
@@ -276,7 +282,7 @@ impl Replicate {
                     tokio::time::sleep(throttle(response).await).await;
                 }
                 Ok(response) => return Ok(judge(response).await),
-                // Nothing was sent, so nothing was created.
+                // The connection failed before anything was sent, so nothing was created.
                 Err(fault) if fault.is_connect() => {
                     if attempt == CREATE_TRIES {
                         return Ok(Creation::Busy);
@@ -288,10 +294,11 @@ impl Replicate {
         }
     }
 
-    /// Asks how a prediction stands.
+    /// Asks Replicate about a prediction.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if Replicate does not answer, or refuses whoever asks: then it answers for no prediction.
+    /// Returns [`Error::Unavailable`] if Replicate does not respond, or refuses the account. The response
+    /// then says nothing about any prediction.
     pub async fn get(&self, id: &str) -> Result<Answer, Error> {
         let request = self.request(Method::GET, ["predictions", id].into_iter())?;
         let response = send_idempotent(SERVICE, request).await?;
@@ -314,10 +321,10 @@ impl Replicate {
         })
     }
 
-    /// Asks for a prediction to be stopped. One that has ended stays as it is.
+    /// Cancels a prediction. A prediction that has ended stays as it is.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns [`Error::Unavailable`] if Replicate does not accept the call.
     pub async fn cancel(&self, id: &str) -> Result<(), Error> {
         let request = self.request(Method::POST, ["predictions", id, "cancel"].into_iter())?;
         let response = send_idempotent(SERVICE, request.body("")).await?;
@@ -363,8 +370,8 @@ async fn judge(response: Response) -> Creation {
     }
 }
 
-/// Whether a refusal names a member of the input. If it names none, it may be about the model, its version or the
-/// webhook, which are ours.
+/// Returns whether a refusal names a member of the input. Otherwise, the refusal may be about the model, its
+/// version or the webhook, which the operator must repair.
 async fn is_about_input(response: Response) -> bool {
     #[derive(Deserialize)]
     struct Problem {
@@ -389,7 +396,7 @@ async fn is_about_input(response: Response) -> bool {
     }
 }
 
-/// Whether an answer of this status is about no prediction: Replicate is out of order or busy, or refuses the account.
+/// Returns whether this status affects all predictions: Replicate is down or busy, or refuses the account.
 fn is_of_everybody(status: StatusCode) -> bool {
     status.is_server_error()
         || matches!(
@@ -416,7 +423,7 @@ async fn read<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T
     serde_json::from_slice(&body).map_err(|_| unreadable())
 }
 
-/// How long to wait after a 429. Whether a header says it is unsure; the body does.
+/// Returns how long to wait after a 429. The body names the time. The header may be missing.
 async fn throttle(response: Response) -> Duration {
     #[derive(Deserialize)]
     struct Throttled {

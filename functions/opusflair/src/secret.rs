@@ -1,11 +1,11 @@
-//! Values that never show in a log line or a debug print.
+//! Values that never appear in log lines or debug output.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// A secret string. [`Secret::reveal`] is the only way to its value, so that a search for it finds
-/// every place where a secret leaves.
+/// A secret string. Only [`Secret::reveal`] returns its value, so a search for that name finds every place
+/// where a secret leaves the process.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -15,13 +15,14 @@ impl Secret {
         Self(value.into())
     }
 
-    /// Whether `candidate` is the secret. Digests are compared, so the time taken tells nothing.
+    /// Returns whether `candidate` is the secret. This compares digests, so the time that it takes reveals
+    /// nothing about the secret.
     #[must_use]
     pub fn matches(&self, candidate: &str) -> bool {
         Sha256::digest(&self.0) == Sha256::digest(candidate)
     }
 
-    /// The value itself, to be sent to whom it was made for.
+    /// Returns the value itself. Send it only to the service that the secret belongs to.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

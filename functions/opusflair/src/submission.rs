@@ -1,5 +1,5 @@
-//! Carrying a submission out: check the photo, create the prediction, attach it. Done at once for whoever
-//! asks, and again by the schedule where that came to nothing.
+//! Dispatches a submitted generation to Replicate: checks the photo, creates the prediction, and attaches it
+//! to the generation. This happens during the request. If it fails there, the schedule retries it.
 
 use std::time::Instant;
 
@@ -22,39 +22,40 @@ use crate::replicate::{Creation, Listing, NewPrediction, Prediction};
 use crate::storage::INPUTS;
 use crate::{App, Error, crash};
 
-/// A generation that is owed a prediction, leased to us by the database.
+/// A generation that still needs a prediction, leased to this worker by the database.
 #[derive(Debug, Deserialize)]
 pub struct Submission {
-    /// Its id.
+    /// The id of the generation.
     pub generation: Uuid,
     input_path: String,
-    /// Where the photo lies as the model sees it, or is to be put: no client can write there.
+    /// The path of the prepared copy that the model receives. No client can write there.
     prepared_path: String,
-    /// Whether it lies there.
+    /// Whether the prepared copy exists.
     is_prepared: bool,
     replicate_model: String,
     prompt: String,
     settings: Map<String, Value>,
     deadline_seconds: u32,
-    /// When we were told of that.
+    /// When this worker received the lease.
     #[serde(skip, default = "Instant::now")]
     told: Instant,
-    /// Since when an earlier create call may have been accepted, in Unix seconds.
+    /// The time since when an earlier create call may have been accepted, in Unix seconds.
     create_called_at: Option<f64>,
 }
 
-/// Replicate takes no shorter deadline, in seconds.
+/// The shortest deadline that Replicate accepts, in seconds.
 const SHORTEST: u32 = 5;
 
 impl Submission {
-    /// Whether an earlier create call may have been accepted: then Replicate's list says what became of it.
+    /// Returns whether an earlier create call may have been accepted. If so, Replicate's list must be
+    /// searched for its prediction.
     #[must_use]
     pub fn may_exist(&self) -> bool {
         self.create_called_at.is_some()
     }
 
-    /// Until the deadline, whatever has passed since we were told of it: what is signed or asked for ends by then
-    /// (T4).
+    /// Returns the seconds until the deadline. Signed URLs and predictions expire by then (T4). The time that
+    /// has passed since the lease is subtracted.
     fn seconds_left(&self) -> Result<u32, Error> {
         let passed = u32::try_from(self.told.elapsed().as_secs()).unwrap_or(u32::MAX);
         let left = self.deadline_seconds.saturating_sub(passed.saturating_add(1));
@@ -65,26 +66,27 @@ impl Submission {
     }
 }
 
-/// What came of it.
+/// The result of an attempt.
 #[derive(Debug)]
 pub enum Progress {
-    /// It has a prediction; this is the generation now.
+    /// The generation has a prediction. The value is the generation as the API returns it.
     Attached(Value),
-    /// Nothing yet: its events or the schedule will go on with it.
+    /// The generation has no prediction yet. A webhook event or the schedule will continue.
     Waiting,
 }
 
-/// Why a submission stopped.
+/// Why an attempt stopped.
 enum Stop {
-    /// For good; the reason is one of `public.failure_reasons`. With the SHA-256 of a photo that was judged.
+    /// No retry can succeed. The reason is one of `public.failure_reasons`. `input_sha256` is the SHA-256 of
+    /// a photo that was judged.
     Refused { reason: &'static str, error: Error, input_sha256: Option<String> },
-    /// The generation was over already.
+    /// The generation had already ended.
     Ended,
-    /// Certainly nothing was created.
+    /// Certainly no prediction was created. A retry may succeed.
     NotNow(Error),
-    /// Nothing was created, because Replicate refuses the account.
+    /// Replicate refuses the account, so no prediction was created.
     AccountRefused(StatusCode),
-    /// A prediction may exist, or somebody else is at it.
+    /// A prediction may exist, or another worker has taken over.
     Unsure(&'static str),
 }
 
@@ -113,19 +115,21 @@ struct AccountRefusal {
 }
 
 impl App {
-    /// Carries a submission out under `lease`.
+    /// Dispatches a generation under `lease`.
     ///
     /// # Errors
-    /// Where it will never come about: the generation has failed, and its credits went back, or it had
-    /// ended before. What may pass is no error: the schedule tries again within the deadline.
+    /// Returns an error if no retry can succeed: the generation has failed and its credits were released, or
+    /// it had already ended. A temporary fault is not an error, because the schedule retries until the
+    /// deadline.
     pub async fn submit(&self, submission: &Submission, lease: Uuid) -> Result<Progress, Error> {
         self.submit_knowing(submission, lease, None).await
     }
 
-    /// The same, with Replicate's list as it was after the lease, if the caller has it already.
+    /// Same as [`App::submit`], but takes Replicate's list if the caller already has it. The list must have
+    /// been fetched after the lease was taken.
     ///
     /// # Errors
-    /// As [`App::submit`].
+    /// Same as [`App::submit`].
     pub async fn submit_knowing(
         &self,
         submission: &Submission,
@@ -177,7 +181,7 @@ impl App {
     ) -> Result<Progress, Error> {
         match self.fail_generation(generation, reason, Some(lease), input_sha256).await {
             Ok(Outcome::Failed) => Err(error),
-            // Its photo went with it, and that is what was refused.
+            // The generation had already ended and its photo was deleted. That is why the photo was refused.
             Ok(Outcome::Ended) => Err(ended_meanwhile()),
             Ok(_) => {
                 tracing::warn!(%generation, error = error.for_log(), "a refusal came after the lease");
@@ -191,7 +195,8 @@ impl App {
         }
     }
 
-    /// The job waits, everybody's does, and no photo is taken meanwhile. Whoever operates this is told once.
+    /// Records that Replicate refuses the account. All jobs wait, and no photos are accepted meanwhile. The
+    /// operator gets one error in the log.
     async fn record_account_refusal(&self, generation: Uuid, lease: Uuid, status: StatusCode) {
         let status = status.as_u16();
         let arguments = json!({ "generation_id": generation, "lease": lease, "status": status });
@@ -213,10 +218,10 @@ impl App {
         }
     }
 
-    /// Replicate's list, if somebody has to look there what became of one of `submissions`.
+    /// Fetches Replicate's list if an earlier create call of one of `submissions` may have been accepted.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns [`Error::Unavailable`] if Replicate does not deliver the list.
     pub async fn list_created(&self, submissions: &[Submission]) -> Result<Option<Listing>, Error> {
         let calls = submissions.iter().filter_map(|submission| submission.create_called_at);
         match calls.reduce(f64::min) {
@@ -236,7 +241,8 @@ impl App {
             && let Some(prediction) = self.find_created(submission, since, listing).await?
         {
             let attached = self.attach(submission.generation, lease, &prediction.id, None).await?;
-            // No event for it has been processed yet. Where no artwork can be stored, the next pass asks.
+            // No event for this prediction has been processed yet. A function that cannot store artworks
+            // leaves this to the next sweep.
             if self.marker.is_none() {
                 return Ok(attached);
             }
@@ -258,7 +264,7 @@ impl App {
         let deletions = self.record_input(submission, lease, &token, photo.as_ref()).await?;
         crash::reached("submit.recorded");
 
-        // Neither waits for the other: a Storage that is slow to delete costs the person no time of the model's.
+        // Run both at the same time, so that a slow deletion in Storage does not delay the prediction.
         let (attached, ()) = tokio::join!(
             self.create_and_attach(submission, lease, &token, &signed),
             self.execute_deletions_now(submission.generation, deletions),
@@ -278,8 +284,8 @@ impl App {
         self.attach(submission.generation, lease, &id, Some(token)).await
     }
 
-    /// An earlier worker may have died, or lost the answer, after the prediction was created: then
-    /// Replicate has it, and creating another would cost twice.
+    /// Searches Replicate's list for a prediction that an earlier worker created. That worker may have died,
+    /// or lost the response. Creating a second prediction would cost twice.
     async fn find_created(
         &self,
         submission: &Submission,
@@ -297,9 +303,9 @@ impl App {
         Ok(listing.find(&submission.prepared_path).map_err(unsure)?.cloned())
     }
 
-    /// Judges the photo by its bytes (C2) and writes what the model will see, a new picture of its pixels alone (T2),
-    /// under a name that no client can write. What happens to the original from now on, or to its name, changes
-    /// nothing.
+    /// Judges the photo by its bytes (C2) and stores the prepared copy that the model receives: a new picture
+    /// that contains only pixels (T2). No client can write to its path. So it does not matter if the original
+    /// is changed or replaced afterwards.
     async fn prepare_photo(&self, submission: &Submission) -> Result<Photo, Stop> {
         let path = &submission.input_path;
         let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
@@ -316,8 +322,9 @@ impl App {
         Ok(photo)
     }
 
-    /// Records what was measured, and is allowed one create call. Answers what is to be deleted now: the original. If
-    /// the generation is over, or another worker has the lease, what was prepared is deleted here (R2).
+    /// Records what was measured and gets permission for one create call. Returns the deletions to execute
+    /// now: that of the original. If the generation has ended, or another worker has the lease, this deletes
+    /// the prepared copy instead (R2).
     async fn record_input(
         &self,
         submission: &Submission,
@@ -371,7 +378,7 @@ impl App {
             Creation::Busy => Err(Error::unavailable("Replicate", "busy").into()),
             Creation::Unknown => Err(Stop::Unsure("the answer to a create call was lost")),
             Creation::AccountRefused(status) => Err(Stop::AccountRefused(status)),
-            // The photo waits for whoever operates this, until its deadline.
+            // The job waits, so that the operator can repair this before the deadline.
             Creation::Misconfigured(status) => {
                 let generation = submission.generation;
                 let status = status.as_u16();
@@ -387,7 +394,8 @@ impl App {
         }
     }
 
-    /// Names the generation, and proves by the token that whoever calls was told by us.
+    /// Returns the webhook URL of a generation. The token in it proves that the sender of an event received
+    /// the URL from us.
     fn webhook_address(&self, id: Uuid, token: &str) -> Result<Url, Error> {
         let mut address = self.config.webhook_url.clone();
         address
@@ -432,8 +440,8 @@ impl App {
     }
 }
 
-/// Decoding takes its time, and the runtime has other things to do. A decoder that panics ends its own photo: another
-/// try would end in the same way.
+/// Prepares the photo on a blocking thread, because decoding takes long. If the decoder panics, the photo is
+/// rejected as corrupt, because a retry would panic again.
 async fn prepare(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
     let received = bytes.clone();
     let refused = |rejection| rejected(rejection, Some(hex::encode(Sha256::digest(&received))));

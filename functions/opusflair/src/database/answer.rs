@@ -1,4 +1,5 @@
-//! What the Data API's answers mean: a refusal of ours, somebody's token, our key, an outage, or a fault of ours.
+//! Interprets error responses of the Data API. The cause is a refusal by our SQL, the person's token, our
+//! key, an outage, or a fault of ours.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -9,10 +10,10 @@ use crate::cause::Cause;
 use crate::config::{PUBLISHABLE_KEY, SECRET_KEY};
 use crate::error::Refusal;
 
-/// Codes of `PostgreSQL` (SQLSTATE) and `PostgREST` that say "not now", by their beginnings, with the reason for the log.
-/// A call that is answered so may be made again, and its caller is told to come back. Any other code is a fault of
-/// ours. The HTTP status says too little: a read-only project is a 405, a function that the schema cache does not know
-/// yet a 404.
+/// Prefixes of the `PostgreSQL` (SQLSTATE) and `PostgREST` error codes that mean an outage, with the reason
+/// for the log. Such a call may be retried, and the caller is told to try again later. Any other code is a
+/// fault of ours. The HTTP status is not enough. A read-only project is answered with 405. A function that
+/// the schema cache does not know yet is answered with 404.
 const OUTAGES: [(&str, &str); 21] = [
     ("08", "the connection to the database broke off"),
     ("25006", "the project is read-only: look at its disk"),
@@ -37,19 +38,21 @@ const OUTAGES: [(&str, &str); 21] = [
     ("PGRST300", "the Data API has no key to check tokens with"),
 ];
 
-/// Under whose name a call is made.
+/// Whose credentials a call uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum As {
-    /// Under our own key.
+    /// Our own secret key.
     Service,
-    /// Under a person's token, with the publishable key beside it.
+    /// A person's token, together with the publishable key.
     Person,
 }
 
-/// An error as `PostgREST` writes it: `private.refuse` puts a code for machines into `hint` and members into `details`.
+/// An error as `PostgREST` writes it. `private.refuse` puts the machine-readable code into `hint` and further
+/// members into `details`.
 #[derive(Deserialize)]
 struct Problem {
-    /// Each error of `PostgREST` and of the database has one. What stands in front of them, the gateway, gives none.
+    /// Every error of `PostgREST` and of the database has a code. Errors of the gateway in front of them have
+    /// none.
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -60,13 +63,14 @@ struct Problem {
     hint: Option<String>,
 }
 
-/// The codes of our refusals are words; what else stands there is not ours, and goes into no log.
+/// Returns whether `hint` is a code of one of our refusals, which are lowercase words. Any other hint was not
+/// written by us, so it must not be logged.
 fn is_word(hint: &str) -> bool {
     (1..=40).contains(&hint.len())
         && hint.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// What an answer means that is no success. The message may quote what was sent, so only its code is kept.
+/// Interprets an error response. The message may quote what was sent, so only its code is kept.
 pub(super) fn judge(asked: As, status: StatusCode, body: &[u8]) -> Error {
     let cause = |words| Cause::status(words, status.as_u16());
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
@@ -88,7 +92,7 @@ pub(super) fn judge(asked: As, status: StatusCode, body: &[u8]) -> Error {
     }
     match code {
         "" => Error::unavailable(SERVICE, cause("")),
-        // PostgreSQL's text holds every character but NUL.
+        // A PostgreSQL text holds any character except NUL.
         "22P05" | "22021" => {
             Error::invalid("body", "holds a character (NUL) that no text may hold.")
         }
@@ -161,7 +165,7 @@ mod tests {
         }
     }
 
-    /// As `PostgREST` 14 and `PostgreSQL` 17 write them.
+    /// Bodies as `PostgREST` 14 and `PostgreSQL` 17 write them.
     #[test]
     fn an_outage_is_told_by_its_code_and_never_answered_with_500() {
         for (status, body, says) in [
@@ -260,7 +264,7 @@ mod tests {
         }
     }
 
-    /// As Cloudflare and Kong write them.
+    /// Bodies as Cloudflare and Kong write them.
     #[test]
     fn an_answer_without_a_code_is_that_of_something_on_the_way() {
         for (status, body, says) in [
@@ -300,7 +304,7 @@ mod tests {
         }
     }
 
-    /// As the gateway of hosted projects, Kong of self-hosted ones and `PostgREST` write them.
+    /// Bodies as the gateway of hosted projects, the Kong of self-hosted ones, and `PostgREST` write them.
     #[test]
     fn a_key_of_ours_that_is_refused_is_an_outage_that_names_its_variable() {
         for body in [

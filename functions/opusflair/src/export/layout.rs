@@ -1,4 +1,4 @@
-//! Where everything lies in an export, known before any of it is written.
+//! The layout of an export's archive. It is known before any byte is written.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, zip};
 
-/// What the person reads first.
+/// An introduction for the person.
 const README: &str = include_str!("README.txt");
 
-/// A file of the plan, as the database has it.
+/// A file of the plan, as the database returns it.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct File {
     pub(super) position: i64,
@@ -29,7 +29,7 @@ impl File {
         u32::try_from(self.bytes).map_err(|_| Error::fault("a file of an export is too long"))
     }
 
-    /// What stands before its data.
+    /// Returns the local header, which precedes the file's data.
     pub(super) fn header(&self) -> Result<Vec<u8>, Error> {
         Ok(zip::header(&self.name, self.length()?, self.checksum()?))
     }
@@ -47,12 +47,12 @@ fn span(name: &str, bytes: u64) -> u64 {
     zip::header_length(name) + bytes
 }
 
-/// The files, then what we say of them, then the directory.
+/// The archive: the files of the plan, then the files that describe them, then the directory.
 pub(super) struct Layout {
-    /// Those that are there.
+    /// The files that exist.
     pub(super) files: Vec<File>,
     missing: Vec<String>,
-    /// Of the whole archive, in bytes.
+    /// The length of the whole archive, in bytes.
     pub(super) length: u64,
     ends: Vec<u64>,
 }
@@ -76,12 +76,12 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Where a file with all that belongs to it ends.
+    /// Returns the offset at which a file ends, in bytes from the start of the archive.
     pub(super) fn end_of(&self, index: usize) -> u64 {
         self.ends[index]
     }
 
-    /// The files that we write about the others. Their length does not depend on the digests.
+    /// Returns the files that describe the other files. Their length does not depend on the digests.
     pub(super) fn own_files(&self) -> Vec<(&'static str, String)> {
         let missing = serde_json::to_string_pretty(&self.missing).unwrap_or_default() + "\n";
         let mut own = vec![("README.txt", README.to_owned()), ("missing.json", missing)];
@@ -97,7 +97,7 @@ impl Layout {
         own
     }
 
-    /// The directory and what follows it.
+    /// Returns the directory and the records after it.
     pub(super) fn directory(&self) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
         let mut offset = 0;
@@ -130,7 +130,7 @@ impl Layout {
     }
 }
 
-/// What stands before the data of a file that we write about the others.
+/// Returns the local header of a file that describes the other files.
 pub(super) fn header(name: &str, content: &str) -> Result<Vec<u8>, Error> {
     let (bytes, crc32) = measure(content)?;
     Ok(zip::header(name, bytes, crc32))
@@ -164,7 +164,7 @@ mod tests {
             layout.own_files().iter().map(|(name, text)| span(name, text.len() as u64)).sum();
         let directory = layout.directory().expect("digests").len() as u64;
         assert_eq!(layout.end_of(1) + own + directory, layout.length);
-        // Whatever the digests are.
+        // The length is the same without a digest.
         layout.files[0].sha256 = None;
         assert_eq!(layout.measure(), layout.length);
     }

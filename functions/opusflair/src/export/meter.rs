@@ -1,4 +1,4 @@
-//! Counts and digests what passes by. Another worker can go on with it.
+//! Computes length, CRC-32 and SHA-256 of a stream. Another worker can continue the computation.
 
 use serde::{Deserialize, Serialize};
 use sha2::digest::common::hazmat::{SerializableState, SerializedState};
@@ -13,11 +13,12 @@ pub(super) struct Meter {
     sha256: Sha256,
 }
 
-/// How far a meter has come, for whoever goes on: of no bytes by default.
+/// The intermediate state of a meter, for the worker that continues. The default is the state before any
+/// byte.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub(super) struct Place {
     pub(super) crc32: u32,
-    /// Hexadecimal. The SHA-256 itself does not say how it goes on.
+    /// The internal state of the SHA-256, in hexadecimal. A finished digest cannot be continued.
     pub(super) sha256_state: Option<String>,
 }
 
@@ -37,7 +38,7 @@ impl Meter {
         Place { crc32: self.crc32.clone().finalize(), sha256_state }
     }
 
-    /// Goes on where another has come to; it counts the bytes from there.
+    /// Continues from the state of another meter. `bytes` counts from zero again.
     pub(super) fn from(place: &Place) -> Result<Self, Error> {
         let sha256 = match &place.sha256_state {
             Some(state) => {

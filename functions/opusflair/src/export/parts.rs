@@ -1,4 +1,4 @@
-//! The content of the files that are not objects of Storage, fetched ahead as it is written.
+//! The content of files that are not Storage objects. It is fetched ahead while the archive is written.
 
 use std::collections::VecDeque;
 
@@ -11,13 +11,14 @@ use crate::{App, Error};
 #[derive(Deserialize)]
 struct Part {
     position: i64,
-    /// Of its file, before this part.
+    /// The bytes of the same file before this part.
     bytes_before: u64,
     content: String,
 }
 
 impl Part {
-    /// The rest of the content from a byte of the file at `position` on; `None` if that byte is not in it.
+    /// Returns the content from byte `at` of the file at `position`. Returns `None` if this part does not
+    /// contain that byte.
     fn rest(self, position: i64, at: u64) -> Option<Vec<u8>> {
         let known = usize::try_from(at.checked_sub(self.bytes_before)?).ok()?;
         let is_in_it = self.position == position && known < self.content.len();
@@ -28,7 +29,7 @@ impl Part {
 pub(super) struct Parts<'a> {
     app: &'a App,
     export: Uuid,
-    /// What one answer held: of a long file a part of it, of short ones many.
+    /// The parts of one response: one part of a long file, or many short files.
     ahead: VecDeque<Part>,
 }
 
@@ -37,7 +38,8 @@ impl<'a> Parts<'a> {
         Self { app, export, ahead: VecDeque::new() }
     }
 
-    /// Some of the content from a byte of the file at `position` on; `None` if the plan has no such byte any more.
+    /// Returns the next content from byte `at` of the file at `position`. Returns `None` if the plan no
+    /// longer contains that byte.
     pub(super) async fn take(&mut self, position: i64, at: u64) -> Result<Option<Vec<u8>>, Error> {
         let is_next = |next: &Part| (next.position, next.bytes_before) == (position, at);
         if !self.ahead.front().is_some_and(is_next) {

@@ -1,4 +1,5 @@
-//! Writing an export from its beginning, and sending it from where it has come to.
+//! Generates an export's archive from its first byte, and uploads it from the byte at which the upload
+//! stopped.
 
 use std::mem;
 use std::time::Instant;
@@ -12,18 +13,18 @@ use super::layout::File;
 use crate::storage::PIECE;
 use crate::{App, Error, crash};
 
-/// Why a turn ends before the export does.
+/// Why a turn ends before the export is complete.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// Its time is over, or somebody else is at it.
+    /// The time of the turn is over, or another worker has taken over.
     Later,
-    /// The plan does not hold any more: another one is needed.
+    /// The plan or the upload is no longer valid. The export has to start again.
     Anew,
-    /// An object of the plan is not there, or not all of it.
+    /// An object of the plan is missing or has another length.
     Missing(String),
-    /// An object of the plan has other bytes than its checksum says.
+    /// The bytes of an object do not match its checksum in the plan.
     Changed(String),
-    /// A service did not do its part.
+    /// A service failed.
     Failed(Error),
 }
 
@@ -45,12 +46,14 @@ pub(super) struct Pieces<'a> {
     lease: Uuid,
     upload: Url,
     deadline: Instant,
-    /// Bytes of the whole archive, of those that have arrived, and of those that were written.
+    /// Bytes of the whole archive, then the bytes that have arrived in Storage, then the bytes that were
+    /// written.
     length: u64,
     arrived: u64,
     written: u64,
     piece: Vec<u8>,
-    /// Of files that end in this piece: recorded before it is sent, for who goes on after it.
+    /// The digests of files that end in this piece. They are recorded before the piece is sent, for a worker
+    /// that continues after it.
     noted: Vec<Digests>,
 }
 
@@ -68,7 +71,7 @@ impl<'a> Pieces<'a> {
         Self { app, export, lease, upload, deadline, length, arrived, written: 0, piece, noted }
     }
 
-    /// What was not read again because it has arrived.
+    /// Skips bytes that have arrived, so that they need not be read again.
     pub(super) fn skip_to(&mut self, at: u64) {
         self.written = at;
     }
@@ -78,7 +81,7 @@ impl<'a> Pieces<'a> {
         self.noted.push(Digests { position: *position, sha256: sha256.clone() });
     }
 
-    /// Writes the next bytes; what has arrived is not sent again.
+    /// Writes the next bytes. Bytes that have already arrived are not sent again.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         let known = self.arrived.saturating_sub(self.written).min(bytes.len() as u64);
         self.written += bytes.len() as u64;

@@ -1,5 +1,5 @@
-//! Having an export planned: the database writes its content in stretches, and we count the checksums, which the archive
-//! has before the data.
+//! Plans an export. The database writes the content in stretches, and this module computes the checksums. In
+//! the archive, a file's checksum precedes its data.
 
 use std::time::Instant;
 
@@ -14,10 +14,10 @@ use super::pieces::Stop;
 use crate::egress::unreachable;
 use crate::{App, Error, crash};
 
-/// Objects that are read at once.
+/// How many objects are read at the same time.
 const AT_ONCE: usize = 4;
 
-/// What the database answers to a step.
+/// The database's response to a planning step.
 #[derive(Deserialize)]
 struct Step {
     is_planned: bool,
@@ -31,7 +31,7 @@ struct Part {
     position: i64,
     part: u32,
     content: String,
-    /// Of its file before it.
+    /// The state of the file's digests before this part.
     #[serde(flatten)]
     before: Place,
 }
@@ -55,7 +55,7 @@ struct Counted {
 struct CountedPart {
     position: i64,
     part: u32,
-    /// Of its file up to its end, as the place is.
+    /// The SHA-256 of the file up to the end of this part. `place` is the state at the same point.
     sha256: String,
     #[serde(flatten)]
     place: Place,
@@ -64,12 +64,13 @@ struct CountedPart {
 #[derive(Serialize)]
 struct CountedObject {
     position: i64,
-    /// `None` if the object is not there, or not all of it.
+    /// `None` if the object is missing or has another length.
     crc32: Option<u32>,
 }
 
 impl App {
-    /// Takes steps until the plan is whole. One step at least is recorded before `deadline` ends the turn.
+    /// Takes planning steps until the plan is complete. At least one step is recorded before `deadline` can
+    /// end the turn.
     pub(super) async fn plan_export(
         &self,
         export: Uuid,
@@ -120,7 +121,7 @@ impl App {
     }
 }
 
-/// The digests of parts, which come in the order of their files.
+/// Computes the digests of parts. The parts are in the order of their files.
 fn count_parts(parts: &[Part]) -> Result<Vec<CountedPart>, Error> {
     let mut counted: Vec<CountedPart> = Vec::with_capacity(parts.len());
     for Part { position, part, content, before } in parts {
@@ -159,7 +160,7 @@ mod tests {
         let found: Vec<_> =
             counted.iter().map(|part| (part.place.crc32, part.sha256.clone())).collect();
         assert_eq!(found, ["ab", "abc", "abc"].map(digests));
-        // And from where another worker came to.
+        // Another worker can continue from a recorded state.
         let later = count_parts(&[part(3, 1, "c", &counted[0].place)]).expect("a state");
         assert_eq!(later[0], counted[1]);
     }

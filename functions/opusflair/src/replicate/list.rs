@@ -1,4 +1,5 @@
-//! The newest predictions of the account: how to learn what became of create calls whose answers were lost.
+//! The newest predictions of the account. They show whether a create call with a lost response created a
+//! prediction.
 
 use reqwest::Method;
 use serde::Deserialize;
@@ -11,30 +12,30 @@ use crate::Error;
 use crate::cause::Cause;
 use crate::egress::send_idempotent;
 
-/// A page of the list holds a hundred predictions with their inputs.
+/// The largest page of the list that is read, in bytes. A page has a hundred predictions with their inputs.
 const LIST_LIMIT: usize = 16 * 1024 * 1024;
 /// How many pages are searched for a prediction, newest first.
 const PAGES: u32 = 50;
-/// How far Replicate's clock and ours may be apart.
+/// The largest difference between Replicate's clock and ours that is tolerated.
 const CLOCKS_APART: time::Duration = time::Duration::minutes(5);
 
 /// The newest predictions of the account.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Newest first.
+    /// Sorted by creation time, newest first.
     predictions: Vec<Prediction>,
-    /// Those that cannot be read, as they came.
+    /// Entries that cannot be read, as JSON.
     unreadable: Vec<String>,
-    /// Whether it reaches as far back as it was asked for.
+    /// Whether the list reaches as far back as requested.
     is_whole: bool,
 }
 
 impl Listing {
-    /// The newest prediction that was made of the photo at `photo`, and not in vain. `None` means that there certainly
-    /// is none.
+    /// Returns the newest prediction that was made from the photo at `photo` and was not canceled or lost to
+    /// a platform failure. `None` means that there certainly is no such prediction.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the list does not say.
+    /// Returns [`Error::Unavailable`] if the list does not settle the question.
     pub fn find(&self, photo: &str) -> Result<Option<&Prediction>, Error> {
         let found = self.all_of(photo)?.into_iter().find(|one| !one.is_vain());
         if found.is_none() {
@@ -43,20 +44,22 @@ impl Listing {
         Ok(found)
     }
 
-    /// All predictions that were made of the photo at `photo`, newest first, whatever became of them.
+    /// Returns all predictions that were made from the photo at `photo`, newest first, in any status.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] if the list does not say.
+    /// Returns [`Error::Unavailable`] if the list does not settle the question.
     pub fn find_all(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
         let found = self.all_of(photo)?;
-        // What was found counts; that there is nothing more is not known.
+        // Predictions that were found count, even if the list is incomplete. Only "there are none" needs a
+        // complete list.
         if found.is_empty() {
             self.is_certain()?;
         }
         Ok(found)
     }
 
-    /// One that cannot be read says nothing of the others, but it may be of this very photo.
+    /// Returns the predictions of one photo. An unreadable entry that mentions the photo is an error, because
+    /// it may be one of them. Other unreadable entries are ignored.
     fn all_of(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
         if self.unreadable.iter().any(|text| text.contains(photo)) {
             return Err(unreadable());
@@ -74,12 +77,13 @@ impl Listing {
 }
 
 impl Prediction {
-    /// Whether it was certainly created before `since`, which is by our clock.
+    /// Returns whether the prediction was certainly created before `since`. `since` is a time of our clock.
     fn is_before(&self, since: OffsetDateTime) -> bool {
         self.created_at.is_some_and(|Time(created_at)| created_at < since - CLOCKS_APART)
     }
 
-    /// Whether it was made of the photo at `photo`: names of photos are never used twice.
+    /// Returns whether the prediction was made from the photo at `photo`. The name of a photo is never used
+    /// twice.
     fn is_of(&self, photo: &str) -> bool {
         let image = self.input.as_ref().and_then(|input| input.input_image.as_ref()?.as_str());
         image.and_then(|image| Url::parse(image).ok()).is_some_and(|image| {
@@ -87,7 +91,8 @@ impl Prediction {
         })
     }
 
-    /// Whether another prediction is made in its place: it was stopped, or the platform failed.
+    /// Returns whether the prediction was canceled, or its platform failed. Another prediction then replaces
+    /// it.
     fn is_vain(&self) -> bool {
         matches!(self.status, Status::Canceled | Status::Aborted)
             || self.failure_reason() == Some("platform_error")
@@ -95,10 +100,10 @@ impl Prediction {
 }
 
 impl Replicate {
-    /// Lists the predictions that were created after `since`, by our clock.
+    /// Lists the predictions that were created after `since`. `since` is a time of our clock.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns [`Error::Unavailable`] if Replicate does not deliver the list.
     pub async fn list(&self, since: OffsetDateTime) -> Result<Listing, Error> {
         #[derive(Deserialize)]
         struct Page {
@@ -129,7 +134,8 @@ impl Replicate {
                 listing.is_whole = true;
                 break;
             };
-            // The cursor alone: the token goes to no other address, whatever an answer names.
+            // Only the query is taken from the URL in the response. So the token is never sent to another
+            // host.
             cursor = Url::parse(&next).ok().map(|next| next.query_pairs().into_owned().collect());
         }
         Ok(listing)
