@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_extension_comes_from_the_address() {
+    fn the_extension_comes_from_the_url() {
         let extension = |url: &str| extension(&Url::parse(url).expect("an address"));
         assert_eq!(extension("https://replicate.delivery/x/out-0.PNG?a=.gif"), Some("png"));
         assert_eq!(extension("https://replicate.delivery/out.jpeg"), Some("jpg"));
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_is_counted_and_digested() {
+    fn a_stored_artwork_has_its_length_and_digests() {
         let stored = Stored::of("image/png", &Bytes::from_static(b"abc"));
         assert_eq!((stored.bytes, stored.crc32), (3, 0x3524_41c2));
         assert_eq!(

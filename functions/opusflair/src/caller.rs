@@ -1,4 +1,4 @@
-//! Who is calling. A handler takes a [`Caller`] as an argument and never looks at headers itself.
+//! Identifies the caller. A handler takes a [`Caller`] as an argument and does not read headers itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::config::{Config, PUBLISHABLE_KEY};
 use crate::secret::Secret;
 use crate::{App, Error};
 
-/// `supabase-auth` knows no time-outs, so one is put around it.
+/// The time limit of a call to Auth. `supabase-auth` has no time limit of its own.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// The longest token that is passed on, in bytes; those of Supabase have one or two thousand.
+/// The longest token that is passed on, in bytes. Tokens of Supabase have one or two thousand bytes.
 const TOKEN_LIMIT: usize = 8 * 1024;
 
-/// The token of a request, not verified: what is asked under it is decided by the database, which asks whose token it
-/// is, and whether the session is still open, in the statement that it runs anyway (`private.person` in
+/// The token of a request, not yet verified. The database verifies it in the statement that it runs for the
+/// caller. It determines whose token it is and whether the session is still open (`private.person` in
 /// `sql/accounts.sql`).
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -31,12 +31,12 @@ pub struct Caller {
     pub token: Secret,
 }
 
-/// A person whose token Auth itself has confirmed in this request.
+/// A caller whose token Auth has confirmed during this request.
 #[derive(Clone, Debug)]
 pub struct ConfirmedCaller(pub Caller);
 
-/// Supabase Auth, to be asked whether it accepts a token. Only an erasure asks: it cannot be taken back, so two
-/// witnesses are wanted.
+/// Asks Supabase Auth whether it accepts a token. Only an erasure does this. It cannot be undone, so both the
+/// database and Auth must accept the token.
 pub struct Identity(AuthClient);
 
 impl Identity {
@@ -59,8 +59,9 @@ impl Identity {
     }
 }
 
-/// What an answer means that the crate takes for an error. Its idea of a user is narrower than Auth's, so an answer of
-/// 200 may be one. `said` is the message of an error of Auth's, or else the whole body.
+/// Interprets a response that `supabase-auth` treats as an error. The crate's type of a user is stricter than
+/// Auth's, so this may be a response with status 200. `said` is the message of an error from Auth, or
+/// otherwise the whole body.
 fn judge(status: u16, said: &str) -> Result<Uuid, Error> {
     #[derive(Deserialize)]
     struct Person {
@@ -78,18 +79,18 @@ fn judge(status: u16, said: &str) -> Result<Uuid, Error> {
     }
 }
 
-/// Who wrote an error.
+/// The system that wrote an error.
 enum Sender {
     Auth,
-    /// It looks at the key, and comes before Auth.
+    /// The gateway in front of Auth. It checks the publishable key.
     Gateway,
-    /// A proxy on the way, in HTML or in a line of text.
+    /// A proxy, which writes HTML or a line of text.
     Other,
 }
 
 fn sender(said: &str) -> Sender {
     match serde_json::from_str::<Value>(said) {
-        // Each error of Auth's has a code.
+        // Every JSON error of Auth has a code.
         Ok(Value::Object(body)) if body.contains_key("code") => Sender::Auth,
         Ok(Value::Object(body)) if body.contains_key("message") => Sender::Gateway,
         Ok(_) => Sender::Other,
@@ -118,14 +119,14 @@ impl FromRequestParts<Arc<App>> for ConfirmedCaller {
     }
 }
 
-/// Access tokens of Auth's are JWTs. A gateway may refuse anything else, and in the way in which it refuses a key of
-/// ours.
+/// Returns whether `token` has the form of a JWT, as all access tokens of Auth have. A gateway may refuse any
+/// other token in the same way as a wrong key of ours.
 fn is_jwt(token: &str) -> bool {
     let mut parts = token.split('.');
     parts.by_ref().take(3).filter(|part| !part.is_empty()).count() == 3 && parts.next().is_none()
 }
 
-/// The bearer token of a request, if it has a plausible one.
+/// Returns the bearer token of a request if it is plausible.
 #[must_use]
 pub fn bearer(parts: &Parts) -> Option<&str> {
     let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
@@ -157,20 +158,20 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_the_crate_cannot_read_still_says_who_it_is() {
+    fn a_user_that_the_crate_cannot_read_still_has_an_id() {
         let id = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e";
         assert_eq!(judge(200, &format!(r#"{{"id": "{id}"}}"#)).expect("an id").to_string(), id);
     }
 
     #[test]
-    fn only_a_jwt_is_somebodys_token() {
+    fn only_a_jwt_is_an_access_token() {
         assert!(is_jwt("eyJ.a-b.c_"));
         for other in ["", "eyJ", "a.b", "a..c", "a.b.c.d", "sb_publishable_x", ".b.c", "a.b."] {
             assert!(!is_jwt(other), "{other}");
         }
     }
 
-    /// As Auth 2.19x and the gateways in front of it write them.
+    /// Bodies as Auth 2.19x and the gateways in front of it write them.
     #[test]
     fn a_token_that_is_refused_a_key_that_is_refused_and_an_outage_are_told_apart() {
         for (status, body) in [

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_says_what_was_asked_and_what_was_answered() {
+    fn a_cause_shows_its_words_status_and_code() {
         assert_eq!(Cause::from("busy").to_string(), "busy");
         assert_eq!(Cause::status("", 502).to_string(), "status 502");
         let create = Cause::status("create", 401);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_code_is_left_out() {
+    fn a_text_that_is_not_a_code_is_left_out() {
         for text in ["", "23", "Key (prompt)=(x)", "secret", "PGRST301 secret"] {
             assert_eq!(Cause::from("busy").with_code(text).to_string(), "busy", "{text}");
         }

@@ -1,4 +1,4 @@
-//! Configuration: read once, from the environment, and refused by the name of the variable.
+//! The configuration. It is read once, from the environment. An error names the variable that it is about.
 
 use std::env;
 
@@ -9,86 +9,90 @@ use crate::receipt::ReceiptKeys;
 use crate::secret::Secret;
 use crate::signature::{InvalidKey, VerifyingKeys};
 
-/// The variable that holds the functions' own key.
+/// The variable with the functions' own key.
 pub(crate) const SECRET_KEY: &str = "SUPABASE_SECRET_KEY";
-/// The variable that holds the key that is sent along with a person's token.
+/// The variable with the key that is sent together with a person's token.
 pub(crate) const PUBLISHABLE_KEY: &str = "SUPABASE_PUBLISHABLE_KEY";
-/// The variable that holds the certificate that signs the marks of artworks.
+/// The variable with the certificate that signs the marks of artworks.
 pub const CREDENTIALS_CERTIFICATE: &str = "CONTENT_CREDENTIALS_CERTIFICATE";
-/// The variable that holds its key.
+/// The variable with the private key of that certificate.
 pub const CREDENTIALS_KEY: &str = "CONTENT_CREDENTIALS_KEY";
 
-/// Everything a function needs to know. `.env.example` documents each variable.
+/// The configuration of a function. `.env.example` documents each variable.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `SUPABASE_URL`: address of the project.
+    /// `SUPABASE_URL`: the URL of the project.
     pub supabase_url: Url,
-    /// `SUPABASE_PUBLISHABLE_KEY`: sent along with a person's own token; `sb_publishable_…` or `eyJ…`.
+    /// `SUPABASE_PUBLISHABLE_KEY`: sent together with a person's own token; `sb_publishable_…` or `eyJ…`.
     pub publishable_key: Secret,
     /// `SUPABASE_SECRET_KEY`: the functions' own key; `sb_secret_…` or `eyJ…`.
     pub secret_key: Secret,
-    /// `REPLICATE_BASE_URL`: Replicate's API, version included.
+    /// `REPLICATE_BASE_URL`: the URL of Replicate's API, including the version.
     pub replicate_url: Url,
-    /// `REPLICATE_API_TOKEN`.
+    /// `REPLICATE_API_TOKEN`: the token of the Replicate account.
     pub replicate_token: Secret,
-    /// `REPLICATE_WEBHOOK_SECRET`: `whsec_…`; several, separated by spaces, while a key is rotated.
+    /// `REPLICATE_WEBHOOK_SECRET`: verifies webhook events; `whsec_…`. While a key is rotated, several are
+    /// separated by spaces.
     pub webhook_keys: VerifyingKeys,
-    /// `REPLICATE_OUTPUT_HOSTS`: where outputs may be fetched from, subdomains included.
+    /// `REPLICATE_OUTPUT_HOSTS`: the hosts from which outputs may be fetched, including their subdomains.
     pub output_hosts: Vec<String>,
-    /// `WEBHOOK_BASE_URL`: where Replicate reaches the functions, and who issues receipts.
+    /// `WEBHOOK_BASE_URL`: the URL at which Replicate reaches the functions. It is also the issuer of
+    /// receipts.
     pub webhook_url: Url,
-    /// `RECEIPT_SIGNING_KEY`, and in `RECEIPT_PUBLIC_KEYS` those that signed before.
+    /// `RECEIPT_SIGNING_KEY`: signs receipts. `RECEIPT_PUBLIC_KEYS`: the public keys of earlier signing keys.
     pub receipt_keys: ReceiptKeys,
-    /// `CONTENT_CREDENTIALS_CERTIFICATE` and `CONTENT_CREDENTIALS_KEY`: what signs the marks of artworks; unset, they
-    /// say what they are unsigned.
+    /// `CONTENT_CREDENTIALS_CERTIFICATE` and `CONTENT_CREDENTIALS_KEY`: sign the marks of artworks. If unset,
+    /// the marks are unsigned.
     pub content_credentials: Option<ContentCredentials>,
-    /// `PSEUDONYM_KEY`: what keyed hashes are made with: pseudonyms in books that stay, and the tokens of letters.
+    /// `PSEUDONYM_KEY`: the key of keyed hashes. These are the pseudonyms of erased people in the records
+    /// that are kept, and the tokens in emails.
     pub pseudonym_key: Secret,
-    /// `APP_URL`: the web app that letters lead to.
+    /// `APP_URL`: the web app that emails link to.
     pub app_url: Option<Url>,
-    /// `SMTP_URL` and `MAIL_FROM`: who carries letters, and from whom they are; unset, none are written.
+    /// `SMTP_URL` and `MAIL_FROM`: the mail server, and the sender of emails. If unset, no emails are sent.
     pub mail: Option<Mail>,
-    /// `INBOX_WEBHOOK_SECRET`: signs inbound mail, `whsec_…`; unset, none is received.
+    /// `INBOX_WEBHOOK_SECRET`: verifies inbound email; `whsec_…`. If unset, no email is received.
     pub inbox_keys: Option<VerifyingKeys>,
-    /// `INBOX_AUTHSERV_ID`: by which name the mail provider says whether a sender is who it says (RFC 8601);
-    /// unset, nobody is believed.
+    /// `INBOX_AUTHSERV_ID`: the name under which the mail provider reports whether the sender of an email is
+    /// authentic (RFC 8601). If unset, no sender is trusted.
     pub inbox_authserv_id: Option<String>,
-    /// `OPERATOR_SECRET`: who knows it may look at the status and call for a pass; unset, nobody may.
+    /// `OPERATOR_SECRET`: lets the operator read the status and start a sweep. If unset, both are refused.
     pub operator_secret: Option<Secret>,
-    /// `ALLOW_LOOPBACK=1`: this machine may be spoken to, and in plain HTTP. For the embedded stack.
+    /// `ALLOW_LOOPBACK=1`: allows requests to this machine, also over plain HTTP. For the embedded stack.
     pub allow_loopback: bool,
 }
 
-/// Who carries letters.
+/// How emails are sent.
 #[derive(Clone, Debug)]
 pub struct Mail {
     /// `smtps://user:password@host:465`, or `smtp://…?tls=required`.
     pub smtp_url: Secret,
-    /// The mailbox that letters are from.
+    /// The sender of emails.
     pub from: lettre::message::Mailbox,
-    /// `MAIL_REPLY_TO`: the mailbox whose mail reaches `privacy-inbox`; unset, that of `MAIL_FROM`.
+    /// `MAIL_REPLY_TO`: the mailbox whose email reaches `privacy-inbox`. If unset, the mailbox of
+    /// `MAIL_FROM`.
     pub reply_to: lettre::message::Mailbox,
 }
 
-/// What signs the marks of artworks. `marking` reads it: no other crate knows certificates.
+/// The credentials that sign the marks of artworks. Only the crate `marking` parses them.
 #[derive(Clone, Debug)]
 pub struct ContentCredentials {
-    /// The chain in PEM, the certificate that signs first.
+    /// The certificate chain in PEM. The signing certificate comes first.
     pub certificate: String,
-    /// Its private key in PEM (PKCS#8).
+    /// The private key of the signing certificate, in PEM (PKCS#8).
     pub key: Secret,
-    /// `CONTENT_CREDENTIALS_TIMESTAMP_URL`: a time-stamping authority (RFC 3161); unset, signatures have no proof of
-    /// their time, and hold no longer than the certificate.
+    /// `CONTENT_CREDENTIALS_TIMESTAMP_URL`: a time-stamping authority (RFC 3161). If unset, signatures carry
+    /// no proof of their time and expire with the certificate.
     pub timestamp_url: Option<Url>,
 }
 
-/// What is wrong with the environment, a line a variable.
+/// Everything that is wrong with the environment, one line per variable.
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is incomplete:\n  {}", .0.join("\n  "))]
 pub struct InvalidConfig(Vec<String>);
 
 impl Config {
-    /// Reads the process's environment.
+    /// Reads the environment of the process.
     ///
     /// # Errors
     /// Names every variable that is missing or unusable.
@@ -96,7 +100,7 @@ impl Config {
         Self::read(|name| env::var(name).ok())
     }
 
-    /// Reads from `variable`, which answers a variable's value by its name.
+    /// Reads each variable by calling `variable` with its name.
     ///
     /// # Errors
     /// Names every variable that is missing or unusable.
@@ -134,7 +138,7 @@ impl Config {
     }
 }
 
-/// Collects the faults, so that the first start names all of them.
+/// Reads variables and collects all faults, so that the first start names every one of them.
 struct Reader<'a> {
     variable: &'a dyn Fn(&str) -> Option<String>,
     faults: Vec<String>,
@@ -178,7 +182,7 @@ impl Reader<'_> {
     }
 
     fn content_credentials(&mut self) -> Option<ContentCredentials> {
-        // Some places that keep variables cannot hold line ends.
+        // Some secret stores cannot hold line breaks, so `\n` may be written instead.
         let pem = |name| self.optional(name, "").replace("\\n", "\n");
         let certificate = pem(CREDENTIALS_CERTIFICATE);
         let key = pem(CREDENTIALS_KEY);
@@ -241,7 +245,7 @@ impl Reader<'_> {
             Err(_) if value.is_empty() => {}
             Err(_) => self.faults.push(format!("{name} is not an address")),
         }
-        // Never used: a fault was noted, and with a fault there is no configuration.
+        // This value is never used: a fault was recorded, so `read` returns an error.
         Url::parse("https://invalid.invalid").expect("a constant address parses")
     }
 
@@ -270,7 +274,8 @@ impl Reader<'_> {
     }
 }
 
-/// R3: nothing leaves unencrypted, except to this machine where that is allowed.
+/// Returns whether `url` may be requested. Nothing leaves unencrypted, except to this machine if that is
+/// allowed (R3).
 #[must_use]
 pub fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
     match url.scheme() {
@@ -282,7 +287,7 @@ pub fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        // Of a scheme that is not the web's an address is but a name.
+        // For schemes such as `smtp`, the crate `url` parses an IP address as a domain name.
         Some(Host::Domain("127.0.0.1")) => true,
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
@@ -340,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_without_a_usable_webhook_secret_is_refused() {
+    fn an_unusable_webhook_secret_is_refused() {
         for secret in [None, Some(""), Some("whsec_"), Some("whsec_c2hvcnQ=")] {
             let fault = with("REPLICATE_WEBHOOK_SECRET", secret).expect_err("unusable");
             assert!(fault.to_string().contains("REPLICATE_WEBHOOK_SECRET"), "{secret:?}");
@@ -348,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_for_receipts_that_is_none_is_named() {
+    fn an_invalid_receipt_key_is_named() {
         for (name, value) in [("RECEIPT_SIGNING_KEY", "short"), ("RECEIPT_PUBLIC_KEYS", "short")] {
             let fault = with(name, Some(value)).expect_err("unusable").to_string();
             assert!(fault.contains(name) && fault.contains("openssl"), "{fault}");
@@ -378,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_has_a_secret_that_is_hard_to_guess_or_there_is_none() {
+    fn an_operator_secret_is_optional_but_not_short() {
         assert!(with("OPERATOR_SECRET", Some("short")).is_err());
         assert!(with("OPERATOR_SECRET", None).expect("complete").operator_secret.is_none());
         let config = with("OPERATOR_SECRET", Some("sixteen letters!")).expect("complete");
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_carried_encrypted_from_a_mailbox_to_an_app_or_not_at_all() {
+    fn email_needs_an_encrypted_server_a_mailbox_and_an_app() {
         let read = |smtp: &'static str, from: &'static str, app: &'static str| {
             Config::read(|name| match name {
                 "SMTP_URL" => Some(smtp.to_owned()),
@@ -408,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_letters_go_where_letters_are_from_unless_told() {
+    fn replies_go_to_the_sender_unless_another_mailbox_is_set() {
         let read = |reply_to: &'static str| {
             let config = Config::read(|name| match name {
                 "SMTP_URL" => Some("smtps://u:p@mail.example.com".to_owned()),

@@ -230,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_answer_says_counts_from_the_moment_at_which_it_began() {
+    fn a_response_counts_from_the_moment_at_which_it_began() {
         #[derive(serde::Deserialize)]
         struct Told {
             #[serde(skip, default = "answered_at")]

@@ -1,4 +1,5 @@
-//! Deletions: delete, look again, sign, report. Only what was looked for and not found counts (R2, R9, X1).
+//! Executes deletions: delete the object, check that it is gone, sign a receipt, and report the result. Only
+//! an object that was looked for and not found counts as deleted (R2, R9, X1).
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,26 +17,28 @@ use crate::pace::limit;
 use crate::receipt::{ObjectDigest, Statement};
 use crate::{App, Error, crash};
 
-/// How many objects are looked for at once.
+/// How many objects are checked at the same time.
 const LOOKERS: usize = 16;
-/// After this no other object of a batch is looked for; those that are left are due again later.
+/// The time after which no further object of a batch is checked. The remaining ones are due again later.
 const LOOKING_TIME: Duration = Duration::from_secs(20);
-/// For the bulk deletion of one bucket, and for one look: an object or a bucket that hangs holds up no other.
+/// Time limits of the bulk deletion in one bucket, and of one check. So a bucket or an object that hangs does
+/// not delay the others.
 const DELETION_TIME: Duration = Duration::from_secs(15);
 const LOOK_TIME: Duration = Duration::from_secs(5);
 
-/// An order, leased to us by the database, with all that its receipt will say.
+/// An ordered deletion that this worker has leased, with everything that its receipt will state.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Deletion {
     id: Uuid,
     lease: Uuid,
-    /// What it belonged to; none for an export, or an object that nothing accounts for.
+    /// The generation that the object belonged to. `None` for an export, or for an object that belongs to
+    /// nothing.
     generation: Option<Uuid>,
     bucket: String,
     path: String,
     object_key: Uuid,
     bytes: Option<u64>,
-    /// Of a photo that was judged, as it was received.
+    /// The SHA-256 of a photo that was judged, as it was received.
     content_sha256: Option<String>,
     reason: String,
     clause: String,
@@ -44,17 +47,18 @@ pub struct Deletion {
     ordered_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     leased_at: OffsetDateTime,
-    /// When we were told of it, by our own clock: `leased_at` was shortly before.
+    /// When the response with this deletion began to arrive, by our clock. `leased_at` is a moment before
+    /// that.
     #[serde(skip, default = "answered_at")]
     told: Instant,
 }
 
-/// What came of one.
+/// The result of one deletion.
 #[derive(Debug, Serialize)]
 struct Outcome {
     id: Uuid,
     lease: Uuid,
-    /// Whether Storage said anything when it was looked for.
+    /// Whether Storage answered the check.
     #[serde(skip)]
     is_answered: bool,
     absent: bool,
@@ -71,18 +75,18 @@ struct Proof {
     receipt: String,
 }
 
-/// What came of some deletions.
+/// The results of several deletions.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 pub struct Tally {
-    /// Verified absent.
+    /// How many objects are verified as gone.
     pub verified: u64,
-    /// Still there, or not known to be gone; due again later.
+    /// How many objects still exist, or could not be checked. They are due again later.
     pub remaining: u64,
 }
 
 impl Deletion {
-    /// A moment of ours in the time of the database, whose clock alone makes receipts; to the microsecond,
-    /// as that keeps it.
+    /// Converts a moment of our clock into the database's time, because receipts use only the database's
+    /// clock. The result has the database's precision, one microsecond.
     fn time_of(&self, moment: Instant) -> OffsetDateTime {
         let time = self.leased_at + moment.saturating_duration_since(self.told);
         time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
@@ -90,11 +94,11 @@ impl Deletion {
 }
 
 impl App {
-    /// Executes leased deletions and reports them.
+    /// Executes leased deletions and reports the results.
     ///
     /// # Errors
-    /// If Storage answered nothing at all, or the report is not taken. The orders are then due again when their leases
-    /// end.
+    /// Returns an error if Storage answered nothing at all, or if the report failed. The deletions are due
+    /// again when their leases end.
     pub async fn execute_deletions(&self, deletions: Vec<Deletion>) -> Result<Tally, Error> {
         if deletions.is_empty() {
             return Ok(Tally::default());
@@ -106,7 +110,7 @@ impl App {
         let answers =
             join_all(buckets.iter().map(|(bucket, paths)| self.delete_all(bucket, paths)));
         let answers = answers.await;
-        // By bucket, when Storage's answer began, if it deleted.
+        // For each bucket, when Storage's response to the deletion began.
         let deleted: BTreeMap<String, Result<Instant, Error>> =
             buckets.into_keys().zip(answers).collect();
 
@@ -121,7 +125,7 @@ impl App {
             .collect()
             .await;
         crash::reached("deletion.looked");
-        // Nobody was asked, so this was no attempt (X2).
+        // Storage answered nothing, so this does not count as an attempt (X2).
         if !deleted.values().any(is_answer) && !outcomes.iter().any(|one| one.is_answered) {
             return Err(Error::unavailable("Storage", "it answered nothing"));
         }
@@ -130,16 +134,16 @@ impl App {
         Ok(tally)
     }
 
-    /// The same for one generation, while a request is answered. A failure is not the caller's concern: what is left
-    /// over stays ordered, and the schedule does it.
+    /// Executes deletions of one generation during a request. A failure is not reported to the caller: the
+    /// deletions stay ordered, and the schedule retries them.
     pub async fn execute_deletions_now(&self, generation: Uuid, deletions: Vec<Deletion>) {
         if let Err(error) = self.execute_deletions(deletions).await {
             leave_to_schedule(generation, &error);
         }
     }
 
-    /// Leases what is ordered deleted of a generation, and does it, on the way of a request: a person has ended it, and
-    /// no person gets a lease.
+    /// Leases the deletions of a generation and executes them during a request. This is for a generation that
+    /// a person ended. A person's call returns no lease, so the service takes one here.
     pub async fn execute_deletions_of(&self, generation: Uuid) {
         let due = json!({ "lease": Uuid::new_v4(), "generation_id": generation });
         match self.ask::<Vec<Deletion>>("lease_deletions", due).await {
@@ -148,7 +152,7 @@ impl App {
         }
     }
 
-    /// Answers when Storage's answer began.
+    /// Deletes objects of one bucket. Returns when Storage's response began.
     async fn delete_all(&self, bucket: &str, paths: &[&str]) -> Result<Instant, Error> {
         let deleted = in_time(DELETION_TIME, self.storage.delete(bucket, paths)).await;
         deleted.inspect_err(|error| {
@@ -187,7 +191,7 @@ impl App {
             let attempts = deletion.attempts;
             tracing::warn!(deletion = %deletion.id, generation, attempts, "still there");
         }
-        // Without an answer to the deletion all that is known is that it was done when nothing was found.
+        // If Storage did not confirm the deletion, the time of the check is the earliest time that is proven.
         let proof =
             absent.map(|verified| self.prove(&deletion, deleted.unwrap_or(verified), verified));
         Outcome {
@@ -199,8 +203,9 @@ impl App {
         }
     }
 
-    /// Both times are those at which an answer of Storage's began: what it says had happened by then. Neither is
-    /// earlier than what it is the time of, and neither has in it how long the answer took to arrive or to be read.
+    /// Signs the receipt. Both times are moments at which a response of Storage began. What the response says
+    /// had happened by then. So neither time is too early, and neither includes how long the response took to
+    /// arrive or to be read.
     fn prove(&self, deletion: &Deletion, deleted: Instant, verified: Instant) -> Proof {
         let (deleted_at, verified_at) = (deletion.time_of(deleted), deletion.time_of(verified));
         let Deletion { object_key, bucket, path, bytes, content_sha256, .. } = deletion;
@@ -234,7 +239,7 @@ async fn in_time<T>(
         .unwrap_or_else(|_| Err(Error::unavailable("Storage", "no answer in time")))
 }
 
-/// A failure is an answer, too: whoever says it is there.
+/// An error response counts as an answer, because it shows that the service was reached.
 fn is_answer<T>(asked: &Result<T, Error>) -> bool {
     match asked {
         Ok(_) => true,

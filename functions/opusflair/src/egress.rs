@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_hosts_and_their_subdomains_may_be_spoken_to() {
+    fn only_listed_hosts_and_their_subdomains_are_allowed() {
         assert!(allows("https://project.supabase.co/rest/v1", false));
         assert!(allows("https://pbxt.replicate.delivery/x/out.png", false));
         assert!(!allows("https://evilreplicate.delivery/x", false));
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_upload_is_not_given_up_while_it_is_on_its_way() {
+    async fn an_upload_does_not_time_out_while_its_body_is_sent() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
         const LENGTH: usize = 8 * 1024 * 1024;
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_that_is_no_number_of_seconds_is_left_out() {
+    fn a_retry_after_that_is_not_a_number_of_seconds_is_ignored() {
         let asked = |value: &'static str| {
             let headers = [(RETRY_AFTER, http::HeaderValue::from_static(value))];
             retry_after(&HeaderMap::from_iter(headers))
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_is_asked_again_no_earlier_than_it_wants_and_not_past_the_budget() {
+    fn a_retry_waits_as_long_as_the_service_asks_but_not_past_the_time_limit() {
         let seconds = Duration::from_secs;
         let next = |made: u32, passed: Duration, asked: Option<f64>| {
             let tries = Tries { made, ..Tries::begin(PATIENCE) };

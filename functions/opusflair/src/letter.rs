@@ -1,4 +1,4 @@
-//! Letters to people: templates in plain text and HTML, carried by SMTP.
+//! Emails to people: templates in plain text and HTML, sent by SMTP.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ use crate::pace::limit;
 use crate::pseudonym::Use;
 use crate::{App, Error, crash};
 
-/// For a whole letter: the transport's own limit is for each connection alone.
+/// The time limit for sending one email. The limit of the SMTP transport covers only the connection attempt.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const SERVICE: &str = "the mail server";
 
-/// The subjects of all letters; `{days}` is filled in. An answer repeats them.
+/// The subjects of all emails. `{days}` is a placeholder. A reply to an email repeats its subject.
 pub const SUBJECTS: [&str; 5] = [
     "Your OpusFlair account will be deleted in {days}",
     "Your privacy request has arrived",
@@ -31,17 +31,17 @@ pub const SUBJECTS: [&str; 5] = [
     "Your OpusFlair account is erased",
 ];
 
-/// How the Message-ID of a letter begins: its id and the domain of its sender follow.
+/// The start of the Message-ID of an email. The email's id and the sender's domain follow.
 const NAME_PREFIX: &str = "letter.";
 
-/// Who carries letters.
+/// Sends emails.
 pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
     reply_to: Mailbox,
 }
 
-/// `Auto-Submitted: auto-generated` (RFC 3834): no out-of-office reply comes back for a letter.
+/// `Auto-Submitted: auto-generated` (RFC 3834). With this header, no out-of-office reply comes back.
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -59,16 +59,16 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// A letter that is owed, leased to us by the database.
+/// An email to be sent, which this worker has leased.
 #[derive(Debug, Deserialize)]
 pub struct Letter {
     id: Uuid,
     kind: Kind,
     subject: String,
     address: String,
-    /// Why the operator refuses or extends the request that it is about.
+    /// Why the operator refuses a privacy request or extends its deadline.
     reason: Option<String>,
-    /// The day by which that request will be answered.
+    /// The day by which the request will be answered.
     until: Option<String>,
 }
 
@@ -83,7 +83,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The subject line, the text and the page.
+    /// Returns the subject, the plain text and the HTML page.
     fn template(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Inactive => (
@@ -116,7 +116,8 @@ impl Kind {
 }
 
 impl Mailer {
-    /// Connects to nothing yet; `None` where the address is unusable, which the configuration has refused.
+    /// Builds the SMTP transport without connecting. Returns `None` if the URL is unusable. The configuration
+    /// has already refused such a URL.
     #[must_use]
     pub(crate) fn new(mail: &Mail) -> Option<Self> {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(mail.smtp_url.reveal());
@@ -124,10 +125,11 @@ impl Mailer {
         Some(Self { transport, from: mail.from.clone(), reply_to: mail.reply_to.clone() })
     }
 
-    /// The letter as it is sent. Sent again it has the same Message-ID, so that a mailbox shows it once.
+    /// Composes an email. A retry has the same Message-ID, so a mailbox shows the email only once.
     fn compose(&self, id: Uuid, to: Mailbox, written: Written) -> Result<Message, Error> {
         let domain = self.from.email.domain();
-        // Without this it would read the address of the header again, where it takes no quotes.
+        // Without an explicit envelope, `lettre` would parse the address from the header, where it does not
+        // support quotes.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])
             .map_err(|_| Error::fault("a letter to nobody"))?;
         Message::builder()
@@ -146,19 +148,21 @@ impl Mailer {
     async fn send(&self, message: Message) -> Result<(), Error> {
         match timeout(limit(TIME_LIMIT), self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            // Its errors quote the server, which quotes the address.
+            // The error of the transport quotes the server, which may quote the address. So it is not logged.
             Ok(Err(_)) => Err(Error::unavailable(SERVICE, "a letter was not taken")),
             Err(_) => Err(Error::unavailable(SERVICE, "no answer in time")),
         }
     }
 }
 
-/// The letter whose Message-ID stands in this text, such as an `In-Reply-To`.
+/// Finds the Message-ID of one of our emails in a text, such as an `In-Reply-To` header. Returns the email's
+/// id.
 #[must_use]
 pub fn named_in(text: &str) -> Option<Uuid> {
     text.match_indices(NAME_PREFIX).find_map(|(at, _)| {
         let rest = &text[at + NAME_PREFIX.len()..];
-        // No further than a UUID is long: the text may be a stranger's, and name letters without end.
+        // Looks no further than the length of a UUID. The text may come from a stranger and contain very many
+        // Message-IDs.
         let id = rest
             .get(..Hyphenated::LENGTH)
             .filter(|_| rest[Hyphenated::LENGTH..].starts_with('@'))?;
@@ -166,8 +170,8 @@ pub fn named_in(text: &str) -> Option<Uuid> {
     })
 }
 
-/// The mailbox of an address as Auth has it. A local part that RFC 5321 does not allow as it is gets quotes:
-/// Japanese carriers give addresses such as `a..b@docomo.ne.jp`.
+/// Parses an address from Auth into a mailbox. A local part that RFC 5321 does not allow without quotes is
+/// quoted. Japanese mobile carriers assign addresses such as `a..b@docomo.ne.jp`.
 fn mailbox(address: &str) -> Option<Mailbox> {
     let (local, domain) = address.rsplit_once('@')?;
     let domain = match Host::parse(domain) {
@@ -179,7 +183,7 @@ fn mailbox(address: &str) -> Option<Mailbox> {
     Some(Mailbox::new(None, address.ok()?))
 }
 
-/// A letter with everything filled in.
+/// An email with all placeholders filled in.
 #[derive(Debug)]
 struct Written {
     subject: String,
@@ -204,10 +208,11 @@ fn write(kind: Kind, values: &[(&str, &str)]) -> Written {
 }
 
 impl App {
-    /// Sends a letter, and says so.
+    /// Sends an email and records that it was sent.
     ///
     /// # Errors
-    /// Where it was not taken, or nobody heard of it: then it is owed still.
+    /// Returns an error if the mail server did not accept the email, or if this could not be recorded. The
+    /// email is then sent again later.
     pub async fn send_letter(&self, letter: &Letter) -> Result<(), Error> {
         let Some(mailer) = &self.mailer else { return Err(Error::fault("no mail server")) };
         let to = mailbox(&letter.address).ok_or(Error::fault("an address cannot be written to"))?;
@@ -230,7 +235,7 @@ impl App {
                 let reason = letter.reason.as_deref();
                 let reason = reason.ok_or(Error::fault("a decision without a reason"))?;
                 let until = letter.until.as_deref().unwrap_or_default();
-                // Last, so that nothing in it is taken for a place to fill in.
+                // `reason` is filled in last, so that nothing in it is taken for a placeholder.
                 write(letter.kind, &[("app", app), ("until", until), ("reason", reason)])
             }
             Kind::Erased => {
@@ -253,7 +258,7 @@ mod tests {
     use crate::secret::Secret;
 
     #[test]
-    fn every_letter_is_complete_in_text_and_page() {
+    fn every_email_is_complete_in_text_and_html() {
         let values = [
             ("days", "7 days"),
             ("app", "https://app.example"),
@@ -292,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_letter_has_the_headers_that_mailboxes_ask_for_and_the_same_name_each_time() {
+    async fn an_email_has_the_required_headers_and_the_same_message_id_each_time() {
         let id = Uuid::from_u128(7);
         let sent = |_| {
             let to = mailbox("ada@example.com").expect("an address");
@@ -315,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_known_by_its_name() {
+    fn an_email_is_found_by_its_message_id() {
         let id = Uuid::from_u128(7);
         let name = format!("<letter.{id}@mail.example>");
         assert_eq!(named_in(&format!("<1@b> letter.x@y <letter.> {name}")), Some(id));
@@ -325,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_address_that_must_be_quoted_is() {
+    async fn a_local_part_is_quoted_if_rfc_5321_requires_it() {
         for (address, written) in [
             ("ada@example.com", "ada@example.com"),
             ("a..b@docomo.ne.jp", "\"a..b\"@docomo.ne.jp"),
@@ -347,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_in_cannot_become_markup() {
+    fn a_filled_in_value_cannot_become_markup() {
         let page = write(Kind::RequestFiled, &[("link", r#"x"><script>&"#), ("app", "")]).page;
         assert!(page.contains("x&quot;>&lt;script>&amp;"), "{page}");
     }

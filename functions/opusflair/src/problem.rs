@@ -1,4 +1,4 @@
-//! Problem documents (RFC 9457), and the boundary at which each failure is logged, once.
+//! Problem documents (RFC 9457), and the boundary at which each failure is logged once.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use uuid::Uuid;
 
 use crate::Error;
 
-/// Names the request in the answer and in the log.
+/// The header that identifies the request. The log has the same id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Seconds after which another try is worth it, where the error does not say.
+/// The default of `Retry-After`, in seconds, if the error does not set it.
 const RETRY_AFTER_SECONDS: u64 = 10;
 
-/// An error on its way out; the boundary turns it into a document that names the request. The log also names the
-/// generation, if the request was about one.
+/// An error that a handler returns. The boundary turns it into a problem document with the request's id. If
+/// the request was about one generation, the log names that generation.
 #[derive(Clone, Debug)]
 pub struct Failure {
     error: Arc<Error>,
@@ -31,7 +31,7 @@ pub struct Failure {
 }
 
 impl Error {
-    /// Names the generation that it concerns, for the log.
+    /// Adds the generation that the error is about, for the log.
     #[must_use]
     pub fn of(self, generation: Uuid) -> Failure {
         Failure { generation: Some(generation), ..self.into() }
@@ -58,8 +58,8 @@ impl IntoResponse for Error {
     }
 }
 
-/// Puts the boundary around a function's routes: every error, the router's own included, leaves as a
-/// problem document.
+/// Adds the boundary to a function's routes. Every error leaves as a problem document, including those of the
+/// router.
 pub fn with_boundary(routes: Router) -> Router {
     routes
         .fallback(|| async { Error::NoSuchRoute })
@@ -71,13 +71,14 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
     let id = Uuid::new_v4().to_string();
     let method = listed(request.method());
     let started = Instant::now();
-    // A panic is this request's affair. What it says goes into no log; where it was is there already (`telemetry`).
+    // A panic ends only this request. Its message is not logged. The panic hook has already logged its place
+    // (`telemetry`).
     let response = AssertUnwindSafe(next.run(request))
         .catch_unwind()
         .await
         .unwrap_or_else(|_| Error::fault("a handler panicked").into_response());
 
-    // The route, never the path: a path may hold what is somebody's own.
+    // Log the route, never the path, because a path may contain personal data.
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let status = response.status().as_u16();
     let elapsed_ms = started.elapsed().as_millis();
@@ -116,7 +117,7 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
     }
 }
 
-/// Whoever calls may make up a method, and it would be in the log.
+/// A caller may invent a method name, so an unknown method is logged as `other`.
 fn listed(method: &Method) -> &'static str {
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         .into_iter()
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_that_panics_answers_500_and_nothing_of_what_the_panic_says() {
+    async fn a_handler_that_panics_answers_500_without_the_panic_message() {
         let (response, problem) = ask("PUT", "/broken").await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(problem["request_id"], response.headers()[REQUEST_ID].to_str().expect("an id"));

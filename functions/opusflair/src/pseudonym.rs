@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_is_of_its_key_its_use_and_its_id() {
+    fn a_hash_depends_on_the_key_the_purpose_and_the_id() {
         let (key, id) = (Secret::new("a key"), Uuid::nil());
         let hash = keyed_hash(&key, Use::Pseudonym, id);
         assert_eq!(hash, keyed_hash(&key, Use::Pseudonym, id));

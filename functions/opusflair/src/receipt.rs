@@ -1,6 +1,6 @@
-//! Receipts: what proves a deletion to whoever has one, without asking us (X1). A compact JWS (RFC 7515)
-//! under Ed25519 (RFC 8037); the public keys are at `<iss>/.well-known/jwks.json`, by their thumbprints
-//! (RFC 7638), so that a key can be changed and old receipts still hold.
+//! Receipts of deletions. A person can verify one without asking us (X1). A receipt is a compact JWS (RFC
+//! 7515), signed with Ed25519 (RFC 8037). The public keys are at `<iss>/.well-known/jwks.json`. Each one is
+//! identified by its thumbprint (RFC 7638), so old receipts stay valid after a key was replaced.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Bytes of an Ed25519 seed, and of its public key.
+/// The length of an Ed25519 seed and of a public key, in bytes.
 const KEY_LENGTH: usize = 32;
 
-/// The key that signs, and those that are published.
+/// The key that signs, and all public keys that are published.
 #[derive(Clone, Debug)]
 pub struct ReceiptKeys {
     signing: Arc<Ed25519KeyPair>,
@@ -25,57 +25,58 @@ pub struct ReceiptKeys {
     published: Vec<Value>,
 }
 
-/// A key that is none.
+/// An invalid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 32 bytes in base64, as `openssl rand -base64 32` makes them")]
 pub struct InvalidReceiptKey;
 
-/// What a receipt says. Nothing of it names a person, and the object only to who has its key.
+/// The content of a receipt. It names no person. Only someone with the object key can tell which object it is
+/// about.
 #[derive(Debug, Serialize)]
 pub struct Statement<'a> {
-    /// Who says so: the address of the functions, below which the keys are.
+    /// The issuer: the address of the functions. The public keys are published below it.
     #[serde(rename = "iss")]
     pub issuer: &'a str,
-    /// The deletion.
+    /// The id of the deletion.
     #[serde(rename = "jti")]
     pub deletion: Uuid,
     /// When the receipt was made, in Unix seconds.
     #[serde(rename = "iat")]
     pub issued_at: i64,
-    /// Where the object was.
+    /// The bucket of the object.
     pub bucket: &'a str,
-    /// Which object.
+    /// The object.
     pub object: ObjectDigest,
-    /// Why: one of `public.deletion_reasons`.
+    /// The reason of the deletion: one of `public.deletion_reasons`.
     pub reason: &'a str,
-    /// The clause of the privacy policy that asks for it.
+    /// The clause of the privacy policy that requires the deletion.
     pub rule: &'a str,
-    /// When it was decided.
+    /// When the deletion was ordered.
     #[serde(with = "time::serde::rfc3339")]
     pub ordered_at: OffsetDateTime,
-    /// When Storage had answered that it is deleted; where it gave no answer, `verified_at`.
+    /// When Storage confirmed the deletion. If it did not confirm it, this is `verified_at`.
     #[serde(with = "time::serde::rfc3339")]
     pub deleted_at: OffsetDateTime,
-    /// When Storage had answered that there is no such object.
+    /// When Storage answered that the object does not exist.
     #[serde(with = "time::serde::rfc3339")]
     pub verified_at: OffsetDateTime,
 }
 
-/// An object, by a digest that only who has its key can repeat.
+/// Identifies an object by a keyed digest. Only someone with the object key can compute it.
 #[derive(Debug, Serialize)]
 pub struct ObjectDigest {
-    /// HMAC-SHA-256 of `<bucket>/<path>`, in hex; the key is the object key as it is written.
+    /// HMAC-SHA-256 of `<bucket>/<path>`, in hex. The key is the text form of the object key.
     pub hmac_sha256: String,
-    /// HMAC-SHA-256 of the SHA-256 of its content, in hex as it is written, under the same key: of a photo that was
-    /// judged, as it was received.
+    /// HMAC-SHA-256 of the content's SHA-256, both in hex, with the same key. Only a photo that was judged
+    /// has it. The content is the photo as it was received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_hmac_sha256: Option<String>,
-    /// Its size; null where there was none when somebody set about deleting it.
+    /// The size in bytes. `null` if the object did not exist when the deletion began.
     pub bytes: Option<u64>,
 }
 
 impl ObjectDigest {
-    /// Digests a name, and the content where its SHA-256 is known, under the key of its deletion.
+    /// Computes the digests of the name and of the content, if its SHA-256 is known.
     #[must_use]
     pub fn new(
         object_key: Uuid,
@@ -93,7 +94,7 @@ impl ObjectDigest {
     }
 }
 
-/// The key is the object key as it is written.
+/// Returns the HMAC-SHA-256 of `text`. The key is the text form of the object key.
 fn hmac(object_key: Uuid, text: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(object_key.to_string().as_bytes())
         .expect("HMAC takes keys of any length");
@@ -102,10 +103,10 @@ fn hmac(object_key: Uuid, text: &str) -> String {
 }
 
 impl ReceiptKeys {
-    /// Reads the seed of the key that signs, and the public keys of those that did before.
+    /// Reads the seed of the signing key, and the public keys of earlier signing keys.
     ///
     /// # Errors
-    /// Where one is not 32 bytes in base64.
+    /// Returns an error if a key is not 32 bytes in base64.
     pub fn parse(seed: &str, retired: &str) -> Result<Self, InvalidReceiptKey> {
         let signing =
             Ed25519KeyPair::from_seed_unchecked(&decode(seed)?).map_err(|_| InvalidReceiptKey)?;
@@ -118,18 +119,18 @@ impl ReceiptKeys {
         Ok(Self { signing: Arc::new(signing), id, published })
     }
 
-    /// Stands in a configuration that is refused anyway.
+    /// A placeholder for a configuration that is refused.
     pub(crate) fn unusable() -> Self {
         Self::parse(&URL_SAFE_NO_PAD.encode([0; KEY_LENGTH]), "").expect("any 32 bytes are a seed")
     }
 
-    /// The public keys, as a JWK set (RFC 7517).
+    /// Returns the public keys as a JWK set (RFC 7517).
     #[must_use]
     pub fn public_keys(&self) -> Value {
         json!({ "keys": self.published })
     }
 
-    /// Signs a statement: a compact JWS.
+    /// Signs a statement. Returns a compact JWS.
     #[must_use]
     #[expect(
         clippy::missing_panics_doc,
@@ -150,13 +151,13 @@ impl ReceiptKeys {
 
 fn public_key(bytes: &[u8]) -> Value {
     let x = URL_SAFE_NO_PAD.encode(bytes);
-    // RFC 7638: the required members, in the order of their names.
+    // The thumbprint covers the required members in alphabetical order (RFC 7638).
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     let id = URL_SAFE_NO_PAD.encode(Sha256::digest(members));
     json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": id, "alg": "EdDSA", "use": "sig" })
 }
 
-/// Either alphabet, padded or not.
+/// Decodes standard or URL-safe base64, with or without padding.
 fn decode(key: &str) -> Result<[u8; KEY_LENGTH], InvalidReceiptKey> {
     let key = key.trim().trim_end_matches('=');
     let key = key.replace('+', "-").replace('/', "_");
@@ -172,7 +173,7 @@ mod tests {
 
     use super::*;
 
-    // RFC 8037, appendix A: the key, its thumbprint and a signature.
+    // The key, its thumbprint and a signature from RFC 8037, appendix A.
     const SEED: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
     const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
     const THUMBPRINT: &str = "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k";
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_published_as_the_rfc_has_it() {
+    fn a_public_key_is_published_as_in_the_rfc() {
         let keys = ReceiptKeys::parse(SEED, "").expect("a key").public_keys();
         assert_eq!(keys["keys"][0]["x"], PUBLIC);
         assert_eq!(keys["keys"][0]["kid"], THUMBPRINT);
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_holds_under_the_public_key_and_no_changed_one_does() {
+    fn a_receipt_verifies_with_the_public_key_and_a_changed_one_does_not() {
         let receipt = ReceiptKeys::parse(SEED, "").expect("a key").sign(&statement());
         let (signed, signature) = receipt.rsplit_once('.').expect("three parts");
         let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64");
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_object_key_can_repeat_the_digest_with_other_tools() {
+    fn other_tools_compute_the_same_digests_from_the_object_key() {
         // printf inputs/a/b.jpg | openssl dgst -sha256 -hmac 00000000-0000-0000-0000-000000000000
         // printf "$(printf photo | sha256sum | cut -c1-64)" | openssl dgst -sha256 -hmac 00000000-0000-0000-0000-000000000000
         let content = hex::encode(Sha256::digest("photo"));
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn an_invalid_key_is_refused() {
         for seed in ["", "short", "not base64 at all, whatever it is", &STANDARD.encode([1; 31])] {
             assert!(ReceiptKeys::parse(seed, "").is_err(), "{seed}");
         }

@@ -447,20 +447,20 @@ mod tests {
     }
 
     #[test]
-    fn replicates_spelling_of_every_status_is_understood() {
+    fn every_status_is_read_in_replicates_spelling() {
         for status in ["starting", "processing", "succeeded", "failed", "canceled", "aborted"] {
             assert_eq!(prediction(json!({"id": "x", "status": status})).status.as_str(), status);
         }
     }
 
     #[test]
-    fn a_status_that_nobody_knows_is_no_end() {
+    fn an_unknown_status_counts_as_running() {
         let queued = prediction(json!({"id": "x", "status": "queued"}));
         assert_eq!((queued.status, queued.failure_reason()), (Status::Unknown, None));
     }
 
     #[test]
-    fn a_member_that_cannot_be_read_stops_nothing() {
+    fn an_optional_member_that_cannot_be_read_is_ignored() {
         let odd = prediction(json!({
             "id": "x", "status": "succeeded", "output": "https://replicate.delivery/out.png", "version": 7,
             "metrics": "fast", "input": [], "created_at": "yesterday", "data_removed": "no",
@@ -470,7 +470,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_throttle_that_names_no_time_is_waited_for_a_moment() {
+    async fn a_throttled_call_waits_for_a_bounded_time() {
         let throttled = |header: &str, body: &str| {
             let answer = http::Response::builder().status(429).header("retry-after", header);
             throttle(Response::from(answer.body(body.to_owned()).expect("an answer")))
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_is_one_address_or_the_first_of_a_list() {
+    fn an_output_is_one_url_or_the_first_of_a_list() {
         let output = |output: Value| {
             prediction(json!({"id": "x", "status": "succeeded", "output": output})).output()
         };
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_sorted_into_the_closed_list() {
+    fn each_failure_has_a_reason_of_the_closed_list() {
         for (text, reason) in [
             ("The input or output was flagged as sensitive. (E005)", "content_flagged"),
             ("Prediction interrupted; please retry (code: PA)", "platform_error"),

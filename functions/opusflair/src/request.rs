@@ -1,4 +1,4 @@
-//! Reading requests: within limits, and in words that say what to change.
+//! Reads requests within limits. Errors tell the caller what to change.
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -14,13 +14,13 @@ use crate::Error;
 /// The largest JSON body that any route takes, in bytes.
 pub const JSON_LIMIT: usize = 16 * 1024;
 
-/// How much syntax ([`has_little_syntax`]) it may have. The longest prompt, of 1000 emoji that a client
-/// writes as two escapes each, has 2000.
+/// How much syntax a JSON body may have (see [`has_little_syntax`]). The longest valid prompt has 2000: 1000
+/// emoji, each written as two escapes.
 const SYNTAX_LIMIT: usize = 2560;
 
 const NOT_AN_OBJECT: &str = "must be a JSON object.";
 
-/// A body of JSON, of at most [`JSON_LIMIT`] bytes.
+/// A JSON body of at most [`JSON_LIMIT`] bytes.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
@@ -40,7 +40,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-/// An id, from the path.
+/// An id from the URL's path.
 #[derive(Clone, Copy, Debug)]
 pub struct PathId(pub Uuid);
 
@@ -48,7 +48,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        // An id that cannot exist and one that does not are the same to whoever asks.
+        // To the caller, an invalid id is the same as an id that does not exist.
         Path::<Uuid>::from_request_parts(parts, state)
             .await
             .map(|Path(id)| Self(id))
@@ -56,10 +56,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
     }
 }
 
-/// The whole body, if it has at most `limit` bytes. What the headers say about the sender is judged before.
+/// Reads a body of at most `limit` bytes. Check what the headers say about the sender before you call this.
 ///
 /// # Errors
-/// [`Error::BodyTooLarge`], also if the sender breaks off.
+/// Returns [`Error::BodyTooLarge`], also if the sender breaks off.
 pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Error> {
     let announced =
         headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
@@ -69,10 +69,11 @@ pub async fn read_body(headers: &HeaderMap, body: Body, limit: usize) -> Result<
     to_bytes(body, limit).await.map_err(|_| Error::BodyTooLarge { limit })
 }
 
-/// Whether a JSON text has at most `allowed` quotes, backslashes and bytes outside strings, all together.
+/// Returns whether a JSON text has at most `allowed` quotes, backslashes and bytes outside strings, all
+/// together.
 ///
-/// They are what is slow to parse: a body that is full of them costs ten times what text costs. Plain
-/// characters of strings are skipped by searching, so this costs little next to parsing.
+/// These are slow to parse: a body that is full of them costs ten times as much as plain text. This function
+/// searches instead of parsing, so it costs little.
 #[must_use]
 pub fn has_little_syntax(json: &str, allowed: usize) -> bool {
     let mut spent = json.matches('\\').take(allowed + 1).count();
@@ -88,12 +89,13 @@ pub fn has_little_syntax(json: &str, allowed: usize) -> bool {
     true
 }
 
-/// Whether the character after this part of a string is escaped.
+/// Returns whether the character after this part of a string is escaped.
 fn ends_with_escape(part: &str) -> bool {
     (part.len() - part.trim_end_matches('\\').len()) % 2 == 1
 }
 
-/// What is wrong with a body, without repeating any of it: a person may have written anything into it.
+/// Describes what is wrong with a body without quoting it, because a person may have written anything into
+/// it.
 fn describe(fault: &serde_json::Error) -> String {
     let text = fault.to_string();
     let text = &text[..text.rfind(" at line").unwrap_or(text.len())];
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_a_string_is_no_syntax() {
+    fn the_characters_of_a_string_are_not_syntax() {
         for (json, syntax) in [
             ("", 1),
             ("{}", 3),
@@ -166,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_string_is_as_much_syntax_as_it_has_quotes_and_escapes(text in ".*") {
+        fn the_syntax_of_a_string_is_its_quotes_and_backslashes(text in ".*") {
             let json = Value::from(text).to_string();
             let syntax = json.matches(['\\', '"']).count() + 1;
             prop_assert!(has_little_syntax(&json, syntax));

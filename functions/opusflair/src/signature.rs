@@ -1,5 +1,6 @@
-//! Signatures of webhooks, Replicate's and the mail provider's: the Standard Webhooks scheme (HMAC-SHA256 over
-//! `id.timestamp.body`), verified on the raw bytes, in constant time. The headers are judged before the body is read.
+//! Verifies the signatures of webhooks from Replicate and from the mail provider. Both use the Standard
+//! Webhooks scheme: HMAC-SHA256 over `id.timestamp.body`. It is computed over the raw bytes and compared in
+//! constant time. The headers are checked before the body is read.
 
 use std::fmt;
 
@@ -11,72 +12,72 @@ use http::HeaderMap;
 use sha2::Sha256;
 use time::{Duration, OffsetDateTime};
 
-/// How far a timestamp may lie from now, either way: the customary five minutes.
+/// How far a timestamp may differ from now, in either direction: the usual five minutes.
 pub const TOLERANCE: Duration = Duration::minutes(5);
 
-/// How many of the listed signatures are read. Senders list one for each of their keys: one, and
-/// two while a key is rotated.
+/// How many of the listed signatures are read. A sender lists one signature per key: usually one, or two
+/// while a key is rotated.
 pub const MAX_SIGNATURES: usize = 8;
 
-/// The longest `webhook-id`, in characters. Those of Replicate and Svix have about 31.
+/// The longest `webhook-id`, in characters. The ids of Replicate and Svix have about 31.
 pub const LONGEST_ID: usize = 200;
 
-/// Of HMAC-SHA256.
+/// The length of an HMAC-SHA256, in bytes.
 const TAG_BYTES: usize = 32;
 
 /// The shortest key that Standard Webhooks allows, in bytes.
 const SHORTEST_KEY: usize = 24;
 
-/// The keys that a signature may come from; more than one while a key is rotated.
+/// The keys that may sign. There is more than one while a key is rotated.
 #[derive(Clone, Default)]
 pub struct VerifyingKeys(Vec<Vec<u8>>);
 
 /// Why a webhook secret cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidKey {
-    /// There is none.
+    /// The secret is missing.
     #[error("no secret is set")]
     Missing,
-    /// Not `whsec_` and base64.
+    /// The secret is not `whsec_` followed by base64.
     #[error("a secret must be whsec_ followed by base64")]
     Malformed,
-    /// Fewer than 24 bytes.
+    /// The key has fewer than 24 bytes.
     #[error("a secret must hold at least {SHORTEST_KEY} bytes")]
     TooShort,
 }
 
-/// Why a signature does not count. The sender learns no more than that it does not.
+/// Why a signature is refused. The sender is told only that it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSignature {
-    /// A header is missing or no text, the id is too long, the timestamp is no number, or no
-    /// signature among the first [`MAX_SIGNATURES`] can be read.
+    /// A header is missing or is not text, the id is too long, the timestamp is not a number, or none of the
+    /// first [`MAX_SIGNATURES`] signatures can be read.
     #[error("a signature header is missing, too long or unreadable")]
     Incomplete,
-    /// Sent more than five minutes ago, or ahead.
+    /// The timestamp is more than five minutes in the past or in the future.
     #[error("the timestamp is too far from now")]
     Stale,
-    /// None of the signatures fits.
+    /// None of the signatures matches.
     #[error("no signature fits")]
     Mismatch,
 }
 
-/// What the three headers of a signed message say, judged before its body is read: a stranger's
-/// headers cost no more than themselves.
+/// The three headers of a signed message. They are checked before the body is read, so an invalid request
+/// costs little.
 #[derive(Clone, Debug)]
 pub struct Signed<'a> {
     id: &'a str,
     timestamp: &'a str,
-    /// At least one, at most [`MAX_SIGNATURES`].
+    /// At least one and at most [`MAX_SIGNATURES`] signatures.
     tags: Vec<[u8; TAG_BYTES]>,
 }
 
 impl<'a> Signed<'a> {
-    /// Reads the headers `<prefix>-id`, `<prefix>-timestamp` and `<prefix>-signature`. If a header
-    /// is sent under several prefixes, the first prefix counts.
+    /// Reads the headers `<prefix>-id`, `<prefix>-timestamp` and `<prefix>-signature`. If a header is sent
+    /// with several prefixes, the first prefix in `prefixes` wins.
     ///
     /// # Errors
-    /// [`InvalidSignature::Incomplete`], and [`InvalidSignature::Stale`] if the timestamp is further
-    /// than [`TOLERANCE`] from `now`.
+    /// Returns [`InvalidSignature::Incomplete`], or [`InvalidSignature::Stale`] if the timestamp differs from
+    /// `now` by more than [`TOLERANCE`].
     pub fn read(
         headers: &'a HeaderMap,
         prefixes: &[&str],
@@ -117,7 +118,7 @@ impl<'a> Signed<'a> {
         Ok(Self { id, timestamp, tags })
     }
 
-    /// `webhook-id`: the same for each delivery of one message, 1 to 200 characters.
+    /// Returns the `webhook-id`. It has 1 to 200 characters and is the same for each delivery of a message.
     #[must_use]
     pub fn id(&self) -> &'a str {
         self.id
@@ -125,24 +126,25 @@ impl<'a> Signed<'a> {
 }
 
 impl VerifyingKeys {
-    /// Reads one or more `whsec_…`, separated by white space.
+    /// Reads one or more secrets (`whsec_…`), separated by white space.
     ///
     /// # Errors
-    /// Where one is malformed or too short, or there is none: no key must never mean no check.
+    /// Returns an error if a secret is malformed or too short, or if there is none. A missing key must never
+    /// disable the check.
     pub fn parse(secrets: &str) -> Result<Self, InvalidKey> {
         let keys = secrets.split_whitespace().map(parse_key).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() { Err(InvalidKey::Missing) } else { Ok(Self(keys)) }
     }
 
-    /// Checks that `body` was signed with one of the keys. The body is hashed once a key, however
-    /// many signatures are listed.
+    /// Verifies that `body` was signed with one of the keys. The body is hashed once per key, regardless of
+    /// the number of signatures.
     ///
     /// # Errors
-    /// [`InvalidSignature::Mismatch`].
+    /// Returns [`InvalidSignature::Mismatch`] if no signature matches.
     pub fn verify(&self, signed: &Signed<'_>, body: &[u8]) -> Result<(), InvalidSignature> {
         let fits = |key: &Vec<u8>| {
             let expected = sign(key, signed, body);
-            // Comparing two `CtOutput` takes the same time wherever they differ.
+            // `CtOutput` compares in constant time.
             signed.tags.iter().any(|tag| CtOutput::new((*tag).into()) == expected)
         };
         if self.0.iter().any(fits) { Ok(()) } else { Err(InvalidSignature::Mismatch) }
@@ -190,14 +192,14 @@ mod tests {
         pub(super) static HASHED: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// The example of the Standard Webhooks specification.
+    /// The example in the Standard Webhooks specification.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const OTHER: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
     const BODY: &[u8] = br#"{"test": 2432232314}"#;
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
     const TIMESTAMP: &str = "1614265330";
     const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-    /// Readable, and of nothing.
+    /// A readable signature that matches nothing.
     const UNFITTING: &str = "v1,AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     const SENT: OffsetDateTime = datetime!(2021-02-25 15:02:10 UTC);
 
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fitting_signature_among_several_is_enough() {
+    fn one_matching_signature_among_several_is_enough() {
         for signatures in [
             format!("v1,AAAA v2,zzz {SIGNATURE} v1a,x"),
             format!("{UNFITTING}  {SIGNATURE}"),
@@ -269,7 +271,7 @@ mod tests {
         assert_eq!(verdict(SECRET, &at_place(8)), Ok(()));
         assert_eq!(verdict(SECRET, &at_place(9)), Err(InvalidSignature::Mismatch));
         assert_eq!(signed(&at_place(300)).expect("headers").tags.len(), MAX_SIGNATURES);
-        // What cannot be read has its place, too.
+        // An unreadable signature counts towards the limit, too.
         let unreadable = format!("{}{SIGNATURE}", "v1, ".repeat(8));
         assert_eq!(signed(&unreadable).err(), Some(InvalidSignature::Incomplete));
     }
@@ -344,7 +346,7 @@ mod tests {
         }
 
         #[test]
-        fn no_other_tag_fits(tag: [u8; TAG_BYTES]) {
+        fn no_other_tag_matches(tag: [u8; TAG_BYTES]) {
             let signature = format!("v1,{}", STANDARD.encode(tag));
             prop_assume!(signature != SIGNATURE);
             prop_assert_eq!(verdict(SECRET, &signature), Err(InvalidSignature::Mismatch));

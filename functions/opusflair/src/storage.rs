@@ -1,4 +1,5 @@
-//! Supabase Storage, as the service. It keeps silent about what it did not delete, so absence is looked for.
+//! The client of Supabase Storage, with the service's key. Storage does not report which objects it failed to
+//! delete, so this module checks afterwards that they are gone.
 
 mod failure;
 mod resumable;
@@ -24,18 +25,18 @@ use crate::secret::Secret;
 use failure::Failure;
 
 const SERVICE: &str = "Storage";
-/// The most objects that one bulk deletion may name.
+/// The largest number of objects in one bulk deletion.
 pub const BULK_LIMIT: usize = 1000;
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
-/// Where photos wait for their generation.
+/// The bucket of uploaded photos and of their prepared copies.
 pub const INPUTS: &str = "inputs";
-/// Where exports wait to be fetched.
+/// The bucket of exports.
 pub const EXPORTS: &str = "exports";
-/// Where artworks are kept.
+/// The bucket of artworks.
 pub const ARTWORKS: &str = "artworks";
 
-/// The objects of the project.
+/// Calls Storage.
 pub struct Storage {
     egress: Egress,
     address: Url,
@@ -53,10 +54,11 @@ impl Storage {
         Self { egress, address, key: config.secret_key.clone() }
     }
 
-    /// The whole object, `None` where there is none.
+    /// Downloads a whole object. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::KeyRefused`]; [`Error::BodyTooLarge`] over `limit` bytes.
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`], and [`Error::BodyTooLarge`] if the object has
+    /// more than `limit` bytes.
     pub async fn download(
         &self,
         bucket: &str,
@@ -71,20 +73,20 @@ impl Storage {
         }
     }
 
-    /// The object, to be read as it comes; `None` where there is none.
+    /// Opens an object as a stream. Returns `None` if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::KeyRefused`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub async fn open(&self, bucket: &str, path: &str) -> Result<Option<Response>, Error> {
         let request = self.object(Method::GET, &[bucket], path)?.timeout(UPLOAD_TIME);
         find("open", request).await
     }
 
-    /// Stores an object in place of whatever has its name. Bytes that we have are sent again while there is an outage;
-    /// of a stream they are gone.
+    /// Stores an object and replaces an existing one of the same name. During an outage, a body in memory is
+    /// sent again. A stream is sent only once.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::KeyRefused`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub async fn replace(
         &self,
         bucket: &str,
@@ -101,11 +103,11 @@ impl Storage {
         done("upload", request).await.map(drop)
     }
 
-    /// An address from which anyone who has it can fetch the object for `seconds` (T2, T4); `None` where
-    /// there is no such object.
+    /// Returns a signed URL. Anyone who has it can fetch the object for `seconds` (T2, T4). Returns `None` if
+    /// the object does not exist.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::KeyRefused`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub async fn sign(&self, bucket: &str, path: &str, seconds: u32) -> Result<Option<Url>, Error> {
         #[derive(Deserialize)]
         struct Signed {
@@ -117,7 +119,7 @@ impl Storage {
             .json(&json!({ "expiresIn": seconds }));
         let Some(response) = find("sign", request).await? else { return Ok(None) };
         let signed: Signed = read_json(response).await?;
-        // Relative to /storage/v1, with a leading slash.
+        // The signed URL is relative to `/storage/v1` and begins with a slash.
         let address =
             format!("{}{}", self.address.as_str().trim_end_matches('/'), signed.signed_url);
         Url::parse(&address)
@@ -125,11 +127,12 @@ impl Storage {
             .map_err(|_| Error::unavailable(SERVICE, "a signed address that is none"))
     }
 
-    /// Asks for objects to be deleted; answers when Storage's answer began, by which time it had done what it did. What
-    /// the answer leaves out may or may not be gone, so it is not read: see [`Storage::absent_at`].
+    /// Deletes objects. Returns when Storage's last response began: the deletion had happened by then. The
+    /// response body is not read, because it does not reliably tell which objects are gone. Use
+    /// [`Storage::absent_at`] to check that.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::KeyRefused`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub async fn delete(&self, bucket: &str, paths: &[&str]) -> Result<Instant, Error> {
         let mut answered = Instant::now();
         for names in paths.chunks(BULK_LIMIT) {
@@ -141,11 +144,11 @@ impl Storage {
         Ok(answered)
     }
 
-    /// When Storage's answer began that it has no such object; `None` where it has one. Only an answer that says so
-    /// counts.
+    /// Checks that an object does not exist. Returns when the response that says so began, or `None` if the
+    /// object exists.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the answer says neither; [`Error::KeyRefused`].
+    /// Returns [`Error::Unavailable`] if the response says neither, and [`Error::KeyRefused`].
     pub async fn absent_at(&self, bucket: &str, path: &str) -> Result<Option<Instant>, Error> {
         match ask("look for", self.object(Method::GET, &[bucket], path)?).await? {
             Answer::Done(_) => Ok(None),
@@ -169,13 +172,13 @@ impl Storage {
     }
 }
 
-/// Storage's answer to a request for one object.
+/// The response to a request for one object.
 enum Answer {
     Done(Response),
     Absent { answered: Instant },
 }
 
-/// Asks, and asks again while there is an outage. A body that is a stream is sent once.
+/// Sends a request, and retries during an outage. A body that is a stream is sent only once.
 async fn ask(verb: &'static str, request: RequestBuilder) -> Result<Answer, Error> {
     let mut tries = Tries::begin(PATIENCE);
     let mut next = Some(request);
@@ -201,7 +204,7 @@ async fn ask(verb: &'static str, request: RequestBuilder) -> Result<Answer, Erro
     Err(Error::fault("a request that was never sent"))
 }
 
-/// The answer of a request for an object that may be missing.
+/// Sends a request for an object that may be missing.
 async fn find(verb: &'static str, request: RequestBuilder) -> Result<Option<Response>, Error> {
     match ask(verb, request).await? {
         Answer::Done(response) => Ok(Some(response)),
@@ -209,7 +212,7 @@ async fn find(verb: &'static str, request: RequestBuilder) -> Result<Option<Resp
     }
 }
 
-/// The answer of a request that names no object that could be missing.
+/// Sends a request for which no object can be missing.
 async fn done(verb: &'static str, request: RequestBuilder) -> Result<Response, Error> {
     find(verb, request).await?.ok_or_else(|| {
         Error::unavailable(SERVICE, Cause::status(verb, StatusCode::NOT_FOUND.as_u16()))

@@ -1,5 +1,5 @@
-//! Logging: one line an event, to standard output, with technical metadata alone (R5). `list` says what
-//! a line may hold; `line` writes that and nothing else, whatever was passed to it.
+//! Logging: one line per event on standard output, with nothing but technical metadata (R5). `list` declares
+//! what a line may hold. `line` writes only that, whatever is passed to it.
 
 mod line;
 mod list;
@@ -18,8 +18,8 @@ use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use line::Form;
 
-/// The crates whose events are written. Others put addresses and headers into theirs, and `RUST_LOG`
-/// can ask for all of them.
+/// The crates whose events are written. Other crates put URLs and headers into their events, and `RUST_LOG`
+/// can enable all of them.
 const OURS: [&str; 9] = [
     "opusflair",
     "submit",
@@ -32,8 +32,8 @@ const OURS: [&str; 9] = [
     "local",
 ];
 
-/// Starts logging: JSON in Lambda, for people elsewhere. `RUST_LOG` chooses what is logged; `info` if
-/// it is unset.
+/// Starts logging: JSON in Lambda, plain text elsewhere. `RUST_LOG` filters the events. The default is
+/// `info`.
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let is_in_lambda = env::var_os("AWS_LAMBDA_FUNCTION_NAME").is_some();
@@ -54,7 +54,7 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target().split("::").next().is_some_and(|name| OURS.contains(&name))
 }
 
-/// Where it was, and not what it says: a panic quotes the value that it could not bear.
+/// Logs the place of a panic, not its message, because the message may quote a value.
 fn note_panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(|at| {
         let file = at.file().rsplit('/').next().unwrap_or_default();

@@ -1,37 +1,37 @@
-//! The parts of a ZIP (APPNOTE 6.3) whose every offset is known before a byte of it is written: stored, not
-//! compressed, with ZIP64 where an offset needs it. Libraries write an archive from front to back, but a worker that
-//! takes over from another must go on in the middle.
+//! The records of a ZIP archive (APPNOTE 6.3). Every offset is known before the first byte is written,
+//! because files are stored without compression. ZIP64 is used if an offset needs it. ZIP libraries write an
+//! archive from front to back, but here a worker must be able to continue in the middle.
 //!
-//! Sizes and checksums stand before the data, in the local headers. A program that reads the archive as it arrives
-//! could not tell otherwise where a stored file ends.
+//! Sizes and checksums are in the local headers, before the data. Otherwise, a program that reads the archive
+//! while it arrives could not tell where a stored file ends.
 
 /// Bit 11: names are UTF-8.
 const FLAGS: u16 = 1 << 11;
-/// 1 January 1980: nothing here has a date worth telling.
+/// 1 January 1980. The files of an export have no meaningful date.
 const DATE: u16 = 0x21;
-/// Who made it: Unix (3), after version 4.5 of the format.
+/// Made on Unix (3), by version 4.5 of the format.
 const MAKER: u16 = 0x032d;
 const LOCAL: usize = 30;
 const CENTRAL: usize = 46;
-/// From here on an offset or a count does not fit the old fields.
+/// The first offset that does not fit the 32-bit fields.
 const FULL: u32 = u32::MAX;
 
-/// What a header and the directory say of a file, which is shorter than 4 GiB.
+/// A file in the archive, shorter than 4 GiB.
 #[derive(Clone, Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) name: &'a str,
     pub(crate) bytes: u32,
     pub(crate) crc32: u32,
-    /// Where its header begins.
+    /// The offset of its local header, in bytes.
     pub(crate) offset: u64,
 }
 
-/// Bytes before the data of a file of this name.
+/// The length of the local header of a file with this name, in bytes.
 pub(crate) fn header_length(name: &str) -> u64 {
     (LOCAL + name.len()) as u64
 }
 
-/// What stands before the data of a file.
+/// Returns the local header, which precedes the file's data.
 pub(crate) fn header(name: &str, bytes: u32, crc32: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(LOCAL + name.len());
     put(&mut out, &[0x0403_4b50], &[20, FLAGS, 0, 0, DATE]);
@@ -40,7 +40,7 @@ pub(crate) fn header(name: &str, bytes: u32, crc32: u32) -> Vec<u8> {
     out
 }
 
-/// Bytes of a file's entry in the directory.
+/// The length of a file's directory entry, in bytes.
 pub(crate) fn entry_length(name: &str, offset: u64) -> u64 {
     (CENTRAL + name.len() + if offset < FULL.into() { 0 } else { 12 }) as u64
 }
@@ -49,7 +49,8 @@ pub(crate) fn entry(member: &Member<'_>) -> Vec<u8> {
     let Member { name, bytes, crc32, offset } = member;
     let is_far = *offset >= FULL.into();
     let mut out = Vec::new();
-    // Made on Unix, by whom a mode is understood: a plain file that its owner reads and writes.
+    // The external attributes hold a Unix file mode: a plain file that its owner can read and write. Programs
+    // interpret them because the archive says that it was made on Unix.
     put(&mut out, &[0x0201_4b50], &[MAKER, if is_far { 45 } else { 20 }, FLAGS, 0, 0, DATE]);
     put(&mut out, &[*crc32, *bytes, *bytes], &[length(name), if is_far { 12 } else { 0 }, 0, 0, 0]);
     put(&mut out, &[0o100_600 << 16, narrow(*offset)], &[]);
@@ -61,12 +62,12 @@ pub(crate) fn entry(member: &Member<'_>) -> Vec<u8> {
     out
 }
 
-/// Bytes after the directory.
+/// The length of the records after the directory, in bytes.
 pub(crate) fn end_length(files: u64, start: u64, length: u64) -> u64 {
     if is_large(files, start, length) { 56 + 20 + 22 } else { 22 }
 }
 
-/// What follows the directory of `files`, which begins at `start` and is `length` bytes long.
+/// Returns the records after the directory of `files`, which begins at `start` and is `length` bytes long.
 pub(crate) fn end(files: u64, start: u64, length: u64) -> Vec<u8> {
     let mut out = Vec::new();
     if is_large(files, start, length) {
@@ -99,7 +100,7 @@ fn length(name: &str) -> u16 {
     u16::try_from(name.len()).expect("names of exports are short")
 }
 
-/// Little-endian numbers, the wide ones first.
+/// Appends little-endian numbers, the 32-bit ones first.
 fn put(out: &mut Vec<u8>, wide: &[u32], narrow: &[u16]) {
     out.extend(wide.iter().flat_map(|number| number.to_le_bytes()));
     out.extend(narrow.iter().flat_map(|number| number.to_le_bytes()));
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_are_told_before_they_are_written() {
+    fn lengths_are_known_before_anything_is_written() {
         assert_eq!(header("a/b.txt", 3, 4).len() as u64, header_length("a/b.txt"));
         for offset in [0, u64::from(FULL) - 1, FULL.into(), 1 << 40] {
             let member = Member { name: "a/b.txt", bytes: 3, crc32: 4, offset };
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_the_old_fields_is_in_the_new_ones() {
+    fn large_values_are_in_the_zip64_fields() {
         let far = entry(&Member { name: "a", bytes: 1, crc32: 2, offset: 1 << 40 });
         assert_eq!(far[42..46], [0xff; 4]);
         assert_eq!(far[far.len() - 8..], (1_u64 << 40).to_le_bytes());

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_ours_is_an_answer_whatever_its_status() {
+    fn a_refusal_by_our_sql_is_never_an_outage() {
         for status in [401, 429, 503] {
             let body = format!(
                 r#"{{"code":"PT{status}","message":"Too many.","details":"{{\"retry_after\": 60}}","hint":"too_many"}}"#
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn other_errors_of_the_database_tell_nothing_to_the_outside() {
+    fn other_database_errors_reveal_nothing_to_the_caller() {
         let body = r#"{"code":"23503","message":"Key (secret)=(x)","details":null,"hint":null}"#;
         let error = judged(As::Person, 409, body);
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_that_no_text_may_hold_is_the_callers_fault() {
+    fn a_character_that_postgresql_cannot_store_is_the_callers_fault() {
         let body = r#"{"code":"22P05","message":"unsupported Unicode escape sequence"}"#;
         assert_eq!(judged(As::Person, 400, body).status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
@@ -167,7 +167,7 @@ mod tests {
 
     /// Bodies as `PostgREST` 14 and `PostgreSQL` 17 write them.
     #[test]
-    fn an_outage_is_told_by_its_code_and_never_answered_with_500() {
+    fn an_outage_is_recognised_by_its_code_and_never_answered_with_500() {
         for (status, body, says) in [
             (
                 405,
@@ -266,7 +266,7 @@ mod tests {
 
     /// Bodies as Cloudflare and Kong write them.
     #[test]
-    fn an_answer_without_a_code_is_that_of_something_on_the_way() {
+    fn a_response_without_a_code_comes_from_a_gateway_and_is_an_outage() {
         for (status, body, says) in [
             (
                 502,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_time_heals_is_a_fault_of_ours() {
+    fn any_other_code_is_an_internal_error() {
         for (status, code) in [
             (500, "P0004"),
             (500, "21000"),
@@ -306,7 +306,7 @@ mod tests {
 
     /// Bodies as the gateway of hosted projects, the Kong of self-hosted ones, and `PostgREST` write them.
     #[test]
-    fn a_key_of_ours_that_is_refused_is_an_outage_that_names_its_variable() {
+    fn a_refused_key_is_an_outage_that_names_its_variable() {
         for body in [
             r#"{"message":"Invalid API key","hint":"Double check your Supabase `anon` or `service_role` API key."}"#,
             r#"{"message":"Unregistered API key","hint":"Double check the provided API key as it is not registered for this project."}"#,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_is_refused_is_the_persons_and_a_key_is_ours() {
+    fn a_refused_token_is_the_persons_problem_and_a_refused_key_is_ours() {
         for body in [
             r#"{"code":"PGRST301","details":null,"hint":null,"message":"JWSError JWSInvalidSignature"}"#,
             r#"{"code":"PGRST301","details":"None of the keys was able to decode the JWT","hint":null,"message":"No suitable key or wrong key type"}"#,

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_listed_and_takes_no_place() {
+    fn missing_files_are_listed_and_take_no_space() {
         let layout = Layout::new(vec![file(1, "artworks/c.png", 0, true)]).expect("a layout");
         let own = layout.own_files();
         assert!(own[1].1.contains("artworks/c.png") && !own[2].1.contains("artworks/c.png"));

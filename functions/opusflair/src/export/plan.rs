@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digests_of_a_file_go_on_from_part_to_part() {
+    fn the_digests_of_a_file_continue_from_part_to_part() {
         let start = Place::default();
         let parts = [part(3, 0, "ab", &start), part(3, 1, "c", &start), part(4, 0, "abc", &start)];
         let counted = count_parts(&parts).expect("states");

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_prediction_that_cannot_be_read_concerns_its_own_photo_alone() {
+    fn an_unreadable_entry_affects_only_its_own_photo() {
         let of = |photo: &str| json!({"input_image": format!("https://x/object/sign/inputs/{photo}?token=t")});
         let listing = Listing {
             predictions: vec![prediction(
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prediction_is_known_by_its_photo() {
+    fn a_prediction_is_recognised_by_its_photo() {
         let of = |image: Value| {
             prediction(json!({"id": "x", "status": "starting", "input": {"input_image": image}}))
                 .is_of("ada/photo.jpg")
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stopped_or_failed_with_its_platform_was_in_vain() {
+    fn a_prediction_is_replaced_if_it_was_canceled_or_its_platform_failed() {
         let is_vain = |status: &str, error: &str| {
             prediction(json!({"id": "x", "status": status, "error": error})).is_vain()
         };

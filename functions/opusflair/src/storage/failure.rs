@@ -1,4 +1,5 @@
-//! What Storage's failures mean. Hosted Storage answers 400 for nearly everything and puts the true status into the body.
+//! Interprets Storage's error responses. Hosted Storage answers most errors with 400 and puts the true status
+//! into the body.
 
 use http::StatusCode;
 use reqwest::Response;
@@ -11,30 +12,32 @@ use crate::cause::Cause;
 use crate::config::SECRET_KEY;
 use crate::egress::{is_busy, read_limited};
 
-/// An answer that is no success.
+/// An error response.
 pub(super) struct Failure {
     /// The true status.
     status: StatusCode,
     body: Body,
 }
 
-/// What an error of Storage's says of itself; nothing where something else answered in its place.
+/// The body of a Storage error. All members are empty if a gateway or a proxy answered instead of Storage.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body {
-    /// Text or a number, by the version.
+    /// A string or a number, depending on Storage's version.
     #[serde(rename = "statusCode")]
     status_code: Value,
-    /// Newer versions have a code; in older ones `error` says the same in other words.
+    /// Newer versions have a `code`. Older ones have a similar text in `error`.
     code: String,
     error: String,
-    /// The gateway gives this alone.
+    /// The gateway sets only this member.
     message: String,
 }
 
 impl Failure {
+    /// Reads an error response.
+    ///
     /// # Errors
-    /// [`Error::Unavailable`] where the answer breaks off.
+    /// Returns [`Error::Unavailable`] if the connection breaks.
     pub(super) async fn read(response: Response) -> Result<Self, Error> {
         let status = response.status();
         let body = read_limited(SERVICE, response, ANSWER_LIMIT).await?.unwrap_or_default();
@@ -51,13 +54,13 @@ impl Failure {
         self.status
     }
 
-    /// Whether Storage says that there is no such object. What a gateway, a proxy or a Storage that does not accept our
-    /// key answers with 404 says nothing of the object.
+    /// Returns whether Storage says that the object does not exist. A 404 from a gateway, a proxy, or a
+    /// Storage that refuses our key proves nothing about the object.
     pub(super) fn is_absence(&self) -> bool {
         self.body.status() == Some(StatusCode::NOT_FOUND) && !self.is_no_bucket()
     }
 
-    /// Whether it may pass by itself within moments.
+    /// Returns whether the failure may pass within moments.
     pub(super) fn is_passing(&self) -> bool {
         is_busy(self.status) || self.status == StatusCode::LOCKED
     }
@@ -71,8 +74,8 @@ impl Failure {
         }
     }
 
-    /// Policies bind no key of the service, so who is not allowed has the wrong key. A 401 or 403 that is neither
-    /// Storage's nor the gateway's is a proxy's.
+    /// Returns whether Storage refuses our key. No policy restricts the service's key, so a refusal means
+    /// that the key is wrong. A 401 or 403 that neither Storage nor the gateway wrote comes from a proxy.
     fn is_key_refused(&self) -> bool {
         let is_said = self.body.status().is_some() || !self.body.message.is_empty();
         let is_forbidden = matches!(self.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
@@ -82,8 +85,9 @@ impl Failure {
         is_bad_token || self.is_no_bucket() || (is_forbidden && is_said)
     }
 
-    /// What Storage says of every private bucket to whoever has no valid key, where a file is fetched. Ours come with
-    /// the first migration.
+    /// Returns whether Storage says that the bucket does not exist. Our buckets always exist, because the
+    /// first migration creates them. When a file is fetched with an invalid key, Storage says this of every
+    /// private bucket.
     fn is_no_bucket(&self) -> bool {
         self.body.code == "NoSuchBucket" || self.body.error == "Bucket not found"
     }
@@ -108,7 +112,7 @@ mod tests {
         Failure::parse(StatusCode::from_u16(status).expect("a status"), body.as_bytes())
     }
 
-    /// As Storage 1.7x writes it, and as older versions do.
+    /// Bodies as Storage 1.7x and older versions write them.
     #[test]
     fn only_storage_itself_says_that_there_is_no_object() {
         for (status, body) in [
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_inside_of_a_400_is_an_outage() {
+    fn an_outage_inside_a_400_is_an_outage() {
         for (status, body, inner) in [
             (
                 400,
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_refused_names_its_variable_and_is_not_sent_again() {
+    fn a_refused_key_names_its_variable_and_is_not_retried() {
         for (status, body) in [
             (
                 400,

@@ -1,5 +1,5 @@
-//! Uploads in pieces (TUS 1.0.0), for objects that are longer than a process lives. Storage knows how far one
-//! has come; its address says the rest.
+//! Resumable uploads (TUS 1.0.0), for objects whose upload takes longer than a process lives. Storage knows
+//! how many bytes have arrived. The upload's URL is enough to continue it.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,14 +13,15 @@ use crate::Error;
 use crate::database::with_key;
 use crate::egress::{send_idempotent, unreachable};
 
-/// Bytes of each piece but the last; hosted Storage takes no other.
+/// The size of each piece except the last, in bytes. Hosted Storage accepts no other size.
 pub(crate) const PIECE: usize = 6 * 1024 * 1024;
 
 impl Storage {
-    /// Begins the upload of an object of `bytes`, in place of whatever has its name; answers its address.
+    /// Begins the upload of an object of `bytes` bytes, which replaces an existing object of the same name.
+    /// Returns the upload's URL.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub(crate) async fn begin_upload(
         &self,
         bucket: &str,
@@ -53,15 +54,15 @@ impl Storage {
             .ok_or_else(|| Error::unavailable(SERVICE, "an upload without an address"))
     }
 
-    /// How many bytes have arrived; `None` where there is no such upload any more.
+    /// Returns how many bytes have arrived, or `None` if the upload no longer exists.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub(crate) async fn uploaded(&self, upload: &Url) -> Result<Option<u64>, Error> {
         self.look_at(upload).await.map(|found| found.map(|(arrived, _)| arrived))
     }
 
-    /// How many bytes have arrived, and of how many.
+    /// Returns how many bytes have arrived, and the total length.
     async fn look_at(&self, upload: &Url) -> Result<Option<(u64, u64)>, Error> {
         let request = self.upload(Method::HEAD, upload.clone())?;
         let response = send_idempotent(SERVICE, request).await?;
@@ -70,16 +71,17 @@ impl Storage {
                 let arrived = number(&response, "upload-offset")?;
                 Ok(Some((arrived, number(&response, "upload-length")?)))
             }
-            // Without a body nobody says what a 400 means: it is begun anew.
+            // A HEAD response has no body that would explain a 400, so the upload starts again.
             400 | 404 | 410 => Ok(None),
             _ => Err(Failure::read(response).await?.error("look at an upload")),
         }
     }
 
-    /// Sends the bytes from `at` on; answers how many have arrived.
+    /// Sends the bytes from offset `at` on. Returns how many bytes have arrived in total.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: whether they have arrived is then to be asked.
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`]. The bytes may still have arrived: call
+    /// [`Storage::uploaded`] to find out.
     pub(crate) async fn send_piece(
         &self,
         upload: &Url,
@@ -97,11 +99,11 @@ impl Storage {
         number(&succeeded("send a piece", response).await?, "upload-offset")
     }
 
-    /// Lets Storage forget what has arrived; fine where there is nothing, and where it is an object by now: hosted
-    /// Storage refuses to forget that as an upload.
+    /// Deletes an unfinished upload. It is no error if the upload does not exist, or if it has become an
+    /// object. Hosted Storage refuses to delete a finished upload.
     ///
     /// # Errors
-    /// [`Error::Unavailable`].
+    /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
     pub(crate) async fn abandon_upload(&self, upload: &Url) -> Result<(), Error> {
         let request = self.upload(Method::DELETE, upload.clone())?;
         let response = send_idempotent(SERVICE, request).await?;
@@ -119,7 +121,7 @@ impl Storage {
     }
 
     fn upload(&self, method: Method, address: Url) -> Result<RequestBuilder, Error> {
-        // Whether it may take the place of another is asked with each request.
+        // Every request sends `x-upsert`, because Storage checks each time whether an object may be replaced.
         let request = if method == Method::PATCH {
             self.egress.upload(method, address)?
         } else {
@@ -130,7 +132,7 @@ impl Storage {
     }
 }
 
-/// The answer, if it is a success.
+/// Returns the response if it is a success.
 async fn succeeded(verb: &'static str, response: Response) -> Result<Response, Error> {
     if response.status().is_success() {
         return Ok(response);

@@ -1,5 +1,5 @@
-//! One line. Each value goes past the list on its way in, and what does not pass shows as withheld:
-//! that something was written here which may not be, and not what.
+//! Writes one log line. Each value is checked against the list. A value that does not pass is replaced by
+//! `[withheld]`, which shows that something was left out.
 
 use std::fmt::{self, Debug, Write};
 
@@ -15,17 +15,17 @@ use super::list::{Given, shape};
 
 const WITHHELD: &str = "[withheld]";
 
-/// How lines are written. The formatters of `tracing-subscriber` would do, but the one for JSON asks
-/// nobody about the fields of an event.
+/// The format of log lines. The JSON formatter of `tracing-subscriber` cannot filter the fields of an event,
+/// so lines are formatted here.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form {
-    /// For people.
+    /// Plain text, for people.
     Text,
-    /// For `CloudWatch`, which notes the time itself.
+    /// JSON, for `CloudWatch`, which adds the time itself.
     Json,
 }
 
-/// What has passed, in the order in which it was given.
+/// The checked fields, in the order in which they were passed.
 #[derive(Default)]
 struct Line(Vec<(&'static str, Value)>);
 
@@ -57,7 +57,7 @@ impl Visit for Line {
         self.note(field, Given::Error(value));
     }
 
-    /// What was given with `%` or `?`, and every type that has no method of its own.
+    /// Receives values that were passed with `%` or `?`, and all types without a method of their own.
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.note(field, Given::Text(&format!("{value:?}")));
     }
@@ -94,7 +94,7 @@ where
 }
 
 impl Line {
-    /// The message first, and then what it is about.
+    /// Writes the message first, then the fields.
     fn write_text(&self, out: &mut impl Write) -> fmt::Result {
         let (messages, fields): (Vec<_>, Vec<_>) =
             self.0.iter().partition(|(name, _)| *name == "message");

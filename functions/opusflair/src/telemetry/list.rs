@@ -1,4 +1,5 @@
-//! The one list of what a log line may hold (R5): each name, with the shape that its value must have.
+//! The only list of what a log line may hold (R5): each field's name, with the shape that its value must
+//! have.
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -8,7 +9,8 @@ use crate::cause::Cause;
 
 use Shape::{Count, Failure, Flag, Id, Place, Prediction, Route, Sentence, Word};
 
-/// Every field that is written. Who adds one asks whether it can ever hold what somebody sent.
+/// All fields that can be logged. Before you add one, make sure that it can never hold anything that a user
+/// sent.
 const FIELDS: &[(&str, Shape)] = &[
     ("attempts", Count),
     ("bucket", Word(&["inputs", "artworks", "exports"])),
@@ -64,30 +66,31 @@ const FIELDS: &[(&str, Shape)] = &[
     ("why", Failure),
 ];
 
-/// What a value must look like.
+/// The shape that a value must have.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shape {
-    /// A UUID of ours.
+    /// One of our UUIDs.
     Id,
-    /// An id of Replicate's: 26 characters of lowercase base32.
+    /// The id of a prediction at Replicate: 26 characters of lowercase base32.
     Prediction,
-    /// A number from zero: of things, of milliseconds, of HTTP.
+    /// A number that is not negative: a count, milliseconds, or an HTTP status.
     Count,
-    /// Yes or no.
+    /// True or false.
     Flag,
-    /// One of these.
+    /// One of these words.
     Word(&'static [&'static str]),
-    /// A route as the router has it, with `{id}` for what people put there; `none` where there is none.
+    /// A route as the router has it, with `{id}` in place of an id. `none` if no route matched.
     Route,
-    /// A source file and the line in it.
+    /// A source file and a line number.
     Place,
-    /// An error of ours, by its type: its text is made of words of ours, numbers and codes.
+    /// One of our own error types. Their text consists of our own words, numbers and codes.
     Failure,
-    /// Words and plain punctuation. `tests` sees to it that ours stand in the source as they are.
+    /// Words and plain punctuation. A test in `tests` checks that every message in the source is such a
+    /// literal.
     Sentence,
 }
 
-/// A value as it was passed to a log line.
+/// A value that was passed to a log line.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Given<'a> {
     Number(u64),
@@ -96,13 +99,13 @@ pub(super) enum Given<'a> {
     Error(&'a (dyn std::error::Error + 'static)),
 }
 
-/// The shape of a field, if it is on the list.
+/// Returns the shape of a field if the field is on the list.
 pub(super) fn shape(name: &str) -> Option<Shape> {
     FIELDS.iter().find(|(listed, _)| *listed == name).map(|(_, shape)| *shape)
 }
 
 impl Shape {
-    /// The value as it is written, if it has this shape.
+    /// Returns the value as it is written, if it has this shape.
     pub(super) fn admit(self, given: Given<'_>) -> Option<Value> {
         match (self, given) {
             (Count, Given::Number(number)) => Some(number.into()),

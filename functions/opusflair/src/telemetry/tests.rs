@@ -1,4 +1,4 @@
-//! What is written, and what is not.
+//! Tests of what is logged and what is withheld.
 
 use std::fs;
 use std::io;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::list::{Given, shape};
 use super::*;
 
-/// What `log` writes, at the most talkative level.
+/// Returns what `log` writes at the level `trace`.
 fn written(form: Form, log: impl FnOnce()) -> String {
     let lines = Lines::default();
     let out = lines.clone();
@@ -35,7 +35,7 @@ impl io::Write for Lines {
 }
 
 #[test]
-fn a_line_holds_its_message_and_what_is_on_the_list() {
+fn a_line_holds_its_message_and_the_listed_fields() {
     let generation = Uuid::from_u128(7);
     let error = crate::Error::unavailable("Replicate", crate::cause::Cause::status("get", 502));
     let log = || {
@@ -75,7 +75,7 @@ fn what_is_not_on_the_list_or_not_of_its_shape_is_withheld_r5() {
 }
 
 #[test]
-fn an_error_is_written_by_its_type_whatever_it_says() {
+fn only_our_own_error_types_are_written() {
     let foreign = io::Error::other("still there");
     let foreign: &(dyn std::error::Error + 'static) = &foreign;
     let line = written(Form::Text, || tracing::warn!(error = foreign, "refused"));
@@ -86,7 +86,7 @@ fn an_error_is_written_by_its_type_whatever_it_says() {
 }
 
 #[test]
-fn other_crates_and_spans_are_not_written_whatever_is_asked_for() {
+fn other_crates_and_spans_are_never_written() {
     let line = written(Form::Text, || {
         tracing::error!(target: "reqwest::connect", "starting new connection");
         tracing::error!(target: "opusflair_of_somebody", "refused");
@@ -97,7 +97,7 @@ fn other_crates_and_spans_are_not_written_whatever_is_asked_for() {
 }
 
 #[test]
-fn every_crate_of_the_functions_is_written() {
+fn events_of_every_crate_of_the_functions_are_written() {
     let functions = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for folder in fs::read_dir(functions).expect("the crates").flatten() {
         let name = folder.file_name().to_string_lossy().replace('-', "_");
@@ -107,7 +107,7 @@ fn every_crate_of_the_functions_is_written() {
 }
 
 #[test]
-fn a_panic_is_noted_by_its_place_without_what_it_says() {
+fn a_panic_is_logged_by_its_place_without_its_message() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(note_panic));
     let line = written(Form::Text, || {
@@ -151,7 +151,7 @@ fn every_line_and_route_in_the_source_is_one_that_is_written() {
     assert!(lines > 20, "{lines} lines were found");
 }
 
-/// The text of each file below `folder`, but for those of tests.
+/// Reads each source file below `folder`, except files of tests.
 fn gather(folder: &Path, sources: &mut Vec<String>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
