@@ -1,5 +1,5 @@
 //! Fetches an output from Replicate, marks it as made by a model, and stores it. Marking needs the whole file
-//! in memory, so this module limits how many bytes of outputs are in memory at the same time.
+//! in memory, so this module limits the size of all outputs in memory.
 
 use std::time::Duration;
 
@@ -74,7 +74,8 @@ impl NotStored {
 const KINDS: [(&str, &str); 3] =
     [("image/jpeg", "jpg"), ("image/png", "png"), ("image/webp", "webp")];
 
-/// Returns the file extension that an output's URL ends with, if it is one of an image type that we store.
+/// Returns the file extension in an output's URL. Returns `None` if it is not one of an image type that we
+/// store.
 #[must_use]
 pub fn extension(output: &Url) -> Option<&'static str> {
     let name = output.path().rsplit_once('.')?.1;

@@ -120,7 +120,7 @@ impl FromRequestParts<Arc<App>> for ConfirmedCaller {
 }
 
 /// Returns whether `token` has the form of a JWT, as all access tokens of Auth have. A gateway may refuse any
-/// other token in the same way as a wrong key of ours.
+/// other token with the same response as for a wrong publishable key.
 fn is_jwt(token: &str) -> bool {
     let mut parts = token.split('.');
     parts.by_ref().take(3).filter(|part| !part.is_empty()).count() == 3 && parts.next().is_none()

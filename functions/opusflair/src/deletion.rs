@@ -191,7 +191,8 @@ impl App {
             let attempts = deletion.attempts;
             tracing::warn!(deletion = %deletion.id, generation, attempts, "still there");
         }
-        // If Storage did not confirm the deletion, the time of the check is the earliest time that is proven.
+        // If Storage did not confirm the deletion, the check is the earliest moment at which the object is
+        // known to be gone.
         let proof =
             absent.map(|verified| self.prove(&deletion, deleted.unwrap_or(verified), verified));
         Outcome {

@@ -1,5 +1,6 @@
-//! All outgoing HTTP requests. They leave through pooled clients that enforce an allow-list: requests are
-//! encrypted (R3), go only to configured hosts, never to a private address, and follow no redirects.
+//! All outgoing HTTP requests, except those of the crate `supabase-auth` (see `caller`). They leave through
+//! pooled clients that enforce an allow-list: requests are encrypted (R3), go only to configured hosts, never
+//! to a private address, and follow no redirects.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -38,7 +39,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Egress {
     client: Client,
     /// For uploads, without a limit on silence. `reqwest` counts the time in which it sends the body as
-    /// silence of the response, so a slow line would look like a stalled service. Only the whole exchange has
+    /// silence of the response. So a slow line would look like a stalled service. Only the whole exchange has
     /// a time limit.
     uploads: Client,
     hosts: Arc<[String]>,
@@ -85,8 +86,8 @@ impl Egress {
         self.begin(&self.client, method, url)
     }
 
-    /// Begins a request that sends a long body, or whose response may begin late. The caller sets the time
-    /// limit.
+    /// Begins a request that sends a long body, or whose response may begin late. Its time limit is
+    /// `UPLOAD_TIME` unless the caller sets another one.
     ///
     /// # Errors
     /// Returns [`Error::Fault`] if `url` is not on the allow-list.

@@ -74,9 +74,9 @@ impl App {
         }
     }
 
-    /// Cancels the predictions that Replicate made from a photo, if the response to a create call was lost
-    /// and the generation has ended. Each one is recorded, so that Replicate is later asked whether it has
-    /// removed its data (T3).
+    /// Handles a generation that ended after the response to its create call was lost. Cancels the
+    /// predictions that Replicate made from the photo. Each one is recorded, so that Replicate is later asked
+    /// whether it has removed its data (T3).
     async fn stop_strays(
         &self,
         generation: Option<Uuid>,

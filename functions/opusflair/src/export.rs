@@ -38,7 +38,7 @@ struct Leased {
     is_planned: bool,
 }
 
-/// The result of one turn.
+/// The result of one turn: the work on one export until the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// No export is waiting.

@@ -1,6 +1,6 @@
 //! Code that the functions share. The database makes the decisions and the functions carry them out, so this
-//! crate decides little. It reads the configuration, identifies the caller, sends all HTTP requests through
-//! one client, and has one module for each service that the functions talk to.
+//! crate decides little. It reads the configuration, identifies the caller, and has one module for each
+//! service that the functions talk to. HTTP requests leave through `egress`.
 
 pub mod app;
 pub mod artwork;

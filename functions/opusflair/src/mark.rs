@@ -1,6 +1,6 @@
 //! The mark that tells people and machines that a model made an artwork (X7). Functions that store artworks
-//! supply an implementation of [`Mark`]. It lives in the crate `marking`, so that no other function links the
-//! Content Credentials library.
+//! supply an implementation of [`Mark`]. It lives in the crate `marking`, so that functions that store no
+//! artworks do not link the Content Credentials library.
 
 use bytes::Bytes;
 use time::OffsetDateTime;

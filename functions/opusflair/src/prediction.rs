@@ -27,7 +27,7 @@ pub enum Heard<'a> {
 /// The result of processing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The prediction belongs to no generation of ours.
+    /// The prediction belongs to none of our generations.
     Unknown,
     /// The state was recorded. Nothing else has to be done.
     Recorded,
@@ -89,7 +89,7 @@ pub fn capability_digest(token: &str) -> String {
 
 impl App {
     /// Records the state of a prediction and does what the database then asks for. If an output has to be
-    /// stored, this happens under `lease`, which is a new lease or one that the caller already holds.
+    /// stored, this happens under `lease`: a new lease, or one that the caller already holds.
     ///
     /// # Errors
     /// Returns an error if the database is unavailable, or if storing failed for a temporary reason. The

@@ -423,7 +423,8 @@ async fn read<T: DeserializeOwned>(response: Response, limit: usize) -> Result<T
     serde_json::from_slice(&body).map_err(|_| unreadable())
 }
 
-/// Returns how long to wait after a 429. The body names the time. The header may be missing.
+/// Returns how long to wait after a 429: the time in the body, otherwise the time in the header, otherwise
+/// one second. The result is between `SHORTEST_PAUSE` and `LONGEST_PAUSE`.
 async fn throttle(response: Response) -> Duration {
     #[derive(Deserialize)]
     struct Throttled {

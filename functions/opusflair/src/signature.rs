@@ -49,8 +49,8 @@ pub enum InvalidKey {
 /// Why a signature is refused. The sender is told only that it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSignature {
-    /// A header is missing or is not text, the id is too long, the timestamp is not a number, or none of the
-    /// first [`MAX_SIGNATURES`] signatures can be read.
+    /// A header is missing or is not text, the id is too long, or the timestamp is not a number. Or none of
+    /// the first [`MAX_SIGNATURES`] signatures can be read.
     #[error("a signature header is missing, too long or unreadable")]
     Incomplete,
     /// The timestamp is more than five minutes in the past or in the future.
@@ -129,8 +129,8 @@ impl VerifyingKeys {
     /// Reads one or more secrets (`whsec_…`), separated by white space.
     ///
     /// # Errors
-    /// Returns an error if a secret is malformed or too short, or if there is none. A missing key must never
-    /// disable the check.
+    /// Returns an error if a secret is malformed or too short, or if no secret is given. A missing key must
+    /// never disable the check.
     pub fn parse(secrets: &str) -> Result<Self, InvalidKey> {
         let keys = secrets.split_whitespace().map(parse_key).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() { Err(InvalidKey::Missing) } else { Ok(Self(keys)) }

@@ -103,8 +103,8 @@ impl Storage {
         done("upload", request).await.map(drop)
     }
 
-    /// Returns a signed URL. Anyone who has it can fetch the object for `seconds` (T2, T4). Returns `None` if
-    /// the object does not exist.
+    /// Returns a signed URL. Anyone with this URL can fetch the object for `seconds` (T2, T4). Returns `None`
+    /// if the object does not exist.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].

@@ -1,5 +1,5 @@
 //! Interprets error responses of the Data API. The cause is a refusal by our SQL, the person's token, our
-//! key, an outage, or a fault of ours.
+//! key, an outage, or an internal error.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -11,8 +11,8 @@ use crate::config::{PUBLISHABLE_KEY, SECRET_KEY};
 use crate::error::Refusal;
 
 /// Prefixes of the `PostgreSQL` (SQLSTATE) and `PostgREST` error codes that mean an outage, with the reason
-/// for the log. Such a call may be retried, and the caller is told to try again later. Any other code is a
-/// fault of ours. The HTTP status is not enough. A read-only project is answered with 405. A function that
+/// for the log. Such a call may be retried, and the caller is told to try again later. Any other code is an
+/// internal error. The HTTP status is not enough. A read-only project is answered with 405. A function that
 /// the schema cache does not know yet is answered with 404.
 const OUTAGES: [(&str, &str); 21] = [
     ("08", "the connection to the database broke off"),

@@ -46,8 +46,8 @@ pub(super) struct Pieces<'a> {
     lease: Uuid,
     upload: Url,
     deadline: Instant,
-    /// Bytes of the whole archive, then the bytes that have arrived in Storage, then the bytes that were
-    /// written.
+    /// The bytes of the whole archive (`length`), those that have arrived in Storage (`arrived`), and those
+    /// that were generated so far (`written`).
     length: u64,
     arrived: u64,
     written: u64,
