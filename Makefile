@@ -1,4 +1,4 @@
-# `make` lists the targets. Everything fetched is fetched by package name: cargo, npm, pip.
+# `make` lists the targets. Everything is fetched by package name, with cargo, npm or pip.
 
 SHELL := /usr/bin/env bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -9,7 +9,7 @@ TOOLS := .local/tools
 MIGRATION := supabase/migrations/20261123000000_first_generation.sql
 STACK := $(LOCAL)/node_modules/.bin/bun $(LOCAL)/stack.ts
 NODE := node --import tsx
-# The crash points are for tests: no build for a release asks for them.
+# The crash points are only for tests. No release build uses this feature.
 FEATURES := --features local/crash-points
 SOURCES := $(addprefix sql/,$(shell cat sql/order.txt))
 
@@ -20,64 +20,64 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: install build ## A photo becomes an artwork: STYLE=neon-night PHOTO=path/to.jpg
+demo: install build ## Turn a photo into an artwork: STYLE=neon-night PHOTO=path/to.jpg
 	$(call say,Demo)
 	@STYLE="$(STYLE)" PHOTO="$(PHOTO)" SANDBOX_RUN_MS=2500 \
 	  $(STACK) --state .local/demo/stack --fresh -- sh -c 'cd tests && exec $(NODE) demo/demo.ts'
 
 .PHONY: run
-run: install build ## Keep everything up; Ctrl-C ends it
+run: install build ## Start the whole stack; Ctrl-C stops it
 	@$(STACK) --state .local/run || [ $$? -eq 130 ]
 
 .PHONY: status
-status: install ## How it stands: of `make run`, or of FUNCTIONS_URL with OPERATOR_SECRET
+status: install ## Show the status of `make run`, or of FUNCTIONS_URL with OPERATOR_SECRET
 	@$(LOCAL)/node_modules/.bin/bun $(LOCAL)/status.ts .local/run
 
 .PHONY: chaos
-chaos: install build ## Random jobs and faults, then every invariant: SEED=7 or SEED=1..20, JOBS=500
+chaos: install build ## Run random jobs with random faults, then check every invariant: SEED=7 or SEED=1..20, JOBS=500
 	@SEED="$(or $(SEED),1..5)" JOBS="$(or $(JOBS),500)" SANDBOX_RUN_MS=30 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/chaos --fresh --quiet -- sh -c 'cd tests && exec $(NODE) chaos/chaos.ts'
 
 .PHONY: adversary
-adversary: install build ## What an owner who cheats can gain, kind by kind: nothing
+adversary: install build ## Test that an account owner who cheats gains nothing, one kind of cheat after another
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/adversary --fresh --quiet -- \
 	  sh -c 'cd tests && $(NODE) --test --test-concurrency=1 --test-timeout=300000 adversary/*.test.ts'
 
 .PHONY: old-privileges
-old-privileges: install build ## The database's suite and the strangers' table, where the platform grants everything at first
+old-privileges: install build ## Run the database tests and the tests with strangers on a project with the old default privileges
 	@RESULTS= SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/old-privileges --fresh --quiet --default-privileges legacy -- \
 	  sh -c 'cd tests && $(NODE) database/run.ts && $(NODE) --test --test-concurrency=1 --test-reporter=dot journeys/strangers.test.ts'
 
 .PHONY: bench
-bench: install build ## What a sweep costs an object, from a thousand to a hundred thousand: SIZES="1000 100000"
+bench: install build ## Measure what a sweep costs per object, for 1,000 to 100,000 objects: SIZES="1000 100000"
 	@SIZES="$(or $(SIZES),1000 10000 100000)" CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/bench --fresh --quiet -- sh -c 'cd tests && exec $(NODE) bench/sweep.ts'
 
 .PHONY: bench-export
-bench-export: install build ## What an export costs, of artworks and usage events: SIZES="100:20000 2000:365000"
+bench-export: install build ## Measure what an export costs, by artworks and usage events: SIZES="100:20000 2000:365000"
 	@SIZES="$(or $(SIZES),100:20000 2000:365000)" CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/bench --fresh --quiet -- sh -c 'cd tests && exec $(NODE) bench/export.ts'
 
 .PHONY: bench-photos
-bench-photos: install ## What preparing a large photo costs, in processor time and memory, beside sharp
+bench-photos: install ## Measure processor time and memory for preparing a large photo, compared with sharp
 	@cd tests && exec $(NODE) bench/photos.ts
 
 .PHONY: fuzz-photos
-fuzz-photos: install ## Prepare damaged photos of each kind for MINUTES=60: no panic, at most a second and 500 MB each
+fuzz-photos: install ## Prepare damaged photos of each format for MINUTES=60: no panic, at most one second and 500 MB each
 	@cd tests && MINUTES="$(or $(MINUTES),60)" exec $(NODE) photos/fuzz.ts
 
 .PHONY: mutants
-mutants: install build ## Take lines that move credits or delete away, one at a time; does a test notice?
+mutants: install build ## Remove lines that move credits or delete data, one at a time, and see whether a test fails
 	@cd tests && $(NODE) mutants/mutants.ts
 
-# Emptied before each run, so that no result of an earlier one counts.
+# Emptied before each run, so that results of an earlier run do not count.
 RESULTS_FOLDER := .local/policy
 test policy: export RESULTS := $(CURDIR)/$(RESULTS_FOLDER)
 
 .PHONY: policy
-policy: install build $(TOOLS)/.installed $(TOOLS)/bin/cargo-deny ## Which promises of POLICY.md are kept: runs the tests that it names; CLAUSES="R2 G3" some
+policy: install build $(TOOLS)/.installed $(TOOLS)/bin/cargo-deny ## Run the tests that POLICY.md names, and show which promises are kept: CLAUSES="R2 G3" for some
 	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
 	@cd tests && CLAUSES="$(CLAUSES)" $(NODE) policy/run.ts
 
@@ -87,12 +87,12 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	$(call say,Unit tests)
 	cargo test --workspace --locked $(FEATURES) 2>&1 | tee $(RESULTS_FOLDER)/cargo.txt
 	cargo test --package photo --locked --features heic --lib heic
-	$(call say,A panic in a release)
+	$(call say,A panic in a release build)
 	@cargo run --release --quiet --locked --package release-panic 2> /dev/null && echo "ends its thread, not the process"
 	$(call say,Tests on the stack)
 	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
 	  $(STACK) --state .local/test --fresh -- tests/all.sh
-	$(call say,The database and strangers, on a project with the old default privileges)
+	$(call say,Database tests and tests with strangers on a project with the old default privileges)
 	@$(MAKE) --no-print-directory old-privileges
 	$(call say,Chaos)
 	@$(MAKE) --no-print-directory chaos SEED=1..3 JOBS=60
@@ -101,7 +101,7 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	@cd tests && $(NODE) policy/policy.ts
 
 .PHONY: check
-check: install $(TOOLS)/bin/cargo-deny ## Format, lints, audit, schema equality, advisors, documents
+check: install $(TOOLS)/bin/cargo-deny ## Check format, lints, documents, dependencies, schema equality and advisors
 	$(call say,Format and lints)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet $(FEATURES) -- -D warnings
@@ -125,9 +125,9 @@ build: ## Compile the functions and the sandbox
 .PHONY: install
 install: $(LOCAL)/node_modules/.installed tests/node_modules/.installed ## Fetch the npm packages
 
-# `npm install --no-save` keeps to the lock file and leaves it alone. `npm ci` would refuse a lock file that
-# lacks the builds for other machines, which registries do not all hold.
-# Bun's own install script puts its binary in place; some versions of npm run no scripts.
+# `npm install --no-save` follows the lock file and does not change it. `npm ci` would refuse a lock file without the
+# builds for other machines, and not every registry has all of them.
+# Some versions of npm do not run install scripts. Bun needs its own, because it puts the binary in place.
 $(LOCAL)/node_modules/.installed: $(LOCAL)/package.json $(LOCAL)/package-lock.json
 	$(call say,Fetching the embedded stack (PostgreSQL; the Data API; Bun))
 	npm install --no-save --prefix $(LOCAL) --loglevel=error
@@ -135,33 +135,33 @@ $(LOCAL)/node_modules/.installed: $(LOCAL)/package.json $(LOCAL)/package-lock.js
 	@touch $@
 
 tests/node_modules/.installed: tests/package.json tests/package-lock.json
-	$(call say,Fetching the Supabase client and the other clients)
+	$(call say,Fetching the npm packages of the tests)
 	npm install --no-save --prefix tests --loglevel=error
 	@touch $@
 
-# With --no-deps, so that each package is one that is named here.
+# With --no-deps, so that pip installs only the packages that are named here.
 $(TOOLS)/.installed: Makefile
-	$(call say,Fetching the Lambda emulator (and what checks receipts and artworks in Python))
+	$(call say,Fetching the Lambda emulator (and the Python packages that check receipts and artworks))
 	python3 -m venv $(TOOLS)
 	$(TOOLS)/bin/pip install --quiet --no-deps cargo-lambda==1.9.2
 	$(TOOLS)/bin/pip install --quiet --no-deps PyJWT==2.15.1 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12
 	$(TOOLS)/bin/pip install --quiet --no-deps c2pa-python==0.38.1 asn1crypto==1.5.1
 	@touch $@
 
-# Without optimisation, for it is built for longer than it will ever run.
+# Without optimisation: an optimised build takes longer than cargo-deny will ever run.
 $(TOOLS)/bin/cargo-deny:
 	$(call say,Building cargo-deny (once))
 	cargo install --debug --locked --quiet --root $(TOOLS) cargo-deny@0.20.2
 
 .PHONY: migration
-migration: ## Make the first migration anew from sql/ (while nothing is deployed)
+migration: ## Write the first migration again from sql/ (only while nothing is deployed)
 	cat $(SOURCES) > $(MIGRATION)
 
 .PHONY: export-schema
-export-schema: install ## Make docs/export.schema.json anew from sql/
+export-schema: install ## Write docs/export.schema.json again from sql/
 	@$(STACK) --state .local/check --fresh --quiet --without functions,replicate -- \
 	  sh -c 'cd tests && $(NODE) check/export-schema.ts'
 
 .PHONY: clean
-clean: ## Remove what was built, fetched and stored
+clean: ## Delete everything that was built, fetched or stored
 	rm -rf target .local $(LOCAL)/node_modules tests/node_modules supabase/.temp
