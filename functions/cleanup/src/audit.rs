@@ -1,5 +1,5 @@
-//! Auditing: walks both sides of Storage and the ledger. What nothing accounts for is closed (R1, X3), and differences
-//! are counted (C7).
+//! The audit: walks over Storage objects, their rows and the ledger. It closes every object without a row and
+//! every row without its object (R1, X3), and counts differences in the ledger (C7).
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::budget::Budget;
 use crate::report::add_each;
 
-/// Objects or rows that are looked at in one call.
+/// Number of objects or rows that one call checks.
 const STRETCH: u32 = 2000;
 
 #[derive(Deserialize)]
@@ -19,8 +19,8 @@ struct Audited {
     closed: BTreeMap<String, u64>,
 }
 
-/// Walks on from where the last walk came to, until `seconds` are over; answers what was closed, and whether the walk
-/// came to its end.
+/// Continues the walk where it last stopped, until `seconds` are over. Returns what was closed, and whether
+/// the walk reached its end.
 pub(crate) async fn audit(
     app: &App,
     walk: &'static str,

@@ -1,39 +1,41 @@
-//! The time of a pass. Each step has its own, from when it begins: a step that hangs takes none of another's.
+//! The time limits of a sweep. Each step has its own limit, counted from its own start, so a step that hangs
+//! takes no time from the others.
 
 use std::time::{Duration, Instant};
 
 use opusflair::pace::limit;
 
-/// The time of one step, in seconds from its beginning.
+/// The time limits of one step, in seconds from its start.
 #[derive(Clone, Copy)]
 pub(crate) struct Slice {
-    /// For so long it begins new work.
+    /// After this time, the step starts no new work.
     pub(crate) work: u64,
-    /// Then it is dropped, with what it has begun; its leases run out.
+    /// After this time, the step is dropped with all its unfinished work. Its leases then expire.
     pub(crate) end: u64,
 }
 
-/// When a pass or a step began, and so when its time is over.
+/// The start of a sweep or of a step. Its time limits are counted from here.
 #[derive(Clone, Copy)]
 pub(crate) struct Budget(Instant);
 
 impl Budget {
-    /// Begins now.
+    /// Starts the clock now.
     pub(crate) fn begin() -> Self {
         Self(Instant::now())
     }
 
-    /// Whether less than `seconds` of it are over.
+    /// Whether fewer than `seconds` have passed.
     pub(crate) fn is_within(&self, seconds: u64) -> bool {
         Instant::now() < self.end_of(seconds)
     }
 
-    /// When `seconds` of it are over.
+    /// The moment at which `seconds` have passed.
     pub(crate) fn end_of(&self, seconds: u64) -> Instant {
         self.0 + limit(Duration::from_secs(seconds))
     }
 
-    /// `least`, and more where `seconds` of the pass are not over: what comes last may have all that is left.
+    /// Returns `least`, extended if fewer than `seconds` of the sweep have passed: the last steps may use all
+    /// the time that is left.
     pub(crate) fn rest(&self, seconds: u64, least: Slice) -> Slice {
         let left = self.end_of(seconds).saturating_duration_since(Instant::now());
         let left = left.as_millis() / limit(Duration::from_secs(1)).as_millis().max(1);

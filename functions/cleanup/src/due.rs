@@ -1,10 +1,10 @@
-//! What a pass has to do: asked once, so that an idle pass makes no call in vain.
+//! The work of a sweep. One call asks the database what is due, so an idle sweep makes no further calls.
 
 use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::json;
 
-/// What `backend.due()` answers.
+/// The answer of `backend.due()`.
 #[expect(clippy::struct_excessive_bools, reason = "one for each step")]
 #[derive(Debug, Deserialize)]
 pub(crate) struct Due {
@@ -24,7 +24,7 @@ pub(crate) struct Due {
     pub(crate) walks: Walks,
 }
 
-/// The walks of the audit.
+/// The walks of the audit that are due.
 #[expect(clippy::struct_excessive_bools, reason = "one for each walk")]
 #[derive(Debug, Deserialize)]
 pub(crate) struct Walks {
@@ -40,7 +40,8 @@ impl Due {
         app.ask("due", json!({})).await
     }
 
-    /// If the question fails, every step looks for itself. A warning about requests needs the answer.
+    /// The fallback if the call fails: every step then checks for itself. `requests` stays false, because the
+    /// warning about requests needs the real answer.
     pub(crate) fn everything() -> Self {
         let walks = Walks {
             audit_inputs: true,
@@ -67,7 +68,7 @@ impl Due {
         }
     }
 
-    /// Whether a step of this pass may order something that another does: deletions, calls and letters.
+    /// Whether a step of this sweep may create work for another step: deletions, outbox tasks or emails.
     pub(crate) fn has_work(&self) -> bool {
         let Self { deletions, settling, submissions, expired_exports, erasures, walks, .. } = self;
         let is_walked = walks.audit_inputs

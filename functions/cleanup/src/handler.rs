@@ -1,4 +1,4 @@
-//! The scheduled event, and the two things that the operator may ask for.
+//! The scheduled event, and the two endpoints for the operator.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use crate::pass::run;
 use crate::report::Report;
 use crate::status::Status;
 
-/// A scheduled event has no path of its own: `lambda_http` passes it on as `POST /events`.
+/// The routes of this function. A scheduled event has no path: `lambda_http` passes it on as `POST /events`.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new().route("/events", post(pass)).with_state(app.clone()).merge(operator_routes(app))
 }
 
-/// What the operator may ask for, by `OPERATOR_SECRET`.
+/// The operator's routes. They require `OPERATOR_SECRET`.
 pub fn operator_routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/cleanup", post(pass_for_operator))
@@ -30,7 +30,8 @@ pub fn operator_routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The schedule has no secret, so only an event that is no HTTP request may come this way.
+/// Runs a sweep for the schedule. The schedule has no secret, so this route accepts only events that are not
+/// HTTP requests.
 async fn pass(
     State(app): State<Arc<App>>,
     context: Option<Extension<RequestContext>>,

@@ -1,4 +1,5 @@
-//! On a schedule: settles what was not heard of, submits what is owed, deletes what is due.
+//! The scheduled function: it settles jobs whose webhook events did not arrive, dispatches waiting jobs, and
+//! deletes what is due.
 
 mod audit;
 mod budget;

@@ -1,8 +1,9 @@
-//! One pass. What is not done in this one is done in the next.
+//! One sweep. The next sweep continues with whatever this one does not finish.
 //!
-//! Each step runs by itself and has its own time, so a step that fails, hangs or panics holds up no other. What the
-//! promises stand on comes first: the due deletions, and then the heartbeat, which says that they were attempted (X2).
-//! Generations, submissions and erasures go on at the same time. Whatever can wait comes afterwards.
+//! Each step runs separately and has its own time limit, so a step that fails, hangs or panics does not delay
+//! the others. The work that the policy depends on comes first: the due deletions, and then the heartbeat,
+//! which records that they were attempted (X2). Settling, dispatching and erasing run at the same time.
+//! Everything that can wait comes afterwards.
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -24,8 +25,9 @@ use crate::report::{Report, add_each};
 use crate::rights;
 use crate::settle::{settle, submit};
 
-// The times add up to less than the 150 seconds of the function, even if a step of each stage hangs: 5 to ask what is
-// due, 70 for what cannot wait, 38 for what that has left to delete, 30 for the rest.
+// The limits add up to less than the function's timeout of 150 seconds, even if a step of each stage hangs: 5
+// seconds to ask what is due, 70 for the urgent work, 38 for the deletions and erasures that this work
+// leaves, and 30 for the rest.
 const LOOKING: Slice = Slice { work: 5, end: 5 };
 const SWEEPING: Slice = Slice { work: 15, end: 46 };
 const BEATING: Slice = Slice { work: 5, end: 8 };
@@ -42,15 +44,16 @@ const WALKING: Slice = Slice { work: 5, end: 12 };
 const WRITING: Slice = Slice { work: 10, end: 18 };
 const EXPIRING: Slice = Slice { work: 5, end: 18 };
 const EXPORTING: Slice = Slice { work: 20, end: 30 };
-/// Letters, exports and Replicate's own deletion go on until so many seconds of the pass are over, if nothing hangs.
+/// Emails, exports and the questions about Replicate's own deletion may run until this many seconds of the
+/// sweep have passed, if nothing hangs.
 const WHOLE: u64 = 50;
 
-/// Orders that are executed together; the bulk deletion takes up to 1000.
+/// Number of deletions that one batch executes. Storage's bulk deletion takes up to 1000.
 const DELETIONS: u32 = 500;
-/// A lease of deletions: longer than a batch takes, and over when the next pass begins.
+/// How long a batch of deletions is leased: longer than a batch takes, but over when the next sweep starts.
 const DELETION_LEASE_SECONDS: u32 = 50;
 
-/// The walks that look for what is gone or left over, and the one over the ledger.
+/// The walks of the audit: four look for missing and left-over objects, one checks the ledger.
 type Walk = (&'static str, fn(&Walks) -> bool);
 const WALKS: [Walk; 5] = [
     ("audit_inputs", |due| due.audit_inputs),
@@ -60,11 +63,11 @@ const WALKS: [Walk; 5] = [
     ("audit_ledger", |due| due.audit_ledger),
 ];
 
-/// Makes one pass and writes the heartbeat.
+/// Runs one sweep and records the heartbeat.
 ///
 /// # Errors
-/// If the due deletions were not attempted, or the heartbeat was not written. Everything else is done all the same;
-/// what fails there is left to the next pass.
+/// Fails if the due deletions were not attempted, or if the heartbeat was not recorded. All other steps run
+/// even then. If one of them fails, the next sweep tries it again.
 pub async fn run(app: &App) -> Result<Report, Error> {
     let pass = Budget::begin();
     let due = &Lane::default().attempt(LOOKING, |_, _| look(app)).await.unwrap_or_else(|error| {
@@ -83,7 +86,7 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     }
 
     let mut ended = Lane::default();
-    // What has been ordered by now. A Storage that did not answer before is not asked again.
+    // Executes the deletions that this sweep has ordered so far. Skipped if Storage did not answer before.
     if has_deleted && due.has_work() {
         let deleted = ended.step("delete", DELETING, |time, end| delete(app, time, end)).await;
         ended.report.count(deleted);
@@ -111,7 +114,7 @@ struct Swept {
     heartbeat: Result<(), Error>,
 }
 
-/// Deletes what is due, says so, and finds what else must go.
+/// Executes the due deletions, records the heartbeat, and runs the audit, which may order more deletions.
 async fn sweep(app: &App, due: &Due) -> Swept {
     let mut lane = Lane::default();
     let swept = if due.deletions {
@@ -147,7 +150,7 @@ async fn settle_generations(app: &App, due: &Due) -> Report {
         let settled = lane.step("settle", SETTLING, |time, end| settle(app, time, end));
         lane.report.settled = settled.await;
     }
-    // Whatever ends a generation may order its prediction stopped.
+    // Every step that ends a generation may create an outbox task to stop its prediction.
     if due.errands || due.has_work() {
         lane.step("errands", CALLING, |time, end| rights::run_errands(app, time, end)).await;
     }
@@ -163,7 +166,7 @@ async fn submit_generations(app: &App, due: &Due) -> Report {
     lane.report
 }
 
-/// Answers the erasures that wait for something to be deleted, too.
+/// Starts the due erasures. Also returns those that are waiting for objects to be deleted.
 async fn begin_erasures(app: &App, due: &Due) -> (Report, Vec<Erasure>) {
     let mut lane = Lane::default();
     if due.expired_exports {
@@ -189,14 +192,14 @@ async fn ask_replicate(app: &App, due: &Due, pass: Budget) -> Report {
     lane.report
 }
 
-/// Looks who has not been here for long, and sends letters. An account that is to be erased for that is erased by the
-/// next pass.
+/// Finds inactive users and sends emails. If an account must be erased for inactivity, the next sweep erases
+/// it.
 async fn write_to_people(app: &App, due: &Due, pass: Budget) -> Report {
     let mut lane = Lane::default();
     if due.inactivity {
         lane.step("inactivity", WALKING, |time, end| rights::follow_inactive(app, time, end)).await;
     }
-    // An erasure that has ended may have ordered one, too.
+    // An erasure that ended in this sweep may also have created an email.
     if due.letters || due.inactivity || due.erasures {
         let written = lane.step("letters", pass.rest(WHOLE, WRITING), |time, end| {
             rights::write_letters(app, time, end)
@@ -233,7 +236,7 @@ async fn export(app: &App, due: &Due, pass: Budget) -> Report {
     lane.report
 }
 
-/// Steps that follow each other, and what they have done.
+/// Steps that run one after the other, and the report on them.
 struct Lane {
     report: Report,
 }
@@ -245,7 +248,8 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// What a step answers. A step that fails is noted and left to the next pass.
+    /// Runs a step and returns its answer. If the step fails, this logs the error and leaves the work to the
+    /// next sweep.
     async fn step<T: Default, W>(
         &mut self,
         step: &'static str,
@@ -261,8 +265,8 @@ impl Lane {
         })
     }
 
-    /// The same for a step whose failure is the caller's concern. A step also answers whether that was all that was
-    /// due.
+    /// Like `step`, but returns the error to the caller. A step also returns whether it finished everything
+    /// that was due.
     async fn attempt<T, W>(
         &mut self,
         slice: Slice,
@@ -309,7 +313,7 @@ async fn delete(app: &App, time: Budget, seconds: u64) -> Result<(Tally, bool), 
     Ok((total, false))
 }
 
-/// Rows past their limit, a batch of each rule at a time.
+/// Deletes rows that are past their limit, one batch for each rule at a time.
 async fn expire_rows(
     app: &App,
     time: Budget,

@@ -1,4 +1,5 @@
-//! Replicate's own deletion: asks, after its hour, whether it keeps anything of a prediction (T3).
+//! Checks Replicate's own deletion: after Replicate's retention of one hour, asks whether it still keeps
+//! anything of a prediction (T3).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +12,7 @@ use uuid::Uuid;
 
 use crate::budget::Budget;
 
-/// Predictions that are asked about under one lease, and how many of them at once.
+/// Number of predictions under one lease, and how many questions run at the same time.
 const BATCH: u32 = 50;
 const ASKERS: usize = 8;
 
@@ -24,12 +25,13 @@ struct Due {
 #[derive(Serialize)]
 struct Told {
     prediction: String,
-    /// What says that it is gone; `None` if something is still there. The database judges whether that is proof.
+    /// Why we believe that the data is gone; `None` if Replicate still has some. The database decides whether
+    /// this is proof.
     evidence: Option<&'static str>,
 }
 
-/// Asks until `seconds` of the pass are over; answers for how many there is evidence now. Once Replicate does
-/// not answer, the rest is left to a later pass.
+/// Asks about predictions until `seconds` of the sweep are over. Returns the number of predictions with
+/// evidence that they are gone. If Replicate stops answering, a later sweep asks about the rest.
 pub(crate) async fn ask_for_removals(
     app: &App,
     budget: Budget,
@@ -52,7 +54,7 @@ pub(crate) async fn ask_for_removals(
         app.ask::<Value>("record_removals", json!({ "results": told })).await?;
         removed += told.iter().filter(|told| told.evidence.is_some()).count();
     }
-    // What Replicate keeps is asked about again for hours: it makes no pass incomplete.
+    // If Replicate still has data, sweeps keep asking for hours. That does not make a sweep incomplete.
     Ok((removed, true))
 }
 
@@ -69,7 +71,8 @@ async fn ask(app: &App, due: Due, is_down: &AtomicBool) -> Option<Told> {
             tracing::warn!(prediction, generation, "Replicate still has something of it");
             None
         }
-        // Its own affair: it is asked about again.
+        // An unreadable answer concerns only this prediction, so the others continue. A later sweep asks
+        // again.
         Ok(Answer::Unreadable(error)) => {
             tracing::warn!(
                 prediction,

@@ -1,35 +1,35 @@
-//! What a pass has done: for the log, and for the operator who asks for a pass.
+//! The report of a sweep: for the log, and for an operator who starts a sweep.
 
 use std::collections::BTreeMap;
 
 use opusflair::deletion::Tally;
 use serde::Serialize;
 
-/// What a pass has done.
+/// The work that a sweep did.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Generations that Replicate was asked about, or that ended unasked.
+    /// Generations that Replicate was asked about, or that ended without asking.
     pub settled: u64,
-    /// Generations that were submitted, after their first submission came to nothing.
+    /// Generations that were dispatched after their first dispatch failed.
     pub submitted: u64,
-    /// What the audit found and closed, by what it was: photos past their limit, objects that nothing
-    /// accounts for, artworks that are gone.
+    /// What the audit found and closed, by kind: photos past their limit, objects without a row, missing
+    /// artworks.
     pub closed: BTreeMap<String, u64>,
     /// Objects whose absence was verified.
     pub verified: u64,
-    /// Objects that are still there and are due again later.
+    /// Objects that still exist. Their deletion is due again later.
     pub remaining: u64,
-    /// Predictions of which Replicate has said that it keeps nothing.
+    /// Predictions for which Replicate confirmed that it keeps nothing.
     pub removed: usize,
-    /// Accounts that are erased, and whose receipt is made.
+    /// Accounts that were erased and have a receipt.
     pub erased: u64,
-    /// Exports that are ready to be fetched.
+    /// Exports that are ready for download.
     pub exported: u64,
-    /// Letters that were sent.
+    /// Emails that were sent.
     pub letters: u64,
-    /// Rows past their limit that went, by their rule.
+    /// Rows past their limit that were deleted, by retention rule.
     pub expired: BTreeMap<String, u64>,
-    /// Whether the pass did all that was due.
+    /// Whether the sweep did everything that was due.
     pub complete: bool,
 }
 
@@ -39,7 +39,7 @@ impl Report {
         self.remaining += remaining;
     }
 
-    /// What other steps of the same pass have done.
+    /// Adds the report of other steps of the same sweep.
     pub(crate) fn add(&mut self, other: Self) {
         self.settled += other.settled;
         self.submitted += other.submitted;
@@ -73,7 +73,7 @@ impl Report {
     }
 }
 
-/// Adds counts by what they count.
+/// Adds `counts` to `total`, key by key.
 pub(crate) fn add_each(total: &mut BTreeMap<String, u64>, counts: BTreeMap<String, u64>) {
     for (what, count) in counts {
         *total.entry(what).or_default() += count;

@@ -1,4 +1,4 @@
-//! What people have asked for: calls that are owed, accounts to erase, letters to write, exports to build.
+//! Work that users' rights require: outbox tasks, erasures, emails and exports.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,15 @@ use uuid::Uuid;
 
 use crate::budget::Budget;
 
-/// Calls that are made, and letters that are sent, at once.
+/// Number of outbox tasks or emails that run at the same time.
 const AT_ONCE: usize = 4;
-/// Rows under one lease: few, for a pass that ends leaves them to the next with an attempt spent.
+/// Rows under one lease. The number is small because a sweep that ends early leaves its leased rows to the
+/// next one, and each of them has then used up an attempt.
 const BATCH: u32 = 8;
-/// Accounts whose erasure goes on under one lease.
+/// Accounts under one lease of erasures.
 const ERASURES: u32 = 20;
 
-/// A lease of our own choosing: a retry after a lost answer gets the same rows.
+/// Arguments with a new lease id. Because we choose the id, a retry after a lost response gets the same rows.
 fn leased(batch: u32) -> Value {
     json!({ "lease": Uuid::new_v4(), "batch": batch })
 }
@@ -31,15 +32,15 @@ struct Walked {
     done: bool,
 }
 
-/// What came of erasures.
+/// The results of erasures.
 #[derive(Default)]
 pub(crate) struct Erasures {
     pub(crate) done: u64,
-    /// For something that is not seen to be gone yet.
+    /// Erasures that wait for objects whose deletion is not verified yet.
     pub(crate) waiting: Vec<Erasure>,
 }
 
-/// Makes the calls that are owed; answers whether those were all.
+/// Runs the outbox tasks that are due. Returns whether it finished all of them.
 pub(crate) async fn run_errands(
     app: &App,
     budget: Budget,
@@ -52,7 +53,7 @@ pub(crate) async fn run_errands(
         }
         stream::iter(due)
             .for_each_concurrent(AT_ONCE, |errand| async move {
-                // Those that are not come to are due again soon.
+                // Tasks that are skipped here are due again soon.
                 if !budget.is_within(seconds) {
                     return;
                 }
@@ -66,24 +67,25 @@ pub(crate) async fn run_errands(
     Ok(((), false))
 }
 
-/// Orders exports deleted whose time is over.
+/// Orders the deletion of expired exports.
 pub(crate) async fn expire_exports(app: &App) -> Result<((), bool), Error> {
     app.ask::<Value>("expire_exports", json!({})).await?;
     Ok(((), true))
 }
 
-/// Walks over people, and orders letters and erasures for those who have not been here for long; answers whether the
-/// walk came to its end.
+/// Walks over the users and creates emails and erasures for inactive ones. Returns whether the walk reached
+/// its end.
 pub(crate) async fn follow_inactive(
     app: &App,
     budget: Budget,
     seconds: u64,
 ) -> Result<((), bool), Error> {
-    // Nobody is erased unwarned, so without mail this rule stands still (R10).
+    // No account is erased without a warning. So without a mailer, this rule is suspended (R10).
     if app.mailer.is_none() {
         return Ok(((), true));
     }
-    // First: a walk that fails, or takes all of the time, keeps nobody who has had every letter.
+    // Erasures come first. Otherwise a walk that fails or takes all the time could keep users who already got
+    // every warning.
     while budget.is_within(seconds) {
         let ordered: u64 = app.ask("erase_inactive", json!({})).await?;
         if ordered == 0 {
@@ -99,8 +101,8 @@ pub(crate) async fn follow_inactive(
     Ok(((), false))
 }
 
-/// Walks over people, and orders the erasure of accounts that were never confirmed; answers whether the walk came to its
-/// end.
+/// Walks over the users and orders the erasure of accounts that were never confirmed. Returns whether the
+/// walk reached its end.
 pub(crate) async fn erase_unconfirmed(
     app: &App,
     budget: Budget,
@@ -115,7 +117,7 @@ pub(crate) async fn erase_unconfirmed(
     Ok(((), false))
 }
 
-/// Begins with erasures; answers what came of them, and whether those were all.
+/// Starts the due erasures. Returns their results, and whether it started all of them.
 pub(crate) async fn begin_erasures(
     app: &App,
     budget: Budget,
@@ -134,7 +136,7 @@ pub(crate) async fn begin_erasures(
     Ok((begun, false))
 }
 
-/// Goes on with erasures as far as they go.
+/// Continues each erasure as far as possible.
 pub(crate) async fn erase(
     app: &App,
     erasures: Vec<Erasure>,
@@ -155,7 +157,7 @@ pub(crate) async fn erase(
     Ok((all, true))
 }
 
-/// Sends letters that are due; answers how many, and whether those were all.
+/// Sends the emails that are due. Returns how many were sent, and whether all due emails were tried.
 pub(crate) async fn write_letters(
     app: &App,
     budget: Budget,
@@ -169,7 +171,7 @@ pub(crate) async fn write_letters(
         }
         sent += stream::iter(due)
             .map(|letter| async move {
-                // Those that are not come to are due again soon.
+                // Emails that are skipped here are due again soon.
                 if !budget.is_within(seconds) {
                     return 0;
                 }
@@ -186,7 +188,7 @@ pub(crate) async fn write_letters(
     Ok((sent, app.mailer.is_none()))
 }
 
-/// Builds exports; answers how many are ready, and whether none waits any more.
+/// Builds exports. Returns how many became ready, and whether no export is waiting any more.
 pub(crate) async fn build_exports(
     app: &App,
     budget: Budget,

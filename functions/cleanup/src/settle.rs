@@ -1,4 +1,5 @@
-//! Settling: asks Replicate about generations whose events did not come, and submits what is owed.
+//! Settling: asks Replicate about generations whose webhook events did not arrive, and dispatches waiting
+//! generations.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,21 +16,23 @@ use uuid::Uuid;
 
 use crate::budget::Budget;
 
-/// How many are asked about at once, so that one that stalls holds up nobody.
+/// Questions to Replicate that run at the same time, so that one stalled answer does not delay the others.
 const ASKERS: usize = 8;
-/// Silence after which Replicate is asked, in seconds: an event comes within a minute or not at all.
+/// How long a prediction must be silent before Replicate is asked, in seconds. A webhook event arrives within
+/// a minute or not at all.
 const SILENCE: u32 = 60;
-/// Submissions in a row that come to nothing, after which the next pass is waited for.
+/// After this many failed dispatches in a row, the rest waits for the next sweep.
 const PATIENCE: u32 = 3;
-/// How many submissions whose photo is prepared are leased together, and how many of them are carried out at once.
+/// Number of dispatches with a prepared photo that are leased together, and how many of them run at the same
+/// time.
 const PREPARED: u32 = 32;
 const SUBMITTERS: usize = 8;
-/// For one submission; shorter than its lease.
+/// The time limit of one dispatch. It is shorter than the lease.
 const SUBMISSION_TIME: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
 struct Unsettled {
-    /// Generations that were past saving, and are over now.
+    /// Generations that could not be saved and have now ended.
     ended: u64,
     silent: Vec<Silent>,
 }
@@ -38,19 +41,20 @@ struct Unsettled {
 struct Silent {
     generation: Uuid,
     prediction_id: String,
-    /// Its deadline is over: whatever the answer, it ends now.
+    /// Whether its deadline has passed. Then the generation ends now, whatever Replicate answers.
     is_last: bool,
 }
 
-/// Settles what is silent until `seconds` of the pass are over; answers how many were asked about or ended,
-/// and whether those were all.
+/// Settles silent generations until `seconds` of the sweep are over. Returns how many were asked about or
+/// ended, and whether those were all.
 pub(crate) async fn settle(app: &App, budget: Budget, seconds: u64) -> Result<(u64, bool), Error> {
-    // Once it does not answer, nobody else waits for it in this pass.
+    // Once Replicate does not answer, this sweep asks it no more questions.
     let is_down = AtomicBool::new(false);
     let settled = AtomicU64::new(0);
     let is_complete = AtomicBool::new(false);
 
-    // The next are leased when somebody is free to ask, so that none waits with its lease running out.
+    // The next batch is leased only when an asker is free, so that no lease expires while its generation
+    // waits.
     let silent = stream::try_unfold(Vec::new(), |mut leased: Vec<(Uuid, Silent)>| async {
         while leased.is_empty() && budget.is_within(seconds) {
             let lease = Uuid::new_v4();
@@ -112,13 +116,14 @@ async fn ask(
     }
 }
 
-/// Carries out submissions that are due until `seconds` of the pass are over; answers how many, and
+/// Dispatches due generations until `seconds` of the sweep are over. Returns how many were dispatched, and
 /// whether those were all.
 pub(crate) async fn submit(app: &App, budget: Budget, seconds: u64) -> Result<(u64, bool), Error> {
     let run = Run::default();
     while budget.is_within(seconds) && !run.is_over() {
         let lease = Uuid::new_v4();
-        // Judging a photo takes memory, so only those that are prepared go several at a time.
+        // Checking a photo takes much memory, so only generations with a prepared photo are dispatched
+        // several at a time.
         let batch = json!({ "lease": lease, "batch": 1, "prepared": PREPARED });
         let due: Vec<Submission> = app.ask("lease_submissions", batch).await?;
         if due.is_empty() {
@@ -129,11 +134,11 @@ pub(crate) async fn submit(app: &App, budget: Budget, seconds: u64) -> Result<(u
     Ok((run.submitted(), false))
 }
 
-/// What the submissions of one pass have come to.
+/// The results of the dispatches of one sweep.
 #[derive(Default)]
 struct Run {
     submitted: AtomicU64,
-    /// Submissions in a row that came to nothing.
+    /// Failed dispatches in a row.
     in_vain: AtomicU32,
 }
 
@@ -146,10 +151,11 @@ impl Run {
         self.submitted.load(Ordering::Relaxed)
     }
 
-    /// Carries out what is leased, several at a time. What is not begun, because nothing gets through any more, is given
-    /// back.
+    /// Carries out the leased dispatches, several at a time. If Replicate is unreachable, gives back the
+    /// lease of every dispatch that was not started.
     async fn carry_out(&self, app: &App, lease: Uuid, due: Vec<Submission>) -> Result<(), Error> {
-        // One look at Replicate's list for all of them whose create call may have been accepted.
+        // For some of them, Replicate may already have accepted the create call. One look at its list of
+        // predictions covers all of these.
         let listing = match app.list_created(&due).await {
             Ok(listing) => listing,
             Err(error) => {
@@ -174,7 +180,7 @@ impl Run {
         Ok(())
     }
 
-    /// Answers its generation if it was not begun.
+    /// Dispatches one generation. Returns its id if the dispatch was not started.
     async fn submit_one(
         &self,
         app: &App,
@@ -191,7 +197,7 @@ impl Run {
                 self.submitted.fetch_add(1, Ordering::Relaxed);
                 self.in_vain.store(0, Ordering::Relaxed);
             }
-            // Too long: its lease runs out by itself.
+            // A dispatch that takes too long is dropped, and its lease expires.
             Ok(Ok(Progress::Waiting)) | Err(_) => {
                 self.in_vain.fetch_add(1, Ordering::Relaxed);
             }

@@ -1,11 +1,11 @@
-//! How it stands, for whoever is woken at three in the morning: as a table, or as JSON for a program.
+//! The status for an operator: a table for people, or JSON for programs.
 
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// What `backend.status()` answers. Ages in whole seconds.
+/// The answer of `backend.status()`. Ages are in whole seconds.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     generations: Vec<Open>,
@@ -27,12 +27,12 @@ pub(crate) struct Status {
     marks: Marks,
 }
 
-/// What is written into artworks: XMP always, credentials where a certificate signs them. This function knows it, not
-/// the database.
+/// The marks that artworks get: always XMP, and Content Credentials if there is a certificate to sign them.
+/// This function adds the value, because the database does not know it.
 #[derive(Debug, Default, Deserialize, Serialize)]
 struct Marks {
     is_signed: bool,
-    /// Until the certificate is over; below zero when it is. Null without one.
+    /// Seconds until the certificate expires; negative after that. Null if there is no certificate.
     certificate_seconds_left: Option<i64>,
 }
 
@@ -72,14 +72,14 @@ struct Inputs {
     oldest_seconds: Option<u64>,
 }
 
-/// What the audit closed within a day.
+/// Objects and rows that the audit closed within the last day.
 #[derive(Debug, Deserialize, Serialize)]
 struct Audit {
     orphaned: u64,
     missing: u64,
 }
 
-/// Predictions past their hour at Replicate of which there is no evidence that they are gone.
+/// Predictions past Replicate's retention of one hour, without evidence that Replicate deleted their data.
 #[derive(Debug, Deserialize, Serialize)]
 struct Removals {
     kept: u64,
@@ -90,7 +90,7 @@ struct Removals {
 struct Requests {
     open: u64,
     overdue: u64,
-    /// The five that must be answered first.
+    /// The five requests with the earliest deadlines.
     next_breaches: Vec<Waiting>,
 }
 
@@ -105,7 +105,7 @@ struct Waiting {
 #[derive(Debug, Deserialize, Serialize)]
 struct Exports {
     building: u64,
-    /// Given up within a day.
+    /// Exports that failed for good within the last day.
     failed: u64,
     oldest_seconds: Option<u64>,
 }
@@ -113,7 +113,7 @@ struct Exports {
 #[derive(Debug, Deserialize, Serialize)]
 struct Erasures {
     open: u64,
-    /// Begun more than an hour ago, and not done.
+    /// Erasures that started more than an hour ago and are not done.
     stuck: u64,
     oldest_seconds: Option<u64>,
 }
@@ -124,7 +124,7 @@ struct Letters {
     most_attempts: u64,
 }
 
-/// Whether Replicate refuses our account: then jobs wait, and no photo is taken.
+/// Whether Replicate refuses our account. While it does, jobs wait and uploads are refused.
 #[derive(Debug, Deserialize, Serialize)]
 struct Account {
     refused_status: Option<u16>,
@@ -139,29 +139,29 @@ struct Sweep {
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Ledger {
-    /// What the last walk over the ledger found; null before the first has come to its end.
+    /// Number of differences that the last complete walk over the ledger found; null before the first one.
     differences: Option<u64>,
-    /// Since that walk.
+    /// Seconds since that walk.
     checked_seconds: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]
 struct Ended {
-    /// The state, or for a failure its reason.
+    /// The state of the generation, or the reason if it failed.
     outcome: String,
     last_hour: u64,
     last_day: u64,
 }
 
 impl Status {
-    /// The same, with what artworks are marked with while `ends_at` is the end of the certificate.
+    /// Adds how artworks are marked. `ends_at` is when the certificate expires.
     pub(crate) fn with_certificate(self, ends_at: Option<OffsetDateTime>) -> Self {
         let left = ends_at.map(|end| (end - OffsetDateTime::now_utc()).whole_seconds());
         let is_signed = left.is_some_and(|left| left > 0);
         Self { marks: Marks { is_signed, certificate_seconds_left: left }, ..self }
     }
 
-    /// A table for people.
+    /// Formats the status as a table for people.
     pub(crate) fn to_table(&self) -> String {
         let mut table = Table::default();
         table.head("under way", &["count", "oldest", "past deadline"]);
@@ -267,12 +267,12 @@ impl Status {
     }
 }
 
-/// A request that must be answered within so many seconds stands out.
+/// A request is flagged if it must be answered within this many seconds.
 const SOON: i64 = 24 * 3600;
-/// A certificate that ends within this stands out, in seconds.
+/// A certificate is flagged if it expires within this many seconds.
 const CERTIFICATE_SOON: i64 = 30 * 86_400;
 
-/// Fixed columns: a name, two numbers, a remark.
+/// A table with fixed columns: a name, two numbers and a remark.
 #[derive(Default)]
 struct Table(String);
 
@@ -298,7 +298,7 @@ impl Table {
     }
 }
 
-/// A number that needs somebody stands out.
+/// Adds an exclamation mark to a number that needs attention.
 fn flag(count: u64, stands_out: bool) -> String {
     if stands_out { format!("{count} !") } else { count.to_string() }
 }

@@ -1,4 +1,4 @@
-//! The clock of the embedded stack: a pass of `cleanup` every minute, as `EventBridge` would.
+//! The clock of the embedded stack: runs a sweep every minute, as `EventBridge` does on AWS.
 
 use std::env;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use opusflair::App;
 use tokio::time::{MissedTickBehavior, interval as ticks};
 
-/// `CLEANUP_INTERVAL_SECONDS`, 60 by default; 0 stops the clock.
+/// Reads `CLEANUP_INTERVAL_SECONDS`. The default is 60; 0 stops the clock.
 pub(crate) fn interval() -> Result<Option<Duration>, String> {
     let value = env::var("CLEANUP_INTERVAL_SECONDS").unwrap_or_else(|_| "60".to_owned());
     let seconds: u64 = value
@@ -16,7 +16,8 @@ pub(crate) fn interval() -> Result<Option<Duration>, String> {
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
-/// Before the first pass no photo is taken (X2), so that is made before anybody is served.
+/// Runs a first sweep before the server accepts requests, because uploads are refused before the first sweep
+/// (X2).
 pub(crate) async fn start(app: &App, interval: Option<Duration>) {
     if interval.is_some() {
         pass(app).await;

@@ -1,5 +1,5 @@
-//! All functions on one port, and the clock that calls the scheduled one. For the embedded stack; on
-//! AWS each function is a Lambda of its own.
+//! All functions on one port, and the clock that starts the scheduled one. Only the embedded stack uses this;
+//! on AWS each function is a separate Lambda.
 
 mod clock;
 
@@ -37,8 +37,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     Ok(())
 }
 
-/// Resolves when this process is asked to end: by a signal, or, with `EXIT_WITH_STDIN=1`, when whoever
-/// started it is gone and its standard input closes.
+/// Resolves when this process is asked to end: by a signal, or, with `EXIT_WITH_STDIN=1`, when the parent
+/// process is gone and standard input closes.
 async fn ended() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
@@ -53,7 +53,7 @@ async fn ended() {
     }
 }
 
-/// Read by a thread of its own: a reading task would keep the runtime from ending.
+/// A separate thread reads standard input, because a task that reads would keep the runtime from ending.
 async fn stdin_closed() {
     let (closed, told) = oneshot::channel();
     thread::spawn(move || {

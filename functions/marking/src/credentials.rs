@@ -1,5 +1,6 @@
-//! Content Credentials: a manifest of C2PA in the file, signed. It names the model and the time. The photo is no
-//! ingredient of it: that would put its digest, and a small copy, into a file that people pass on.
+//! Content Credentials: a signed C2PA manifest in the file. It names the model and the time. It does not list
+//! the photo as an ingredient, because that would put the photo's digest and a thumbnail into a file that
+//! users share.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -26,19 +27,19 @@ use x509_parser::prelude::FromDer;
 use crate::SOURCE_TYPE;
 use crate::timestamp::Authority;
 
-/// What another's manifest is called in ours.
+/// The label that our manifest gives to an existing manifest.
 const PARENT: &str = "parent";
-/// Signed at the start, to see that a key belongs to its certificate.
+/// Signed at startup to check that the key belongs to its certificate.
 const PROBE: &[u8] = b"probe";
 
-/// A certificate and its key, which sign.
+/// A certificate and its key, ready to sign.
 pub struct Credentials {
     context: Arc<Context>,
     signer: StampedSigner,
     ends_at: OffsetDateTime,
 }
 
-/// A certificate or a key that cannot sign.
+/// The certificate or the key cannot be used to sign.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY}: {0}: see docs/credentials-certificate.md"
@@ -46,10 +47,11 @@ pub struct Credentials {
 pub struct InvalidCredentials(String);
 
 impl Credentials {
-    /// Reads what is configured and checks it, so that a start fails rather than each artwork.
+    /// Reads and checks the configuration, so that a mistake fails the start instead of every artwork.
     ///
     /// # Errors
-    /// [`InvalidCredentials`]. That a certificate is over is none: it may end while functions run, too.
+    /// [`InvalidCredentials`]. An expired certificate is not an error, because it may also expire while
+    /// functions run.
     pub fn new(
         configured: &ContentCredentials,
         egress: Egress,
@@ -78,7 +80,8 @@ impl Credentials {
         Ok(Self { context: Context::new().into_shared(), signer, ends_at })
     }
 
-    /// Whom a reader trusts is its own affair, and so is what a parent is worth.
+    /// Whether the manifest is valid. Trust is left to each reader, and so is the validity of a parent
+    /// manifest.
     fn holds(&self, signed: &Bytes, content_type: &str) -> c2pa::Result<bool> {
         let reader = Reader::from_shared_context(&self.context)
             .with_stream(content_type, Cursor::new(&signed[..]))?;
@@ -89,8 +92,9 @@ impl Credentials {
         self.ends_at
     }
 
-    /// The same picture with a manifest; `parent` is the picture as it came, if it has one of its own. What a broken
-    /// manifest has left in the file may make the new one void, so it is read before it counts.
+    /// Returns the picture with a manifest. `parent` is the original picture, if it already has a manifest.
+    /// Remains of a broken manifest may invalidate the new one, so the result is validated before it is
+    /// returned.
     pub(crate) fn sign(
         &self,
         picture: &Bytes,
@@ -120,7 +124,7 @@ impl Credentials {
     }
 }
 
-/// Whether readers accept the certificate as one for content credentials.
+/// Checks that readers accept the certificate for Content Credentials.
 fn check_profile(certificate: &[u8], ends_at: OffsetDateTime) -> Result<(), InvalidCredentials> {
     let purposes = CertificateTrustPolicy::default();
     let mut log = StatusTracker::default();
@@ -134,7 +138,7 @@ fn check_profile(certificate: &[u8], ends_at: OffsetDateTime) -> Result<(), Inva
     }
 }
 
-/// Whether a picture has a manifest.
+/// Whether a picture contains a manifest.
 pub(crate) fn are_in(picture: &Bytes, content_type: &str) -> bool {
     jumbf_io::load_jumbf_from_stream(content_type, &mut Cursor::new(&picture[..])).is_ok()
 }
@@ -159,7 +163,7 @@ fn definition(has_parent: bool, made: &Made) -> Value {
     })
 }
 
-/// Signs, and has signatures stamped where there is an authority.
+/// Signs, and adds a time stamp if an authority is configured.
 struct StampedSigner {
     signer: BoxedSigner,
     authority: Option<Authority>,

@@ -1,6 +1,7 @@
-//! Marks artworks as made by a model (X7), for people and for machines: IPTC's `DigitalSourceType` in XMP, then Content
-//! Credentials (C2PA) where a certificate is configured. Pixels are never touched. Only the functions that store
-//! artworks link this crate: its library is larger than they are.
+//! Marks artworks as made by a model (X7), for people and for machines. It writes IPTC's `DigitalSourceType`
+//! into XMP, and then adds Content Credentials (C2PA) if a certificate is configured. It never changes
+//! pixels. Only functions that store artworks link this crate, because its C2PA library is larger than they
+//! are.
 
 mod credentials;
 mod timestamp;
@@ -18,24 +19,25 @@ use time::OffsetDateTime;
 
 pub use credentials::{Credentials, InvalidCredentials};
 
-/// IPTC's word for a picture that a model made out of another: <https://cv.iptc.org/newscodes/digitalsourcetype/>.
+/// IPTC's term for a picture that a model made from another one:
+/// <https://cv.iptc.org/newscodes/digitalsourcetype/>.
 const SOURCE_TYPE: &str =
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
 
-/// Writes XMP, and credentials if it has what signs them.
+/// Writes XMP, and Content Credentials if it has a certificate.
 pub struct Marker {
     credentials: Option<Credentials>,
 }
 
 impl Marker {
-    /// Marks without `credentials` are in XMP alone, unsigned.
+    /// Without `credentials`, marks are unsigned and in XMP only.
     #[must_use]
     pub fn new(credentials: Option<Credentials>) -> Self {
         Self { credentials }
     }
 }
 
-/// The configuration from the environment and the clients, able to store artworks.
+/// Builds the app from the environment, with a marker, so that it can store artworks.
 ///
 /// # Errors
 /// Names every variable that is missing or unusable.
@@ -49,8 +51,8 @@ pub fn app_from_env() -> Result<App, Box<dyn std::error::Error + Send + Sync>> {
 }
 
 impl Mark for Marker {
-    /// A manifest that is there is kept: as the parent of ours, or untouched where ours cannot be written, because XMP
-    /// would break its signature.
+    /// Keeps an existing manifest. Normally it becomes the parent of ours. If ours cannot be written, the
+    /// picture stays unchanged, because added XMP would break the existing signature.
     fn mark(
         &self,
         picture: Bytes,
@@ -61,7 +63,8 @@ impl Mark for Marker {
         let is_signed = credentials::are_in(&picture, content_type);
         let parent = is_signed.then_some(&picture);
         let signed = self.credentials.as_ref().and_then(|credentials| {
-            // A fault of the library's costs the signature, not the artwork. Its words may quote the file.
+            // If the library fails, the artwork is stored without a signature. Its error is not logged,
+            // because it may quote the file.
             let signing = || credentials.sign(&described, parent, content_type, made);
             let fault = match catch_unwind(AssertUnwindSafe(signing)) {
                 Ok(Ok(signed)) => return Some(signed),

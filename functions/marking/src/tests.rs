@@ -39,7 +39,7 @@ fn made() -> Made {
     }
 }
 
-/// An authority and a certificate of it that fits C2PA's profile, which ends in `year`.
+/// A new authority with a certificate that fits C2PA's profile and expires in `year`.
 fn configured(year: i32) -> ContentCredentials {
     let named = |name: &str| {
         let mut params = CertificateParams::default();
@@ -104,7 +104,8 @@ fn failures(report: &Value) -> Vec<&str> {
     failures.filter_map(|failure| failure["code"].as_str()).collect()
 }
 
-/// What our own check of a certificate from nowhere says; trust is for the reader to decide.
+/// The status that validation reports for a self-made certificate. Readers decide about trust, so the tests
+/// expect it.
 const UNTRUSTED: &str = "signingCredential.untrusted";
 
 #[test]
@@ -218,7 +219,7 @@ fn credentials_that_a_broken_manifest_makes_void_are_not_written() {
 #[test]
 fn where_nothing_is_signed_a_manifest_that_is_there_stays_valid() {
     for (kind, format) in KINDS {
-        // Without XMP, which ours would be added to.
+        // This file has no XMP, so marking would add some and break the manifest.
         let signed = credentials().sign(&picture(format), None, kind, &made());
         let theirs = signed.expect("a manifest");
         let kept = Marker::new(None).mark(theirs.clone(), kind, &made()).expect("a picture");

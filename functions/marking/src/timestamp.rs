@@ -1,4 +1,5 @@
-//! Time stamps (RFC 3161): an authority signs when a signature was there, so that it holds when its certificate is over.
+//! Time stamps (RFC 3161). An authority confirms when a signature was made, so the signature stays valid
+//! after its certificate expires.
 
 use std::time::Duration;
 
@@ -10,20 +11,21 @@ use opusflair::{Error, pace};
 use reqwest::{Method, Url};
 use tokio::runtime::Handle;
 
-/// An artwork waits for it.
+/// How long to wait for a time stamp. The artwork is not stored until then.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A token with its certificates; the largest have some 10 KB.
+/// The largest answer, in bytes. It holds a token with its certificates; the largest ones have about 10 KB.
 const ANSWER_LIMIT: usize = 64 * 1024;
 const SERVICE: &str = "the time-stamping authority";
 
-/// An authority, at its address.
+/// A time-stamping authority.
 pub(crate) struct Authority {
     pub(crate) address: Url,
     pub(crate) egress: Egress,
 }
 
 impl Authority {
-    /// The stamp for `message`. Without one, a signature is worth less, not nothing.
+    /// Requests the time stamp for `message`. `None` is acceptable: a signature without a time stamp only
+    /// loses its value when the certificate expires.
     pub(crate) fn stamp(&self, message: &[u8]) -> Option<Vec<u8>> {
         let stamp = Handle::try_current().ok()?.block_on(self.ask(message));
         let stamp = stamp.and_then(|stamp| verify(&stamp, message).map(|()| stamp));

@@ -1,5 +1,5 @@
-//! XMP in the containers of artworks: one packet that says how the picture came about. What another has written there
-//! stays.
+//! XMP in JPEG, PNG and WebP files: one packet that says how the picture was made. XMP from other programs is
+//! kept.
 
 use bytes::Bytes;
 use img_parts::jpeg::{Jpeg, JpegSegment, markers};
@@ -12,16 +12,16 @@ use opusflair::mark::Made;
 use crate::SOURCE_TYPE;
 
 const JPEG_HEADER: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
-/// Keyword, neither compressed nor in a language.
+/// The keyword, then the markers for no compression and no language.
 const PNG_HEADER: &[u8] = b"XML:com.adobe.xmp\0\0\0\0\0";
-/// In the first byte of VP8X.
+/// A flag in the first byte of VP8X.
 const WEBP_HAS_XMP: u8 = 0b100;
 const END: &str = "</rdf:RDF>";
 
-/// The same picture with XMP that says what made it.
+/// Returns the picture with XMP that says which model made it.
 ///
 /// # Errors
-/// Where the file is broken.
+/// If the file is broken.
 pub(crate) fn describe(picture: &Bytes, content_type: &str, made: &Made) -> Result<Bytes, Error> {
     match content_type {
         "image/png" => describe_png(picture.clone(), made),
@@ -70,12 +70,12 @@ fn describe_png(picture: Bytes, made: &Made) -> Result<Bytes, Error> {
     Ok(png.encoder().bytes())
 }
 
-/// The keyword alone: the language and its translation may be given.
+/// Compares only the keyword, because the chunk may also hold a language and a translated keyword.
 fn is_xmp_text(contents: &[u8]) -> bool {
     contents.starts_with(&PNG_HEADER[..=PNG_HEADER.len() - 5])
 }
 
-/// Empty, so not understood, where it is compressed.
+/// The XMP text; empty if it is compressed, and then treated as unreadable.
 fn xmp_text(contents: &Bytes) -> Bytes {
     let keyword = PNG_HEADER.len() - 4;
     if contents.get(keyword) != Some(&0) {
@@ -92,7 +92,7 @@ fn describe_webp(picture: Bytes, made: &Made) -> Result<Bytes, Error> {
     webp.remove_chunks_by_id(CHUNK_XMP);
     let content = RiffContent::Data(Bytes::from(packet));
     webp.chunks_mut().push(RiffChunk::new(CHUNK_XMP, content));
-    // Makes the file an extended one where it is none, which only such files may have XMP.
+    // Converts a simple WebP file to the extended form, because only that form may hold XMP.
     let profile = webp.icc_profile();
     webp.set_icc_profile(profile);
     let mut chunks = webp.chunks_mut().iter_mut();
@@ -105,7 +105,7 @@ fn describe_webp(picture: Bytes, made: &Made) -> Result<Bytes, Error> {
     Ok(webp.encoder().bytes())
 }
 
-/// The packet to write; `None` where that which is there says it already, or cannot be read.
+/// The packet to write; `None` if the existing one already says it, or cannot be read.
 fn packet(before: Option<&[u8]>, made: &Made) -> Option<String> {
     let description = description(made);
     let Some(before) = before else {
@@ -146,7 +146,7 @@ fn attribute(name: &str, value: &str) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// A packet of another's.
+    /// A packet from another program.
     pub(crate) fn packet_with(description: &str) -> String {
         format!(
             "<x:xmpmeta xmlns:x=\"adobe:ns:meta/\"><rdf:RDF \
@@ -154,13 +154,13 @@ pub(crate) mod tests {
         )
     }
 
-    /// A picture with a packet, put there as another program would.
+    /// A picture with a packet, as another program would write it.
     pub(crate) fn with_packet(picture: &Bytes, content_type: &str, packet: &str) -> Bytes {
         let made =
             Made { model: "m".to_owned(), version: None, at: time::OffsetDateTime::UNIX_EPOCH };
         let ours = super::packet(None, &made).expect("a packet");
         let described = describe(picture, content_type, &made).expect("a picture");
-        // Of the same length, so that no size in the file changes; only a PNG's checksum does.
+        // The packet keeps its length, so no size in the file changes. In a PNG, only the checksum changes.
         let packet = format!("{packet:width$}", width = ours.len());
         let at = described.windows(ours.len()).position(|part| part == ours.as_bytes());
         let at = at.expect("the packet is there");

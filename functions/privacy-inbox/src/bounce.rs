@@ -1,4 +1,5 @@
-//! Word that a letter of ours did not arrive: by an event of the provider, or by the report of a mail server.
+//! Reports that one of our emails did not arrive: as an event of the email provider, or as the report of a
+//! mail server.
 
 use opusflair::letter;
 use serde::Serialize;
@@ -7,23 +8,23 @@ use uuid::Uuid;
 use crate::event::{Data, Event, Values};
 use crate::sender::Sender;
 
-/// The provider's events about a mail of ours that has reached nobody, as Resend names them.
+/// The provider's events for an email of ours that was not delivered, as Resend names them.
 const KINDS: &[&str] = &["email.bounced", "email.failed", "email.suppressed"];
 
-/// How far the text of a report is searched for the letter that it is about, in bytes.
+/// The part of a report that is searched for the id of our email, in bytes.
 const REPORT_LIMIT: usize = 64 * 1024;
 
-/// A letter that did not arrive.
+/// An email of ours that did not arrive.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Bounce {
-    /// The letter, if its Message-ID is told.
+    /// The id of our email, if the event names its Message-ID.
     letter: Option<Uuid>,
-    /// To whom it was.
+    /// The addresses that the email was sent to.
     addresses: Vec<String>,
 }
 
 impl Bounce {
-    /// The bounce that an event tells of.
+    /// The bounce that an event reports, if any.
     pub(crate) fn reported(event: &Event) -> Option<Self> {
         let Event { kind, data } = event;
         if KINDS.contains(&kind.as_str()) {
@@ -41,7 +42,7 @@ impl Bounce {
     }
 }
 
-/// Whether it is the report of a mail server (RFC 3464).
+/// Whether this is a mail server's report (RFC 3464).
 fn is_report(data: &Data) -> bool {
     let header = data.headers.as_ref().and_then(|headers| headers.beginning("content-type"));
     let is_marked = header
@@ -49,7 +50,7 @@ fn is_report(data: &Data) -> bool {
     is_marked || data.from.as_deref().is_some_and(|from| Sender::read(from).is_mail_server())
 }
 
-/// A report answers the letter, or quotes its headers.
+/// The email that a report is about: the report answers it or quotes its headers.
 fn named_in_report(data: &Data) -> Option<Uuid> {
     let text = data.text.as_deref().map(|text| &text[..text.floor_char_boundary(REPORT_LIMIT)]);
     let header = |name| data.headers.as_ref().and_then(|headers| headers.beginning(name));

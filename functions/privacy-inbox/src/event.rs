@@ -1,5 +1,5 @@
-//! An event of the mail provider, in the format of Resend. Strangers write most of it, so reading it costs at most
-//! about what plain text of its length costs.
+//! An event of the email provider, in the format of Resend. Strangers write most of its content, so the
+//! parser must not take much longer than it takes for plain text of the same length.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,15 +10,17 @@ use serde::{Deserialize, Deserializer};
 
 use crate::header::HEADER_LIMIT;
 
-/// How much syntax ([`has_little_syntax`]) any event may have.
+/// The amount of JSON syntax that any event may have; [`has_little_syntax`] counts it.
 const FREE_SYNTAX: usize = 48 * 1024;
-/// Longer events may have more: one in so many bytes. The text of a mail has an escape a line.
+/// Longer events may have more: one piece of syntax for this many bytes. The text of an email has one escape
+/// per line.
 const BYTES_PER_SYNTAX: usize = 128;
 
-/// How many escaped halves of surrogate pairs are looked at. Few programs escape them, and a mail holds few emoji.
+/// The largest number of escaped surrogates that are checked. Few programs escape them, and an email contains
+/// few emoji.
 const MOST_SURROGATES: usize = 10_000;
 
-/// The headers that are read. The rest is skipped.
+/// The headers that are read. All others are skipped.
 const READ: &[&str] = &[
     "authentication-results",
     "auto-submitted",
@@ -32,7 +34,7 @@ const READ: &[&str] = &[
     "x-autorespond",
 ];
 
-/// What the provider says of a mail. Attachments and other members are not read.
+/// An event about an email. Attachments and other members are not read.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Event {
     #[serde(rename = "type")]
@@ -40,7 +42,7 @@ pub(crate) struct Event {
     pub(crate) data: Data,
 }
 
-/// Each member may be missing or null.
+/// The content of an event. Each member may be missing or null.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Data {
@@ -53,7 +55,8 @@ pub(crate) struct Data {
     pub(crate) headers: Option<Headers>,
 }
 
-/// The headers of a mail that are read. They come as a list of names and values, or as an object.
+/// The headers of an email that are read. The provider sends them as a list of names and values, or as an
+/// object.
 #[derive(Debug, Default)]
 pub(crate) struct Headers(Vec<(&'static str, String)>);
 
@@ -88,9 +91,9 @@ impl Values {
 }
 
 impl Event {
-    /// Reads an event. `None` if the body is no event, or has so much syntax that reading it would
-    /// cost several times what its length suggests. A mail may hold bytes that are no text, and half of a surrogate
-    /// pair: they become U+FFFD, because the rest of the mail is a person's words.
+    /// Parses an event. Returns `None` if the body is not an event, or if it has so much syntax that parsing
+    /// it would take several times as long as its length suggests. An email may contain invalid UTF-8 or half
+    /// of a surrogate pair. Both become U+FFFD, because the rest of the email is still a person's request.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body);
         let allowed = FREE_SYNTAX + text.len() / BYTES_PER_SYNTAX;
@@ -102,12 +105,12 @@ impl Event {
 }
 
 impl Headers {
-    /// The topmost header of this name, which must be one of [`READ`].
+    /// The topmost header with this name. The name must be one of [`READ`].
     pub(crate) fn first(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The beginning of that header, as much as a line of a mail can have.
+    /// The start of this header, up to [`HEADER_LIMIT`].
     pub(crate) fn beginning(&self, name: &str) -> Option<&str> {
         let value = self.first(name)?;
         Some(&value[..value.floor_char_boundary(HEADER_LIMIT)])
@@ -124,8 +127,8 @@ fn is_read(name: &str) -> Option<&'static str> {
     READ.iter().copied().find(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// A JSON text in which each escaped half of a surrogate pair is replaced by U+FFFD; JSON readers refuse a half. A text
-/// with more than [`MOST_SURROGATES`] stays as it is.
+/// Replaces each unpaired escaped surrogate by U+FFFD, because JSON parsers reject unpaired ones. A text with
+/// more than [`MOST_SURROGATES`] is returned unchanged.
 fn with_whole_surrogates(json: &str) -> Cow<'_, str> {
     let surrogates = json.matches("\\ud").count() + json.matches("\\uD").count();
     if surrogates == 0 || surrogates > MOST_SURROGATES {
@@ -134,7 +137,7 @@ fn with_whole_surrogates(json: &str) -> Cow<'_, str> {
     let (mut mended, mut copied, mut from) = (String::new(), 0, 0);
     while let Some(at) = json[from..].find('\\').map(|found| from + found) {
         let Some(unit) = escaped_unit(json, at) else {
-            // Another escape: its second character is ASCII in valid JSON.
+            // A different escape. In valid JSON its second character is ASCII, so two bytes are skipped.
             from = json.len().min(json.ceil_char_boundary(at + 2));
             continue;
         };
@@ -159,7 +162,7 @@ fn with_whole_surrogates(json: &str) -> Cow<'_, str> {
     Cow::Owned(mended)
 }
 
-/// The UTF-16 code unit that is escaped at this place, as `\uXXXX`.
+/// The UTF-16 code unit that is escaped at this position, as `\uXXXX`.
 fn escaped_unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix("\\u")?;
     digits
@@ -205,7 +208,8 @@ impl<'de> Visitor<'de> for HeadersVisitor {
                 headers.0.extend(values.into_iter().map(|value| (known, value)));
             }
         }
-        // Of several an object does not say which one was on top, and only the topmost is the provider's.
+        // An object does not say which of several headers was on top, and only the topmost is the provider's.
+        // So several are treated as none.
         if results.len() == 1 {
             headers.0.extend(results.into_iter().map(|value| ("authentication-results", value)));
         }

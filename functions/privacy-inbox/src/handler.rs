@@ -1,5 +1,5 @@
-//! One route: judge the headers, verify the provider's signature on the raw bytes, see whether it is
-//! a request, file it.
+//! One route. It checks the headers, verifies the provider's signature on the raw bytes, decides whether the
+//! email is a privacy request, and files it.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::bounce::Bounce;
 use crate::event::Event;
 use crate::mail::Mail;
 
-/// A mail as the provider tells of it, in bytes: as much as a Lambda takes.
+/// The largest event, in bytes: the limit of a Lambda request.
 const LARGEST_MAIL: usize = 6 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ struct Filed {
     outcome: String,
 }
 
-/// The route of this function.
+/// The routes of this function.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new().route("/privacy-inbox", post(receive)).with_state(app)
 }
@@ -34,7 +34,7 @@ pub fn routes(app: Arc<App>) -> Router {
 async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<Value>, Error> {
     let keys = app.config.inbox_keys.as_ref().ok_or(Error::NoSuchRoute)?;
     let (parts, body) = request.into_parts();
-    // The headers of Standard Webhooks, or their older names.
+    // The headers of Standard Webhooks, under their current or older names.
     let signed = Signed::read(&parts.headers, &["webhook", "svix"], OffsetDateTime::now_utc())?;
     let body = read_body(&parts.headers, body, LARGEST_MAIL).await?;
     keys.verify(&signed, &body)?;
@@ -52,7 +52,7 @@ async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<V
         tracing::info!("a mail was no request");
         return Ok(Json(json!({ "received": true, "ignored": true })));
     };
-    // A mail without a name of its own has that of its delivery, which is the same each time.
+    // An email without a Message-ID is identified by the delivery id, which is the same in every retry.
     let name = mail.name.as_deref().unwrap_or(signed.id());
     let filed: Filed = app
         .ask(

@@ -1,11 +1,11 @@
-//! One header of a mail, read as mail programs do.
+//! Parses single email headers as email programs do.
 
 use mail_parser::{Message, MessageParser};
 
-/// How much of a header is read, in bytes. A line of a mail has at most 998 (RFC 5322).
+/// The part of a header that is read, in bytes. A line of an email has at most 998 (RFC 5322).
 pub(crate) const HEADER_LIMIT: usize = 4000;
 
-/// What `read` finds in a header of this name and value.
+/// Parses a header with this name and value, and returns what `read` finds in it.
 pub(crate) fn parse<T>(
     name: &str,
     value: &str,

@@ -1,5 +1,5 @@
-//! Receives mail with privacy requests from the mail provider (Q1). It files them; nothing is done on a mail alone.
-//! And it hears from the provider which of our letters did not arrive (R10).
+//! Receives emails with privacy requests from the email provider (Q1). It only files them; an email never
+//! starts an action on its own. The provider also reports here which of our emails did not arrive (R10).
 
 mod bounce;
 mod event;

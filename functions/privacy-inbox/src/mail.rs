@@ -1,5 +1,5 @@
-//! What a mail says, read without trusting it: who it is from, whether the provider has verified that, and whether
-//! it asks for anything.
+//! Reads an email without trusting it: who sent it, whether the provider has verified the sender, and whether
+//! it is a request.
 
 use opusflair::letter;
 use uuid::Uuid;
@@ -10,21 +10,22 @@ use crate::sender::Sender;
 use crate::subject::Subject;
 use crate::words;
 
-/// A mail that asks for something.
+/// An email that is a privacy request.
 #[derive(Debug)]
 pub(crate) struct Mail {
-    /// Its Message-ID.
+    /// The Message-ID.
     pub(crate) name: Option<String>,
-    /// The address in lower case; if the mail has none, what it says instead.
+    /// The sender's address in lower case, or the raw `From` if it has no address.
     pub(crate) sender: String,
-    /// Whether the provider says that the sender is who it says.
+    /// Whether the provider has verified the sender.
     pub(crate) is_verified: bool,
     pub(crate) message: String,
 }
 
 impl Mail {
-    /// The mail of an event, if it is a request: it has the subject of the policy, or answers one of our letters, and
-    /// no program has sent it as a reply. `authserv_id` is the name that the provider has in what it has verified.
+    /// Returns the email if it is a request. A request has the subject from the policy or answers one of our
+    /// emails, and it is not an automatic reply. `authserv_id` is the provider's name in
+    /// `Authentication-Results`.
     pub(crate) fn requesting(event: Event, authserv_id: Option<&str>) -> Option<Self> {
         let Event { kind, data } = event;
         if kind != "email.received" {
@@ -54,7 +55,7 @@ fn name(data: &Data) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-/// Whether it is one of our letters, which has come back to us. A person may have our own address.
+/// Whether it is one of our own emails that came back. This happens if a user's address is our address.
 fn is_letter(data: &Data) -> bool {
     name(data).and_then(|name| letter::named_in(&name)).is_some()
 }
@@ -63,14 +64,14 @@ fn answers_letter(headers: Option<&Headers>) -> bool {
     answered(headers).is_some()
 }
 
-/// The letter of ours that this mail answers.
+/// The id of our email that this email answers.
 fn answered(headers: Option<&Headers>) -> Option<Uuid> {
     let answered = |name: &&str| letter::named_in(headers?.beginning(name)?);
     ["in-reply-to", "references"].iter().find_map(answered)
 }
 
-/// Whether a program has sent it as a reply, or a mail server as a report (RFC 3834, RFC 3464). A request that a
-/// program has sent for a person is none of these, though it is marked as `auto-generated`.
+/// Whether it is an automatic reply or a mail server's report (RFC 3834, RFC 3464). A request that a program
+/// sends for a person is not automatic, although it is marked as `auto-generated`.
 fn is_automatic(headers: Option<&Headers>, subject: &Subject, sender: &Sender) -> bool {
     let begins = |name: &str, with: &str| {
         let value = headers.and_then(|headers| headers.beginning(name));
@@ -135,7 +136,7 @@ mod tests {
         for changes in [
             json!({ "subject": "Re: Hello" }),
             json!({ "subject": "Re: Hello", "headers": [{ "name": "In-Reply-To", "value": "<1@b>" }] }),
-            // Our own letter, sent to our own address.
+            // One of our own emails, sent to our own address.
             json!({ "subject": "Your privacy request has arrived", "message_id": letter }),
         ] {
             assert!(Mail::requesting(event(&changes), PROVIDER).is_none(), "{changes}");
@@ -193,7 +194,7 @@ mod tests {
             "mx.example.net; dmarc=pass header.from=evil.test",
             "mx.example.net; dmarc=passed header.from=example.com",
             "mx.example.net; spf=pass smtp.mailfrom=example.com",
-            // What a sender has said, as the provider quotes it.
+            // The provider quotes text that the sender chose.
             r#"mx.example.net; dmarc=fail header.from=example.com; spf=pass smtp.mailfrom="; dmarc=pass header.from=example.com;"@evil.test"#,
             r#"mx.example.net; spf=pass smtp.mailfrom="\"; dmarc=pass header.from=example.com;"@evil.test"#,
             "mx.example.net; spf=pass (; dmarc=pass header.from=example.com;)",
@@ -203,12 +204,12 @@ mod tests {
         ] {
             assert!(!verified(header(value)), "{value}");
         }
-        // A sender may bring headers of its own; the provider's is on top.
+        // A sender may add such headers, but the provider's header is on top.
         assert!(!verified(json!([
             { "name": "Authentication-Results", "value": "mx.example.net; dmarc=fail header.from=example.com" },
             { "name": "Authentication-Results", "value": "mx.example.net; dmarc=pass header.from=example.com" },
         ])));
-        // An object has no top.
+        // An object has no order, so no header is the topmost.
         assert!(!verified(json!({
             "AUTHENTICATION-RESULTS": "mx.example.net; dmarc=pass header.from=example.com",
             "Authentication-Results": "mx.example.net; dmarc=fail header.from=example.com",
@@ -238,7 +239,7 @@ mod tests {
         let other: Event =
             serde_json::from_value(json!({ "type": "email.sent", "data": {} })).expect("an event");
         assert!(Mail::requesting(other, PROVIDER).is_none());
-        // A provider that tells of a mail and not what it says.
+        // A provider that sends the event without the content of the email.
         let bare = json!({ "text": null, "headers": null, "message_id": null });
         let mail = Mail::requesting(event(&bare), PROVIDER).expect("a request");
         assert_eq!((mail.message.as_str(), mail.is_verified, mail.name), ("", false, None));

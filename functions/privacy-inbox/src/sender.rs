@@ -1,4 +1,4 @@
-//! Who a mail is from, and whether the provider has verified that.
+//! The sender of an email, and whether the provider has verified it.
 
 use std::borrow::Cow;
 
@@ -6,21 +6,22 @@ use url::Host;
 
 use crate::header::{self, HEADER_LIMIT};
 
-/// The longest `Authentication-Results`, in bytes.
+/// The longest `Authentication-Results` that is read, in bytes.
 const RESULTS_LIMIT: usize = 16 * 1024;
-/// The longest sender, in characters.
+/// The longest sender that is kept, in characters.
 const SENDER_LIMIT: usize = 320;
 
-/// The sender of a mail.
+/// The sender of an email.
 pub(crate) struct Sender {
-    /// The address in lower case; if there is none, what the mail says instead.
+    /// The address in lower case, or the raw `From` if it has no address.
     pub(crate) address: String,
-    /// Whether the address is the only one. Only then can it be verified.
+    /// Whether it is the only address. Otherwise it cannot be verified.
     is_sole: bool,
 }
 
 impl Sender {
-    /// Reads a `From`. There is always a sender: a request that names none is filed all the same.
+    /// Parses a `From` header. The result always has a sender, because a request is filed even if its `From`
+    /// has no address.
     pub(crate) fn read(from: &str) -> Self {
         let from = &from[from.ceil_char_boundary(from.len().saturating_sub(HEADER_LIMIT))..];
         let found = addresses(from);
@@ -29,8 +30,8 @@ impl Sender {
         Self { address: address.unwrap_or_else(|| as_written(from)), is_sole }
     }
 
-    /// Whether the provider says that the sender is who it says: `results` is the topmost
-    /// `Authentication-Results`, and `authserv_id` the name that the provider has in it.
+    /// Whether the provider has verified the sender. `results` is the topmost `Authentication-Results`
+    /// header, and `authserv_id` is the provider's name in it.
     pub(crate) fn is_verified(&self, results: Option<&str>, authserv_id: Option<&str>) -> bool {
         self.is_sole
             && authserv_id
@@ -38,14 +39,14 @@ impl Sender {
                 .is_some_and(|(id, results)| is_verified(results, id, &self.address))
     }
 
-    /// Whether it is a mail server that reports.
+    /// Whether the sender is a mail server that reports a failed delivery.
     pub(crate) fn is_mail_server(&self) -> bool {
         self.address.starts_with("mailer-daemon@")
     }
 }
 
-/// The addresses of a From; `None` for one that is unusable. A comma in a name that is not quoted gives further entries,
-/// without an `@`: they are left out.
+/// The addresses in a `From` header; `None` for each unusable one. An unquoted comma in a name makes extra
+/// entries without an `@`, which are skipped.
 fn addresses(from: &str) -> Vec<Option<String>> {
     let is_bare = from.trim_start().starts_with('"') && from.contains("\"@") && !from.contains('<');
     let from = if is_bare { Cow::Owned(format!("<{}>", from.trim())) } else { Cow::Borrowed(from) };
@@ -60,8 +61,8 @@ fn between_brackets(from: &str) -> Option<String> {
     usable(from.rsplit_once('<')?.1.split_once('>')?.0)
 }
 
-/// An address in lower case, without the quotes of its local part. Japanese carriers give addresses with two dots in a
-/// row, which mail programs quote, or not.
+/// Normalizes an address: lower case, without quotes around the local part. Some Japanese carriers use
+/// addresses with two dots in a row, and only some email programs quote them.
 fn usable(address: &str) -> Option<String> {
     let (local, domain) = address.rsplit_once('@')?;
     let local = local
@@ -80,9 +81,10 @@ fn as_written(from: &str) -> String {
     if plain.chars().count() < 3 { "nobody is named".to_owned() } else { plain }
 }
 
-/// Whether DMARC has passed for the sender's own domain, by the word of the provider (RFC 8601): its header is the
-/// topmost, and only one that has its name counts, for a sender may write others below. It says so once; two words
-/// on it are none, for a part of the header quotes what the sender has said.
+/// Whether DMARC passed for the sender's own domain according to the provider (RFC 8601). Only the topmost
+/// header counts, and only if it has the provider's name, because a sender may add others below it. The
+/// provider states the result once. If there are two results, neither counts, because a part of the header
+/// quotes the sender's text.
 fn is_verified(results: &str, authserv_id: &str, sender: &str) -> bool {
     if results.len() > RESULTS_LIMIT {
         return false;
@@ -105,8 +107,8 @@ fn is_verified(results: &str, authserv_id: &str, sender: &str) -> bool {
         })
 }
 
-/// A header without its quoted strings and comments, in which anything may stand (RFC 5322); `None` where one of
-/// them has no end.
+/// The header without quoted strings and comments, which may contain any text (RFC 5322). `None` if one of
+/// them is not closed.
 fn without_quotes(header: &str) -> Option<String> {
     let (mut plain, mut depth, mut is_quoted) = (String::new(), 0_usize, false);
     let mut letters = header.chars();
@@ -123,7 +125,7 @@ fn without_quotes(header: &str) -> Option<String> {
     (!is_quoted && depth == 0).then_some(plain)
 }
 
-/// Whether two domains are one. A provider writes `xn--mller-kva.de` for `müller.de`.
+/// Whether two domains are the same. A provider writes `xn--mller-kva.de` for `müller.de`.
 fn is_same(named: &str, domain: &str) -> bool {
     named == domain
         || matches!((Host::parse(named), Host::parse(domain)), (Ok(one), Ok(other)) if one == other)

@@ -1,12 +1,12 @@
-//! What the subject of a mail says: whether it is that of the policy (Q1), of an answer to one of our letters, or of an
-//! automatic reply.
+//! The subject of an email: whether it has the words from the policy (Q1), answers one of our emails, or is
+//! an automatic reply.
 
 use opusflair::letter::SUBJECTS;
 
 use crate::header::{self, HEADER_LIMIT};
 
-/// How the subjects of automatic replies and of reports of mail servers begin, in lower case. Most of them are known by
-/// their headers; some providers leave those out.
+/// The first words of automatic replies and of mail servers' reports, in lower case. Headers identify most of
+/// them, but some providers leave these headers out.
 const AUTOMATIC: &[&str] = &[
     "abwesenheitsnotiz",
     "auto:",
@@ -25,19 +25,19 @@ const AUTOMATIC: &[&str] = &[
     "自動返信",
 ];
 
-/// The subject of a mail, decoded.
+/// The decoded subject of an email.
 pub(crate) struct Subject(String);
 
 impl Subject {
-    /// Reads what a header says. Of a longer one the beginning is read.
+    /// Decodes a `Subject` header. If it is too long, only the start is read.
     pub(crate) fn read(written: &str) -> Self {
         let start = &written[..written.floor_char_boundary(HEADER_LIMIT)];
         let decoded = header::parse("Subject", start, |mail| mail.subject().map(str::to_owned));
         Self(decoded.as_deref().unwrap_or(start).chars().filter_map(plain).collect())
     }
 
-    /// Whether the subject is that of the policy, and then what else it says behind it. Case, punctuation and whatever
-    /// stands before do not matter.
+    /// If the subject has the words from the policy, returns the text after them. Case, punctuation and text
+    /// before the words do not matter.
     pub(crate) fn request(&self) -> Option<&str> {
         let end = self
             .end_of("privacy request ai data")
@@ -45,7 +45,7 @@ impl Subject {
         Some(self.0[end..].trim_matches(|letter: char| !letter.is_alphanumeric()))
     }
 
-    /// Whether it repeats the subject of one of our letters.
+    /// Whether it repeats the subject of one of our emails.
     pub(crate) fn repeats_letter(&self) -> bool {
         SUBJECTS.iter().any(|subject| {
             let fixed = subject.split('{').next().unwrap_or_default();
@@ -58,7 +58,7 @@ impl Subject {
         AUTOMATIC.iter().any(|start| lower.starts_with(start))
     }
 
-    /// Where these words end, if they stand in the subject one behind the other.
+    /// The position after `words`, if the subject contains them in this order without a gap.
     fn end_of(&self, words: &str) -> Option<usize> {
         let wanted: Vec<String> = words.split_whitespace().map(str::to_lowercase).collect();
         let found = self.words();
@@ -68,7 +68,7 @@ impl Subject {
         place.last().map(|(end, _)| *end)
     }
 
-    /// Each word in lower case, and where it ends.
+    /// Each word in lower case, with the position after it.
     fn words(&self) -> Vec<(usize, String)> {
         let mut words = Vec::new();
         let mut from = 0;
@@ -83,7 +83,7 @@ impl Subject {
     }
 }
 
-/// A full-width letter as its plain one, and nothing for what cannot be seen.
+/// Converts a full-width character to its plain form, and removes invisible ones.
 fn plain(letter: char) -> Option<char> {
     match letter {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(letter) - 0xfee0),

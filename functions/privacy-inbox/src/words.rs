@@ -1,18 +1,20 @@
-//! The words of a mail: its text, or what its HTML says.
+//! The message of an email: its plain text, or the text of its HTML.
 
 use mail_parser::decoders::html::html_to_text;
 
-/// Characters of a message that are kept.
+/// The longest message that is kept, in characters.
 pub(crate) const MESSAGE_LIMIT: usize = 4000;
-/// How far they are looked for in a text, in bytes: before them may be white space, among them NULs.
+/// The part of a text that is searched for the message, in bytes. It is longer because white space and NULs
+/// may come first.
 const TEXT_LIMIT: usize = 16 * MESSAGE_LIMIT;
-/// How far they are looked for in HTML, in bytes: before them may be styles, among them much markup.
+/// The part of an HTML body that is searched for the message, in bytes. It is longer because styles and much
+/// markup may come first.
 const HTML_LIMIT: usize = 512 * 1024;
-/// Elements that begin a line.
+/// Elements that start a new line.
 const LINES: &[&str] =
     &["blockquote", "div", "h1", "h2", "h3", "h4", "hr", "li", "p", "table", "td", "tr"];
 
-/// The words of a mail. `besides` is what its subject says besides that it is a request.
+/// Returns the message of an email. `besides` is the text in the subject after the words of a request.
 pub(crate) fn of(besides: &str, text: Option<&str>, html: Option<&str>) -> String {
     let written = text.map(|text| tidy(start(text, TEXT_LIMIT))).filter(|words| !words.is_empty());
     let body = written.or_else(|| html.map(|html| tidy(&from_html(start(html, HTML_LIMIT)))));
@@ -26,12 +28,13 @@ fn start(text: &str, limit: usize) -> &str {
     &text[..text.floor_char_boundary(limit)]
 }
 
-/// Without NULs, which `PostgreSQL` cannot hold, and without white space around it.
+/// Removes NULs, which `PostgreSQL` cannot store, and surrounding white space.
 fn tidy(text: &str) -> String {
     text.trim().chars().filter(|letter| *letter != '\0').take(MESSAGE_LIMIT).collect()
 }
 
-/// The parser breaks lines at `<br>` and `</p>` alone, and would glue the words of other elements together.
+/// Converts HTML to text. The parser breaks lines only at `<br>` and `</p>`, so this adds a break at other
+/// block elements. Otherwise their words would be joined.
 fn from_html(html: &str) -> String {
     let mut broken = String::with_capacity(html.len());
     let mut parts = html.split('<');

@@ -1,13 +1,14 @@
-//! The age of the oldest photo as a badge, for a site to embed.
+//! A badge that shows the age of the oldest photo. Any site may embed it.
 
 use crate::status::Status;
 
 const LABEL: &str = "oldest original";
-/// Of Verdana at 11 px, on average; the text is fitted to what it takes.
+/// The average width of a letter in Verdana at 11 px. `textLength` fits the text to the width computed from
+/// it.
 const LETTER: usize = 7;
 const PADDING: usize = 6;
 
-/// An SVG of a few hundred bytes, without scripts or anything fetched.
+/// Draws an SVG of a few hundred bytes, without scripts or external resources.
 pub(crate) fn svg(status: &Status) -> String {
     let value = status.originals.oldest_seconds.map_or_else(|| "none".to_owned(), age);
     let colour = if status.is_kept() { "#2a7f3f" } else { "#b3261e" };

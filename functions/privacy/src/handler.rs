@@ -1,5 +1,5 @@
-//! The routes. Public reads have no token, hold nothing personal, and are a few seconds old where somebody
-//! keeps a copy.
+//! The routes. Public reads need no token and return nothing personal. A cached response may be a few seconds
+//! old.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,15 +19,16 @@ use crate::mark::mark;
 use crate::rights::{confirm, erase, erasure, export, withdraw};
 use crate::status::Status;
 
-/// Anyone may look, from any page.
+/// Any site may read the response.
 pub(crate) const OPEN: (http::HeaderName, &str) = (ACCESS_CONTROL_ALLOW_ORIGIN, "*");
 pub(crate) const FRESH: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=10");
-/// For so long this process answers with what it was told last.
+/// How long this process reuses a status.
 const STATUS_TIME: Duration = Duration::from_secs(10);
-/// A new key is published before it signs.
+/// Clients may cache the keys for five minutes, because a new key is published before it signs.
 const KEYS: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=300");
 
-/// The live status, as JSON and as a badge; the detector; the keys of receipts; the rights of people.
+/// The routes of this function: the live status as JSON and as a badge, the detector, the keys of receipts,
+/// and users' rights.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/privacy/status", get(status))
@@ -44,7 +45,7 @@ pub fn routes(app: Arc<App>) -> Router {
 
 type KeptStatus = Extension<Arc<Kept<Status>>>;
 
-/// At most ten seconds old.
+/// Returns a status that is at most ten seconds old.
 async fn live(app: &App, kept: &Kept<Status>) -> Result<Status, Error> {
     let now = Instant::now();
     if let Some(status) = kept.at(now) {

@@ -1,28 +1,29 @@
-//! An answer that is given again for a while: whoever asks for the public status in a loop costs the database one call.
+//! A cache for one answer. A client that requests the public status in a loop causes only one database call
+//! per period.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer and when it was had.
+/// An answer with the time at which it was received.
 pub(crate) struct Kept<T> {
     time: Duration,
     answer: Mutex<Option<(Instant, T)>>,
 }
 
 impl<T: Clone> Kept<T> {
-    /// Keeps each answer for `time`.
+    /// Creates a cache that keeps each answer for `time`.
     pub(crate) fn new(time: Duration) -> Self {
         Self { time, answer: Mutex::new(None) }
     }
 
-    /// The answer, if it is not too old.
+    /// Returns the answer if it is still fresh.
     pub(crate) fn at(&self, now: Instant) -> Option<T> {
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = answer.as_ref().filter(|(had, _)| now.duration_since(*had) < self.time);
         fresh.map(|(_, answer)| answer.clone())
     }
 
-    /// Keeps an answer that was had at `now`.
+    /// Stores an answer that was received at `now`.
     pub(crate) fn keep(&self, now: Instant, answer: T) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, answer));
     }

@@ -1,5 +1,5 @@
-//! The rights of people, and what anyone may check: how the promises are kept, the keys of receipts, and
-//! whether an artwork is kept here.
+//! Users' rights and public checks: how the promises are kept, the keys of receipts, and whether an artwork
+//! is kept here.
 
 mod badge;
 mod handler;

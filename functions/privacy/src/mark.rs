@@ -1,4 +1,4 @@
-//! The detector (X7): whether an artwork is one that is kept here, by the digest of its bytes.
+//! The detector (X7): says whether an artwork is kept here, by the digest of its bytes.
 
 use std::sync::Arc;
 
@@ -34,12 +34,13 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// Answers yes or no. An artwork that was deleted is not said to be here for longer than copies of the answer live.
+/// Answers yes or no. After an artwork is deleted, only cached answers may still say yes, and they expire
+/// soon.
 pub(crate) async fn mark(
     State(app): State<Arc<App>>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Error> {
-    // What is wrong with a query is not passed on: it quotes what was sent.
+    // The query error is not returned, because it quotes the request.
     let Ok(Query(Asked { sha256: Digest(sha256) })) = asked else {
         return Err(Error::invalid(
             "sha256",
@@ -80,7 +81,7 @@ mod tests {
             format!("sha256=%20{}", &digest[1..]),
             format!("sha256={}g", &digest[1..]),
             format!("sha256={}%00", &digest[1..]),
-            // 64 bytes that are no digits, and 64 digits that are not ASCII.
+            // 64 bytes that are not digits, and 64 digits that are not ASCII.
             format!("sha256={}", "%C3%A9".repeat(32)),
             format!("sha256={}", "%D9%A1".repeat(64)),
         ] {

@@ -1,4 +1,5 @@
-//! Rights that take more than a row: export, erasure, and the confirmation of a mailed request.
+//! The rights that need more than a change of one row: export, erasure, and the confirmation of a request by
+//! email.
 
 use std::sync::Arc;
 
@@ -19,10 +20,10 @@ use serde_json::{Value, json};
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Erase {
-    /// Of the account, typed.
+    /// The email of the account, typed again by the user.
     #[serde(default)]
     email: Option<String>,
-    /// Of an account without an email, typed.
+    /// The phone number of an account without an email, typed again by the user.
     #[serde(default)]
     phone: Option<String>,
 }
@@ -30,21 +31,21 @@ pub(crate) struct Erase {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Confirm {
-    /// From the letter.
+    /// The token from our email.
     token: String,
-    /// What the request is about, for whoever likes to say so.
+    /// The kind of the request, if the sender wants to specify it.
     #[serde(default)]
     kind: Option<String>,
 }
 
-/// Orders an export (G5); the schedule builds it.
+/// Orders an export (G5). Sweeps build it.
 pub(crate) async fn export(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Error> {
     let ordered: Value =
         app.database.call_as(&caller, "request_export", json!({}), Again::Unsafe).await?;
     Ok((StatusCode::ACCEPTED, Json(ordered)).into_response())
 }
 
-/// Orders the erasure of the account (G3); the schedule carries it out.
+/// Orders the erasure of the account (G3). Sweeps carry it out.
 pub(crate) async fn erase(
     State(app): State<Arc<App>>,
     ConfirmedCaller(caller): ConfirmedCaller,
@@ -54,12 +55,13 @@ pub(crate) async fn erase(
     let ordered: Value =
         app.database.call_as(&caller, "erase_account", arguments, Again::Safe).await?;
     crash::reached("erasure.ordered");
-    // Relative to the address that was asked.
+    // Relative to the URL of the request.
     let location = format!("erasures/{}", ordered["id"].as_str().unwrap_or_default());
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(ordered)).into_response())
 }
 
-/// How an erasure stands, for whoever has its id: the tokens of a closed account reach nothing.
+/// Returns the state of an erasure. Anyone with its id may ask, because the tokens of a closed account no
+/// longer work.
 pub(crate) async fn erasure(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
@@ -67,7 +69,7 @@ pub(crate) async fn erasure(
     app.ask("erasure", json!({ "id": id })).await.map(Json)
 }
 
-/// Takes an erasure back, within its grace.
+/// Withdraws an erasure during its grace period.
 pub(crate) async fn withdraw(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
@@ -77,7 +79,8 @@ pub(crate) async fn withdraw(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Says that a mailed request was one's own, by the token of our letter about it (Q1).
+/// Confirms a request that came by email. The token from our email shows that the user owns the sender's
+/// address (Q1).
 pub(crate) async fn confirm(
     State(app): State<Arc<App>>,
     PathId(id): PathId,

@@ -1,8 +1,8 @@
-//! The live status (X5): ages and counts from the running system, nothing personal.
+//! The live status (X5): ages and counts from the running system, without personal data.
 
 use serde::{Deserialize, Serialize};
 
-/// What `backend.privacy_status()` answers. Ages and times in whole seconds.
+/// The answer of `backend.privacy_status()`. Ages and times are in whole seconds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     pub(crate) originals: Originals,
@@ -14,7 +14,7 @@ pub(crate) struct Status {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Originals {
     pub(crate) stored: u64,
-    /// Of the oldest photo that is still stored; null where there is none.
+    /// Age of the oldest photo that is still stored; null if there is none.
     pub(crate) oldest_seconds: Option<u64>,
     pub(crate) limit_seconds: u64,
 }
@@ -34,14 +34,14 @@ pub(crate) struct Sweeper {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Requests {
     pub(crate) open: u64,
-    /// Until the first of them must be answered; negative where it should have been.
+    /// Time until the earliest deadline of a request; negative if it has passed.
     pub(crate) shortest_seconds_left: Option<i64>,
     pub(crate) limit_seconds: u64,
 }
 
 impl Status {
-    /// Whether every promise is kept: no photo past its limit, a sweeper that is at work, no request that
-    /// waits for too long.
+    /// Whether every promise is kept: no photo is past its limit, the sweeps run, and no request is past its
+    /// deadline.
     pub(crate) fn is_kept(&self) -> bool {
         let oldest = self.originals.oldest_seconds.unwrap_or_default();
         let answered = self.requests.shortest_seconds_left.is_none_or(|seconds| seconds >= 0);

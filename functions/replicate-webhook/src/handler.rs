@@ -1,5 +1,5 @@
-//! One route: judge the headers, verify the signature on the raw bytes, follow what is said, and
-//! answer 2xx only when the database has it.
+//! One route. It checks the headers, verifies the signature on the raw bytes and processes the webhook event.
+//! It answers 2xx only after the database has recorded the event.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// An event holds a prediction with its logs, in bytes.
+/// The largest body, in bytes. A webhook event holds a prediction with its logs.
 const LARGEST_EVENT: usize = 2 * 1024 * 1024;
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Address {
     token: String,
 }
 
-/// The route of this function.
+/// The routes of this function.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new().route("/replicate-webhook", post(receive)).with_state(app)
 }
@@ -57,7 +57,7 @@ async fn receive(
     }
 }
 
-/// The event, once its signature has been verified on the raw bytes.
+/// Verifies the signature on the raw bytes, and only then parses the webhook event.
 async fn verify<'a>(
     app: &App,
     headers: &'a HeaderMap,
@@ -71,8 +71,8 @@ async fn verify<'a>(
     Ok((signed, prediction))
 }
 
-/// Signed, yet of no generation of ours: another environment's, or one that was deleted. An error
-/// would only make Replicate send it again.
+/// Accepts a signed webhook event without a generation that we know: it belongs to another environment, or
+/// its generation was deleted. An error would only make Replicate send it again.
 fn ignored(generation: Option<Uuid>) -> Json<Value> {
     let generation = generation.map(tracing::field::display);
     tracing::warn!(generation, "an event of no known generation was ignored");

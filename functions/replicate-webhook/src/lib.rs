@@ -1,4 +1,4 @@
-//! Receives what Replicate says of its predictions.
+//! Receives Replicate's webhook events about predictions.
 
 mod handler;
 

@@ -1,5 +1,5 @@
-//! Cancelling and deleting: the database ends the generation, then the model is stopped and what is ordered deleted is
-//! deleted at once.
+//! Canceling and deleting generations. First the database ends the generation. Then this function stops the
+//! model and executes the ordered deletions at once.
 
 use opusflair::caller::Caller;
 use opusflair::database::Again;
@@ -11,9 +11,9 @@ use uuid::Uuid;
 #[derive(Deserialize)]
 struct Canceled {
     generation: Map<String, Value>,
-    /// What it cost, in credits.
+    /// The charge for this cancel, in credits.
     charged: u64,
-    /// How many late cancels are free today.
+    /// How many free late cancels are left today.
     free_cancels_left: u64,
     cancel_prediction: Option<String>,
 }
@@ -23,7 +23,7 @@ struct Deleted {
     cancel_prediction: Option<String>,
 }
 
-/// Cancels a generation of the caller's. Answers it as it then stands, and what that cost.
+/// Cancels one of the caller's generations. Returns the generation after the cancel, with the charge.
 pub(crate) async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Value, Error> {
     let arguments = json!({ "generation_id": id });
     let Canceled { mut generation, charged, free_cancels_left, cancel_prediction } =
@@ -34,18 +34,19 @@ pub(crate) async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Value
     Ok(Value::Object(generation))
 }
 
-/// Deletes a generation of the caller's, with all its objects.
+/// Deletes one of the caller's generations with all its objects.
 pub(crate) async fn delete(app: &App, caller: &Caller, id: Uuid) -> Result<(), Error> {
     let arguments = json!({ "generation_id": id });
-    // A second call would find nothing, and say so.
+    // Not retried: a second call would not find the generation and would return an error.
     let Deleted { cancel_prediction } =
         app.database.call_as(caller, "delete_generation", arguments, Again::Unsafe).await?;
     follow(app, id, cancel_prediction).await;
     Ok(())
 }
 
-/// First the model, then the photo that it may still be reading. What fails here is left to the schedule: the
-/// generation has ended, whatever the model still makes is discarded.
+/// Stops the model first, because it may still be reading the photo, and then deletes objects. If a step
+/// fails here, a later sweep finishes it: the generation has already ended, and any further output of the
+/// model is discarded.
 async fn follow(app: &App, generation: Uuid, prediction: Option<String>) {
     crash::reached("end.recorded");
     if let Some(prediction) = prediction {

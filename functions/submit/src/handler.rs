@@ -1,4 +1,4 @@
-//! The three routes: parse, one call of the domain, respond.
+//! The three routes. Each one parses the request, makes one domain call and responds.
 
 use std::sync::Arc;
 

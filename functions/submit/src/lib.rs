@@ -1,4 +1,4 @@
-//! Generations as people ask for them: create, cancel, delete.
+//! Creates, cancels and deletes generations at a user's request.
 
 mod ending;
 mod handler;

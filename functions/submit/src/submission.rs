@@ -1,4 +1,4 @@
-//! Submitting: reserve under the person's own token, then carry the submission out.
+//! Submitting: reserves a generation with the user's own token, then dispatches it.
 
 use axum::http::HeaderMap;
 use opusflair::caller::Caller;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// What a person asks for. Names and ranges are judged by the database.
+/// The body of a request. The database checks names and ranges.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewGeneration {
@@ -22,12 +22,12 @@ pub(crate) struct NewGeneration {
     settings: Map<String, Value>,
 }
 
-/// The client's name for this request: the same key and body give the same generation.
+/// The idempotency key that the client chose. The same key and body always give the same generation.
 pub(crate) struct IdempotencyKey(String);
 
-/// A generation that was asked for.
+/// The result of a submit request.
 pub(crate) struct Submitted {
-    /// Whether this request made it.
+    /// Whether this request created the generation.
     pub(crate) is_new: bool,
     pub(crate) id: Uuid,
     pub(crate) generation: Value,
@@ -36,7 +36,7 @@ pub(crate) struct Submitted {
 #[derive(Deserialize)]
 struct Begun {
     generation: Value,
-    /// Absent where the key was seen before.
+    /// `None` if the key was used before.
     submission: Option<Submission>,
 }
 
@@ -56,8 +56,8 @@ impl IdempotencyKey {
     }
 }
 
-/// Reserves and submits. Once it is reserved nothing is lost: what does not come about now is tried again
-/// by the schedule, and what never will ends the generation, and its credits go back.
+/// Reserves a generation and dispatches it. After the reservation nothing is lost: sweeps retry a dispatch
+/// that fails now. If it can never succeed, the generation ends and its credits are returned.
 pub(crate) async fn submit(
     app: &App,
     caller: &Caller,
@@ -79,7 +79,8 @@ pub(crate) async fn submit(
                 "prompt": new.prompt,
                 "settings": new.settings,
             }),
-            // The key makes it one generation, and the lease tells us that it is ours.
+            // Safe to retry: the idempotency key makes it one generation, and the lease shows that it is
+            // ours.
             Again::Safe,
         )
         .await?;
