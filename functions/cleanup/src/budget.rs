@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_last_has_the_rest_of_a_pass_and_never_less_than_its_own_time() {
+    fn the_last_steps_get_the_rest_of_a_sweep_and_at_least_their_own_time() {
         let least = Slice { work: 10, end: 18 };
         let early = Budget::begin().rest(50, least);
         assert!((48..=50).contains(&early.work) && early.end == early.work + 8);

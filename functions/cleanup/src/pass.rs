@@ -339,7 +339,7 @@ mod tests {
     type Done = Result<(u64, bool), Error>;
 
     #[tokio::test]
-    async fn a_step_that_panics_fails_or_hangs_ends_alone_and_the_next_one_has_its_time() {
+    async fn a_step_that_panics_fails_or_hangs_does_not_affect_the_next_one() {
         let mut lane = Lane::default();
         let now = Slice { work: 0, end: 0 };
         let slice = Slice { work: 1, end: 5 };

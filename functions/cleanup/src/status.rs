@@ -340,13 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_night_has_nothing_that_stands_out() {
+    fn nothing_is_flagged_if_all_is_well() {
         let table = status(&[]).to_table();
         assert!(table.contains("in time") && !table.contains('!'), "{table}");
     }
 
     #[test]
-    fn what_artworks_are_marked_with_is_said() {
+    fn the_table_shows_how_artworks_are_marked() {
         let in_days = |days| OffsetDateTime::now_utc() + time::Duration::days(days);
         let shown = |end| status(&[]).with_certificate(end).to_table();
         assert!(shown(None).contains("XMP ALONE, no certificate"));
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_somebody_stands_out() {
+    fn everything_that_needs_attention_is_flagged() {
         let late =
             status(&[("sweep", json!({ "last_seconds": 400, "intake_open": true }))]).to_table();
         assert!(late.contains("6 min          LATE"), "{late}");

@@ -109,7 +109,7 @@ fn failures(report: &Value) -> Vec<&str> {
 const UNTRUSTED: &str = "signingCredential.untrusted";
 
 #[test]
-fn each_kind_says_which_model_made_it_and_its_pixels_stay() {
+fn each_format_names_the_model_and_keeps_its_pixels() {
     for (kind, format) in KINDS {
         let before = picture(format);
         let marked = signing().mark(before.clone(), kind, &made()).expect("a picture");
@@ -149,7 +149,7 @@ fn a_changed_byte_of_the_picture_breaks_the_credentials() {
 }
 
 #[test]
-fn without_a_certificate_xmp_says_it_alone() {
+fn without_a_certificate_the_mark_is_in_xmp_only() {
     for (kind, format) in KINDS {
         let before = picture(format);
         let marked = Marker::new(None).mark(before.clone(), kind, &made()).expect("a picture");
@@ -162,7 +162,7 @@ fn without_a_certificate_xmp_says_it_alone() {
 }
 
 #[test]
-fn xmp_that_is_there_is_kept_and_what_says_it_already_is_left_alone() {
+fn existing_xmp_is_kept_and_an_existing_mark_is_not_changed() {
     let other = Made { model: "another/model".to_owned(), ..made() };
     for (kind, format) in KINDS {
         let title = "<rdf:Description rdf:about=\"\" xmlns:dc=\"http://purl.org/dc/elements/1.1/\" dc:title=\"kept\"/>";
@@ -182,7 +182,7 @@ fn xmp_that_is_there_is_kept_and_what_says_it_already_is_left_alone() {
 }
 
 #[test]
-fn a_manifest_that_is_there_is_the_parent_of_ours() {
+fn an_existing_manifest_becomes_the_parent_of_ours() {
     for (kind, format) in KINDS {
         let theirs = signing().mark(picture(format), kind, &made()).expect("a picture");
         let label = read(&theirs, kind)["active_manifest"].clone();
@@ -205,7 +205,7 @@ fn a_manifest_that_is_there_is_the_parent_of_ours() {
 }
 
 #[test]
-fn credentials_that_a_broken_manifest_makes_void_are_not_written() {
+fn credentials_that_a_broken_manifest_invalidates_are_not_written() {
     let kind = "image/jpeg";
     let theirs = signing().mark(picture(ImageFormat::Jpeg), kind, &made()).expect("a picture");
     let mut garbled = theirs.to_vec();
@@ -217,7 +217,7 @@ fn credentials_that_a_broken_manifest_makes_void_are_not_written() {
 }
 
 #[test]
-fn where_nothing_is_signed_a_manifest_that_is_there_stays_valid() {
+fn without_a_certificate_an_existing_manifest_stays_valid() {
     for (kind, format) in KINDS {
         // This file has no XMP, so marking would add some and break the manifest.
         let signed = credentials().sign(&picture(format), None, kind, &made());
@@ -228,7 +228,7 @@ fn where_nothing_is_signed_a_manifest_that_is_there_stays_valid() {
 }
 
 #[test]
-fn an_artwork_is_marked_in_xmp_when_the_certificate_is_over() {
+fn an_artwork_is_marked_in_xmp_after_the_certificate_expires() {
     let over = Credentials::new(&configured(2001), egress()).expect("a start does not fail for it");
     let marker = Marker::new(Some(over));
     assert!(marker.certificate_ends_at().is_some_and(|end| end < OffsetDateTime::now_utc()));
@@ -238,7 +238,7 @@ fn an_artwork_is_marked_in_xmp_when_the_certificate_is_over() {
 }
 
 #[test]
-fn a_broken_file_is_no_picture() {
+fn a_broken_file_is_refused() {
     for (kind, format) in KINDS {
         let whole = picture(format);
         let broken =
@@ -248,7 +248,7 @@ fn a_broken_file_is_no_picture() {
 }
 
 #[test]
-fn what_cannot_sign_is_refused_by_the_names_of_its_variables() {
+fn a_certificate_that_cannot_sign_is_refused_by_the_names_of_its_variables() {
     let (usable, other) = (configured(2090), configured(2090));
     let with = |certificate: &str, key: &Secret| ContentCredentials {
         certificate: certificate.to_owned(),

@@ -1,6 +1,6 @@
-//! Prepares one photo as `submit` does: `prepare PHOTO PREPARED`. Writes what would leave, and prints what
-//! was measured, or why it is refused, as JSON, with what it took on Linux. The tests of photos and their
-//! benchmark use it.
+//! Prepares one photo as `submit` does: `prepare PHOTO PREPARED`. Writes the prepared photo. Prints JSON with
+//! the measurements, or with the reason for a refusal, and on Linux also the cost. The tests of photos and
+//! their benchmark use it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! From any colours to those that the model expects: sRGB, opaque, eight bits.
+//! Converts any colours to those that the model expects: sRGB, opaque, eight bits.
 
 use moxcms::{ColorProfile, DataColorSpace, Layout, RenderingIntent, TransformOptions};
 
@@ -6,7 +6,7 @@ use super::picture::{Channels, Picture};
 
 const WHITE: u32 = 65_535;
 
-/// The picture's pixels in sRGB, three samples each, on white where it was transparent.
+/// Converts the pixels to sRGB, three samples each. Transparent areas become white.
 pub(super) fn to_srgb(picture: Picture) -> Vec<u8> {
     let Picture { channels, samples, profile, .. } = picture;
     let mut samples = samples.into_sixteen();
@@ -25,7 +25,7 @@ pub(super) fn to_srgb(picture: Picture) -> Vec<u8> {
         Channels::Rgb | Channels::RgbAlpha => DataColorSpace::Rgb,
         Channels::Cmyk | Channels::InvertedCmyk | Channels::Ycck => DataColorSpace::Cmyk,
     };
-    // The transfer function of a colour space is that of its greys, too.
+    // The transfer function of an RGB profile also applies to greys, so grey pixels are converted as RGB.
     let is_rgb = profile.as_ref().is_some_and(|profile| profile.color_space == DataColorSpace::Rgb);
     if space == DataColorSpace::Gray && is_rgb {
         samples = without_profile(samples, space);
@@ -37,7 +37,7 @@ pub(super) fn to_srgb(picture: Picture) -> Vec<u8> {
     on_white(&rgb, alpha.as_deref())
 }
 
-/// Leaves the colours and returns the alpha, which is the last of `count` samples.
+/// Splits off the alpha, which is the last of `count` samples. Leaves the colours in `samples`.
 fn split_alpha(samples: &mut Vec<u16>, count: usize) -> Vec<u16> {
     let alpha = samples.iter().skip(count - 1).step_by(count).copied().collect();
     let colours = samples.chunks_exact(count).flat_map(|pixel| &pixel[..count - 1]);
@@ -45,8 +45,8 @@ fn split_alpha(samples: &mut Vec<u16>, count: usize) -> Vec<u16> {
     alpha
 }
 
-/// `None` where the profile is not one of such colours: the picture then counts as sRGB, as every viewer would
-/// have it.
+/// Converts the samples by the profile. `None` if the profile is for another kind of pixels or cannot be
+/// used. The picture then counts as sRGB, as in every viewer.
 fn through_profile(
     samples: &[u16],
     profile: &ColorProfile,
@@ -77,8 +77,8 @@ fn through_profile(
     Some(rgb)
 }
 
-/// The darkest that a press prints is a dark grey, which screens would show as one. Viewers make it black, and
-/// shift what is lighter accordingly, in linear light.
+/// The darkest colour of a printing press is a dark grey, and a plain conversion would show it as grey. Like
+/// viewers, this maps it to black and shifts lighter colours accordingly, in linear light.
 fn compensate_black_point(rgb: &mut [u16], black: [u16; 3]) {
     let [red, green, blue] = black.map(to_linear);
     let darkest = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
@@ -118,8 +118,8 @@ fn without_profile(samples: Vec<u16>, space: DataColorSpace) -> Vec<u16> {
     }
 }
 
-/// To inks from luma, chromas and inverted black. Adobe's programs invert all inks before they convert them, and the
-/// conversion inverts the first three once more. So luma is as bright as there is ink.
+/// Converts luma, chromas and inverted black to inks. Adobe's programs invert all inks before they convert
+/// them, and the conversion inverts the first three again. So a higher luma means more ink.
 fn inks_of_ycck(pixel: &mut [u16]) {
     let [luma, blue, red] = [pixel[0], pixel[1], pixel[2]].map(f64::from);
     let (blue, red) = (blue - 32_896.0, red - 32_896.0);
@@ -141,7 +141,7 @@ fn on_white(rgb: &[u16], alpha: Option<&[u16]>) -> Vec<u8> {
         .collect()
 }
 
-/// The product of two parts of the whole.
+/// The product of two fractions, where [`WHITE`] is one.
 fn times(one: u16, other: u16) -> u16 {
     let product = u32::from(one) * u32::from(other);
     u16::try_from((product + WHITE / 2) / WHITE).unwrap_or(u16::MAX)

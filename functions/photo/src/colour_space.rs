@@ -1,23 +1,23 @@
-//! The colour space of a picture, in each of the ways in which a file may name it.
+//! The colour space of a picture, in each way that a file may state it.
 
 use moxcms::{
     Chromaticity, CicpProfile, ColorPrimaries, ColorProfile, MatrixCoefficients, ToneReprCurve,
     TransferCharacteristics,
 };
 
-/// The longest profile that is looked at, in bytes; those for print take about a quarter of it.
+/// The longest profile that is read, in bytes. Print profiles have about a quarter of this length.
 const LONGEST_PROFILE: usize = 4 * 1024 * 1024;
-/// In which PNG counts chromaticities and the exponent of the file.
+/// PNG stores chromaticities and the exponent of the file in units of 1/100,000.
 const UNIT: f32 = 100_000.0;
 
-/// From an ICC profile; `None` if it cannot be read.
+/// The colour space from an ICC profile; `None` if the profile cannot be read.
 pub(super) fn of_icc(profile: &[u8]) -> Option<ColorProfile> {
     let is_short = profile.len() <= LONGEST_PROFILE;
     is_short.then(|| ColorProfile::new_from_slice(profile).ok()).flatten()
 }
 
-/// From coding-independent code points (ITU-T H.273) of full range; `None` for those that no picture in RGB can
-/// have, and for HDR (PQ, HLG), which says nothing about screens without.
+/// The colour space from coding-independent code points (ITU-T H.273) of full range. `None` if no RGB picture
+/// can have them. Also `None` for HDR (PQ, HLG), which does not define its look on other screens.
 pub(super) fn of_cicp(code_points: &[u8]) -> Option<ColorProfile> {
     let &[primaries, transfer, 0, 1] = code_points else { return None };
     let color_primaries = primaries.try_into().ok()?;
@@ -39,7 +39,7 @@ pub(super) fn of_cicp(code_points: &[u8]) -> Option<ColorProfile> {
     profile.red_trc.is_some().then_some(profile)
 }
 
-/// From the chunks gAMA and cHRM of PNG. Without the second one, the primaries are those of sRGB.
+/// The colour space from the PNG chunks gAMA and cHRM. Without cHRM, the primaries are those of sRGB.
 pub(super) fn of_gamma(gamma: &[u8], chromaticities: Option<&[u8]>) -> Option<ColorProfile> {
     let &[exponent] = numbers(gamma).as_slice() else { return None };
     if exponent <= 0.0 {
@@ -59,14 +59,14 @@ pub(super) fn of_gamma(gamma: &[u8], chromaticities: Option<&[u8]>) -> Option<Co
     profile.green_trc = Some(curve.clone());
     profile.blue_trc = Some(curve);
     profile.cicp = None;
-    // Three points on a line span no colours.
+    // Three primaries on one line span no colours.
     let colorants = [profile.red_colorant, profile.green_colorant, profile.blue_colorant];
     let is_finite =
         colorants.iter().all(|xyz| xyz.x.is_finite() && xyz.y.is_finite() && xyz.z.is_finite());
     is_finite.then_some(profile)
 }
 
-/// Of cameras that say so by the rules for their files (DCF 2.0) and embed no profile.
+/// The colour space of photos from cameras that mark it as DCF 2.0 requires and embed no profile.
 pub(super) fn adobe_rgb() -> ColorProfile {
     ColorProfile::new_adobe_rgb()
 }

@@ -1,10 +1,10 @@
-//! What a file is, by its first bytes.
+//! Recognises the format of a file by its first bytes.
 
 use std::fmt;
 
 use super::{Recognised, Rejection};
 
-/// A format that is taken.
+/// A supported format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// ISO/IEC 10918.
@@ -13,19 +13,19 @@ pub enum Format {
     Png,
     /// RFC 9649.
     WebP,
-    /// ISO/IEC 23008-12, with a picture in HEVC.
+    /// ISO/IEC 23008-12, with an HEVC picture.
     #[cfg(feature = "heic")]
     Heic,
 }
 
-/// How far leading white space and comments are skipped in search of the first element of a text.
+/// How far the search for the first element of a text skips white space and comments, in bytes.
 const TEXT_SEARCHED: usize = 4096;
 
 impl Format {
-    /// By the first bytes.
+    /// Recognises the format by the first bytes.
     ///
     /// # Errors
-    /// Names what it is instead, where that is known.
+    /// Names the actual format, if it is known.
     pub fn recognise(bytes: &[u8]) -> Result<Self, Rejection> {
         match bytes {
             [] => Err(Rejection::Empty),
@@ -75,7 +75,7 @@ fn other(bytes: &[u8]) -> Option<Recognised> {
     }
 }
 
-/// Files in boxes (ISO/IEC 14496-12): pictures and films differ in their major brand.
+/// Recognises files that consist of boxes (ISO/IEC 14496-12). The major brand tells pictures from videos.
 fn by_brand(brand: &[u8]) -> Recognised {
     match brand.get(..4) {
         Some(b"avif" | b"avis") => Recognised::Avif,

@@ -1,4 +1,4 @@
-//! HEIC (ISO/IEC 23008-12). Not a part of the usual build: docs/heic.md says why.
+//! HEIC (ISO/IEC 23008-12). The default build leaves it out; docs/heic.md says why.
 
 use heifer::{Error, Options};
 
@@ -7,8 +7,9 @@ use super::{Format, Frame, Limits, Orientation, Picture, Recognised, Rejection};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Heic);
 
-/// The pixels, in sRGB already: colours may be told by a profile, by the container or by the coded picture.
-/// They are upright, too, because in this format the container says which way is up, and Exif says nothing.
+/// Decodes the pixels, already in sRGB: a profile, the container or the coded picture may define the colours.
+/// The pixels are also upright already, because in this format only the container defines the orientation,
+/// not Exif.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let options = Options { max_threads: 1, max_pixels: limits.max_pixels };
     let image = heifer::decode_srgb_rgba8(bytes, &options).map_err(|error| match error {
@@ -50,8 +51,8 @@ mod tests {
         heifer::encode_rgb8(width, height, picture, &EncodeOptions::default()).expect("a HEIC")
     }
 
-    /// With boxes that turn the picture by so many quarters against the clock, and then mirror it. The encoder
-    /// writes neither, so they take the places of two that a decoder can do without, in the same order.
+    /// Adds properties that turn the picture by `quarters` counterclockwise and then mirror it. The encoder
+    /// writes neither, so they replace two properties that a decoder does not need, in the same order.
     fn turned(mut file: Vec<u8>, quarters: u8, mirror: Option<u8>) -> Vec<u8> {
         let mut put = |instead: &[u8; 4], kind: &[u8; 4], value: u8| {
             let at = file.windows(4).position(|name| name == instead).expect("a property");
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heic_leaves_as_a_jpeg() {
+    fn a_heic_is_prepared_as_a_jpeg() {
         let seen = seen(sample());
         assert_eq!(seen.dimensions(), (64, 48));
         let found = seen.get_pixel(30, 20).0;
@@ -74,10 +75,10 @@ mod tests {
     }
 
     #[test]
-    fn t2_whatever_way_a_heic_lies_it_leaves_upright() {
+    fn t2_a_heic_of_any_orientation_is_prepared_upright() {
         const LEFT_AND_RIGHT: Option<u8> = Some(1);
         const TOP_AND_BOTTOM: Option<u8> = Some(0);
-        // As Exif numbers them.
+        // The numbers of the orientations are those of Exif.
         for (orientation, quarters, mirror) in [
             (1, 0, None),
             (2, 0, LEFT_AND_RIGHT),
@@ -106,7 +107,7 @@ mod tests {
         let metadata = heifer::Metadata { exif: Some(exif), ..heifer::Metadata::default() };
         let options = EncodeOptions::default();
         let mut file = heifer::encode_with_metadata(&image, &metadata, &options).expect("a HEIC");
-        // The encoder has set it to 1.
+        // The encoder has set the orientation to 1.
         let entry = b"\x12\x01\x03\0\x01\0\0\0";
         let at = file.windows(8).position(|bytes| bytes == entry).expect("an orientation");
         file[at + 8] = 6;
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heic_that_was_cut_or_is_too_large_is_refused() {
+    fn a_truncated_or_too_large_heic_is_refused() {
         let file = sample();
         for length in 12..file.len() {
             rejected(file[..length].to_vec());
@@ -127,7 +128,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_damaged_heic_makes_no_panic(changes in vec((any::<Index>(), any::<u8>()), 1..6)) {
+        fn a_damaged_heic_causes_no_panic(changes in vec((any::<Index>(), any::<u8>()), 1..6)) {
             let mut file = sample();
             for (at, value) in changes {
                 let at = at.index(file.len());

@@ -1,8 +1,8 @@
-//! JPEG (ITU-T T.81): headers, what is needed of the application segments, and the pixels.
+//! JPEG (ITU-T T.81): headers, the application segments that matter, and the pixels.
 //!
-//! Other decoders paint what is missing grey and call it a success. This one counts each block. It is also made for
-//! pictures that are to be smaller: it decodes large ones at half their size, and shrinks each component before it
-//! computes colours.
+//! Other decoders paint missing parts grey and report success, so this one counts each block. It is also
+//! built for pictures that will be shrunk: it decodes large ones at half their size, and shrinks each
+//! component before it computes colours.
 
 use super::picture::{Channels, Samples, fitted};
 use super::prepared::LONGEST_SIDE;
@@ -27,10 +27,11 @@ const CORRUPT: Rejection = Rejection::Corrupt(Format::Jpeg);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::Jpeg);
 const UNUSUAL: Rejection = Rejection::UnsupportedFormat(Recognised::UnusualJpeg);
 
-/// Encoders write about ten. Each costs a pass over all pixels, and an empty one takes a few bytes.
+/// The largest number of scans. Encoders write about ten. An empty scan takes a few bytes of the file, but
+/// costs a pass over all pixels.
 const MAX_SCANS: usize = 64;
 
-/// The pixels of a picture that is whole, no larger than what leaves. An end marker may be missing.
+/// Decodes a complete picture, at most as large as the prepared photo needs. An end marker may be missing.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let frame = frame(bytes)?;
     let stored = (u32::from(frame.width), u32::from(frame.height));
@@ -51,7 +52,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
     })
 }
 
-/// Reads as far as the frame header.
+/// Reads the file up to the frame header.
 fn frame(bytes: &[u8]) -> Result<FrameHeader, Rejection> {
     for part in Parts::of(bytes) {
         match part? {
@@ -66,7 +67,7 @@ fn frame(bytes: &[u8]) -> Result<FrameHeader, Rejection> {
     Err(CORRUPT)
 }
 
-/// Reads all that is coded, and proves that each block is there, to its full precision.
+/// Reads all coded data, and checks that each block is complete to its full precision.
 fn read<'a>(
     bytes: &[u8],
     frame: &'a FrameHeader,
@@ -78,7 +79,7 @@ fn read<'a>(
     let (mut frames, mut scans) = (0, 0);
     for part in Parts::of(bytes) {
         match part {
-            // Whatever comes behind the last pixel, or does not come.
+            // After the last pixel, invalid data or a missing end does no harm.
             Err(_) if decoder.is_whole() => break,
             Err(TRUNCATED) if scans > 0 => break,
             part => match part? {
@@ -100,7 +101,7 @@ fn read<'a>(
                     return Err(UNUSUAL);
                 }
                 Part::Segment(marker, payload) if scans == 0 => application.take(marker, payload),
-                // Nobody looks for metadata behind the first scan.
+                // Metadata after the first scan is ignored, because no other reader looks for it there.
                 Part::Segment(..) => {}
             },
         }
@@ -114,13 +115,14 @@ fn read<'a>(
     Ok((application, decoder))
 }
 
-/// Four inks come as they are stored, because only a colour profile knows what they look like.
+/// Four inks are returned as stored, because only a colour profile defines how they look.
 fn pixels(
     components: &[Vec<u8>],
     frame: &FrameHeader,
     application: &Application,
 ) -> (Channels, Vec<u8>) {
-    // As libjpeg reads them, and so browsers: JFIF is always YCbCr, and an unknown transform is the usual one.
+    // As in libjpeg, and therefore in browsers: JFIF is always YCbCr, and an unknown transform counts as the
+    // usual one.
     let is_rgb = !application.is_jfif
         && application.adobe.map_or_else(|| frame.is_named_rgb(), |transform| transform == 0);
     match (components, application.adobe) {
@@ -142,7 +144,7 @@ fn interleaved(components: &[Vec<u8>]) -> Vec<u8> {
     (0..pixels).flat_map(|at| components.iter().map(move |samples| samples[at])).collect()
 }
 
-/// By the matrix of JFIF (ITU-T T.871).
+/// Converts one pixel with the matrix of JFIF (ITU-T T.871).
 fn rgb_of_ycc(luma: u8, blue: u8, red: u8) -> [u8; 3] {
     let (luma, blue, red) =
         (f32::from(luma) + 0.5, f32::from(blue) - 128.0, f32::from(red) - 128.0);

@@ -1,11 +1,11 @@
-//! A photo, judged by its bytes: never by the declared type, the file name or the client's word (C2).
-//! What leaves is a new picture (T2): upright, in sRGB, opaque, of at most 2048 pixels a side, and without
-//! a byte of the file that it was made from but its pixels.
+//! Judges a photo by its bytes, never by the declared type, the file name or the client's word (C2). The
+//! prepared photo is a new picture (T2): upright, in sRGB, opaque, and at most 2048 pixels on each side. It
+//! takes nothing from the original file except its pixels.
 //!
-//! The model's loader opens a file and converts it to RGB. It knows neither orientation nor colour profile
-//! nor alpha, so all of them are applied here.
+//! The model's loader opens a file and converts it to RGB. It ignores orientation, colour profile and alpha,
+//! so this crate applies all of them.
 //!
-//! Judging goes from cheap to dear: length, first bytes, header, structure, and only then pixels.
+//! The checks run from cheap to expensive: length, first bytes, header, structure, and pixels last.
 
 use std::fmt;
 
@@ -38,18 +38,18 @@ pub use rejection::{Recognised, Rejection};
 use orientation::Orientation;
 use picture::Picture;
 
-/// What a photo may cost before it is refused.
+/// The limits that a photo must keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Length of the file, in bytes.
+    /// Largest length of the file, in bytes.
     pub max_bytes: usize,
-    /// Each side, in pixels, at least.
+    /// Smallest length of each side, in pixels.
     pub min_side: u32,
-    /// Each side, in pixels, at most.
+    /// Largest length of each side, in pixels.
     pub max_side: u32,
-    /// Width times height, at most.
+    /// Largest width times height, in pixels.
     pub max_pixels: u64,
-    /// Memory that decoding takes, working copies included, in bytes.
+    /// Largest memory for decoding, in bytes, including working copies.
     pub max_decoded_bytes: u64,
 }
 
@@ -85,19 +85,19 @@ impl Limits {
     }
 }
 
-/// What a header says, before anything is decoded.
+/// The content of a header, known before decoding.
 struct Frame {
     /// In pixels, as stored.
     width: u32,
     /// In pixels, as stored.
     height: u32,
-    /// An upper bound, working copies of the decoder included.
+    /// An upper bound, including the decoder's working copies.
     decoding_bytes: u64,
 }
 
-/// A photo that can be used: whole, still, of a size that we take, measured, and prepared for the model.
+/// A usable photo: complete, not animated, of an accepted size, measured, and prepared for the model.
 ///
-/// Its `Debug` shows measures only, for it may end up in a log (R5).
+/// `Debug` shows only measurements, because it may end up in a log (R5).
 #[derive(Clone)]
 pub struct Photo {
     format: Format,
@@ -109,13 +109,13 @@ pub struct Photo {
 }
 
 impl Photo {
-    /// The longest file that is taken, in bytes; the limit of the bucket.
+    /// The largest accepted file, in bytes. It equals the limit of the bucket.
     pub const LARGEST: usize = 25 * 1024 * 1024;
 
-    /// The media type of what is prepared, whatever the photo's own format is.
+    /// The media type of the prepared photo, whatever the original format is.
     pub const PREPARED_TYPE: &str = "image/jpeg";
 
-    /// Judges and prepares within the usual [`Limits`].
+    /// Judges and prepares a photo within the usual [`Limits`].
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
@@ -123,9 +123,9 @@ impl Photo {
         Self::prepare_within(bytes, &Limits::default())
     }
 
-    /// Judges `bytes`, and writes what the model will see. Decodes once, and not at all what a header already
-    /// rules out. This takes processor time (about a second for the largest), and beside the file up to
-    /// [`Limits::max_decoded_bytes`] of memory and about 100 MB to work in.
+    /// Judges `bytes` and prepares the photo for the model. Decodes only once, and only if the header passes
+    /// all checks. This takes processor time (about a second for the largest photo). In addition to the file,
+    /// it needs up to [`Limits::max_decoded_bytes`] of memory and about 100 MB to work in.
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
@@ -153,37 +153,37 @@ impl Photo {
         })
     }
 
-    /// What the model will see (T2): a JPEG of [`Photo::PREPARED_TYPE`].
+    /// The picture that the model will see (T2): a JPEG of [`Photo::PREPARED_TYPE`].
     #[must_use]
     pub fn into_prepared(self) -> Bytes {
         self.prepared
     }
 
-    /// `jpeg`, `png`, `webp` or `heic`: what the bytes were.
+    /// The format of the original: `jpeg`, `png`, `webp` or `heic`.
     #[must_use]
     pub fn format_name(&self) -> &'static str {
         self.format.name()
     }
 
-    /// In pixels, as people see it: after the orientation is applied.
+    /// Width in pixels, as people see it: after the orientation is applied.
     #[must_use]
     pub fn width(&self) -> u32 {
         self.width
     }
 
-    /// In pixels, as people see it: after the orientation is applied.
+    /// Height in pixels, as people see it: after the orientation is applied.
     #[must_use]
     pub fn height(&self) -> u32 {
         self.height
     }
 
-    /// Length of the judged file, in bytes.
+    /// Length of the original file, in bytes.
     #[must_use]
     pub fn byte_size(&self) -> usize {
         self.byte_size
     }
 
-    /// SHA-256 of the judged bytes, in lower-case hexadecimal.
+    /// SHA-256 of the original bytes, in lower-case hexadecimal.
     #[must_use]
     pub fn sha256(&self) -> &str {
         &self.sha256

@@ -1,4 +1,4 @@
-//! What a photo needs of its Exif: which way is up, and whether it is in Adobe RGB.
+//! Reads what a photo needs from its Exif: the orientation, and whether its colours are Adobe RGB.
 
 use exif::{Exif, In, Reader, Tag, Value};
 use image::metadata;
@@ -7,15 +7,15 @@ use image::metadata;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Orientation(u8);
 
-/// The directories that are needed come early; what follows is maker notes and thumbnails, which need not be
-/// read.
+/// The part of Exif that is read, in bytes. The directories that matter come early; maker notes and
+/// thumbnails follow.
 const READ_AT_MOST: usize = 64 * 1024;
 
 impl Orientation {
     pub(super) const UPRIGHT: Self = Self(1);
 
-    /// From a TIFF structure. What cannot be read counts as upright: bad metadata is no reason to
-    /// refuse a photo whose metadata goes anyway.
+    /// Reads the orientation from a TIFF structure. An unreadable one counts as upright: bad metadata is no
+    /// reason to refuse a photo, because the metadata is removed anyway.
     pub(super) fn from_exif(tiff: &[u8]) -> Self {
         read(tiff)
             .and_then(|exif| exif.get_field(Tag::Orientation, In::PRIMARY)?.value.get_uint(0))
@@ -24,18 +24,19 @@ impl Orientation {
             .map_or(Self::UPRIGHT, Self)
     }
 
-    /// Whether what is stored as width is seen as height.
+    /// Whether the stored width becomes the visible height.
     pub(super) fn swaps_sides(self) -> bool {
         self.0 >= 5
     }
 
-    /// How to turn the pixels.
+    /// The transformation that turns the pixels upright.
     pub(super) fn to_image(self) -> metadata::Orientation {
         metadata::Orientation::from_exif(self.0).unwrap_or(metadata::Orientation::NoTransforms)
     }
 }
 
-/// Whether a camera has marked the photo as its rules say (DCF 2.0): neither sRGB nor a profile, and `R03`.
+/// Whether a camera has marked the photo as Adobe RGB. DCF 2.0 defines the mark: the colour space is
+/// "uncalibrated" (0xffff), the interoperability index is `R03`, and there is no profile.
 pub(super) fn is_in_adobe_rgb(tiff: &[u8]) -> bool {
     let Some(exif) = read(tiff) else { return false };
     let value = |tag| exif.get_field(tag, In::PRIMARY).map(|field| &field.value);
@@ -60,7 +61,7 @@ fn read(tiff: &[u8]) -> Option<Exif> {
 mod tests {
     use super::*;
 
-    /// A TIFF structure that holds the orientation and nothing else.
+    /// A TIFF structure that contains only the orientation.
     fn exif(orientation: u8) -> [u8; 26] {
         let mut tiff = *b"MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\0\0\0\0\0\0\0";
         tiff[19] = orientation;
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn exif_that_makes_no_sense_is_upright() {
+    fn invalid_exif_counts_as_upright() {
         let endless = b"II\x2a\0\x08\0\0\0\xff\xff";
         for tiff in [&b""[..], b"MM", b"not exif at all", endless, &exif(9), &exif(0)] {
             assert_eq!(Orientation::from_exif(tiff), Orientation::UPRIGHT);
@@ -84,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_orientation_before_damage_is_still_read() {
-        // A second entry points outside; the first is the orientation.
+        // A second entry points outside the data; the first is the orientation.
         let tiff = b"MM\0\x2a\0\0\0\x08\0\x02\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\
                      \x01\x0f\0\x02\0\0\0\x40\xff\xff\xff\xff\0\0\0\0";
         assert_eq!(Orientation::from_exif(tiff), Orientation(6));

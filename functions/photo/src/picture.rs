@@ -1,4 +1,4 @@
-//! Decoded pixels, with what is still to be applied to them.
+//! Decoded pixels, with the corrections that still have to be applied.
 
 use image::{ColorType, ImageDecoder, ImageResult};
 use moxcms::ColorProfile;
@@ -6,18 +6,18 @@ use moxcms::ColorProfile;
 use super::resize::{self, Sample};
 use super::{Orientation, colour_space};
 
-/// What the samples of a pixel mean.
+/// The meaning of the samples of a pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Channels {
     Grey,
     GreyAlpha,
     Rgb,
     RgbAlpha,
-    /// Four inks; full ink is the largest sample.
+    /// Four inks. The largest sample means full ink.
     Cmyk,
-    /// As [`Channels::Cmyk`], with full ink at zero: so Adobe's programs write JPEG.
+    /// Like [`Channels::Cmyk`], but zero means full ink. Adobe's programs write JPEG this way.
     InvertedCmyk,
-    /// Luma, two chromas and the inverted black of Adobe's programs.
+    /// Luma, two chromas and inverted black, as Adobe's programs write them.
     Ycck,
 }
 
@@ -36,7 +36,7 @@ impl Channels {
     }
 }
 
-/// Samples of all pixels, row by row.
+/// The samples of all pixels, row by row.
 pub(super) enum Samples {
     Eight(Vec<u8>),
     Sixteen(Vec<u16>),
@@ -60,7 +60,7 @@ impl Samples {
     }
 }
 
-/// `width` and `height`, and if one is longer than `longest`, both as much smaller.
+/// Scales `width` and `height` down together if one of them is longer than `longest`.
 pub(super) fn fitted(width: u32, height: u32, longest: u32) -> Option<(u32, u32)> {
     let side = width.max(height);
     if side <= longest {
@@ -73,24 +73,25 @@ pub(super) fn fitted(width: u32, height: u32, longest: u32) -> Option<(u32, u32)
     Some((scaled(width)?, scaled(height)?))
 }
 
-/// A picture as its file holds it.
+/// A picture as its file stores it.
 pub(super) struct Picture {
-    /// Width and height of the file, in pixels.
+    /// Width and height in the file, in pixels.
     pub(super) stored: (u32, u32),
-    /// In pixels; of a picture that was decoded smaller than it is stored, fewer.
+    /// Decoded width, in pixels. It is less than the stored width if the picture was decoded at a smaller
+    /// size.
     pub(super) width: u32,
-    /// In pixels, likewise.
+    /// Decoded height, in pixels.
     pub(super) height: u32,
     pub(super) channels: Channels,
     pub(super) samples: Samples,
-    /// Of the colour space that the file names.
+    /// The profile of the colour space that the file states.
     pub(super) profile: Option<ColorProfile>,
     pub(super) orientation: Orientation,
 }
 
 impl Picture {
-    /// The pixels of `decoder`, which must have the size that was checked: `None` if they would take more
-    /// than `max_bytes`.
+    /// Reads the pixels of `decoder`, which must have the size that was checked. `None` if they would take
+    /// more than `max_bytes`.
     pub(super) fn read(
         mut decoder: impl ImageDecoder,
         max_bytes: u64,
@@ -114,7 +115,7 @@ impl Picture {
             ColorType::Rgba16 => (Channels::RgbAlpha, true),
             _ => return Ok(None),
         };
-        // A profile that cannot be read is none.
+        // A profile that cannot be read is ignored.
         let profile = decoder.icc_profile().ok().flatten();
         let profile = profile.and_then(|profile| colour_space::of_icc(&profile));
         let mut samples = if is_deep {
@@ -133,8 +134,8 @@ impl Picture {
         if self.orientation.swaps_sides() { (height, width) } else { (width, height) }
     }
 
-    /// With no side longer than `longest`, in pixels. `None` where there are not as many samples as there
-    /// must be.
+    /// Shrinks the picture so that no side is longer than `longest`, in pixels. `None` if the number of
+    /// samples is wrong.
     pub(super) fn shrink(self, longest: u32) -> Option<Self> {
         let (size, channels) = ((self.width, self.height), self.channels);
         let (width, height) = fitted(size.0, size.1, longest)?;

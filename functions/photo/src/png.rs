@@ -11,13 +11,13 @@ use super::{Format, Frame, Limits, Orientation, Picture, Rejection, colour_space
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Png);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::Png);
-/// Of every file, after the signature: a chunk of 13 bytes, the header.
+/// The start of every file after the signature: the header chunk, with its length of 13 bytes.
 const FIRST_CHUNK: &[u8; 8] = b"\0\0\0\x0dIHDR";
-/// What the decoder may unpack beside the pixels, in bytes: a few rows and the colour profile. A profile that
-/// needs more is ignored.
+/// Memory that the decoder may use in addition to the pixels, in bytes: for a few rows and the colour
+/// profile. A profile that needs more is ignored.
 const MAX_UNPACKED: u64 = 64 * 1024 * 1024;
 
-/// The pixels. An end marker may be missing, and checksums of chunks that hold no pixels may be wrong.
+/// Decodes the pixels. An end marker may be missing, and checksums of chunks without pixels may be wrong.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     limits.check(&frame(bytes)?)?;
     if chunks(bytes).any(|(kind, _)| matches!(kind, b"acTL" | b"fdAT")) {
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
     let orientation = exif.map_or(Orientation::UPRIGHT, |(_, exif)| Orientation::from_exif(exif));
     let mut memory = image::Limits::default();
     memory.max_alloc = Some(MAX_UNPACKED.min(limits.max_decoded_bytes));
-    // The decoder wants to see a chunk behind the last one with pixels.
+    // The decoder requires a chunk after the last one with pixels.
     let has_end = chunks(bytes).any(|(kind, _)| kind == b"IEND");
     let file = if has_end { Cow::Borrowed(bytes) } else { Cow::Owned(ended(bytes)) };
     PngDecoder::with_limits(Cursor::new(&file[..]), memory)
@@ -42,7 +42,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
         .ok_or(CORRUPT)
 }
 
-/// In the order of the standard: code points, a profile, sRGB, and the oldest ones last.
+/// The colour space, in the standard's order of precedence: code points, a profile, sRGB, and the oldest
+/// chunks last.
 fn colour_space(bytes: &[u8], embedded: Option<ColorProfile>) -> Option<ColorProfile> {
     let find = |name: &[u8; 4]| {
         let mut before_pixels = chunks(bytes).take_while(|(kind, _)| *kind != b"IDAT");
@@ -55,7 +56,7 @@ fn colour_space(bytes: &[u8], embedded: Option<ColorProfile>) -> Option<ColorPro
     find(b"cICP").and_then(colour_space::of_cicp).or(embedded).or_else(older)
 }
 
-/// Reads the header, which the format fixes to the first 33 bytes.
+/// Reads the header, which is always in the first 33 bytes.
 fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
     let after_signature = bytes.get(8..).unwrap_or_default();
     let common = after_signature.len().min(FIRST_CHUNK.len());
@@ -67,7 +68,7 @@ fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
     else {
         return Err(TRUNCATED);
     };
-    // As decoded: palettes are resolved, and any of these may gain an alpha channel.
+    // Number of channels after decoding: palettes are resolved, and any of these may gain an alpha channel.
     let channels = match colour {
         0 | 4 => 2,
         2 | 3 | 6 => 4,
@@ -80,13 +81,13 @@ fn frame(bytes: &[u8]) -> Result<Frame, Rejection> {
     Ok(Frame { width, height, decoding_bytes })
 }
 
-/// The whole chunks, and an end marker.
+/// The complete chunks, followed by an end marker.
 fn ended(bytes: &[u8]) -> Vec<u8> {
     let whole = 8 + chunks(bytes).map(|(_, data)| data.len() + 12).sum::<usize>();
     [&bytes[..whole], b"\0\0\0\0IEND\xae\x42\x60\x82"].concat()
 }
 
-/// Each whole chunk by its name, from the header to the end.
+/// The complete chunks with their names, from the header to the end.
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes.get(8..).unwrap_or_default();
     std::iter::from_fn(move || {

@@ -1,21 +1,21 @@
-//! What the model will see.
+//! Prepares the picture that the model will see.
 
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageEncoder, Rgb, RgbImage, imageops};
 
 use super::{Picture, colour};
 
-/// The longest side, in pixels. The models work on about one megapixel, so more would show in nothing.
+/// The longest side, in pixels. The models work on about one megapixel, so more detail would not show.
 pub(super) const LONGEST_SIDE: u32 = 2048;
-/// The longest side over the shortest. FLUX Kontext knows ratios up to 7:3; its loader squashes what is longer
-/// until it fits. So a panorama or a long screenshot gets white margins: nothing of it is lost or bent, and
-/// its person, whose credit is already held, is not sent away.
+/// The largest ratio of the sides. FLUX Kontext supports ratios up to 7:3, and its loader squashes longer
+/// pictures to fit. So a panorama or a long screenshot gets white margins instead. Nothing is cropped or
+/// distorted, and the user, whose credit is already held, does not get an error.
 const LONGEST_RATIO: (u32, u32) = (7, 3);
-/// Of JPEG, 1 to 100. The encoder keeps all chroma (4:4:4).
+/// JPEG quality, 1 to 100. The encoder keeps full chroma (4:4:4).
 const QUALITY: u8 = 90;
 
-/// Shrinks, converts, turns and encodes. Turning and colours come after shrinking, because they then cost a
-/// tenth. `None` where the decoder left something that is no picture.
+/// Shrinks, converts, turns and encodes a picture. Converting and turning come after shrinking, because they
+/// then cost a tenth. `None` if the decoder returned an impossible picture.
 pub(super) fn write(picture: Picture) -> Option<Vec<u8>> {
     let orientation = picture.orientation;
     let small = picture.shrink(LONGEST_SIDE)?;

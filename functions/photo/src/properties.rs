@@ -11,11 +11,11 @@ use super::samples::{
     lossy_webp_with_alpha, planted, progressive_jpeg,
 };
 
-/// From nothing that is known to the first bytes of each format.
+/// The starts of random files: none, and the first bytes of each format.
 const BEGINNINGS: &[&[u8]] =
     &[b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x20\0\0\0WEBPVP8X", b"<"];
 
-/// A planted photo with bytes changed, and perhaps cut.
+/// A planted photo with changed bytes, sometimes truncated.
 fn damaged() -> impl Strategy<Value = Bytes> {
     let changes = vec((any::<Index>(), any::<u8>()), 0..6);
     (0..8_usize, 1..=8_u16, changes, proptest::option::weighted(0.2, any::<Index>())).prop_map(
@@ -41,7 +41,7 @@ fn damaged() -> impl Strategy<Value = Bytes> {
     )
 }
 
-/// Whatever is taken leaves as a plain picture of a size that the model takes.
+/// Checks that every accepted photo becomes a plain picture of a size that the model takes.
 fn what_leaves_is_a_plain_picture(bytes: &Bytes) -> Result<(), TestCaseError> {
     let Ok(photo) = Photo::prepare(bytes) else { return Ok(()) };
     let is_wide = photo.width() > photo.height();
@@ -57,7 +57,7 @@ fn what_leaves_is_a_plain_picture(bytes: &Bytes) -> Result<(), TestCaseError> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // More where PROPTEST_CASES says so.
+        // `PROPTEST_CASES` may ask for more.
         cases: ProptestConfig::default().cases.max(400),
         failure_persistence: None,
         ..ProptestConfig::default()

@@ -1,26 +1,26 @@
-//! Why a photo is refused: a code for programs and a sentence for people. Neither holds anything that
-//! was read from the file (R5).
+//! The reason for a refusal: a code for programs and a sentence for people. Neither contains anything from
+//! the file (R5).
 
 use super::Format;
 
-/// Why bytes are not a photo that can be used.
+/// The reason why bytes are not a usable photo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.code())]
 pub enum Rejection {
-    /// No bytes at all.
+    /// There are no bytes.
     Empty,
     /// The file is longer than `max_bytes`.
     TooManyBytes {
         /// In bytes.
         max_bytes: usize,
     },
-    /// Nothing that we know as a picture.
+    /// No known picture format.
     NotAnImage,
-    /// Something that we know, and do not take.
+    /// A known format that is not supported.
     UnsupportedFormat(Recognised),
     /// The file ends before the picture does.
     Truncated(Format),
-    /// It begins as the format does, and does not go on as the format must.
+    /// The file starts like this format, but its content is invalid.
     Corrupt(Format),
     /// More than one frame.
     Animated(Format),
@@ -36,18 +36,18 @@ pub enum Rejection {
         /// In pixels.
         min_side: u32,
     },
-    /// Decoding would take more memory than a photo may.
+    /// Decoding would take more memory than allowed.
     DecodedSizeTooLarge,
 }
 
-/// What a file is, where it is not one that we take.
+/// The format of a file that is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Recognised {
     /// AV1 still picture.
     Avif,
     /// Windows bitmap.
     Bmp,
-    /// Graphics Interchange Format, moving or not.
+    /// Graphics Interchange Format, animated or not.
     Gif,
     /// The usual format of iPhones.
     Heic,
@@ -59,12 +59,12 @@ pub enum Recognised {
     Pdf,
     /// A drawing in XML.
     Svg,
-    /// TIFF, and the raw formats of cameras that are built on it.
+    /// TIFF, and the raw formats of cameras that are based on it.
     Tiff,
-    /// A film, in one of the formats of MP4.
+    /// A video, in one of the formats of MP4.
     Video,
-    /// JPEG of a kind that hardly any program writes: lossless, arithmetic, 12 bits, hundreds of scans, or
-    /// baseline with its components one after the other.
+    /// A kind of JPEG that hardly any program writes: lossless, arithmetic, 12 bits, hundreds of scans, or
+    /// baseline with one scan per component.
     UnusualJpeg,
 }
 
@@ -87,7 +87,7 @@ impl Recognised {
 }
 
 impl Rejection {
-    /// The machine-readable code, stable across releases.
+    /// The machine-readable code. It stays the same across releases.
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -104,7 +104,7 @@ impl Rejection {
         }
     }
 
-    /// What is wrong and what to do about it, for people.
+    /// A sentence for people that says what is wrong and what to do about it.
     #[must_use]
     pub fn sentence(&self) -> String {
         match self {

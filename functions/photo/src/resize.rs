@@ -1,7 +1,7 @@
-//! Smaller and larger pictures, one channel at a time.
+//! Shrinks and enlarges pictures, one channel at a time.
 //!
-//! The resizer is compiled again for each kind of pixel that it is called with, which takes longer than the rest
-//! of this crate. So it only sees pixels of one sample, of 8 bits or of 16.
+//! The compiler compiles the resizer again for each kind of pixel, which takes longer than the rest of this
+//! crate. So the resizer only gets pixels of one sample, with 8 or 16 bits.
 
 use std::array;
 
@@ -10,23 +10,23 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U16};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
-/// How many rows become shorter at a time: all at once would take as much memory again.
+/// Number of rows that are shrunk at a time. Shrinking all rows at once would double the memory.
 const ROWS: u32 = 1024;
 
 /// One sample of a pixel.
 pub(super) trait Sample: Pod + Into<u32> {
-    /// What the resizer calls a pixel that has one such sample.
+    /// The resizer's type for a pixel with one such sample.
     type Pixel: PixelTrait;
-    /// The largest sample: of alpha, opaque.
+    /// The largest sample; for alpha it means opaque.
     const MOST: u32;
 
-    /// `value`, which is at most [`Self::MOST`].
+    /// Converts `value`, which must be at most [`Self::MOST`].
     fn of(value: u64) -> Self;
 
-    /// This × `numerator` / `denominator`, rounded, and at most [`Self::MOST`].
+    /// This sample times `numerator` / `denominator`, rounded, and at most [`Self::MOST`].
     fn part(self, numerator: u32, denominator: u32) -> Self {
         let denominator = denominator.max(1);
-        // 65,535 × 65,535 and half of 65,535 fit.
+        // This cannot overflow: 65,535 × 65,535 plus half of 65,535 fits into 32 bits.
         let part = (self.into() * numerator + denominator / 2) / denominator;
         Self::of(part.min(Self::MOST).into())
     }
@@ -52,8 +52,8 @@ impl Sample for u16 {
     }
 }
 
-/// `plane` of width and height `size`, of which the upper left `seen` counts, as a plane of `to`. `None` where
-/// there are not as many samples as there must be.
+/// Resizes the upper left part `seen` of a `plane` with the given `size` to the size `to`. `None` if the
+/// number of samples is wrong.
 pub(super) fn resize<S: Sample>(
     plane: &[S],
     size: (u32, u32),
@@ -71,9 +71,9 @@ pub(super) fn resize<S: Sample>(
     Some(resized)
 }
 
-/// Makes `samples`, of pixels that have `N` of them, a picture of `to`, which is smaller, by Lanczos3. If the last
-/// sample is alpha, pixels count by it, so that the colours hidden under it do not bleed. `None` where there are not
-/// as many samples as there must be.
+/// Shrinks a picture to the size `to`: first to half its size if `to` is at most that, and then with
+/// Lanczos3. Each pixel has `N` samples. If the last sample is alpha, it weights the others, so that hidden
+/// colours under transparent pixels do not bleed. `None` if the number of samples is wrong.
 pub(super) fn shrink<S: Sample, const N: usize>(
     samples: &mut Vec<S>,
     has_alpha: bool,
@@ -87,7 +87,8 @@ pub(super) fn shrink<S: Sample, const N: usize>(
         (width, height) = (size.0.div_ceil(2), size.1.div_ceil(2));
         seen = (seen.0 / 2.0, seen.1 / 2.0);
     }
-    // What is smaller takes the place of what was there. The buffers serve for all bands: fresh memory is slow.
+    // The shrunk rows overwrite the original ones. All bands reuse these buffers, because fresh memory is
+    // slow.
     let mut band: [Vec<S>; N] = array::from_fn(|_| Vec::new());
     let rows = 0..height;
     for top in rows.step_by(ROWS as usize) {
@@ -113,8 +114,8 @@ pub(super) fn shrink<S: Sample, const N: usize>(
     Some(())
 }
 
-/// Makes one pixel of two by two, each of them with the weight of its alpha. The last column and row of an odd size
-/// are doubled.
+/// Makes one pixel from two by two, and weights each of the four by its alpha. If a side is odd, its last
+/// column or row counts twice.
 fn halve<S: Sample, const N: usize>(
     samples: &mut [S],
     has_alpha: bool,
@@ -155,7 +156,7 @@ fn average<S: Sample, const N: usize>(pixels: [[S; N]; 4], has_alpha: bool) -> [
     })
 }
 
-/// Makes `planes` the channels of the first pixels, so many of which fill `size`.
+/// Splits the first pixels into channels, as many as fill `size`.
 fn split<S: Sample, const N: usize>(
     samples: &[S],
     has_alpha: bool,
@@ -174,7 +175,8 @@ fn split<S: Sample, const N: usize>(
     Some(())
 }
 
-/// Writes the channels over the first pixels: of `size`, of which `seen` counts, resized to `to`.
+/// Resizes the upper left part `seen` of the channels, whose size is `size`, to `to`. Writes them over the
+/// first pixels.
 fn join<S: Sample, const N: usize>(
     planes: &[Vec<S>; N],
     size: (u32, u32),
@@ -191,7 +193,7 @@ fn join<S: Sample, const N: usize>(
     Some(())
 }
 
-/// How many samples a plane has.
+/// Number of samples of a plane.
 fn length((width, height): (u32, u32)) -> Option<usize> {
     usize::try_from(u64::from(width) * u64::from(height)).ok()
 }
@@ -201,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_row_and_channel_stays_where_it_is_in_more_than_one_band_of_rows() {
+    fn rows_and_channels_keep_their_place_across_bands() {
         let rows = 2 * ROWS + 300;
         let at = |row: u32, all: u32| u8::try_from(row * 200 / all).expect("a sample");
         let row = |row: u32| [at(row, rows), 255 - at(row, rows), 90].repeat(8);
@@ -215,7 +217,7 @@ mod tests {
         }
     }
     #[test]
-    fn colours_under_alpha_do_not_bleed_and_an_odd_last_row_and_column_count() {
+    fn colours_under_alpha_do_not_bleed_and_odd_last_rows_and_columns_count() {
         let (width, rows) = (9, 2 * ROWS + 301);
         let at = |row: u32, all: u32| u8::try_from(row * 200 / all).expect("a sample");
         let pixel = |row: u32, column: u32| match column % 2 {

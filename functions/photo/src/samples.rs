@@ -1,5 +1,5 @@
-//! Pictures for tests, with everything that phones and programs put into them. Whatever must not stay
-//! says `CANARY`.
+//! Pictures for tests, with all the metadata that phones and programs add. Everything that must be removed
+//! contains `CANARY`.
 
 use std::io::Cursor;
 
@@ -16,11 +16,11 @@ use super::{Format, Photo, Rejection};
 
 pub(super) const CANARY: &[u8] = b"CANARY";
 pub(super) const FORMATS: [Format; 3] = [Format::Jpeg, Format::Png, Format::WebP];
-/// Of the pictures that are made here; odd, so that no chunk is padded by luck.
+/// The size of the pictures that are made here. It is odd, so that mistakes with padding show.
 pub(super) const SIZE: (u32, u32) = (49, 33);
 
-/// Of 16 × 16 pixels: libjpeg's progressive, and libwebp's lossy without and with alpha, none of which
-/// can be written with what we depend on.
+/// Files of 16 × 16 pixels: a progressive one from libjpeg, and lossy ones from libwebp without and with
+/// alpha. Our dependencies cannot write any of these.
 const PROGRESSIVE: &str = "\
     ffd8ffe000104a46494600010100000100010000ffdb0043001b12141714111b1716171e1c1b2028422b2825252851\
     3a3d3042605565645f555d5b6a7899816a7190735b5d85b586909ea3abadab6780bcc9baa6c799a8aba4ffdb004301\
@@ -59,7 +59,8 @@ pub(super) fn lossy_webp_with_alpha() -> Bytes {
     unhex(LOSSY_ALPHA)
 }
 
-/// A smooth picture as encoders write it, without metadata: redder to the right, greener to the bottom.
+/// A smooth picture as encoders write it, without metadata. It gets redder to the right and greener to the
+/// bottom.
 pub(super) fn plain(format: Format) -> Bytes {
     let (width, height) = SIZE;
     let picture = RgbImage::from_fn(width, height, |x, y| {
@@ -92,7 +93,7 @@ pub(super) fn planted(format: Format, orientation: u16) -> Bytes {
     planted_around(plain(format), format, orientation)
 }
 
-/// `file`, of [`SIZE`] if it is a WebP, with all of that.
+/// `file` with all of that. A WebP must have the size [`SIZE`].
 pub(super) fn planted_around(file: Bytes, format: Format, orientation: u16) -> Bytes {
     let exif = exif(orientation);
     match format {
@@ -104,7 +105,7 @@ pub(super) fn planted_around(file: Bytes, format: Format, orientation: u16) -> B
     }
 }
 
-/// Little-endian, unlike what we write; with place, camera and thumbnail.
+/// Exif with place, camera and thumbnail. It is little-endian, unlike the Exif of other tests.
 pub(super) fn exif(orientation: u16) -> Vec<u8> {
     let field = |tag, value| Field { tag, ifd_num: In::PRIMARY, value };
     let text = |tag, text: &str| field(tag, Value::Ascii(vec![text.as_bytes().to_vec()]));
@@ -126,7 +127,7 @@ pub(super) fn exif(orientation: u16) -> Vec<u8> {
     tiff.into_inner()
 }
 
-/// A matrix profile of version 2 that names its screen, in a tag that is required and in two others.
+/// A matrix profile of version 2 that names its screen, in a required tag and in two others.
 pub(super) fn profile() -> Vec<u8> {
     let xyz = b"XYZ \0\0\0\0\0\0\x6f\xa2\0\0\x38\xf5\0\0\x03\x90";
     let curve = b"curv\0\0\0\0\0\0\0\x01\x02\x33CANARY behind the only point";
@@ -178,12 +179,12 @@ fn planted_jpeg(plain: &[u8], exif: &[u8]) -> Bytes {
     file.extend_from_slice(picture);
     write_segment(&mut file, 0xfe, &[b"CANARY after the scan"]);
     file.extend_from_slice(end);
-    // What makes a photo a motion photo, or a pair with a depth map.
+    // The extra pictures of a motion photo, or of a pair with a depth map.
     file.extend_from_slice(b"\xff\xd8\xff\xe1\0\x10CANARY film\xff\xd9");
     file.into()
 }
 
-/// [`plain`] as a JPEG, with a profile that is one.
+/// [`plain`] as a JPEG, with a usable profile.
 pub(super) fn in_display_p3() -> Bytes {
     let profile = ColorProfile::new_display_p3().encode().expect("a profile");
     let plain = plain(Format::Jpeg);
@@ -214,7 +215,7 @@ fn planted_png(plain: Bytes, exif: &[u8]) -> Bytes {
     [&png.encoder().bytes()[..], b"CANARY after the end"].concat().into()
 }
 
-/// The extended form around a picture of [`SIZE`].
+/// The extended WebP form around a picture of the size [`SIZE`].
 pub(super) fn planted_webp(picture: ([u8; 4], &[u8]), exif: &[u8]) -> Bytes {
     let canvas = [0x2c, b'C', b'A', b'N', 48, 0, 0, 32, 0, 0];
     let mut file = webp(&[
@@ -253,13 +254,13 @@ pub(super) fn rejected(bytes: impl Into<Bytes>) -> Rejection {
     Photo::prepare(&bytes.into()).expect_err("not a photo that can be used")
 }
 
-/// What leaves for the model, as its loader reads it: nothing but pixels.
+/// The prepared photo as the model's loader reads it: only pixels.
 pub(super) fn seen(bytes: impl Into<Bytes>) -> RgbImage {
     let file = prepared(bytes).into_prepared();
     image::load_from_memory_with_format(&file, ImageFormat::Jpeg).expect("a JPEG").into_rgb8()
 }
 
-/// Of JPEG: a marker with its payload, at most 65,533 bytes.
+/// Writes a JPEG marker with its payload of at most 65,533 bytes.
 pub(super) fn write_segment(file: &mut Vec<u8>, marker: u8, pieces: &[&[u8]]) {
     let length = 2 + pieces.iter().map(|piece| piece.len()).sum::<usize>();
     let length = u16::try_from(length).expect("no longer than a segment can be");
@@ -270,12 +271,12 @@ pub(super) fn write_segment(file: &mut Vec<u8>, marker: u8, pieces: &[&[u8]]) {
     }
 }
 
-/// Of the pictures whose blocks have one colour each, in pixels: 5 × 3 blocks of luma, each 8 lighter than the
-/// one before, from 40 on.
+/// The size of the pictures with one colour per block, in pixels: 5 × 3 blocks of luma. The first has the
+/// level 40, and each next one is 8 lighter.
 pub(super) const BLOCKS: (u16, u16) = (40, 24);
 
-/// A baseline JPEG whose components are coded one after the other, luma with as many samples as the picture has
-/// pixels. How many of each component are in a unit: of luma, then of each chroma.
+/// A baseline JPEG with one scan per component. `luma` and `chroma` are the numbers of blocks in a unit; luma
+/// has as many samples as the picture has pixels.
 pub(super) fn baseline_in_three_scans(size: (u16, u16), luma: (u8, u8), chroma: (u8, u8)) -> Bytes {
     let joined = |(across, down)| across << 4 | down;
     let mut file = headers(size, &[(1, joined(luma)), (2, joined(chroma)), (3, joined(chroma))]);
@@ -309,8 +310,8 @@ pub(super) fn grey_with_restarts(interval: u8) -> Bytes {
     file.into()
 }
 
-/// A baseline JPEG of four inks as Adobe's programs write it, with this transform: 0 for CMYK, 2 for YCCK. Each block
-/// has one level in each of the first three inks, and no black.
+/// A baseline JPEG of four inks as Adobe's programs write it. The transform is 0 for CMYK and 2 for YCCK.
+/// Each block has one level in each of the first three inks, and no black.
 pub(super) fn inks(transform: u8) -> Bytes {
     let mut file = headers(BLOCKS, &[(1, 0x11), (2, 0x11), (3, 0x11), (4, 0x11)]);
     write_segment(&mut file, 0xee, &[b"Adobe", &[0, 100, 0, 0, 0, 0, transform]]);
@@ -318,7 +319,7 @@ pub(super) fn inks(transform: u8) -> Bytes {
         write_segment(&mut file, 0xda, &[&[1, component, 0, 0, 63, 0]]);
         let level = |block| match (component, transform) {
             (4, _) => 255,
-            // Luma is as dark as there is much ink.
+            // In YCCK, a higher luma means more ink, so it is the inverse of the level.
             (1, 2) => 255 - level_of(block),
             (_, 2) => 128,
             _ => level_of(block),
@@ -329,7 +330,7 @@ pub(super) fn inks(transform: u8) -> Bytes {
     file.into()
 }
 
-/// Of a block, by its number.
+/// The level of a block, by its number.
 fn level_of(block: usize) -> u8 {
     u8::try_from(40 + 8 * block).expect("few blocks")
 }
@@ -342,14 +343,14 @@ fn headers(size: (u16, u16), components: &[(u8, u8)]) -> Vec<u8> {
     let components: Vec<u8> =
         components.iter().flat_map(|&(id, sampling)| [id, sampling, 0]).collect();
     write_segment(&mut file, 0xc0, &[&[8, h1, h0, w1, w0, count], &components]);
-    // Twelve lengths of DC in four bits each; of AC only the end of a block, in one bit.
+    // Twelve DC lengths with codes of four bits each. The only AC symbol is the end of a block, in one bit.
     let dc = [0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     write_segment(&mut file, 0xc4, &[&[0], &dc, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]]);
     write_segment(&mut file, 0xc4, &[&[0x10, 1], &[0; 15], &[0]]);
     file
 }
 
-/// Blocks of one level each.
+/// Writes blocks of one level each.
 fn write_blocks(file: &mut Vec<u8>, levels: impl Iterator<Item = u8>) {
     let mut bits = String::new();
     let mut before = 128;
@@ -357,7 +358,7 @@ fn write_blocks(file: &mut Vec<u8>, levels: impl Iterator<Item = u8>) {
         let step = (level - before) * 8;
         before = level;
         let length = (i32::BITS - step.abs().leading_zeros()) as usize;
-        // Of a negative step, all bits the other way round.
+        // For a negative step, all bits are inverted.
         let value = if step < 0 { step + (1 << length) - 1 } else { step };
         let value = if length == 0 { String::new() } else { format!("{value:0length$b}") };
         bits.extend([format!("{length:04b}"), value, "0".to_owned()]);

@@ -28,7 +28,7 @@ pub(super) fn lying(picture: &RgbImage, orientation: u8) -> RgbImage {
     }
 }
 
-/// A different colour in each corner.
+/// A picture with a different colour in each corner.
 pub(super) fn corners(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         Rgb([if x < width / 2 { 220 } else { 40 }, if y < height / 2 { 220 } else { 40 }, 90])
@@ -82,7 +82,8 @@ fn t2_nothing_planted_leaves() {
         for planted in [CANARY, b"CAN", b"Exif", b"GPS", b"xmp", b"ICC", b"http"] {
             assert!(!contains(&leaves, planted), "{format}");
         }
-        // Its header, two tables of quantisation, a frame, four of codes, a scan: no comment, no application.
+        // Allowed: the JFIF header, quantisation tables, a frame, Huffman tables and a scan. Comments and
+        // application segments are not.
         let markers = leaves.windows(2).filter(|pair| pair[0] == 0xff && pair[1] > 0xd7);
         assert!(markers.clone().all(|pair| !matches!(pair[1], 0xe1..=0xfe)), "{format}");
         assert_eq!(markers.filter(|pair| pair[1] == 0xe0).count(), 1, "{format}");
@@ -90,7 +91,7 @@ fn t2_nothing_planted_leaves() {
 }
 
 #[test]
-fn t2_what_leaves_is_a_jpeg_with_all_of_its_chroma() {
+fn t2_the_prepared_photo_is_a_jpeg_with_full_chroma() {
     let leaves = prepared(plain(Format::Png)).into_prepared();
     let frame = leaves.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
     let components = &leaves[frame + 10..frame + 19];
@@ -99,7 +100,7 @@ fn t2_what_leaves_is_a_jpeg_with_all_of_its_chroma() {
 }
 
 #[test]
-fn t2_a_large_photo_leaves_smaller_and_a_small_one_as_it_is() {
+fn t2_a_large_photo_is_shrunk_and_a_small_one_keeps_its_size() {
     let large = RgbImage::from_pixel(4000, 3000, Rgb([70, 120, 200]));
     let seen_large = seen(encode(&large, Format::Jpeg));
     assert_eq!(seen_large.dimensions(), (2048, 1536));
@@ -108,7 +109,7 @@ fn t2_a_large_photo_leaves_smaller_and_a_small_one_as_it_is() {
 }
 
 #[test]
-fn t2_a_panorama_and_a_long_screenshot_leave_whole_with_white_margins() {
+fn t2_a_panorama_and_a_long_screenshot_get_white_margins() {
     let colour = [200, 60, 30];
     for (width, height, fitted) in [(700, 100, (700, 300)), (100, 700, (300, 700))] {
         let seen = seen(encode(&RgbImage::from_pixel(width, height, Rgb(colour)), Format::Png));
@@ -138,13 +139,13 @@ fn t2_what_is_hidden_under_alpha_does_not_leave() {
     picture.write_to(&mut Cursor::new(&mut file), ImageFormat::Png).expect("a PNG");
     let seen = seen(file);
     assert!(is_near(*seen.get_pixel(500, 1000), [255; 3], 2), "transparent is white");
-    // Next to the edge, too, where pixels are mixed.
+    // This includes pixels next to the edge, where colours mix.
     assert!((1016..1024).all(|x| seen.get_pixel(x, 1000)[1] > 150));
     assert!(is_near(*seen.get_pixel(1500, 1000), [137, 157, 187], 3), "half and half");
 }
 
 #[test]
-fn t2_sixteen_bits_of_grey_keep_their_shades() {
+fn t2_sixteen_bit_grey_keeps_its_shades() {
     let picture =
         ImageBuffer::from_fn(32, 32, |x, _| Luma([if x < 16 { 0x2000_u16 } else { 0xa000 }]));
     let mut file = Vec::new();
@@ -162,7 +163,7 @@ fn t2_colours_of_another_space_are_converted() {
         png.set_icc_profile(Some(profile.encode().expect("a profile").into()));
         png.encoder().bytes()
     };
-    // As CSS Color 4 converts color(display-p3 0.8 0.4 0.298) and color(a98-rgb 0.6 0.4 0.4).
+    // The results of CSS Color 4 for color(display-p3 0.8 0.4 0.298) and color(a98-rgb 0.6 0.4 0.4).
     let p3 = *seen(encode(ColorProfile::new_display_p3(), Rgb([204, 102, 76]))).get_pixel(16, 16);
     assert!(is_near(p3, [219, 94, 68], 3), "{p3:?}");
     let adobe =
@@ -171,7 +172,7 @@ fn t2_colours_of_another_space_are_converted() {
 }
 
 #[test]
-fn t2_of_several_colour_spaces_a_png_is_in_the_one_that_comes_first_in_the_standard() {
+fn t2_a_png_uses_the_colour_space_that_the_standard_ranks_first() {
     const P3: &[u8] = &[12, 13, 0, 1];
     const HDR: &[u8] = &[9, 16, 0, 1];
     const GAMMA_1: &[u8] = &[0, 1, 0x86, 0xa0];
@@ -210,7 +211,7 @@ fn t2_of_several_colour_spaces_a_png_is_in_the_one_that_comes_first_in_the_stand
 }
 
 #[test]
-fn a_profile_that_cannot_be_used_counts_as_srgb() {
+fn a_photo_with_an_unusable_profile_counts_as_srgb() {
     let mut of_a_device = ColorProfile::new_display_p3().encode().expect("a profile");
     of_a_device[16..20].copy_from_slice(b"CMYK");
     for profile in [b"not a profile".to_vec(), samples::profile(), of_a_device] {
@@ -239,7 +240,7 @@ fn a_photo_with_unreadable_exif_is_upright() {
 }
 
 #[test]
-fn an_orientation_that_says_exif_twice_is_read() {
+fn an_exif_chunk_with_the_jpeg_prefix_is_read() {
     let exif = [&b"Exif\0\0"[..], &samples::exif(6)].concat();
     let picture = plain(Format::WebP);
     let bytes = samples::planted_webp((*b"VP8L", &picture[20..]), &exif);
@@ -247,7 +248,7 @@ fn an_orientation_that_says_exif_twice_is_read() {
 }
 
 #[test]
-fn metadata_behind_the_first_scan_turns_nothing() {
+fn an_orientation_after_the_first_scan_is_ignored() {
     let file = plain(Format::Jpeg);
     let mut turned = file[..file.len() - 2].to_vec();
     let exif = [&b"Exif\0\0"[..], &samples::exif(6)].concat();
@@ -257,7 +258,7 @@ fn metadata_behind_the_first_scan_turns_nothing() {
 }
 
 #[test]
-fn a_long_profile_is_read_over_several_segments() {
+fn a_profile_in_several_segments_is_read() {
     let file = encode(&RgbImage::from_pixel(32, 32, Rgb([204, 102, 76])), Format::Jpeg);
     let profile = ColorProfile::new_display_p3().encode().expect("a profile");
     let with_parts = |parts: usize, count: u8| {
@@ -274,7 +275,7 @@ fn a_long_profile_is_read_over_several_segments() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused_unless_all_pixels_are_there() {
+fn a_truncated_file_is_refused_unless_all_pixels_are_there() {
     for (file, after_pixels) in [
         (plain(Format::Jpeg), 2),
         (plain(Format::Png), 12),
@@ -306,16 +307,16 @@ fn a_file_cut_anywhere_is_refused_unless_all_pixels_are_there() {
 }
 
 #[test]
-fn a_jpeg_that_was_cut_and_closed_with_an_end_marker_is_refused() {
+fn a_truncated_jpeg_with_an_end_marker_is_refused() {
     for file in [plain(Format::Jpeg), progressive_jpeg(), grey_with_restarts(4)] {
         let scan = file.windows(2).position(|pair| pair == [0xff, 0xda]).expect("a scan");
         for length in scan + 16..file.len() - 3 {
-            // Not between the two bytes of an escape or a marker.
+            // Does not cut between the two bytes of an escape or a marker.
             if file[length - 1] == 0xff {
                 continue;
             }
             let forged = [&file[..length], &[0xff, 0xd9]].concat();
-            // Within the headers between two scans, the marker becomes a part of a header.
+            // In the headers between two scans, the added marker becomes a part of a header.
             let is_between = file[length - 10..].windows(2).any(|pair| pair == [0xff, 0xda]);
             let rejection = rejected(forged);
             let is_right = matches!(rejection, Rejection::Truncated(_))
@@ -326,7 +327,7 @@ fn a_jpeg_that_was_cut_and_closed_with_an_end_marker_is_refused() {
 }
 
 #[test]
-fn a_whole_container_without_all_of_its_pixels_is_refused() {
+fn a_complete_container_with_missing_pixels_is_refused() {
     let mut png = Png::from_bytes(plain(Format::Png)).expect("a PNG");
     for chunk in png.chunks_mut().iter_mut().filter(|chunk| &chunk.kind() == b"IDAT") {
         let half = chunk.contents().slice(..chunk.contents().len() / 2);
@@ -344,7 +345,7 @@ fn a_whole_container_without_all_of_its_pixels_is_refused() {
 }
 
 #[test]
-fn harmless_faults_are_forgiven() {
+fn harmless_faults_are_accepted() {
     let mut png = Png::from_bytes(plain(Format::Png)).expect("a PNG");
     png.chunks_mut().insert(1, PngChunk::new(*b"tEXt", Bytes::from_static(b"Author\0me")));
     let mut file = png.encoder().bytes().to_vec();
@@ -362,7 +363,7 @@ fn harmless_faults_are_forgiven() {
     );
 }
 
-/// Whether the picture is that of [`samples::grey_with_restarts`].
+/// Checks that the picture is that of [`samples::grey_with_restarts`].
 fn assert_blocks(seen: &RgbImage) {
     for block in 0..15 {
         let (x, y) = (block % 5 * 8 + 4, block / 5 * 8 + 4);
@@ -373,14 +374,14 @@ fn assert_blocks(seen: &RgbImage) {
 }
 
 #[test]
-fn a_baseline_jpeg_whose_components_are_coded_one_after_the_other_is_read() {
+fn a_baseline_jpeg_with_one_scan_per_component_is_read() {
     for luma in [(1, 1), (2, 2), (1, 2), (2, 1)] {
         assert_blocks(&seen(baseline_in_three_scans(BLOCKS, luma, (1, 1))));
     }
 }
 
 #[test]
-fn jfif_is_not_rgb_whatever_another_segment_says() {
+fn jfif_is_not_rgb_even_if_an_adobe_segment_says_so() {
     let file = baseline_in_three_scans(BLOCKS, (1, 1), (1, 1));
     let mut segments = vec![0xff, 0xd8];
     write_segment(&mut segments, 0xe0, &[b"JFIF\0", &[1, 1, 0, 0, 1, 0, 1, 0, 0]]);
@@ -398,16 +399,16 @@ fn a_component_that_is_coded_twice_is_refused() {
 }
 
 #[test]
-fn inks_look_alike_as_cmyk_and_as_ycck() {
-    // Adobe's programs write full ink as zero, so the level of CMYK is the brightness of what is printed.
+fn inks_look_the_same_as_cmyk_and_as_ycck() {
+    // Adobe's programs store full ink as zero, so the CMYK level is the brightness of the print.
     for transform in [0, 2] {
         assert_blocks(&seen(inks(transform)));
     }
 }
 
 #[test]
-fn what_stands_behind_the_edge_of_a_component_does_not_show() {
-    // The last unit of chroma has a block that is not coded, right behind the edge.
+fn samples_beyond_the_edge_of_a_component_do_not_show() {
+    // The last unit of chroma has a block beyond the edge that is not coded.
     for (luma, chroma) in [((4, 1), (2, 1)), ((4, 2), (2, 1))] {
         let seen = seen(baseline_in_three_scans((48, 24), luma, chroma));
         for (y, expected) in [(4, 80), (12, 128), (23, 176)] {
@@ -463,7 +464,7 @@ fn what_is_no_photo_is_named() {
 }
 
 #[test]
-fn a_page_behind_a_signature_is_no_picture() {
+fn a_web_page_after_an_image_signature_is_refused() {
     let page = b"<html>";
     for (signature, format) in [
         (&b"\x89PNG\r\n\x1a\n"[..], Format::Png),
@@ -477,10 +478,10 @@ fn a_page_behind_a_signature_is_no_picture() {
 }
 
 #[test]
-fn a_huge_picture_is_refused_by_its_header_alone() {
+fn a_huge_picture_is_refused_by_its_header() {
     let side = 60_000_u32.to_be_bytes();
     let header = [&b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"[..], &side, &side, &[8, 6, 0, 0, 0]].concat();
-    // 30 bytes: had anything else been looked at, it would count as truncated.
+    // These are 30 bytes. If the code read more than the header, the file would count as truncated.
     assert_eq!(rejected(header).code(), "dimensions_too_large");
 
     let jpeg = b"\xff\xd8\xff\xc0\0\x0b\x08\xff\xff\xff\xff\x01\x01\x11\0";
@@ -490,14 +491,14 @@ fn a_huge_picture_is_refused_by_its_header_alone() {
 }
 
 #[test]
-fn a_webp_whose_picture_is_larger_than_its_canvas_is_refused_undecoded() {
+fn a_webp_whose_picture_is_larger_than_its_canvas_is_refused_before_decoding() {
     let canvas = [0, 0, 0, 0, 48, 0, 0, 32, 0, 0];
     let bytes = webp(&[(*b"VP8X", &canvas), (*b"VP8L", b"\x2f\xff\xff\xff\x0f\0")]);
     assert_eq!(rejected(bytes), Rejection::Corrupt(Format::WebP));
 }
 
 #[test]
-fn limits_are_kept_to_the_byte_and_the_pixel() {
+fn limits_are_exact_to_the_byte_and_the_pixel() {
     let photo = plain(Format::Png);
     let exactly = Limits {
         max_bytes: photo.len(),
@@ -551,7 +552,7 @@ fn a_damaged_png_is_refused() {
 }
 
 #[test]
-fn a_jpeg_of_a_rare_kind_or_of_endless_scans_is_refused() {
+fn a_jpeg_of_a_rare_kind_or_with_too_many_scans_is_refused() {
     let unusual = Rejection::UnsupportedFormat(Recognised::UnusualJpeg);
     let arithmetic = b"\xff\xd8\xff\xc9\0\x0b\x08\0\x20\0\x20\x01\x01\x11\0\xff\xd9";
     assert_eq!(rejected(&arithmetic[..]), unusual);

@@ -12,16 +12,16 @@ const CORRUPT: Rejection = Rejection::Corrupt(Format::WebP);
 const TRUNCATED: Rejection = Rejection::Truncated(Format::WebP);
 const ANIMATED: Rejection = Rejection::Animated(Format::WebP);
 
-/// Flags in the first byte of VP8X, and where that byte is.
+/// Flags in the first byte of VP8X, and the position of that byte.
 const ALPHA: u8 = 0x10;
 const ANIMATION: u8 = 0x02;
 const FLAGS: usize = 20;
-/// Where the file says how long it is.
+/// The position of the length that the file states.
 const LENGTH: Range<usize> = 4..8;
 
-/// A still picture's chunks.
+/// The chunks of a still picture.
 struct Still<'a> {
-    /// Flags and canvas, in a file of the extended form.
+    /// Flags and canvas; only in a file of the extended form.
     extended: Option<&'a [u8; 10]>,
     profile: Option<&'a [u8]>,
     has_alpha_chunk: bool,
@@ -35,7 +35,8 @@ enum Data<'a> {
     Lossless(&'a [u8]),
 }
 
-/// The pixels. The decoder believes the flags and the length of the file, so they are set to what is there.
+/// Decodes the pixels. The decoder trusts the flags and the stated length, so both are first corrected to
+/// match the file.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let still = read(bytes)?;
     let frame = frame(&still)?;
@@ -64,13 +65,13 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
     Ok(Picture { profile: still.profile.and_then(colour_space::of_icc), ..picture })
 }
 
-/// By the headers of canvas and picture, which must agree.
+/// Reads the headers of canvas and picture, which must agree.
 fn frame(still: &Still) -> Result<Frame, Rejection> {
     let (width, height) = still.picture.size()?;
     if still.extended.is_some_and(|canvas| canvas_size(canvas) != (width, height)) {
         return Err(CORRUPT);
     }
-    // Pixels of four bytes, and beside them the planes, the unfiltered alpha or a second copy.
+    // Bytes for one pixel: four for the result, plus the planes, the unfiltered alpha or a second copy.
     let pixel = match still.picture {
         Data::Lossy(_) if still.has_alpha_chunk => 11,
         Data::Lossy(_) => 6,
@@ -90,7 +91,7 @@ fn read(bytes: &[u8]) -> Result<Still<'_>, Rejection> {
         None if is_extended => return Err(TRUNCATED),
         None => None,
     };
-    // In the simple form nothing belongs behind the picture, and nothing there is read.
+    // In the simple form the picture is the only chunk, so anything after it is ignored.
     let find = |id: &[u8; 4]| {
         let mut chunks = chunks(bytes).take(if is_extended { usize::MAX } else { 1 });
         chunks.find(|(found, _)| *found == id).map(|(_, data)| data)
@@ -102,12 +103,12 @@ fn read(bytes: &[u8]) -> Result<Still<'_>, Rejection> {
     let picture = match (find(b"VP8 "), find(b"VP8L")) {
         (Some(data), None) => Data::Lossy(data),
         (None, Some(data)) => Data::Lossless(data),
-        // The chunk that the file was cut in is no whole one.
+        // There is no complete chunk with pixels, so the file was cut in it.
         (None, None) => return Err(TRUNCATED),
         _ => return Err(CORRUPT),
     };
     let orientation = find(b"EXIF").map_or(Orientation::UPRIGHT, |exif| {
-        // Some programs write the prefix that belongs to JPEG.
+        // Some programs also write the prefix that belongs to JPEG.
         Orientation::from_exif(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
     });
     Ok(Still {
@@ -119,7 +120,7 @@ fn read(bytes: &[u8]) -> Result<Still<'_>, Rejection> {
     })
 }
 
-/// Each whole chunk by its name. What the file says of its own length is of no use.
+/// The complete chunks with their names. The length that the file states is not used.
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
     let mut rest = bytes.get(12..).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -137,7 +138,7 @@ fn canvas_size(&[_, _, _, _, w0, w1, w2, h0, h1, h2]: &[u8; 10]) -> (u32, u32) {
 }
 
 impl Data<'_> {
-    /// The decoder allocates by this, so it is read here and not only for the simple form.
+    /// The size from the picture's own header. The decoder allocates by it, so it is checked in both forms.
     fn size(&self) -> Result<(u32, u32), Rejection> {
         match *self {
             Self::Lossy(&[_, _, _, 0x9d, 0x01, 0x2a, w0, w1, h0, h1, ..]) => {

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_provider_says_which_letter_has_bounced_or_to_whom_it_was() {
+    fn a_bounce_event_names_the_email_or_its_addresses() {
         let named = format!("<letter.{ID}@mail.example>");
         let to = vec!["ada@example.com".to_owned(), "a..b@docomo.ne.jp".to_owned()];
         let told = json!({
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_report_of_a_mail_server_is_a_bounce_if_it_names_a_letter() {
+    fn a_mail_servers_report_is_a_bounce_if_it_names_an_email() {
         let text = format!("This is the mail system.\n\nMessage-ID: <letter.{ID}@mail.example>\n");
         let report = json!([{ "name": "Content-Type", "value": "multipart/report; report-type=delivery-status" }]);
         let letter =

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_mail_of_plain_text_is_read() {
+    fn a_long_email_of_plain_text_is_read() {
         let line = "A line of a mail, with \"quotes\" and an \u{e9}, is about this long, and often longer.\n";
         let text = line.repeat(2000)
             + &"A line of a mail, of plain text, is about this long, and often it is longer.\n"
@@ -259,13 +259,13 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_become_replacement_characters() {
+    fn invalid_utf8_becomes_replacement_characters() {
         let body = b"{\"type\":\"email.received\",\"data\":{\"text\":\"caf\xe9\"}}";
         assert_eq!(Event::read(body).expect("an event").data.text.as_deref(), Some("caf\u{fffd}"));
     }
 
     #[test]
-    fn whatever_is_short_is_read() {
+    fn short_events_of_any_syntax_are_read() {
         for text in ["\n".repeat(22_000), "\"".repeat(22_000), "\\".repeat(22_000)] {
             let body = event(&json!({ "text": text, "cc": vec![""; 100] }));
             assert_eq!(Event::read(&body).expect("an event").data.text, Some(text));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn more_syntax_than_a_mail_has_is_refused() {
+    fn a_long_event_with_too_much_syntax_is_refused() {
         let many = 200_000;
         for data in [
             json!({ "text": "\n".repeat(many) }),

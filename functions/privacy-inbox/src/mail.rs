@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_with_the_subject_is_a_request_of_a_verified_sender() {
+    fn an_email_with_the_subject_is_a_request_from_a_verified_sender() {
         let mail = Mail::requesting(event(&json!({})), PROVIDER).expect("a request");
         assert_eq!((mail.sender.as_str(), mail.is_verified), ("alice@example.com", true));
         assert_eq!(mail.message, "Please send me everything.");
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_one_of_our_letters_is_a_request() {
+    fn an_answer_to_one_of_our_emails_is_a_request() {
         let letter = "<letter.6f1c2f0e-7c35-4a4b-8f0e-5e3b9c7d1a22@mail.example>";
         for changes in [
             json!({ "subject": "Re: Your privacy request has arrived" }),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_answers_is_no_request() {
+    fn an_automatic_reply_is_not_a_request() {
         for header in [
             ("Auto-Submitted", "auto-replied (vacation)"),
             ("Precedence", "auto_reply"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_a_program_sends_for_a_person_is_one() {
+    fn a_request_that_a_program_sends_for_a_person_is_accepted() {
         let generated = json!({ "name": "Auto-Submitted", "value": "auto-generated" });
         let reply = json!({ "name": "In-Reply-To", "value": "<1@example.com>" });
         let asks = |headers: Value| {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_whose_address_is_unclear_is_verified_for_nobody() {
+    fn a_sender_with_an_unclear_address_is_not_verified() {
         for from in ["alice@example.com, bob@example.com", "\u{1}, Alice <x@example.com>,@,", "@b"]
         {
             let mail = Mail::requesting(event(&json!({ "from": from })), PROVIDER);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn other_events_and_endless_messages_do_no_harm() {
+    fn other_events_and_emails_without_content_are_harmless() {
         let other: Event =
             serde_json::from_value(json!({ "type": "email.sent", "data": {} })).expect("an event");
         assert!(Mail::requesting(other, PROVIDER).is_none());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_whose_message_id_is_too_long_has_the_name_of_its_delivery() {
+    fn an_email_with_a_too_long_message_id_has_no_name() {
         for (length, expected) in [(HEADER_LIMIT, true), (HEADER_LIMIT + 1, false)] {
             let told = event(&json!({ "message_id": "m".repeat(length) }));
             let mail = Mail::requesting(told, PROVIDER).expect("a request");
@@ -256,7 +256,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_mail_makes_it_panic(from in ".*", subject in ".*", text in ".*", result in ".*") {
+        fn no_email_causes_a_panic(from in ".*", subject in ".*", text in ".*", result in ".*") {
             let said = json!({
                 "from": from, "subject": format!("Privacy Request - AI Data {subject}"), "text": text,
                 "headers": [{ "name": "Authentication-Results", "value": result }],

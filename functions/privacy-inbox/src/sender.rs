@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_of_a_from_is_found_however_it_is_written() {
+    fn the_address_is_found_in_every_form_of_a_from_header() {
         for (from, address) in [
             ("ada@example.com", "ada@example.com"),
             ("\"Bob, of X\" <BOB@Example.COM>", "bob@example.com"),
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_without_one_address_is_kept_as_it_is_written() {
+    fn a_sender_without_an_address_is_kept_as_written() {
         for (from, address) in [
             ("alice@example.com, bob@example.com", "alice@example.com"),
             ("not an address", "not an address"),
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_from_the_end_is_read() {
+    fn only_the_end_of_a_long_from_header_is_read() {
         let long = format!("\"{}\" <ada@example.com>", "\u{e9}".repeat(10_000));
         assert_eq!(Sender::read(&long).address, "ada@example.com");
         assert_eq!(Sender::read(&"a".repeat(10_000)).address.len(), SENDER_LIMIT);
     }
 
     #[test]
-    fn a_long_word_of_the_provider_is_not_read() {
+    fn a_too_long_authentication_result_is_ignored() {
         let results = |length: usize| {
             format!("{:<length$}", "mx.example.net; dmarc=pass header.from=example.com")
         };
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_that_is_quoted_is_the_word_of_the_provider(said in ".*", is_comment: bool) {
+        fn quoted_text_never_verifies_a_sender(said in ".*", is_comment: bool) {
             let escape = |letter| match letter {
                 '\\' | '"' | '(' | ')' => format!("\\{letter}"),
                 letter => letter.to_string(),

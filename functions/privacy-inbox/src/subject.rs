@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_behind_the_subject_is_kept() {
+    fn text_after_the_subject_is_kept() {
         for (subject, rest) in [
             ("Privacy Request - AI Data - please delete everything!", "please delete everything"),
             ("Privacy Request - AI Data (Ticket #7)", "Ticket #7"),
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_to_our_letters_and_automatic_replies_are_known() {
+    fn answers_to_our_emails_and_automatic_replies_are_recognised() {
         for subject in [
             "Re: Your privacy request has arrived",
             "AW: Your OpusFlair account will be deleted in 7 days",
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_subject_the_beginning_is_read() {
+    fn only_the_start_of_a_long_subject_is_read() {
         let padded = |length: usize| format!("{:>length$}", "Privacy Request - AI Data");
         assert!(request(&padded(HEADER_LIMIT)).is_some());
         assert!(request(&padded(HEADER_LIMIT + 1)).is_none());

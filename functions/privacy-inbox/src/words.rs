@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_a_limit() {
+    fn a_message_is_cut_at_its_limit() {
         let long = "\u{0}a".repeat(10_000) + &"\u{e9}".repeat(100_000);
         assert_eq!(of("", Some(&long), None), "a".repeat(MESSAGE_LIMIT));
         assert_eq!(of("", None, Some(&long)).chars().count(), MESSAGE_LIMIT);
@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_html_makes_it_panic(html in "(<|>|/|!|-|&|;|#|x|br|div|style|é|\u{0}| |\n){0,60}") {
+        fn no_html_causes_a_panic(html in "(<|>|/|!|-|&|;|#|x|br|div|style|é|\u{0}| |\n){0,60}") {
             of("", None, Some(&html));
         }
     }

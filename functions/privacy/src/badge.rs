@@ -65,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_red_past_the_limit_and_while_the_sweeper_is_silent() {
+    fn it_is_red_past_the_limit_and_while_no_sweep_runs() {
         for (oldest, is_open) in [(Some(172_800), true), (Some(5), false), (None, false)] {
             assert!(svg(&status(oldest, is_open)).contains("#b3261e"), "{oldest:?} {is_open}");
         }
     }
 
     #[test]
-    fn it_is_red_while_a_request_waits_for_too_long() {
+    fn it_is_red_while_a_request_is_past_its_deadline() {
         assert!(svg(&waiting(None, true, Some(0))).contains("#2a7f3f"));
         assert!(svg(&waiting(None, true, Some(-1))).contains("#b3261e"));
     }

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_given_again_until_its_time_is_over() {
+    fn an_answer_is_reused_until_it_expires() {
         let kept = Kept::new(Duration::from_secs(10));
         let now = Instant::now();
         assert_eq!(kept.at(now), None);

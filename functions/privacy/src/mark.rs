@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_there_twice_or_no_digest_is_refused() {
+    fn a_missing_repeated_or_invalid_digest_is_refused() {
         let digest = "a".repeat(64);
         for query in [
             String::new(),

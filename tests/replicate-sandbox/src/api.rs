@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_newest_first_and_lead_to_one_another() {
+    fn pages_are_newest_first_and_link_to_each_other() {
         let predictions: Vec<Prediction> =
             (0..250).map(|_| Prediction::example(OffsetDateTime::UNIX_EPOCH)).collect();
         let ids: Vec<&str> = predictions.iter().rev().map(|found| found.id.as_str()).collect();

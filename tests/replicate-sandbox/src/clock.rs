@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_waits_is_woken_when_the_clock_is_moved() {
+    async fn waiting_tasks_wake_when_the_clock_is_moved() {
         let clock = Clock::default();
         let when = clock.now() + Duration::hours(1);
         tokio::join!(clock.wait_until(when), async { clock.advance(Duration::hours(2)) });

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_happens_as_often_as_it_is_armed_and_no_more() {
+    fn a_fault_happens_exactly_as_often_as_it_is_armed() {
         let faults = Faults::default();
         let armed = serde_json::json!([{ "fault": "create429", "count": 2, "value": 3 }]);
         faults.arm(serde_json::from_value(armed).expect("faults"));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_that_is_not_known_or_wrongly_described_is_refused() {
+    fn an_unknown_or_invalid_fault_is_refused() {
         for armed in [
             serde_json::json!([{ "fault": "create_418" }]),
             serde_json::json!([{ "fault": "create_429", "seconds": 3 }]),

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_six_hundred_and_first_create_waits_until_the_first_is_a_minute_old() {
+    fn the_601st_create_is_refused_until_the_first_is_a_minute_old() {
         let limits = Limits::default();
         let start = OffsetDateTime::UNIX_EPOCH;
         for remaining in (0..CREATES_A_MINUTE).rev() {

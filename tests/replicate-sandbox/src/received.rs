@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_photo_that_lies_on_its_side_stays_there_as_with_the_real_loader() {
+    fn orientation_is_ignored_as_in_the_real_loader() {
         let (seen, opened) = look_at("p", &photo(6));
         let opened = opened.expect("a picture");
         assert_eq!(opened.dimensions(), (40, 16));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn alpha_and_sixteen_bits_of_grey_come_out_as_with_the_real_loader() {
+    fn alpha_and_sixteen_bit_grey_look_as_in_the_real_loader() {
         let open = |image: DynamicImage| *as_the_loader_does(image).get_pixel(0, 0);
         let hidden = image::RgbaImage::from_pixel(1, 1, image::Rgba([9, 8, 7, 0]));
         assert_eq!(open(hidden.into()), Rgb([9, 8, 7]));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_picture_is_recorded_all_the_same() {
+    fn an_invalid_picture_is_still_recorded() {
         let text = Received { bytes: "hello".into(), content_type: "image/png".to_owned() };
         let (seen, decoded) = look_at("p", &text);
         assert_eq!(decoded.err().as_deref(), Some("Error: input_image is not an image"));

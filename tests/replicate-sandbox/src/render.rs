@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn outputs_have_about_a_megapixel_in_the_ratio_asked_for() {
+    fn outputs_have_about_a_megapixel_in_the_requested_ratio() {
         let photo = RgbImage::new(300, 200);
         for (ratio, expected) in
             [("match_input_image", 1.5), ("1:1", 1.0), ("16:9", 16.0 / 9.0), ("9:21", 0.43)]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn each_format_is_what_it_says() {
+    fn each_output_has_the_format_that_it_declares() {
         for (format, content_type) in
             [("png", "image/png"), ("jpg", "image/jpeg"), ("webp", "image/webp")]
         {

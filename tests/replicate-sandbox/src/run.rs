@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_success_has_an_output_for_an_hour_and_no_longer() {
+    async fn a_success_has_an_output_for_one_hour() {
         let (sandbox, ended) = ended_with(json!([]), None).await;
         assert_eq!(ended.status, Status::Succeeded);
         assert!(ended.output.is_some() && sandbox.contents().outputs.contains_key(&ended.id));
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deadline_aborts_what_has_not_started_and_cancels_what_runs() {
+    async fn a_deadline_aborts_a_waiting_prediction_and_cancels_a_running_one() {
         let starting = json!([{ "fault": "stuck_starting" }]);
         let (_, aborted) = ended_with(starting, Some(Status::Starting)).await;
         assert_eq!((aborted.status, aborted.started_at), (Status::Aborted, None));
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_says_why_and_shows_nothing() {
+    async fn a_failure_has_an_error_and_no_output() {
         for (fault, code) in [
             ("fail_moderation", "(E005)"),
             ("fail_platform", "(code: PA)"),

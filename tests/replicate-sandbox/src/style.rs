@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_style_is_known_by_its_words_and_repeats_for_its_seed() {
+    fn a_style_is_chosen_by_its_words_and_repeats_for_its_seed() {
         let photo = scene();
         let asked = paint(&photo, "Turn this photo into a MOSAIC of stones", 3);
         assert!(difference(&asked, &mosaic::paint(&photo, 3)) < f32::EPSILON);

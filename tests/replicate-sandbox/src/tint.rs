@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sepia_print_is_given_colours_and_a_colour_photo_keeps_its_own() {
+    fn a_sepia_print_gets_colours_and_a_colour_photo_keeps_its_own() {
         let sepia = picture(vec![[0.2, 0.17, 0.12], [0.6, 0.55, 0.48], [0.9, 0.85, 0.77]]);
         assert!(spread(&in_colour(sepia)) > ONE_TONE);
         let colours = vec![[0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.2, 0.3, 0.9]];

@@ -1,4 +1,4 @@
-//! What this process takes, as Linux counts it.
+//! The cost of this process, as Linux measures it.
 
 use std::{fs, io};
 
@@ -9,7 +9,7 @@ pub(crate) fn processor_seconds() -> io::Result<f64> {
     nanoseconds.map(|count| count / 1e9).ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// The most memory that the process had.
+/// Peak memory of the process.
 pub(crate) fn peak_megabytes() -> io::Result<f64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! Damage of the kinds that disks, networks and attackers do.
+//! Damages files as disks, networks and attackers do.
 
 use std::ops::Range;
 
@@ -8,15 +8,16 @@ use rand::seq::IndexedRandom;
 
 use super::LONGEST;
 
-/// Bytes at which programs count wrongly.
+/// Byte values at which programs often miscount.
 const EDGES: &[u8] = &[0, 1, 2, 0x0f, 0x10, 0x3f, 0x7f, 0x80, 0xd0, 0xd9, 0xda, 0xfe, 0xff];
-/// Few, and early, for headers stand at the beginning.
+/// Number of changes in one file. It is small, and half of the changes are in the first [`HEAD`] bytes, where
+/// the headers are.
 const MOST_CHANGES: usize = 8;
 const HEAD: usize = 1024;
 const LONGEST_PIECE: usize = 4096;
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
-/// A damaged copy.
+/// Returns a damaged copy of a file.
 pub(crate) fn damage(whole: &[u8], random: &mut StdRng) -> Vec<u8> {
     let mut file = whole.to_vec();
     for _ in 0..random.random_range(1..=MOST_CHANGES) {
@@ -56,7 +57,8 @@ fn piece(file: &[u8], random: &mut StdRng) -> Range<usize> {
     start..file.len().min(start + length)
 }
 
-/// Of PNG: without, hardly a decoder would look at the damage.
+/// Corrects the checksums of a PNG. Otherwise most decoders would reject the file before they reach the
+/// damage.
 fn correct_checksums(file: &mut [u8]) {
     let mut rest = &mut file[PNG.len()..];
     while let Some((length, tail)) = rest.split_first_chunk_mut::<4>() {

@@ -1,6 +1,7 @@
-//! Prepares damaged photos for a while: `fuzz FOLDER MINUTES`, where the folder holds whole ones. It fails if one makes
-//! a panic or costs more than a file of its size may, and keeps each such photo as `FOLDER.failure-NUMBER`. If it ends
-//! before its time, `FOLDER.case` is the last photo. The cost is what Linux counts.
+//! Prepares damaged photos for a given time: `fuzz FOLDER MINUTES`. The folder holds undamaged photos. The
+//! run fails if a photo causes a panic or costs more than a file of its size may. It keeps each such photo as
+//! `FOLDER.failure-NUMBER`. `FOLDER.case` is always the last photo, so it shows which photo ended a run
+//! early. Linux measures the cost.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,12 +18,12 @@ use rand::rngs::StdRng;
 mod cost;
 mod damage;
 
-/// Of a file, in bytes; the limits on its cost are for files up to this length.
+/// The longest file, in bytes. The limits on the cost apply to files up to this length.
 const LONGEST: usize = 1_000_000;
 const MOST_SECONDS: f64 = 1.0;
 const MOST_MEGABYTES: f64 = 500.0;
 
-/// A whole photo, and what its damaged copies have taken.
+/// An undamaged photo, and the total cost of its damaged copies.
 struct Sample {
     name: String,
     file: Vec<u8>,
@@ -30,7 +31,7 @@ struct Sample {
     seconds: f64,
 }
 
-/// What all cases have taken.
+/// The totals of all cases.
 #[derive(Default)]
 struct Total {
     cases: u32,
@@ -52,7 +53,7 @@ fn main() -> io::Result<ExitCode> {
     let mut total = Total::default();
     let (start, mut minutes_shown) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs_f64(minutes * 60.0) {
-        // All samples get the same time: the dear ones fewer cases.
+        // All samples get the same time, so expensive ones get fewer cases.
         let sample = samples
             .iter_mut()
             .min_by(|one, other| one.seconds.total_cmp(&other.seconds))
@@ -79,7 +80,7 @@ fn main() -> io::Result<ExitCode> {
     Ok(if total.failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The photos of that length, one a file.
+/// Reads every photo in the folder that is not longer than [`LONGEST`].
 fn read(folder: &Path) -> io::Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -93,7 +94,8 @@ fn read(folder: &Path) -> io::Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// Small, and as phones make them; no package of npm writes them.
+/// A small HEIC and one of the size that phones make. They are encoded here because no npm package writes
+/// HEIC.
 #[cfg(feature = "heic")]
 fn heics() -> impl Iterator<Item = Sample> {
     [("HEIC", 480, 320), ("HEIC of 12 MP", 4032, 3024)].into_iter().map(|(name, width, height)| {
@@ -115,10 +117,10 @@ impl Sample {
 }
 
 impl Total {
-    /// Answers what is wrong.
+    /// Prepares one photo. Returns what is wrong, if anything.
     fn prepare(&mut self, sample: &mut Sample, photo: &Bytes) -> io::Result<Option<String>> {
         let before = cost::processor_seconds()?;
-        // Forgets the peak of the cases before.
+        // Resets the peak, which otherwise includes earlier cases.
         fs::write("/proc/self/clear_refs", "5")?;
         let outcome = catch_unwind(|| Photo::prepare(photo).is_ok());
         let megabytes = cost::peak_megabytes()?;

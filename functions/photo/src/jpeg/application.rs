@@ -1,4 +1,4 @@
-//! What a picture needs of its application segments to look right.
+//! The content of application segments that a picture needs to look right.
 
 use moxcms::ColorProfile;
 
@@ -9,7 +9,7 @@ use super::{Orientation, marker};
 const EXIF: &[u8] = b"Exif\0\0";
 const ICC: &[u8] = b"ICC_PROFILE\0";
 
-/// Found before the first scan.
+/// The content that was found before the first scan.
 #[derive(Default)]
 pub(super) struct Application {
     pub(super) orientation: Option<Orientation>,
@@ -17,7 +17,7 @@ pub(super) struct Application {
     pub(super) is_jfif: bool,
     /// Adobe's colour transform: 0 is none, 1 is `YCbCr`, 2 is YCCK.
     pub(super) adobe: Option<u8>,
-    /// Parts of the colour profile, by number and with the count that each gives.
+    /// The parts of the colour profile: each with its number, and with the total count that it states.
     profile: Vec<(u8, u8, Vec<u8>)>,
 }
 
@@ -44,13 +44,13 @@ impl Application {
         }
     }
 
-    /// By the profile, or by what Exif says.
+    /// The colour space from the profile, or else from Exif.
     pub(super) fn colour_space(&self) -> Option<ColorProfile> {
         let embedded = self.profile().and_then(|profile| colour_space::of_icc(&profile));
         embedded.or_else(|| self.is_in_adobe_rgb.then(colour_space::adobe_rgb))
     }
 
-    /// The profile, if all of its parts are there.
+    /// The profile, if all its parts are there.
     fn profile(&self) -> Option<Vec<u8>> {
         let mut parts: Vec<_> = self.profile.iter().collect();
         parts.sort_by_key(|part| part.0);

@@ -1,5 +1,5 @@
-//! Decodes a picture scan by scan, and knows which blocks were there. A photo that was cut and closed with an
-//! end marker looks whole from outside; other decoders paint its rest grey and say nothing.
+//! Decodes a picture scan by scan, and tracks which blocks were there. A truncated photo with an end marker
+//! looks complete from outside. Other decoders paint its rest grey and report no error.
 
 use super::entropy::{Blocks, Coding};
 use super::header::{FrameHeader, ScanComponent, ScanHeader};
@@ -8,21 +8,21 @@ use super::idct::{Idct, Scale};
 use super::plane::Plane;
 use super::{CORRUPT, Rejection, TRUNCATED, marker};
 
-/// What is known of a frame after some of its scans.
+/// The state of a frame after some of its scans.
 pub(super) struct Decoder<'a> {
     frame: &'a FrameHeader,
     idct: Idct,
-    /// Units across and down, where several components are coded together.
+    /// Number of units across and down in a scan of several components.
     units: (usize, usize),
     planes: Vec<Plane>,
     tables: Tables,
-    /// In the order of the file.
+    /// The quantisation tables, in the order of the file.
     quantisation: [Option<[u16; 64]>; 4],
-    /// Units between two restart markers; zero where there are none.
+    /// Number of units between two restart markers; zero if there are none.
     restart_interval: usize,
 }
 
-/// The Huffman tables that are defined by now: for the first coefficient, and for the others.
+/// The Huffman tables that are defined so far: for the first coefficient, and for the others.
 #[derive(Default)]
 struct Tables([[Option<Table>; 4]; 2]);
 
@@ -55,7 +55,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Takes the tables of quantisation of a segment.
+    /// Takes the quantisation tables of a segment.
     pub(super) fn define_quantisation(&mut self, mut payload: &[u8]) -> Result<(), Rejection> {
         while let Some((&place, rest)) = payload.split_first() {
             let (bytes, number) = (1 + usize::from(place >> 4), usize::from(place & 15));
@@ -73,7 +73,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// From now on a restart marker follows each `units`; none for zero.
+    /// Sets the number of units between restart markers from here on; zero means no restart markers.
     pub(super) fn restart_after(&mut self, units: u16) {
         self.restart_interval = units.into();
     }
@@ -86,7 +86,7 @@ impl<'a> Decoder<'a> {
     /// Reads a scan.
     ///
     /// # Errors
-    /// The data ends before the last block, or cannot be read.
+    /// Fails if the data ends before the last block, or cannot be read.
     pub(super) fn read(&mut self, scan: &ScanHeader, data: &[u8]) -> Result<(), Rejection> {
         let Self { frame, idct, planes, tables, .. } = self;
         let coding = scan
@@ -95,7 +95,7 @@ impl<'a> Decoder<'a> {
             .map(|component| tables.coding(frame.is_progressive, scan, component))
             .collect::<Result<Vec<_>, _>>()?;
         for component in &scan.components {
-            // Of a sequential file each is coded once; more would only cost time.
+            // A sequential file codes each component once. Reading it again would only cost time.
             if !frame.is_progressive && planes[component.index].is_whole() {
                 return Err(CORRUPT);
             }
@@ -139,7 +139,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// The samples of each component, of `width` × `height`; `None` where some are missing.
+    /// The samples of each component, resized to `width` × `height`. `None` if some are missing.
     pub(super) fn into_samples(self, width: u32, height: u32) -> Option<Vec<Vec<u8>>> {
         let Self { idct, planes, .. } = self;
         planes.into_iter().map(|plane| plane.resized(&idct, width, height)).collect()
@@ -165,7 +165,7 @@ impl Tables {
     }
 }
 
-/// The stretches of a scan between its restart markers.
+/// The sections of a scan between its restart markers.
 struct Intervals<'a> {
     rest: Option<&'a [u8]>,
 }

@@ -3,28 +3,29 @@
 use super::huffman::{Bits, Table};
 use super::{CORRUPT, Rejection};
 
-/// What a scan does with a block.
+/// How a scan codes a block.
 #[derive(Clone, Copy)]
 pub(super) enum Coding<'a> {
     /// All 64 coefficients.
     Sequential(&'a Table, &'a Table),
-    /// The first one, without as many low bits.
+    /// The first coefficient, without this many of its lowest bits.
     Dc(&'a Table, u8),
-    /// That bit of the first one.
+    /// The bit of the first coefficient at this position.
     DcBit(u8),
-    /// Others, from the first to the last, without as many low bits.
+    /// Further coefficients, from the first to the last index, without this many of their lowest bits.
     Ac(&'a Table, u8, u8, u8),
-    /// That bit of others.
+    /// The bit of further coefficients at this position.
     AcBit(&'a Table, u8, u8, u8),
 }
 
 /// The coefficients of a block.
 pub(super) struct Block<'a> {
-    /// Those that are kept.
+    /// The coefficients that are kept.
     pub(super) kept: &'a mut [i16],
-    /// Of each coefficient, in the order of the file: its place among those that are kept, or one outside.
+    /// For each coefficient, in the order of the file: its index in `kept`, or an index outside.
     pub(super) places: &'a [u8; 64],
-    /// A bit for each coefficient that is not zero, kept or not: a progressive file cannot be read without.
+    /// One bit for each coefficient that is not zero, kept or not. A progressive file cannot be read without
+    /// them.
     pub(super) known: &'a mut u64,
 }
 
@@ -50,12 +51,12 @@ impl Block<'_> {
     }
 }
 
-/// Reads block after block of an interval.
+/// Reads the blocks of an interval, one after the other.
 pub(super) struct Blocks<'a> {
     bits: Bits<'a>,
-    /// Of how many blocks to come it is already said that they hold nothing.
+    /// Number of following blocks that are already known to be empty.
     empty: u32,
-    /// Of each component of the scan, the first coefficient of the block before.
+    /// For each component of the scan, the first coefficient of the previous block.
     before: [i32; 4],
 }
 
@@ -64,7 +65,7 @@ impl<'a> Blocks<'a> {
         Self { bits: Bits::of(interval), empty: 0, before: [0; 4] }
     }
 
-    /// Reads the next block, which belongs to that component of the scan.
+    /// Reads the next block, which belongs to this component of the scan.
     pub(super) fn read(
         &mut self,
         component: usize,
@@ -162,7 +163,7 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
-    /// A bit for each coefficient that is known, and between them those that are new.
+    /// Reads one bit for each known coefficient, and the new coefficients between them.
     fn ac_bit(
         &mut self,
         table: &Table,
@@ -206,7 +207,7 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
-    /// Reads a bit for each coefficient from `start` to before `end` that is known.
+    /// Reads one bit for each known coefficient from `start` up to, but not including, `end`.
     fn refine(
         &mut self,
         start: u32,

@@ -13,12 +13,12 @@ pub(super) struct FrameHeader {
     pub(super) components: Vec<Component>,
 }
 
-/// How many blocks a component has in each unit that is coded together (MCU).
+/// A component, with the number of its blocks in each unit (MCU) across and down.
 pub(super) struct Component {
     id: u8,
     pub(super) across: u16,
     pub(super) down: u16,
-    /// The number of its table of quantisation.
+    /// The number of its quantisation table.
     pub(super) quantisation: usize,
 }
 
@@ -31,7 +31,8 @@ impl FrameHeader {
             return Err(CORRUPT);
         }
         let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-        // A height of zero is told after the first scan, by nobody.
+        // A height of zero means that the file states it after the first scan. No known program writes such
+        // files.
         if precision != 8 || height == 0 || !matches!(count, 1 | 3 | 4) {
             return Err(UNUSUAL);
         }
@@ -45,7 +46,7 @@ impl FrameHeader {
         Ok(Self { width, height, is_progressive: sof == marker::SOF2, components })
     }
 
-    /// The most blocks across and down that a component has in a unit.
+    /// The largest number of blocks across and down that any component has in a unit.
     pub(super) fn unit(&self) -> (u16, u16) {
         let most = |sampling: fn(&Component) -> u16| self.components.iter().map(sampling).max();
         (
@@ -54,12 +55,13 @@ impl FrameHeader {
         )
     }
 
-    /// Whether the components are called red, green and blue.
+    /// Whether the components are named red, green and blue.
     pub(super) fn is_named_rgb(&self) -> bool {
         self.components.iter().map(|component| component.id).eq(*b"RGB")
     }
 
-    /// A progressive file keeps two bytes for each coefficient beside the samples.
+    /// The memory for decoding. A progressive file needs two bytes for each coefficient in addition to the
+    /// samples.
     pub(super) fn cost(&self, scale: Scale) -> Frame {
         let (width, height) = (u32::from(self.width), u32::from(self.height));
         let pixels = u64::from(width) * u64::from(height);
@@ -89,20 +91,20 @@ impl Component {
     }
 }
 
-/// Which coefficients a scan holds, of which components, and to which bit.
+/// The components of a scan, their coefficients, and the bits of these.
 pub(super) struct ScanHeader {
     pub(super) components: Vec<ScanComponent>,
     /// The first and the last coefficient, in zigzag order.
     pub(super) first: u8,
     pub(super) last: u8,
-    /// Whether it adds a bit to what earlier scans held.
+    /// Whether the scan adds a bit to earlier scans.
     pub(super) refines: bool,
-    /// How many bits are still to come.
+    /// Number of low bits that are still missing after this scan.
     pub(super) shift: u8,
 }
 
 pub(super) struct ScanComponent {
-    /// Its place in the frame.
+    /// The index in the frame's components.
     pub(super) index: usize,
     pub(super) dc_table: usize,
     pub(super) ac_table: usize,
@@ -131,7 +133,7 @@ impl ScanHeader {
         if components.is_empty() || components.len() > frame.components.len() {
             return Err(CORRUPT);
         }
-        // What a sequential file writes here says nothing, and some write anything.
+        // In a sequential file these values have no meaning, and some programs write arbitrary ones.
         if !frame.is_progressive {
             return Ok(Self { components, first: 0, last: 63, refines: false, shift: 0 });
         }

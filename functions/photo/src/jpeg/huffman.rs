@@ -2,22 +2,24 @@
 
 use super::{CORRUPT, Rejection, TRUNCATED};
 
-/// Codes of up to this many bits are looked up at once.
+/// Codes of up to this many bits are found with one lookup.
 const SHORT: u32 = 9;
 const SHORT_CODES: usize = 1 << SHORT;
 const LONGEST: usize = 16;
 
-/// A Huffman table, for reading.
+/// A Huffman table for decoding.
 pub(super) struct Table {
-    /// Length and symbol of the code that the next nine bits begin with; a length of zero where it is longer.
+    /// For each value of the next nine bits: the length and symbol of the code at their start. The length is
+    /// zero if the code is longer.
     short: [(u8, u8); SHORT_CODES],
-    /// For each length, the first code that is longer, and what to add to a code to find its symbol.
+    /// For each length: the first code that is longer, and the number to add to a code to find its symbol.
     limits: [(u32, i32); LONGEST + 1],
     symbols: Vec<u8>,
 }
 
 impl Table {
-    /// Reads the definition that `payload` begins with: its class (1 for AC), its number, and the rest.
+    /// Reads the definition at the start of `payload`. Returns its class (1 for AC), its number, the table,
+    /// and the rest.
     pub(super) fn read(payload: &[u8]) -> Result<(usize, usize, Self, &[u8]), Rejection> {
         let Some((&place, rest)) = payload.split_first() else { return Err(CORRUPT) };
         let (counts, rest) = rest.split_first_chunk::<LONGEST>().ok_or(CORRUPT)?;
@@ -63,12 +65,12 @@ impl Table {
     }
 }
 
-/// Reads one interval of coded data: to its end, to a marker, and not further.
+/// Reads one interval of coded data, up to its end or a marker.
 pub(super) struct Bits<'a> {
     rest: &'a [u8],
-    /// The next bits, from the highest on.
+    /// The next bits, starting at the highest.
     buffer: u64,
-    /// How many of them there are.
+    /// Number of valid bits in `buffer`.
     count: u32,
 }
 
@@ -77,7 +79,7 @@ impl<'a> Bits<'a> {
         Self { rest: data, buffer: 0, count: 0 }
     }
 
-    /// To at least 32 bits, where there are as many.
+    /// Fills the buffer to at least 32 bits, if that many are left.
     #[inline]
     fn fill(&mut self) {
         if self.count >= 32 {
@@ -110,7 +112,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Leaves out up to 32 bits.
+    /// Skips up to 32 bits.
     #[inline]
     fn consume(&mut self, bits: u32) -> Result<(), Rejection> {
         if bits > self.count {
@@ -121,7 +123,7 @@ impl<'a> Bits<'a> {
         Ok(())
     }
 
-    /// The next up to 32 bits, as a number.
+    /// Reads up to 32 bits as a number.
     pub(super) fn read(&mut self, bits: u32) -> Result<u32, Rejection> {
         if bits == 0 {
             return Ok(0);
@@ -132,7 +134,7 @@ impl<'a> Bits<'a> {
         u32::try_from(value).map_err(|_| CORRUPT)
     }
 
-    /// The next symbol, without the bits that belong to it.
+    /// Reads the next symbol, without the bits that belong to it.
     #[inline]
     pub(super) fn symbol(&mut self, table: &Table) -> Result<u8, Rejection> {
         self.fill();
@@ -141,8 +143,8 @@ impl<'a> Bits<'a> {
         Ok(symbol)
     }
 
-    /// The next symbol, and the value in as many bits as its lower half says: half of the values, those that
-    /// begin with a zero, are negative.
+    /// Reads the next symbol and its value. The lower half of the symbol is the number of bits of the value.
+    /// Values that start with a zero bit are negative.
     #[inline]
     pub(super) fn symbol_and_value(&mut self, table: &Table) -> Result<(u8, i32), Rejection> {
         self.fill();
@@ -173,7 +175,7 @@ impl<'a> Bits<'a> {
                 return Ok((length, *symbol));
             }
         }
-        // Zeros stand for bits that are not there.
+        // Beyond the end of the data, the buffer holds zeros instead of bits.
         Err(if self.count < 16 { TRUNCATED } else { CORRUPT })
     }
 }

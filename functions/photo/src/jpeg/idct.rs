@@ -1,16 +1,16 @@
-//! From the coefficients of a block to its samples (ITU-T T.81, annex A.3.3).
+//! Converts the coefficients of a block to samples (ITU-T T.81, annex A.3.3).
 
-/// Where each coefficient stands among 8 × 8, in the order of the file.
+/// The position of each coefficient in its 8 × 8 block, in the order of the file.
 const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
     13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
     52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
 ];
-/// Where a coefficient stands that is not needed: nowhere.
+/// The place of a coefficient that is not kept.
 const NOWHERE: u8 = u8::MAX;
 
-/// How large blocks become: 8 × 8 samples, or half of that a side. For half, a quarter of the coefficients is
-/// enough: the low frequencies are what a smaller picture can show.
+/// The size of a decoded block: 8 × 8 samples, or half of that on each side. For half, a quarter of the
+/// coefficients is enough, because a smaller picture can only show the low frequencies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
     Whole,
@@ -18,7 +18,7 @@ pub(super) enum Scale {
 }
 
 impl Scale {
-    /// Of a block, in samples.
+    /// The side of a block, in samples.
     pub(super) fn side(self) -> usize {
         match self {
             Self::Whole => 8,
@@ -27,12 +27,13 @@ impl Scale {
     }
 }
 
-/// Computes blocks of one size.
+/// Decodes blocks of one size.
 pub(super) struct Idct {
     scale: Scale,
-    /// Of each coefficient, in the order of the file: its place among those that are kept, row by row.
+    /// For each coefficient, in the order of the file: its index among the kept ones, which are stored row by
+    /// row.
     pub(super) places: [u8; 64],
-    /// For each frequency, its wave.
+    /// The wave of each frequency.
     whole: [[f32; 8]; 8],
     half: [[f32; 4]; 4],
 }
@@ -47,12 +48,12 @@ impl Idct {
         Self { scale, places, whole: waves(), half: waves() }
     }
 
-    /// Of a block, in samples.
+    /// The side of a block, in samples.
     pub(super) fn side(&self) -> usize {
         self.scale.side()
     }
 
-    /// The table of quantisation, which is in the order of the file, as the factors of what is kept.
+    /// Converts a quantisation table from the order of the file to the order of the kept coefficients.
     pub(super) fn factors(&self, table: &[u16; 64]) -> [f32; 64] {
         let mut factors = [0.0; 64];
         for (&place, &step) in self.places.iter().zip(table) {
@@ -63,7 +64,7 @@ impl Idct {
         factors
     }
 
-    /// Writes a block into `samples`, whose rows are `stride` long.
+    /// Writes a block into `samples`, whose rows have the length `stride`.
     pub(super) fn write(&self, kept: &[i16], factors: &[f32], samples: &mut [u8], stride: usize) {
         match self.scale {
             Scale::Whole => write(&self.whole, kept, factors, samples, stride),
@@ -72,7 +73,7 @@ impl Idct {
     }
 }
 
-/// Scaled so that blocks of any size are as light as those of 8 × 8.
+/// The waves, scaled so that blocks of both sizes have the same brightness.
 fn waves<const SIDE: usize>() -> [[f32; SIDE]; SIDE] {
     let number = |count: usize| f32::from(u8::try_from(count).unwrap_or(u8::MAX));
     std::array::from_fn(|frequency| {
@@ -82,7 +83,7 @@ fn waves<const SIDE: usize>() -> [[f32; SIDE]; SIDE] {
     })
 }
 
-/// Most coefficients are zero, and whole rows of them are left out.
+/// Writes the samples of a block. Skips rows of zeros, because most coefficients are zero.
 fn write<const SIDE: usize>(
     waves: &[[f32; SIDE]; SIDE],
     kept: &[i16],
@@ -90,7 +91,7 @@ fn write<const SIDE: usize>(
     samples: &mut [u8],
     stride: usize,
 ) {
-    // The middle of the range, and what rounds.
+    // The middle of the range, plus one half for rounding.
     let mut block = [[128.5_f32; SIDE]; SIDE];
     let rows = kept.chunks_exact(SIDE).zip(factors.chunks_exact(SIDE));
     for ((row, factors), down) in rows.zip(waves) {

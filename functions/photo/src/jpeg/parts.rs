@@ -1,4 +1,4 @@
-//! The parts of a JPEG file, in order, from its beginning to its end marker.
+//! The parts of a JPEG file, in order, from its start to its end marker.
 
 use super::{CORRUPT, Rejection, TRUNCATED};
 
@@ -20,7 +20,7 @@ pub(super) mod marker {
 
     const TEM: u8 = 0x01;
 
-    /// Lossless, hierarchical and arithmetic coding: the remaining frames, DAC, DHP and EXP.
+    /// Whether it is a lossless, hierarchical or arithmetic frame: the remaining frames, DAC, DHP and EXP.
     pub(in super::super) fn is_unusual_frame(marker: u8) -> bool {
         matches!(marker, 0xc3 | 0xc5..=0xcf | 0xde | 0xdf)
     }
@@ -34,17 +34,17 @@ pub(super) mod marker {
     }
 }
 
-/// A piece of a JPEG file.
+/// A part of a JPEG file.
 pub(super) enum Part<'a> {
-    /// The marker, and what follows its length.
+    /// A marker, and its payload without the length.
     Segment(u8, &'a [u8]),
-    /// Coded data with its restart markers, as it stands behind the header of a scan. The last one reaches
-    /// to the end of a file that has no end marker.
+    /// The coded data after the header of a scan, with its restart markers. If the end marker is missing, the
+    /// last part extends to the end of the file.
     Scan(&'a [u8]),
 }
 
-/// Walks a file. Ends at the end marker, whatever follows it; yields an error and ends where the file
-/// ends before.
+/// Iterates over the parts of a file. Ends at the end marker and ignores everything after it. If the file
+/// ends before that, yields an error and ends.
 pub(super) struct Parts<'a> {
     rest: &'a [u8],
     is_in_scan: bool,
@@ -52,7 +52,7 @@ pub(super) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// `file` begins with the start marker.
+    /// Iterates over `file`, which must start with the start marker.
     pub(super) fn of(file: &'a [u8]) -> Self {
         Self { rest: file.get(2..).unwrap_or_default(), is_in_scan: false, is_over: false }
     }
@@ -88,7 +88,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The next marker. Some cameras leave stray bytes between segments, which every reader forgives.
+    /// Finds the next marker. Some cameras leave stray bytes between segments, and every reader accepts them.
     fn marker(&mut self) -> Result<u8, Rejection> {
         let at = self
             .rest

@@ -8,27 +8,27 @@ use super::idct::{Idct, Scale};
 use super::{CORRUPT, Rejection};
 use crate::resize::resize;
 
-/// No scan has held this coefficient.
+/// Marks a coefficient that no scan has contained yet.
 const MISSING: u8 = u8::MAX;
 
 pub(super) struct Plane {
-    /// Blocks in a unit.
+    /// Number of blocks in a unit, across and down.
     pub(super) across: usize,
     pub(super) down: usize,
-    /// Blocks where it is coded alone.
+    /// Number of blocks across and down in a scan of this component only.
     pub(super) own: (usize, usize),
-    /// Blocks in a row and in a column: whole units.
+    /// Number of blocks across and down, rounded up to whole units.
     blocks: (usize, usize),
-    /// Width and height of what is seen, in samples.
+    /// Width and height of the visible part, in samples.
     seen: (f64, f64),
-    /// What to multiply the coefficients with; none before its first scan.
+    /// The factors of the coefficients; `None` before the first scan.
     factors: Option<[f32; 64]>,
-    /// Of a progressive file: the coefficients that are kept, and which ones are not zero, block by block.
+    /// In a progressive file: the kept coefficients, and a bit for each one that is not zero, block by block.
     kept: Vec<i16>,
     known: Vec<u64>,
-    /// Of a sequential file: all samples, row by row.
+    /// In a sequential file: all samples, row by row.
     samples: Vec<u8>,
-    /// Of each coefficient, how many bits are still missing.
+    /// For each coefficient, the number of bits that are still missing.
     missing_bits: [u8; 64],
 }
 
@@ -77,7 +77,7 @@ impl Plane {
         self.missing_bits == [0; 64]
     }
 
-    /// Begins a scan: the first one takes the quantisation that is defined by then.
+    /// Starts a scan. The first scan uses the quantisation table that is defined at that point.
     pub(super) fn begin(
         &mut self,
         idct: &Idct,
@@ -89,7 +89,7 @@ impl Plane {
         Ok(())
     }
 
-    /// Ends a scan that held these coefficients.
+    /// Ends a scan that contained these coefficients.
     pub(super) fn end(&mut self, first: u8, last: u8, shift: u8) {
         self.missing_bits[usize::from(first)..=usize::from(last)].fill(shift);
     }
@@ -116,7 +116,7 @@ impl Plane {
         Ok(())
     }
 
-    /// All samples, of `width` × `height`.
+    /// Returns all samples, resized to `width` × `height`.
     pub(super) fn resized(mut self, idct: &Idct, width: u32, height: u32) -> Option<Vec<u8>> {
         let side = idct.side();
         let stride = self.blocks.0 * side;
@@ -130,7 +130,8 @@ impl Plane {
             }
             self.kept = Vec::new();
         }
-        // Behind the edges of what is seen stands anything, and filters look there.
+        // The samples beyond the visible edge are arbitrary, and filters read some of them. So this repeats
+        // the edge.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -143,7 +144,7 @@ impl Plane {
             row[wide..].fill(edge);
         }
         let (stride, rows) = (u32::try_from(stride).ok()?, u32::try_from(high).ok()?);
-        // Fewer samples of colour than of light are made more as viewers do it.
+        // Subsampled chroma is enlarged with the filter that viewers use.
         let is_larger = f64::from(width) > self.seen.0 || f64::from(height) > self.seen.1;
         let filter = if is_larger { FilterType::Bilinear } else { FilterType::Lanczos3 };
         resize(&self.samples, (stride, rows), self.seen, (width, height), filter)
