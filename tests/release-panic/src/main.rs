@@ -1,5 +1,5 @@
-//! Built by the profile of a release, which no test harness is: does a thread that panics end alone, or the process?
-//! The functions judge each photo on a thread like this one.
+//! Tests the release profile, which no test harness uses: if a thread panics, must only the thread end, not
+//! the process? The functions judge each photo on a thread like this one.
 
 use std::process::ExitCode;
 use std::thread;

@@ -1,4 +1,4 @@
-//! Who is asking, and what Replicate tells of the account.
+//! Authentication, and the account endpoint.
 
 use axum::extract::{Path, State};
 use axum::routing::get;
@@ -21,7 +21,7 @@ pub(crate) fn router() -> Router<Shared> {
         .route("/models/{owner}/{name}/versions/{version}", get(version))
 }
 
-/// `Bearer <token>`, or `Token <token>` as older clients send it.
+/// Accepts `Bearer <token>`, or `Token <token>` from older clients.
 pub(crate) fn authenticate(sandbox: &Sandbox, headers: &HeaderMap) -> Result<(), Problem> {
     let given = headers
         .get(AUTHORIZATION)

@@ -1,4 +1,4 @@
-//! Predictions: list, get, cancel.
+//! The endpoints for predictions: list, get, cancel.
 
 use axum::extract::{Path, Query, State};
 use axum::routing::{get, post};
@@ -52,14 +52,14 @@ async fn list(
     })))
 }
 
-/// A hundred predictions, and where the pages before and after them begin.
+/// Up to a hundred predictions, and the cursors of the previous and next page.
 struct Page<'a> {
     previous: Option<&'a str>,
     next: Option<&'a str>,
     results: Vec<&'a Prediction>,
 }
 
-/// The newest, or those from `cursor` on; none if nothing has that id.
+/// The page that starts at `cursor`, or the newest page without one. `None` if no prediction has that id.
 fn page<'a>(predictions: &'a [Prediction], cursor: Option<&str>) -> Option<Page<'a>> {
     let newest_first: Vec<&Prediction> = predictions.iter().rev().collect();
     let start = match cursor {

@@ -1,18 +1,18 @@
-//! The models that the sandbox has.
+//! The models of the sandbox.
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::schema;
 
-/// `owner/name` of each.
+/// The names of the models, as `owner/name`.
 pub(crate) const MODELS: [&str; 3] = [
     "black-forest-labs/flux-kontext-pro",
     "black-forest-labs/flux-kontext-max",
     "black-forest-labs/flux-kontext-dev",
 ];
 
-/// The model that a `version` names: `owner/name`, `owner/name:id` or the id alone.
+/// The model of a `version`, which is `owner/name`, `owner/name:id` or only the id.
 pub(crate) fn model_of_version(version: &str) -> Option<&'static str> {
     MODELS.into_iter().find(|model| {
         let id = version_id(model);

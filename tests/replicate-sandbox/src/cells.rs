@@ -1,15 +1,15 @@
-//! Cells around scattered points: panes of glass, stones of a mosaic.
+//! Cells around scattered points: panes of glass or stones of a mosaic.
 
 use crate::noise;
 use crate::picture::{Colour, Picture};
 
-/// Which cell a pixel is in, and how far from the line between it and its neighbour.
+/// The cell of a pixel, and the distance from the border to the next cell.
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) cell: usize,
     /// In pixels.
     pub(crate) to_border: f32,
-    /// From the cell's point, in pixels.
+    /// Distance from the cell's point, in pixels.
     pub(crate) to_centre: f32,
 }
 
@@ -19,12 +19,12 @@ pub(crate) struct Cells {
     pub(crate) colours: Vec<Colour>,
 }
 
-/// How far two places are apart.
+/// The distance between two places.
 #[derive(Clone, Copy)]
 pub(crate) enum Metric {
-    /// As the crow flies: cells with straight sides at all angles.
+    /// Euclidean distance: the cells have straight sides at all angles.
     Round,
-    /// By the longer side: cells that are nearly square.
+    /// The larger of the two differences: the cells are nearly square.
     Square,
 }
 

@@ -1,4 +1,4 @@
-//! Time that a test can move forward.
+//! A clock that tests can move forward.
 
 use std::sync::Mutex;
 
@@ -21,7 +21,7 @@ impl Clock {
         self.moved.notify_waiters();
     }
 
-    /// Returns when this clock has reached `when`, by itself or because it was moved.
+    /// Returns when this clock reaches `when`, either because time passes or because a test moves it.
     pub(crate) async fn wait_until(&self, when: OffsetDateTime) {
         loop {
             let moved = self.moved.notified();

@@ -1,4 +1,4 @@
-//! What the sandbox is told by its environment.
+//! The configuration from the environment.
 
 use std::env;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// `SANDBOX_ADDRESS`, `REPLICATE_API_TOKEN`, `REPLICATE_WEBHOOK_SECRET`, `SANDBOX_RUN_MS`.
+/// Read from `SANDBOX_ADDRESS`, `REPLICATE_API_TOKEN`, `REPLICATE_WEBHOOK_SECRET` and `SANDBOX_RUN_MS`.
 pub(crate) struct Config {
     pub(crate) address: String,
     pub(crate) token: String,
     pub(crate) webhook_secret: String,
-    /// The part of the secret after `whsec_`, decoded.
+    /// The decoded part of the secret after `whsec_`.
     pub(crate) webhook_key: Vec<u8>,
-    /// A prediction runs at least this long, so that its progress can be seen.
+    /// The minimum run time of a prediction, so that tests can see its progress.
     pub(crate) run_time: Duration,
 }
 

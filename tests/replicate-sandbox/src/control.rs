@@ -1,4 +1,4 @@
-//! For tests: move the clock, arm faults, choose outputs, see what was received.
+//! The control endpoints for tests: move the clock, arm faults, choose outputs, and see what was received.
 
 use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
@@ -47,7 +47,7 @@ async fn disarm(State(sandbox): State<Shared>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// The next prediction's output is the body, byte for byte, whatever it is.
+/// Sets the output of the next prediction: the request body, byte for byte, whatever it contains.
 async fn give(State(sandbox): State<Shared>, headers: HeaderMap, bytes: Bytes) -> StatusCode {
     let types = [("image/png", "png"), ("image/jpeg", "jpg"), ("image/webp", "webp")];
     let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());

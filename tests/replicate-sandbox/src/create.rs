@@ -1,4 +1,4 @@
-//! Creating a prediction.
+//! Creates predictions.
 
 use std::io;
 use std::pin::Pin;
@@ -27,10 +27,10 @@ use crate::run;
 use crate::sandbox::{Shared, new_id};
 use crate::schema;
 
-/// A body may hold a picture as a `data:` address.
+/// The largest request body, in bytes. It may contain a picture as a `data:` URL.
 const LARGEST_BODY: usize = 32 * 1024 * 1024;
 
-/// `POST /predictions`, which names a version.
+/// `POST /predictions`: the body names a version.
 pub(crate) fn by_version() -> MethodRouter<Shared> {
     post(create).layer(DefaultBodyLimit::max(LARGEST_BODY))
 }
@@ -127,7 +127,7 @@ fn new_prediction(
     Ok(Prediction {
         id: new_id(),
         model,
-        // Official models do not tell.
+        // Official models do not report their version.
         version: "hidden".to_owned(),
         input: creation.input,
         output: None,
@@ -146,7 +146,7 @@ fn new_prediction(
     })
 }
 
-/// `Prefer: wait` or `wait=n`: up to 60 seconds.
+/// The wait time from `Prefer: wait` or `wait=n`, up to 60 seconds.
 fn patience(headers: &HeaderMap) -> Option<Duration> {
     let prefer = headers.get("prefer")?.to_str().ok()?;
     let seconds = match prefer.strip_prefix("wait")? {
@@ -170,7 +170,7 @@ async fn wait_for_end(sandbox: &Shared, id: &str, patience: Duration) -> Option<
     tokio::time::timeout(patience, ended).await.unwrap_or_else(|_| sandbox.find(id))
 }
 
-/// An answer that never comes: the connection ends before its first byte.
+/// A response that never arrives: the connection ends before its first byte.
 fn silence() -> Response {
     ([("content-length", "1000")], Body::from_stream(Broken)).into_response()
 }

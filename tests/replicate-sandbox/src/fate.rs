@@ -1,5 +1,5 @@
-//! What will go wrong with a prediction, or be chosen for it: decided when it is created, so that what
-//! is armed later meets the next one and not one that still runs.
+//! The faults and the chosen output of a prediction. They are drawn when it is created, so a fault that a
+//! test arms later affects the next prediction, not one that is already running.
 
 use crate::faults::Fault;
 use crate::render::Rendered;
@@ -8,30 +8,30 @@ use crate::sandbox::Sandbox;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fate {
     pub(crate) course: Course,
-    /// None of its events is sent.
+    /// Whether none of its webhook events is sent.
     pub(crate) is_silent: bool,
-    /// Its start is told after its end.
+    /// Whether its start event is sent after its last event.
     pub(crate) is_reordered: bool,
-    /// How often its last event is sent besides once.
+    /// How many extra times its last event is sent.
     pub(crate) duplicates: u64,
-    /// What it puts out instead of what it paints.
+    /// The output that a test has chosen, instead of a painted one.
     pub(crate) output: Option<Rendered>,
 }
 
-/// What comes of it, unless somebody ends it before.
+/// How the prediction ends, unless it is ended earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Course {
     #[default]
     Usual,
     NeverStarts,
     NeverEnds,
-    /// With this error.
+    /// It fails with this error.
     Fails(&'static str),
-    /// It succeeds, and has nothing to show for it.
+    /// It succeeds without an output.
     IsEmpty,
 }
 
-/// In Replicate's words.
+/// The errors are in Replicate's words.
 const COURSES: [(Fault, Course); 9] = [
     (Fault::StuckStarting, Course::NeverStarts),
     (Fault::StuckProcessing, Course::NeverEnds),
@@ -59,7 +59,7 @@ const COURSES: [(Fault, Course); 9] = [
 ];
 
 impl Fate {
-    /// Uses up what is armed and given for the next prediction.
+    /// Takes the faults and the output for the next prediction. Each of them is used up.
     pub(crate) fn draw(sandbox: &Sandbox) -> Self {
         let faults = &sandbox.faults;
         let course = COURSES.into_iter().find(|(fault, _)| faults.strikes(*fault).is_some());

@@ -1,97 +1,97 @@
-//! Misbehaviour on command: a list of faults, each armed for so many times, asked in one place.
+//! Faults on request: a list of armed faults, each with a count, that all handlers check.
 
 use std::sync::Mutex;
 
 use serde::Deserialize;
 
-/// What can go wrong.
+/// The possible faults.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
-    /// No credit left.
+    /// A create call is refused: the account has no credit.
     #[serde(alias = "create_402")]
     Create402,
-    /// Refused with the status `value`, by a problem that names no member of the input.
+    /// A create call is refused with the status `value`. The problem does not name an input.
     CreateRefused,
-    /// Refused, because the model does not take a member of the input.
+    /// A create call is refused, because the model does not accept an input.
     #[serde(alias = "create_422")]
     Create422,
-    /// Too many requests; `value` seconds to wait.
+    /// A create call is refused: too many requests. `value` is the time to wait, in seconds.
     #[serde(alias = "create_429")]
     Create429,
-    /// An internal error; nothing was created.
+    /// A create call fails with an internal error. Nothing is created.
     #[serde(alias = "create_500")]
     Create500,
-    /// The prediction is created, and the answer is lost.
+    /// The prediction is created, but the response is lost.
     CreateHang,
-    /// Not created, and no answer either.
+    /// The prediction is not created, and there is no response.
     #[serde(alias = "create_drop_before")]
     CreateDrop,
-    /// No event of this prediction is sent.
+    /// No webhook event of this prediction is sent.
     WebhookDrop,
-    /// The last event is sent `value` more times.
+    /// The last webhook event is sent `value` extra times.
     WebhookDuplicate,
-    /// Each event waits `value` milliseconds.
+    /// Each webhook event is delayed by `value` milliseconds.
     WebhookDelay,
-    /// The start is told after the end.
+    /// The start event is sent after the last event.
     WebhookReorder,
-    /// The signature does not fit.
+    /// The signature of a webhook event is wrong.
     WebhookBadSignature,
-    /// It is signed `value` seconds ago, by the sender's clock.
+    /// The signature is `value` seconds old by the sender's clock.
     WebhookClock,
     /// The model flags the picture (E005).
     FailModeration,
-    /// The platform fails, and says to try again.
+    /// The platform interrupts the prediction and asks to retry.
     FailPlatform,
     /// The platform is busy (E003).
     FailHighDemand,
-    /// The platform is unavailable for the moment (E004).
+    /// The platform is temporarily unavailable (E004).
     FailUnavailable,
-    /// The model does not take the photo (E006).
+    /// The model rejects the photo (E006).
     FailInput,
     /// The model fails.
     FailModel,
-    /// Success, and nothing to show for it.
+    /// The prediction succeeds without an output.
     SucceedWithoutOutput,
-    /// HTML where the picture should be.
+    /// The output is HTML instead of a picture.
     OutputWrongType,
-    /// An internal error instead of the picture.
+    /// The output address returns an internal error.
     #[serde(alias = "output_500")]
     Output500,
-    /// Fewer bytes than announced.
+    /// The output has fewer bytes than announced.
     OutputTruncated,
-    /// Headers, and then nothing for `value` milliseconds.
+    /// The output sends its headers, and then stalls for `value` milliseconds.
     OutputStall,
-    /// Not found.
+    /// The output is not found.
     OutputExpired,
-    /// Its address has no extension.
+    /// The output address has no file extension.
     OutputUnnamed,
-    /// Its address is on another host.
+    /// The output address is on another host.
     OutputElsewhere,
-    /// More bytes than anybody wants.
+    /// The output never ends.
     OutputTooLarge,
-    /// Somewhere else.
+    /// The output address redirects.
     OutputRedirect,
-    /// It never starts.
+    /// The prediction never starts.
     StuckStarting,
-    /// It never ends.
+    /// The prediction never ends.
     StuckProcessing,
-    /// A prediction is not known.
+    /// A get call returns 404.
     #[serde(alias = "get_404")]
     Get404,
-    /// The answer for a prediction cannot be read.
+    /// A get call returns an unreadable body.
     GetUnreadable,
-    /// A status that nobody knows when asked for a prediction.
+    /// A get call returns an unknown status.
     GetOddStatus,
-    /// An entry of the list, for the newest prediction, that cannot be read.
+    /// The newest entry of the list is unreadable.
     ListUnreadable,
-    /// An internal error when asked for a prediction.
+    /// A get call fails with an internal error.
     #[serde(alias = "get_500")]
     Get500,
 }
 
 impl Fault {
-    /// What it is measured by, where nothing else is said.
+    /// The default of `value`.
     fn usual_value(self) -> u64 {
         match self {
             Self::WebhookDelay => 1_000,
@@ -103,15 +103,15 @@ impl Fault {
     }
 }
 
-/// A fault that is armed.
+/// An armed fault.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Armed {
     fault: Fault,
-    /// How often it still happens.
+    /// How many more times it happens.
     #[serde(default = "once")]
     count: u32,
-    /// What it is measured in is said at each.
+    /// The unit depends on the fault.
     #[serde(default)]
     value: Option<u64>,
 }
@@ -128,7 +128,7 @@ impl Faults {
         self.0.lock().expect("nothing panics while it holds this").clear();
     }
 
-    /// Whether `fault` happens now, and with which value; it then has happened once more.
+    /// Returns the value of `fault` if it happens now, and counts it.
     pub(crate) fn strikes(&self, fault: Fault) -> Option<u64> {
         let mut all = self.0.lock().expect("nothing panics while it holds this");
         let armed = all.iter_mut().find(|armed| armed.fault == fault && armed.count > 0)?;

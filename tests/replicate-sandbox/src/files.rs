@@ -1,4 +1,4 @@
-//! `/files`: what clients upload to use as an input.
+//! The `/files` endpoints: files that clients upload as inputs.
 
 use axum::extract::{Multipart, Path, State};
 use axum::response::{IntoResponse, Response};

@@ -1,4 +1,4 @@
-//! What a create call may say.
+//! The body of a create call.
 
 use serde_json::{Map, Value};
 use time::Duration;
@@ -8,7 +8,7 @@ use crate::problem::{Invalid, Problem};
 
 const SHORTEST_DEADLINE: Duration = Duration::seconds(5);
 
-/// A create call's body, once it was judged.
+/// The body of a create call after its checks.
 pub(crate) struct Creation {
     pub(crate) version: Option<String>,
     pub(crate) input: Map<String, Value>,
@@ -16,7 +16,7 @@ pub(crate) struct Creation {
     pub(crate) events: Vec<Event>,
 }
 
-/// Reads a body; `version` is a member only where no model stands in the path.
+/// Checks and reads a body. It may have a `version` only if the path does not name a model.
 pub(crate) fn read(body: Value, takes_version: bool) -> Result<Creation, Problem> {
     let Value::Object(mut body) = body else {
         let text = "Invalid type. Expected: object".to_owned();
@@ -52,7 +52,7 @@ pub(crate) fn read(body: Value, takes_version: bool) -> Result<Creation, Problem
     }
 }
 
-/// `30`, `30s`, `5m`, `1h30m45s`.
+/// Parses `30`, `30s`, `5m` or `1h30m45s`.
 pub(crate) fn deadline(text: &str) -> Result<Duration, Problem> {
     let refused = || {
         let text = "must be a duration of at least 5 seconds, such as 5m".to_owned();
@@ -60,7 +60,7 @@ pub(crate) fn deadline(text: &str) -> Result<Duration, Problem> {
     };
     let mut seconds = 0_i64;
     let mut number = String::new();
-    // A number without a unit is of seconds.
+    // A number without a unit is in seconds.
     let unit_at_end = text.ends_with(|last: char| last.is_ascii_digit()).then_some('s');
     for character in text.chars().chain(unit_at_end) {
         let unit = match character {

@@ -1,4 +1,4 @@
-//! How many calls a minute are taken, and what every answer says of it.
+//! Rate limits, and the headers that report them in every response.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ pub(crate) struct Limits {
     others: Mutex<VecDeque<OffsetDateTime>>,
 }
 
-/// What is left after a call was counted.
+/// The remaining allowance after a call.
 #[derive(Debug, PartialEq, Eq)]
 struct Allowance {
     is_granted: bool,
@@ -54,7 +54,7 @@ impl Limits {
     }
 }
 
-/// Counts a call, and answers it itself if there were too many.
+/// Counts a call, and refuses it if there were too many.
 pub(crate) async fn limit(State(sandbox): State<Shared>, request: Request, next: Next) -> Response {
     let is_create =
         request.method() == Method::POST && request.uri().path().ends_with("/predictions");

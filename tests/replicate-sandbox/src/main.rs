@@ -1,5 +1,5 @@
-//! Stands in for Replicate: the same HTTP, so that the official clients cannot tell; pictures that are
-//! really transformed; and every misbehaviour that is known of the real one, on command.
+//! A sandbox that replaces Replicate in tests. It has the same HTTP interface, so the official clients work
+//! with it. It transforms pictures for real, and tests can request every known fault of the real service.
 
 mod account;
 mod api;
@@ -47,7 +47,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::Config;
 use crate::sandbox::{Sandbox, Shared};
 
-/// How long answers that are under way may take once the end was asked for.
+/// How long open responses may continue after the sandbox is asked to end.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[tokio::main]
@@ -60,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     tracing::info!(address = config.address, "listening");
     let served = axum::serve(listener, router(Arc::new(Sandbox::new(config))));
 
-    // Whoever waits for a prediction or for a stalled output does not hold up the end for long.
+    // Clients that wait for a prediction or a stalled output may delay the end only by [`PATIENCE`].
     let (end, ending) = oneshot::channel();
     let graceful = served.with_graceful_shutdown(async { drop(ending.await) });
     let impatient = async {
@@ -87,7 +87,7 @@ fn router(sandbox: Shared) -> Router {
         .with_state(sandbox)
 }
 
-/// One line a request, without what was asked for: addresses may hold tokens.
+/// Logs one line per request. It leaves out the path, because a path may contain tokens.
 async fn log(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let matched = request.extensions().get::<MatchedPath>();
@@ -99,7 +99,7 @@ async fn log(request: Request, next: Next) -> Response {
     response
 }
 
-/// By a signal, or when whoever started this is gone.
+/// Resolves on a signal, or when the parent process is gone.
 async fn ended() {
     let terminated = async {
         match signal(SignalKind::terminate()) {
@@ -114,7 +114,7 @@ async fn ended() {
     }
 }
 
-/// Read by a thread of its own: a reading task would keep the runtime from ending.
+/// A separate thread reads standard input, because a task that reads would keep the runtime from ending.
 async fn stdin_closed() {
     let (closed, told) = oneshot::channel();
     thread::spawn(move || {

@@ -1,6 +1,6 @@
-//! Chance that is the same for the same seed.
+//! Random numbers that repeat for the same seed.
 
-/// A number from 0 to 1 for a place.
+/// A number from 0 to 1 for a position.
 #[expect(clippy::cast_precision_loss, reason = "24 bits are kept")]
 #[expect(clippy::cast_sign_loss, reason = "a hash of the bits")]
 pub(crate) fn at(x: i64, y: i64, seed: u64) -> f32 {
@@ -16,7 +16,7 @@ pub(crate) fn at(x: i64, y: i64, seed: u64) -> f32 {
     (bits >> 40) as f32 / (1_u32 << 24) as f32
 }
 
-/// The same, flowing softly over `grain` pixels.
+/// Smooth noise that changes over about `grain` pixels.
 #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
 #[expect(clippy::cast_possible_truncation, reason = "floored before")]
 pub(crate) fn soft(x: usize, y: usize, grain: f32, seed: u64) -> f32 {

@@ -1,4 +1,4 @@
-//! Finished pictures, served as `replicate.delivery` does: to anyone who has the address, for an hour.
+//! Serves finished pictures as `replicate.delivery` does: to anyone who has the address, for one hour.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::faults::Fault;
 use crate::sandbox::{Shared, Stored};
 
-/// By then what was written before is on its way.
+/// The time after which earlier bytes have been sent.
 const UNTIL_SENT: Duration = Duration::from_millis(100);
 
 pub(crate) fn router() -> Router<Shared> {
@@ -52,7 +52,7 @@ async fn serve(
     }
     if faults.strikes(Fault::OutputTruncated).is_some() {
         let half = stored.bytes.slice(..stored.bytes.len() / 2);
-        // An error at once would keep even the headers from being sent.
+        // If the error came at once, not even the headers would be sent.
         let loss = stream::once(async {
             tokio::time::sleep(UNTIL_SENT).await;
             Err(std::io::Error::other("the connection is lost"))
@@ -78,7 +78,7 @@ fn with_length(stored: &Stored, length: usize, body: Body) -> Response {
     (headers, body).into_response()
 }
 
-/// The picture, and after it zeros without end, nothing announced.
+/// Sends the picture and then endless zeros, without a content length.
 fn endless(stored: Stored) -> Response {
     let zeros = Bytes::from(vec![0; 1024 * 1024]);
     let more = stream::repeat_with(move || Ok(zeros.clone())).take(200);
@@ -111,7 +111,7 @@ fn whole_or_part(stored: &Stored, headers: &HeaderMap) -> Response {
     (StatusCode::PARTIAL_CONTENT, common, range, bytes).into_response()
 }
 
-/// The first and the last byte that a range asks for: `0-9`, `10-` or the last ones, `-5`.
+/// The first and last byte of a range: `0-9`, `10-`, or `-5` for the last five.
 fn part(range: &str, length: usize) -> Option<(usize, usize)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let end = length.checked_sub(1)?;

@@ -1,13 +1,13 @@
-//! Few colours that stand for many (k-means).
+//! Reduces a picture to a few colours (k-means).
 
 use crate::noise;
 use crate::picture::{Colour, Picture, distance};
 
 const ROUNDS: usize = 8;
-/// Pixels that are looked at to find the colours.
+/// Number of pixels that are sampled to find the colours.
 const SAMPLES: usize = 6000;
 
-/// The `count` colours that fit a picture best.
+/// The `count` colours that represent a picture best.
 #[expect(clippy::cast_possible_wrap, reason = "a small index")]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
 #[expect(clippy::cast_precision_loss, reason = "a length")]

@@ -1,11 +1,11 @@
-//! A picture as the styles see it: linear access to pixels of three numbers from 0 to 1.
+//! A picture for the styles: pixels of three numbers from 0 to 1.
 
 use image::RgbImage;
 
 /// Red, green and blue, each from 0 to 1.
 pub(crate) type Colour = [f32; 3];
 
-/// Pixels in rows from the top left.
+/// The pixels, row by row from the top left.
 #[derive(Clone)]
 pub(crate) struct Picture {
     pub(crate) width: usize,
@@ -32,7 +32,7 @@ impl Picture {
             .expect("three bytes a pixel")
     }
 
-    /// Makes each pixel of a new picture from its place.
+    /// Makes a new picture by calling `pixel` for each position.
     pub(crate) fn map(&self, mut pixel: impl FnMut(usize, usize, Colour) -> Colour) -> Self {
         let mut pixels = Vec::with_capacity(self.pixels.len());
         for y in 0..self.height {
@@ -58,7 +58,7 @@ impl Picture {
     }
 }
 
-/// One number a pixel.
+/// A picture with one number per pixel.
 #[derive(Clone)]
 pub(crate) struct Plane {
     pub(crate) width: usize,
@@ -84,7 +84,7 @@ impl Plane {
         Self { values: self.values.iter().map(|&old| value(old)).collect(), ..*self }
     }
 
-    /// A soft blur: three box blurs come close to a Gaussian.
+    /// A soft blur. Three box blurs approximate a Gaussian blur.
     pub(crate) fn blur(&self, radius: usize) -> Self {
         (0..3).fold(self.clone(), |plane, _| {
             plane.box_blur(radius).transpose().box_blur(radius).transpose()
@@ -116,7 +116,7 @@ impl Plane {
         Self { width: self.height, height: self.width, values }
     }
 
-    /// Sobel's gradient at a place.
+    /// Sobel's gradient at a position.
     pub(crate) fn gradient(&self, x: usize, y: usize) -> (f32, f32) {
         let (x, y) = (x as isize, y as isize);
         let at = |dx: isize, dy: isize| self.near(x + dx, y + dy);
@@ -126,7 +126,7 @@ impl Plane {
         (across, down)
     }
 
-    /// How strong the edges are, 0 to about 1.
+    /// The strength of edges, from 0 to about 1.
     pub(crate) fn edges(&self) -> Self {
         let mut values = Vec::with_capacity(self.values.len());
         for y in 0..self.height {
@@ -138,7 +138,7 @@ impl Plane {
         Self { values, ..*self }
     }
 
-    /// Lines as a pen would draw them: where a fine blur is darker than a coarse one; 0 to 1.
+    /// Pen lines, from 0 to 1: they are where a fine blur is darker than a coarse one.
     pub(crate) fn ink(&self, fine: usize, coarse: usize, strength: f32) -> Self {
         let (near, far) = (self.blur(fine), self.blur(coarse));
         let values = near.values.iter().zip(&far.values);
@@ -164,18 +164,18 @@ pub(crate) fn scale(colour: Colour, factor: f32) -> Colour {
     colour.map(|part| part * factor)
 }
 
-/// Away from grey by more than 1, towards it by less.
+/// A factor above 1 moves the colour away from grey, and a smaller one moves it towards grey.
 pub(crate) fn saturate(colour: Colour, factor: f32) -> Colour {
     let grey = luma(colour);
     mix([grey; 3], colour, factor).map(|part| part.clamp(0.0, 1.0))
 }
 
-/// Around the middle grey.
+/// Scales the distance from middle grey.
 pub(crate) fn contrast(colour: Colour, factor: f32) -> Colour {
     colour.map(|part| ((part - 0.5) * factor + 0.5).clamp(0.0, 1.0))
 }
 
-/// A colour by hue (turns), saturation and value, each 0 to 1.
+/// A colour from hue (in turns), saturation and value, each from 0 to 1.
 pub(crate) fn from_hsv(hue: f32, saturation: f32, value: f32) -> Colour {
     [5.0, 3.0, 1.0].map(|offset: f32| {
         let k = (offset + hue.rem_euclid(1.0) * 6.0) % 6.0;
@@ -183,7 +183,7 @@ pub(crate) fn from_hsv(hue: f32, saturation: f32, value: f32) -> Colour {
     })
 }
 
-/// In turns, 0 for grey.
+/// The hue in turns; 0 for grey.
 pub(crate) fn hue([red, green, blue]: Colour) -> f32 {
     let most = red.max(green).max(blue);
     let span = most - red.min(green).min(blue);

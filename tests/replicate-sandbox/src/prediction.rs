@@ -1,4 +1,4 @@
-//! A prediction, and how Replicate writes it.
+//! A prediction, and its JSON form in Replicate's API.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::fate::Fate;
 
-/// Replicate's own words.
+/// The statuses, in Replicate's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Starting,
@@ -35,7 +35,7 @@ impl Status {
     }
 }
 
-/// Which events go to a webhook.
+/// The events that a webhook may receive.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Event {
@@ -58,7 +58,7 @@ impl Event {
     }
 }
 
-/// Everything about one.
+/// A prediction with all its data.
 #[derive(Clone, Debug)]
 pub(crate) struct Prediction {
     pub(crate) id: String,
@@ -66,7 +66,7 @@ pub(crate) struct Prediction {
     pub(crate) version: String,
     pub(crate) input: Map<String, Value>,
     pub(crate) output: Option<String>,
-    /// Pictures that were made, told even when they are gone.
+    /// Number of output pictures. It is still reported after they are deleted.
     pub(crate) images: u8,
     pub(crate) logs: String,
     pub(crate) error: Option<String>,
@@ -82,7 +82,7 @@ pub(crate) struct Prediction {
 }
 
 impl Prediction {
-    /// One that has just been created.
+    /// A prediction that has just been created.
     #[cfg(test)]
     pub(crate) fn example(created_at: OffsetDateTime) -> Self {
         Self {
@@ -106,7 +106,7 @@ impl Prediction {
         }
     }
 
-    /// The object as the API answers it.
+    /// The object as the API returns it.
     pub(crate) fn to_json(&self, base: &str) -> Value {
         let time = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
         let mut body = json!({
@@ -144,7 +144,7 @@ impl Prediction {
         body
     }
 
-    /// The body of an event: the object, the webhook and its filter.
+    /// The body of a webhook event: the object, the webhook and its filter.
     pub(crate) fn to_event(&self, base: &str) -> Value {
         let mut body = self.to_json(base);
         body["webhook"] = json!(self.webhook);
@@ -152,7 +152,7 @@ impl Prediction {
         body
     }
 
-    /// Forgets everything that is kept for an hour only.
+    /// Deletes all data that is kept for only one hour.
     pub(crate) fn remove_data(&mut self) {
         self.input.clear();
         self.logs.clear();

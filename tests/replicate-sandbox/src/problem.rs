@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// A problem document as Replicate answers it.
+/// A problem document as Replicate returns it.
 pub(crate) struct Problem {
     status: StatusCode,
     body: Value,
@@ -53,7 +53,7 @@ impl Problem {
         Self::new(StatusCode::PAYMENT_REQUIRED, "Insufficient credit", detail)
     }
 
-    /// Any other refusal.
+    /// A refusal with any other status.
     pub(crate) fn refused(status: u64) -> Self {
         let status =
             u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
@@ -61,12 +61,12 @@ impl Problem {
         Self::new(status, status.canonical_reason().unwrap_or("Refused"), "Not for this account.")
     }
 
-    /// A body that cannot be read, or is too large.
+    /// The body is unreadable or too large.
     pub(crate) fn unreadable(rejection: &JsonRejection) -> Self {
         Self::new(rejection.status(), "Bad request", &rejection.body_text())
     }
 
-    /// 422, with the fields that are at fault.
+    /// A 422 with the invalid fields.
     pub(crate) fn invalid(faults: &[Invalid]) -> Self {
         let lines: Vec<String> = faults
             .iter()
@@ -79,7 +79,7 @@ impl Problem {
     }
 }
 
-/// A field that is at fault, in the words of Replicate's validator.
+/// An invalid field, in the words of Replicate's validator.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Invalid {
     #[serde(rename = "type")]
@@ -93,7 +93,7 @@ impl Invalid {
         Self { kind, field: field.to_owned(), description }
     }
 
-    /// A member that is missing; `field` is its whole path.
+    /// A required field is missing. `field` is its full path.
     pub(crate) fn required(field: &str) -> Self {
         let name = field.rsplit('.').next().unwrap_or(field);
         Self::new("required", field, format!("{name} is required"))

@@ -1,4 +1,4 @@
-//! What came as an input: fetched, looked at, recorded for tests without its bytes.
+//! The inputs that were received: fetched, examined, and recorded for tests without their bytes.
 
 use std::io::Cursor;
 
@@ -15,15 +15,14 @@ use crate::sandbox::Shared;
 
 const LARGEST: usize = 20 * 1024 * 1024;
 
-/// A photo as it came.
+/// A photo as received.
 pub(crate) struct Received {
     bytes: Bytes,
-    /// As its sender called it.
+    /// The content type that the sender declared.
     content_type: String,
 }
 
-/// Fetches an input: a signed address, a file of this account's, or the data itself. The error is
-/// what Replicate would say.
+/// Fetches an input: a signed URL, an uploaded file, or a `data:` URL. The error is in Replicate's words.
 pub(crate) async fn fetch(sandbox: &Shared, address: &str) -> Result<Received, String> {
     let failed = || "Error: failed to download input_image".to_owned();
     if let Some(data) = address.strip_prefix("data:") {
@@ -51,7 +50,8 @@ pub(crate) async fn fetch(sandbox: &Shared, address: &str) -> Result<Received, S
     Ok(Received { bytes: bytes.into(), content_type })
 }
 
-/// What tests may know of an input, and the picture as the model's loader opens it, if it is one.
+/// Returns the facts about an input that tests may see. Also returns the picture as the model's loader opens
+/// it, if the input is one.
 pub(crate) fn look_at(prediction: &str, received: &Received) -> (Value, Result<RgbImage, String>) {
     let bytes = &received.bytes;
     let digest = hex::encode(Sha256::digest(bytes));
@@ -70,7 +70,7 @@ fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
     let format = reader.format();
     let mut decoder = reader.into_decoder().ok()?;
     let exif = decoder.exif_metadata().ok().flatten();
-    // Some write the heading of JPEG's segment into a WebP, too.
+    // Some programs write the prefix from JPEG's segment into a WebP, too.
     let exif = exif.map(|exif| exif.strip_prefix(b"Exif\0\0").map(<[u8]>::to_vec).unwrap_or(exif));
     let turned = exif.as_deref().and_then(Orientation::from_exif_chunk);
     let orientation = turned.unwrap_or(Orientation::NoTransforms);
@@ -92,8 +92,8 @@ fn decode(bytes: &Bytes, seen: &mut Value) -> Option<RgbImage> {
     Some(as_the_loader_does(image))
 }
 
-/// Opened and converted to RGB, and nothing else: a photo that lies on its side stays there, profiles are
-/// ignored, what was hidden under alpha shows, and of 16 bits of grey nearly all are white.
+/// Converts a picture to RGB and does nothing else, like the real loader. It ignores orientation and
+/// profiles, shows colours hidden under alpha, and turns nearly all 16-bit greys to white.
 fn as_the_loader_does(image: DynamicImage) -> RgbImage {
     match image {
         DynamicImage::ImageLuma16(grey) => {
@@ -118,14 +118,14 @@ mod tests {
 
     use super::*;
 
-    /// TIFF, little-endian, with one field: the orientation.
+    /// Exif as a little-endian TIFF with one field: the orientation.
     fn exif_of(orientation: u8) -> Vec<u8> {
         let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
         exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
         exif
     }
 
-    /// Red on the left and blue on the right, lying as `orientation` says.
+    /// A photo that is red on the left and blue on the right as stored, marked with `orientation`.
     fn photo(orientation: u8) -> Received {
         let red = |x| if x < 20 { Rgb([250, 0, 0]) } else { Rgb([0, 0, 250]) };
         let pixels = RgbImage::from_fn(40, 16, |x, _| red(x));

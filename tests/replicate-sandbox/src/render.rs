@@ -1,4 +1,4 @@
-//! From an input to a picture in the manner that its prompt asks for.
+//! Turns an input into a picture in the style of its prompt.
 
 use std::io::Cursor;
 
@@ -16,7 +16,7 @@ use crate::sandbox::Shared;
 use crate::style;
 use crate::tint;
 
-/// Kontext makes about a megapixel, in multiples of 16.
+/// Kontext makes pictures of about one megapixel, with sides in multiples of 16.
 const PIXELS: f64 = 1024.0 * 1024.0;
 
 const UNKNOWN: &str = "Unknown error (E1000)";
@@ -29,17 +29,17 @@ pub(crate) struct Rendered {
     pub(crate) extension: &'static str,
 }
 
-/// What a picture is asked to be.
+/// The requested properties of the output.
 struct Wish {
     prompt: String,
     ratio: String,
     format: String,
-    /// Of JPEG, 1 to 100.
+    /// JPEG quality, 1 to 100.
     quality: u8,
     seed: u64,
 }
 
-/// Renders a prediction; the error is what Replicate would say.
+/// Renders a prediction. The error is in Replicate's words.
 pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<Rendered, String> {
     let photo = match prediction.input.get("input_image").and_then(Value::as_str) {
         Some(address) => Some(received::fetch(sandbox, address).await?),
@@ -82,7 +82,7 @@ impl Wish {
     }
 }
 
-/// Without an input there is only the prompt; a plain gradient stands for it.
+/// A plain gradient that replaces the photo if there is only a prompt.
 fn blank(seed: u64) -> RgbImage {
     let turn = u8::try_from(seed % 256).unwrap_or_default();
     RgbImage::from_fn(512, 512, |x, y| {
@@ -91,7 +91,7 @@ fn blank(seed: u64) -> RgbImage {
     })
 }
 
-/// Cut to the ratio and brought to about a megapixel.
+/// Crops the photo to the ratio and scales it to about one megapixel.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are small")]
 fn fit(photo: &RgbImage, ratio: &str) -> RgbImage {
     let own = f64::from(photo.width()) / f64::from(photo.height());

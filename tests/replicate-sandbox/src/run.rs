@@ -1,4 +1,4 @@
-//! The life of a prediction, from starting to its end.
+//! The life of a prediction, from its start to its end.
 
 use std::time::Instant;
 
@@ -11,10 +11,10 @@ use crate::render::{self, Rendered};
 use crate::sandbox::{Shared, Stored};
 use crate::webhook;
 
-/// Runs a prediction and tells of it.
+/// Runs a prediction and sends its webhook events.
 pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
     let id = prediction.id.clone();
-    // A receiver that is slow holds nothing up.
+    // Each event is sent in a separate task, so a slow receiver delays nothing.
     let tell = |prediction: &Prediction, event: Event| {
         tokio::spawn(webhook::send(sandbox.clone(), prediction.clone(), event));
     };
@@ -36,7 +36,7 @@ pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
         }
     }
 
-    // Whoever gets here first ends it: the work, a cancel call, or the deadline.
+    // The work, a cancel call or the deadline ends the prediction, whichever comes first.
     let now = sandbox.clock.now();
     sandbox.change(&id, |found| {
         let began = found.status == Status::Processing;
@@ -98,7 +98,7 @@ async fn work(sandbox: &Shared, prediction: &Prediction, tell: impl Fn(&Predicti
     });
 }
 
-/// Puts a picture where it can be fetched, and says where.
+/// Stores a picture and returns its address.
 fn keep(sandbox: &Shared, id: &str, rendered: Rendered) -> String {
     let Rendered { bytes, content_type, extension } = rendered;
     let is_unnamed = sandbox.faults.strikes(Fault::OutputUnnamed).is_some();
@@ -122,7 +122,7 @@ async fn deadline(sandbox: &Shared, prediction: &Prediction) {
     }
 }
 
-/// Returns when somebody else has ended it.
+/// Returns when the prediction has ended.
 async fn ended(sandbox: &Shared, id: &str) {
     let mut changes = sandbox.changes.subscribe();
     while sandbox.find(id).is_some_and(|found| !found.status.is_terminal()) {
@@ -141,7 +141,7 @@ mod tests {
     use crate::fate::Fate;
     use crate::sandbox::{KEPT, Sandbox};
 
-    /// Runs a prediction with faults armed; the clock is moved once it is in `moved_in`.
+    /// Runs a prediction with these faults armed. Moves the clock once the prediction is in `moved_in`.
     async fn ended_with(faults: Value, moved_in: Option<Status>) -> (Shared, Prediction) {
         let sandbox = Shared::new(Sandbox::example());
         sandbox.faults.arm(serde_json::from_value(faults).expect("faults"));

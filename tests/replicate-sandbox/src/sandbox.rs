@@ -1,4 +1,4 @@
-//! What the sandbox holds, in memory alone.
+//! The data of the sandbox. It is only in memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZero;
@@ -19,9 +19,9 @@ use crate::limits::Limits;
 use crate::prediction::Prediction;
 use crate::render::Rendered;
 
-/// Data of predictions that were made through the API goes after this.
+/// Data of predictions that were created through the API is deleted after this time.
 pub(crate) const KEPT: time::Duration = time::Duration::hours(1);
-/// Uploaded files go after this.
+/// Uploaded files are deleted after this time.
 pub(crate) const FILES_KEPT: time::Duration = time::Duration::hours(24);
 
 /// An uploaded file or a finished picture.
@@ -30,20 +30,20 @@ pub(crate) struct Stored {
     pub(crate) bytes: Bytes,
     pub(crate) content_type: String,
     pub(crate) name: String,
-    /// As whoever uploaded it described it.
+    /// The metadata that the client sent with the file.
     pub(crate) metadata: Value,
     pub(crate) created_at: OffsetDateTime,
 }
 
 #[derive(Default)]
 pub(crate) struct Contents {
-    /// In the order of their creation.
+    /// In the order of creation.
     pub(crate) predictions: Vec<Prediction>,
     pub(crate) files: BTreeMap<String, Stored>,
     pub(crate) outputs: BTreeMap<String, Stored>,
-    /// What the next predictions put out instead of what they paint.
+    /// The chosen outputs of the next predictions, instead of painted ones.
     pub(crate) given: VecDeque<Rendered>,
-    /// What was received of each input, without its bytes.
+    /// The facts about each received input, without its bytes.
     pub(crate) inputs: Vec<Value>,
 }
 
@@ -53,14 +53,15 @@ pub(crate) struct Sandbox {
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
     pub(crate) http: reqwest::Client,
-    /// One for each picture that can be painted at once; who is cancelled in the queue leaves it.
+    /// One permit for each picture that may be painted at the same time. A canceled prediction leaves the
+    /// queue.
     pub(crate) painters: Arc<Semaphore>,
     contents: Mutex<Contents>,
-    /// Counts changes, so that whoever waits for one can look.
+    /// Counts changes, so that waiting tasks know when to check again.
     pub(crate) changes: watch::Sender<u64>,
 }
 
-/// What handlers are given.
+/// The state that handlers get.
 pub(crate) type Shared = Arc<Sandbox>;
 
 impl Sandbox {
@@ -83,7 +84,7 @@ impl Sandbox {
         }
     }
 
-    /// One without an address, whose predictions take no longer than their pictures.
+    /// A sandbox without an address. Its predictions take no longer than their pictures need.
     #[cfg(test)]
     pub(crate) fn example() -> Self {
         Self::new(Config {
@@ -99,7 +100,7 @@ impl Sandbox {
         format!("http://{}", self.config.address)
     }
 
-    /// The contents, after whatever had to go by now is gone.
+    /// The contents, after everything that is past its time was deleted.
     pub(crate) fn contents(&self) -> MutexGuard<'_, Contents> {
         let mut contents = self.contents.lock().expect("nothing panics while it holds this");
         let now = self.clock.now();
@@ -117,7 +118,7 @@ impl Sandbox {
         self.contents().predictions.iter().find(|found| found.id == id).cloned()
     }
 
-    /// Changes a prediction that has not ended; `None` if it has, or is not there.
+    /// Changes a prediction that has not ended. `None` if it has ended or does not exist.
     pub(crate) fn change(
         &self,
         id: &str,
@@ -136,7 +137,7 @@ impl Sandbox {
     }
 }
 
-/// 26 characters of lowercase base32.
+/// A random id: 26 characters of lowercase base32.
 pub(crate) fn new_id() -> String {
     const ALPHABET: &[u8] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let mut random = rand::rng();

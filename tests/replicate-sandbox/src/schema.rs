@@ -1,10 +1,10 @@
-//! What each model takes, written once: as it is published, and as inputs are judged.
+//! The inputs of each model, defined once: for the published schema and for the checks.
 
 use serde_json::{Map, Value, json};
 
 use crate::problem::{Invalid, Problem};
 
-/// The last two are not for dev: its published code has the others alone.
+/// The last two are not in the schema of the dev model. Its published code has only the others.
 const RATIOS: [&str; 14] = [
     "match_input_image",
     "1:1",
@@ -21,7 +21,7 @@ const RATIOS: [&str; 14] = [
     "2:1",
     "1:2",
 ];
-/// With a picture to start from, more than this is not permitted.
+/// The largest tolerance if there is an input picture.
 const TOLERANCE_WITH_IMAGE: i64 = 2;
 
 /// The JSON schema of a model's `input`.
@@ -56,7 +56,7 @@ pub(crate) fn of_input(model: &str) -> Value {
     json!({ "type": "object", "title": "Input", "properties": properties, "required": required })
 }
 
-/// Judges an input by the schema of its model. Members that it does not name are ignored.
+/// Checks an input against the schema of its model. Unknown members are ignored.
 pub(crate) fn judge(model: &str, input: &Map<String, Value>) -> Result<(), Problem> {
     let schema = of_input(model);
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
@@ -80,7 +80,7 @@ pub(crate) fn judge(model: &str, input: &Map<String, Value>) -> Result<(), Probl
     if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(&faults)) }
 }
 
-/// What is wrong with a value: its kind, and a sentence.
+/// What is wrong with a value: a kind and a sentence. `None` if it is valid.
 fn fault_of(property: &Value, value: &Value) -> Option<(&'static str, String)> {
     if value.is_null() && property["nullable"] == true {
         return None;
@@ -110,7 +110,7 @@ fn fault_of(property: &Value, value: &Value) -> Option<(&'static str, String)> {
     most.map(|most| ("number_lte", format!("Must be less than or equal to {most}")))
 }
 
-/// As JSON schema names types.
+/// The type of a value, in the terms of JSON schema.
 fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

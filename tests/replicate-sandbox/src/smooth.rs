@@ -1,8 +1,9 @@
-//! Smoothing that keeps edges (Kuwahara): each pixel takes the mean of the calmest quarter around it.
+//! Smoothing that keeps edges (Kuwahara). Each pixel becomes the mean of the most uniform of the four
+//! quarters around it.
 
 use crate::picture::{Colour, Picture, luma};
 
-/// Sums from the top left corner: of colours, of brightness, and of its square.
+/// Sums from the top left corner: of the colours, of the brightness, and of its square.
 struct Sums {
     width: usize,
     values: Vec<[f64; 5]>,

@@ -1,4 +1,4 @@
-//! The looks, each known by words of the prompt and recognisable at a glance.
+//! The styles. Words of the prompt select one, and each is easy to recognise.
 
 mod comic;
 mod glass;
@@ -16,7 +16,7 @@ use crate::picture::Picture;
 
 type Paint = fn(&Picture, u64) -> Picture;
 
-/// The words of a prompt, and what they look like.
+/// The words of a prompt, and the style that they select.
 const STYLES: [(&str, Paint); 10] = [
     ("watercolor painting", watercolor::paint),
     ("oil painting", oil::paint),
@@ -30,7 +30,7 @@ const STYLES: [(&str, Paint); 10] = [
     ("comic book", comic::paint),
 ];
 
-/// Paints a picture as the prompt asks; the same for the same seed.
+/// Paints a picture in the style that the prompt asks for. The same seed gives the same result.
 pub(crate) fn paint(picture: &Picture, prompt: &str, seed: u64) -> Picture {
     let prompt = prompt.to_lowercase();
     let known = STYLES.iter().find(|(words, _)| prompt.contains(words));
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::picture::distance;
 
-    /// Hills, a sun and a house: edges, slopes and plain areas.
+    /// A scene with hills, a sun and a house: it has edges, slopes and plain areas.
     #[expect(clippy::cast_precision_loss, reason = "a small picture")]
     fn scene() -> Picture {
         let blank = Picture { width: 160, height: 120, pixels: vec![[0.0; 3]; 160 * 120] };

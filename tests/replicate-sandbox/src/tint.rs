@@ -1,4 +1,4 @@
-//! Colour for photos that have none: the real models paint an old print in colours, too.
+//! Adds colours to photos that have none, because the real models also paint an old print in colours.
 
 use crate::picture::{Colour, Picture, luma, mix};
 
@@ -11,15 +11,15 @@ const RAMP: [Colour; 6] = [
     [0.96, 0.72, 0.52],
     [1.00, 0.95, 0.84],
 ];
-/// Below this the colours of a picture are one tone (sepia, grey) and not several.
+/// Below this spread, the colours of a picture are one tone (sepia, grey).
 const ONE_TONE: f32 = 0.035;
 
-/// The picture itself if it has colours, else one that has.
+/// Returns the picture unchanged if it has colours, and otherwise a coloured version.
 pub(crate) fn in_colour(photo: Picture) -> Picture {
     if spread(&photo) > ONE_TONE { photo } else { photo.map(|_, _, colour| ramp(luma(colour))) }
 }
 
-/// How far colours differ from their own mean, brightness left aside.
+/// How far the colours differ from their mean, ignoring brightness.
 #[expect(clippy::cast_precision_loss, reason = "a count of pixels")]
 fn spread(photo: &Picture) -> f32 {
     let chroma = |[red, green, blue]: Colour| (red - green, green - blue);

@@ -1,4 +1,4 @@
-//! Sending events: signed, in no promised order, the last one tried again for about a minute.
+//! Sends webhook events: signed, in no guaranteed order. The last event is retried for about a minute.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::faults::Fault;
 use crate::prediction::{Event, Prediction};
 use crate::sandbox::Shared;
 
-/// Pauses between the tries of a last event; after them it is lost.
+/// Seconds between attempts to send a last event. After these attempts the event is lost.
 const PAUSES: [i64; 5] = [1, 3, 8, 18, 30];
 
-/// What became of one try.
+/// The result of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Delivery {
     Accepted,
-    /// Worth another try: no connection, 4xx or 5xx.
+    /// Worth a retry: no connection, or a 4xx or 5xx.
     Refused,
-    /// A redirect is not followed, and not tried again either: the event is lost in silence.
+    /// A redirect is neither followed nor retried, so the event is lost.
     Lost,
 }
 
-/// Sends an event of a prediction, if its webhook wants that kind.
+/// Sends a webhook event of a prediction, if its webhook wants this kind.
 pub(crate) async fn send(sandbox: Shared, prediction: Prediction, event: Event) {
     let is_wanted = prediction.events.contains(&event) && !prediction.fate.is_silent;
     let Some(address) = prediction.webhook.clone().filter(|_| is_wanted) else { return };
@@ -53,7 +53,7 @@ pub(crate) async fn send(sandbox: Shared, prediction: Prediction, event: Event) 
 }
 
 async fn deliver(sandbox: &Shared, address: &str, id: &str, body: &str) -> Delivery {
-    // Not by the sandbox's own clock: the receiver's is not moved with it.
+    // The time is not from the sandbox's clock, because moving that clock does not move the receiver's.
     let behind = sandbox.faults.strikes(Fault::WebhookClock).unwrap_or(0);
     let sent_at = OffsetDateTime::now_utc() - Duration::from_secs(behind);
     let timestamp = sent_at.unix_timestamp().to_string();

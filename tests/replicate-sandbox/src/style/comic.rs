@@ -1,4 +1,4 @@
-//! Inked outlines, flat colours, dots in the shadows.
+//! Ink outlines, flat colours, and dots in the shadows.
 
 use crate::picture::{Picture, contrast, luma, saturate, scale};
 use crate::smooth::kuwahara;

@@ -20,7 +20,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
         let lit = scale(pane, tint * glow * ripple);
         let edge = size as f32 * 0.055;
         let open = ((place.to_border - edge) / 1.4).clamp(0.0, 1.0);
-        // The lead is round: a thin light along its middle.
+        // The lead looks round because it has a thin light along its middle.
         let lead = scale(LEAD, 1.0 + 2.5 * (1.0 - place.to_border / edge).clamp(0.0, 1.0));
         mix(lead, lit, open)
     })

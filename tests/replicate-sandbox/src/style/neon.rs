@@ -17,7 +17,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
         .enumerate()
         .map(|(index, &colour)| {
             let across = (index % photo.width) as f32 / photo.width as f32;
-            // Cyan to magenta, pulled about by what is there.
+            // From cyan to magenta, shifted by the colours of the picture.
             let tint = from_hsv(0.5 + 0.42 * across + 0.25 * hue(colour) + 0.1 * turn, 0.9, 1.0);
             scale(tint, tubes.values[index])
         })

@@ -11,7 +11,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
     let flow = ground.luma().blur(4);
     let mut canvas = ground.map(|_, _, colour| saturate(scale(colour, 0.85), 1.3));
     let mut relief = Plane { values: vec![0.5; flow.values.len()], ..flow };
-    // Broad strokes first, fine ones over them.
+    // Paints broad strokes first, and fine ones over them.
     for (pass, (spacing, length, width)) in
         [(14, 46.0, 13.0), (8, 22.0, 6.0)].into_iter().enumerate()
     {
@@ -60,7 +60,7 @@ fn stroke(
     let &Stroke { x, y, length, width, chance } = stroke;
     let place = ground.index(x as isize, y as isize);
     let (across, down) = flow.gradient(place % ground.width, place / ground.width);
-    // Along the shape; where there is none, as the hand likes.
+    // Strokes follow the shape. If there is none, their direction is random.
     let angle = if across.hypot(down) < 0.02 { 0.6 + chance } else { down.atan2(across) + 1.57 };
     let (cos, sin) = (angle.cos(), angle.sin());
     let colour = saturate(scale(ground.pixels[place], 0.88 + 0.24 * chance), 1.35);

@@ -1,4 +1,4 @@
-//! Graphite on white paper: contours, and hatching that grows with the shadow.
+//! Graphite on white paper: contours, and hatching that gets denser in the shadows.
 
 use crate::noise;
 use crate::picture::Picture;
@@ -10,7 +10,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
     let glow = grey.map(|value| 1.0 - value).blur(7);
     let tone = grey.blur(2);
     photo.map(|x, y, _| {
-        // Dodging by the blurred negative leaves white paper and the contours.
+        // Dividing by the blurred negative (a "dodge") leaves white paper and the contours.
         let contour = (grey.at(x, y) / (1.0 - glow.at(x, y)).max(0.04)).min(1.0).powf(2.4);
         let dark = 1.0 - tone.at(x, y);
         let (fx, fy) = (x as f32, y as f32);

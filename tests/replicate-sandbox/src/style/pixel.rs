@@ -25,7 +25,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
         .into_iter()
         .enumerate()
         .map(|(index, (sum, count))| {
-            // A chequered shift between two colours stands for the one between them.
+            // A chequered shift between two colours looks like the colour between them.
             let shift =
                 if (index % columns + index / columns).is_multiple_of(2) { 0.025 } else { -0.025 };
             let mean = sum.map(|part| part / count.max(1) as f32 + shift);

@@ -1,4 +1,4 @@
-//! For prompts that name no style: a mild poster.
+//! A mild poster, for prompts without a style.
 
 use crate::picture::{Picture, saturate};
 

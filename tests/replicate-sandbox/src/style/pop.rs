@@ -25,7 +25,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
         }
         let level = (tone[place] * 3.999).min(3.999);
         let (lower, share) = (level as usize, level.fract());
-        // Dots of the lighter ink grow until they have covered the darker.
+        // Dots of the lighter ink grow until they cover the darker one.
         let (u, v) = ((x as f32 + y as f32) / DOTS, (x as f32 - y as f32) / DOTS);
         let away = (u.fract() - 0.5).hypot(v.rem_euclid(1.0) - 0.5);
         let upper = (lower + 1).min(3);
@@ -33,7 +33,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
     })
 }
 
-/// Brightness with its extremes stretched over the whole range.
+/// The brightness, stretched to the whole range.
 fn levelled(picture: &Picture) -> Vec<f32> {
     let grey = picture.luma().values;
     let mut sorted = grey.clone();

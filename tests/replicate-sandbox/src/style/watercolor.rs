@@ -1,4 +1,4 @@
-//! Washes that pool at their edges, on grained paper that shows at the border.
+//! Washes that get darker at their edges, on grained paper that shows at the border.
 
 use crate::noise;
 use crate::picture::{Picture, mix, saturate, scale};
@@ -13,7 +13,7 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
     let pools = wash.luma().blur(1).edges();
     let reach = photo.width.min(photo.height) as f32 * 0.06;
     wash.map(|x, y, colour| {
-        // Pigment settles unevenly, in large stains and in fine grains.
+        // Pigment settles unevenly: in large stains and in fine grains.
         let stain = noise::soft(x, y, 60.0, seed) * 0.6 + noise::soft(x, y, 17.0, seed + 1) * 0.4;
         let grain = noise::at(x as i64, y as i64, seed + 2) - 0.5;
         let pigment = 0.62 + 0.34 * stain + 0.10 * grain;

@@ -18,12 +18,12 @@ pub(super) fn paint(photo: &Picture, seed: u64) -> Picture {
     let fade = photo.height as f32 * 0.22;
     flat.map(|x, y, colour| {
         let ink = palette::nearest(&inks, colour);
-        // Inks are muted and transparent: the lightest is the paper itself.
+        // Inks are muted and transparent. The lightest is the paper.
         let cover = 0.9 - 0.55 * luma(ink).powi(2);
         let printed = mix(PAPER, saturate(ink, 0.85), cover);
         let grain = noise::soft(x / 22, y, 1.6, seed) - 0.5;
         let grained = scale(printed, 1.0 + 0.10 * grain);
-        // The graded band at the top that every landscape print has.
+        // The graded band at the top of every landscape print.
         let band = (1.0 - y as f32 / fade).clamp(0.0, 1.0).powf(1.4) * 0.85;
         let shaded = mix(grained, INDIGO, band);
         mix(shaded, KEY, (key.at(x, y) * 2.2).min(0.92))
