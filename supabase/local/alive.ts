@@ -1,4 +1,4 @@
-// Whether a recorded process still is what it was: numbers of processes are given out again.
+// Checks that a recorded process is still the same one, because the system reuses process ids.
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";

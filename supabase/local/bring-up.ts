@@ -1,4 +1,4 @@
-// Everything that a hosted project has, one after the other.
+// Starts everything that a hosted project has, step by step.
 
 import { existsSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -24,7 +24,7 @@ const root = resolve(import.meta.dir, "..", "..");
 
 export interface Running {
   services: Service[];
-  /** What has been started, to be ended in reverse. */
+  /** Functions that end what was started. They run in reverse order. */
   endings: (() => Promise<unknown>)[];
 }
 
@@ -54,7 +54,7 @@ export async function bringUp(
 
   say("starting PostgreSQL …");
   let gateway: Gateway | undefined;
-  // It may go again while connections are made; then those are of no use.
+  // The database may end again while connections are made. Then these connections are useless.
   let attempts = 0;
   const left = () => {
     attempts += 1;
@@ -114,7 +114,7 @@ export async function bringUp(
     state.folder,
     state.log("migrations"),
   );
-  // People with a public password: here and nowhere else, so no command of the CLI's knows of them.
+  // Users with a public password. Only this stack may have them, so no command of the CLI includes this file.
   const people = join(project, "supabase", "seed", "people.sql");
   if (existsSync(people)) await sql.file(people);
   const functions = `http://${env.FUNCTIONS_ADDRESS}`;
@@ -123,7 +123,8 @@ export async function bringUp(
   const present = new Presence();
   gateway = { port: ports.gateway, functions, lite, sql, keys, storage, database: present, log };
   const server = serveGateway(gateway);
-  // Not awaited, nor are connections to the database closed: its own end closes them, whatever they wait for.
+  // Does not wait for the server, and does not close database connections: the end of the database closes
+  // them all.
   running.endings.push(async () => void server.stop(true));
 
   for (const part of ["replicate", "functions"] as const) {

@@ -1,5 +1,5 @@
-// The certificate that signs the content credentials of this stack, as a project would get one from an authority:
-// a leaf of C2PA's profile, and the CA that issued it. Nobody else trusts that CA.
+// The certificate that signs the Content Credentials of this stack: a leaf that fits C2PA's profile, and the
+// CA that issued it. A real project gets the same from an authority. Only this stack trusts this CA.
 
 import "reflect-metadata";
 import {
@@ -17,13 +17,13 @@ const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const makeKeys = () => crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
 
 export interface Credentials {
-  /** In PEM: the leaf, then its CA. */
+  /** The leaf and then its CA, in PEM. */
   credentialsCertificate: string;
-  /** Of the leaf: PKCS #8, in PEM. */
+  /** The key of the leaf: PKCS #8, in PEM. */
   credentialsKey: string;
 }
 
-/** Valid for 20 years, until `notAfter`. */
+/** Makes a certificate that is valid for 20 years, until `notAfter`. */
 export async function makeCredentials(notAfter = yearsFrom(new Date(), 20)): Promise<Credentials> {
   const [authority, signer] = [await makeKeys(), await makeKeys()];
   const common = { notBefore: yearsFrom(notAfter, -20), notAfter, signingAlgorithm: algorithm };

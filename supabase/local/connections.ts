@@ -1,5 +1,6 @@
-// What holds connections to the database, to be made anew after that was away: a connection of postgres.js
-// whose database went while it was writing never writes again, and whoever uses it waits for ever.
+// The database connections of the stack. After the database was away, they must be replaced: if the database
+// ends while a postgres.js connection writes, that connection never writes again, and its queries wait
+// forever.
 
 import postgres from "postgres";
 import type { Keys } from "./keys.ts";
@@ -18,13 +19,16 @@ export async function connect(port: number, keys: Keys, site: string): Promise<C
   return { sql, lite };
 }
 
-/** What they need in the database. One that has come back has it, and may be read-only. */
+/**
+ * Prepares the database for these connections. A database that has restarted is already prepared, and may be
+ * read-only.
+ */
 export async function prepare({ sql, lite }: Connections): Promise<void> {
   await lite.ensureSystemSchema();
   await prepareAuth(sql);
 }
 
-/** Whoever still waits for an answer is told that there will be none. */
+/** Closes the connections. Queries that are still waiting fail. */
 export function disconnect({ sql, lite }: Connections): void {
   const { driver } = lite.connection as unknown as { driver: postgres.Sql };
   for (const pool of [sql, driver]) pool.end({ timeout: 0 }).catch(() => {});

@@ -1,4 +1,4 @@
-// What hosted says to browsers.
+// The CORS headers of hosted Supabase.
 
 const exposed =
   "content-range, content-location, location, preference-applied, retry-after, x-request-id, x-total-count, " +

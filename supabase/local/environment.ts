@@ -1,4 +1,5 @@
-// What the functions, the sandbox and whoever uses the stack are told about it.
+// The environment variables that describe the stack: for the functions, the sandbox and every user of the
+// stack.
 
 import { resolve } from "node:path";
 import type { Keys } from "./keys.ts";

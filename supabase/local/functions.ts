@@ -1,6 +1,7 @@
-// `/functions/v1/*` goes to the Rust functions, with the body as it came: signatures are made of bytes.
+// Forwards `/functions/v1/*` to the Rust functions. The body is forwarded unchanged, because signatures are
+// computed over its bytes.
 
-/** Of this connection alone. */
+/** Headers that apply only to this connection. */
 const hopByHop = ["connection", "host", "keep-alive", "transfer-encoding", "upgrade"];
 
 export async function forwardToFunctions(request: Request, functions: string): Promise<Response> {

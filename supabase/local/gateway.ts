@@ -1,4 +1,4 @@
-// One address, as on hosted: /auth/v1, /rest/v1, /storage/v1 and /functions/v1.
+// Serves all APIs at one address, as hosted Supabase does: /auth/v1, /rest/v1, /storage/v1 and /functions/v1.
 
 import type { Server } from "bun";
 import type postgres from "postgres";
@@ -68,11 +68,12 @@ async function ask(request: Request, pathname: string, gateway: Gateway): Promis
   if (refusal) return refusal;
   if (pathname.startsWith("/auth/v1/admin/"))
     return answerAdmin(request, gateway.sql, gateway.keys);
-  // HS256: there is no public key to show, and clients ask Auth instead.
+  // Tokens use HS256, which has no public key. Clients ask Auth instead.
   if (pathname === "/auth/v1/.well-known/jwks.json") return Response.json({ keys: [] });
   if (pathname.startsWith("/auth/v1/"))
     return withZ(await answerAuth(request, { ...gateway, inner: gateway.lite }));
-  // Lite has more to show, its own settings among it: none of that is on hosted.
+  // Lite has more endpoints, for example for its own settings. Hosted Supabase does not have them, so this
+  // gateway does not serve them.
   if (pathname.startsWith("/rest/v1/")) return gateway.lite.fetch(request);
   return Response.json({ message: "no Route matched with those values" }, { status: 404 });
 }

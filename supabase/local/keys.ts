@@ -1,4 +1,4 @@
-// Keys of this project alone, made when its state is made and never committed.
+// The keys of this stack. They are made with its state, and never committed.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
@@ -36,7 +36,7 @@ export async function loadKeys(state: string): Promise<Keys> {
     pseudonymKey: random(32),
     inboxSecret: `whsec_${randomBytes(32).toString("base64")}`,
     ...(await makeCredentials()),
-    // A state that is older than a key gets that key alone.
+    // If the state is older than a new key, only this key is added.
     ...known,
   };
   writeFileSync(path, JSON.stringify(keys, null, 2), { mode: 0o600 });

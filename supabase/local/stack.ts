@@ -1,4 +1,4 @@
-// The embedded stack: everything that a hosted project has, on this machine, until it is ended.
+// The embedded stack: everything that a hosted project has, on this machine, until you end it.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
@@ -10,8 +10,10 @@ import { enter } from "./state.ts";
 const running: Running = { services: [], endings: [] };
 let isEnding = false;
 
-/** What a database that goes leaves behind in postgres.js, where nobody can catch it: the stack knows that
- *  the database has gone, and makes the connections anew (connections.ts). */
+/**
+ * Recognises errors that postgres.js throws when the database goes away, and that no code can catch. The
+ * stack already knows that the database is gone, and replaces the connections (connections.ts).
+ */
 function isOfTheDatabase(error: Error & { code?: string }): boolean {
   const isOurs = /node_modules\/postgres\/src\/connection\./.test(error.stack ?? "");
   return isOurs || /^(CONNECTION_\w+|ECONNREFUSED|ECONNRESET|EPIPE|57P0\d)$/.test(error.code ?? "");
@@ -74,7 +76,7 @@ function introduce(env: Record<string, string>): void {
   print(`\n${shown.map((name) => `  ${name}=${env[name]}`).join("\n")}`);
   print(`\n  logs: ${join(env.STACK_STATE!, "logs")}`);
   print("  people: alice@example.com, bob@example.com, carol@example.com; password: opusflair");
-  print("\nEverything is up. Ctrl-C ends it.");
+  print("\nEverything is up. Press Ctrl-C to end it.");
 }
 
 function untilAskedToEnd(): Promise<number> {
@@ -94,7 +96,7 @@ async function died(service: Service): Promise<number> {
   return isEnding ? 0 : fail(what);
 }
 
-/** The console is lite's, and silent. */
+/** Writes to standard output, because the console is silenced for lite. */
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }

@@ -1,4 +1,4 @@
-// The folder of a stack: one stack at a time.
+// The folder of a stack. Only one stack can use it at a time.
 
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -8,7 +8,7 @@ import { endLeftover } from "./postgres.ts";
 export interface State {
   folder: string;
   log(name: string): string;
-  /** Tells others what runs here, and where. */
+  /** Records the processes and addresses of this stack for other programs. */
   describe(what: object): void;
   leave(): void;
 }
@@ -35,7 +35,7 @@ export async function enter(path: string, isFresh: boolean): Promise<State> {
   };
 }
 
-/** Made only if nobody has; what a killed stack left is no claim. */
+/** Claims the folder, if no running stack has it. A record from a killed stack does not count. */
 function claim(description: string, path: string): void {
   try {
     writeFileSync(description, JSON.stringify({ pid: process.pid }), { flag: "wx", mode: 0o600 });

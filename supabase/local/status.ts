@@ -1,5 +1,5 @@
-// Asks the functions how it stands: those of `FUNCTIONS_URL` with `OPERATOR_SECRET`, or those of a stack
-// that runs on the state folder given.
+// Shows the operator's status. It asks the functions at `FUNCTIONS_URL` with `OPERATOR_SECRET`, or those of
+// the stack that runs in the given state folder.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ function read<T>(name: string): T {
     return JSON.parse(readFileSync(join(state!, name), "utf8"));
   } catch {
     throw new Error(
-      "No stack is running here: start one with `make run`, or set FUNCTIONS_URL and OPERATOR_SECRET.",
+      "No stack is running: start one with `make run`, or set FUNCTIONS_URL and OPERATOR_SECRET.",
     );
   }
 }

@@ -1,4 +1,4 @@
-// Text that PostgreSQL cannot hold: NUL, and half of a surrogate pair, which is no character of UTF-8.
+// Finds text that PostgreSQL cannot store: NUL, and unpaired surrogates, which are not valid in UTF-8.
 
 export function isStorable(value: unknown): boolean {
   if (typeof value === "string") return !value.includes("\0") && value.isWellFormed();
@@ -8,18 +8,18 @@ export function isStorable(value: unknown): boolean {
 
 const suspicious = /\\u(0000|d[89a-f])/i;
 
-/** Of a body that is JSON; any other is for its reader to refuse. */
+/** Checks a JSON body. A body that is not JSON passes, because its reader refuses it. */
 export function isStorableJson(body: string): boolean {
   if (!suspicious.test(body)) return true;
   try {
     return isStorable(JSON.parse(body));
   } catch (error) {
-    // Nested too deeply to be looked through.
+    // The body is nested too deeply to be checked, so it is refused.
     return !(error instanceof RangeError);
   }
 }
 
-/** Looks at what is written as bytes alone: a `%` of its own is a character like any other. */
+/** Checks the percent-encoded bytes. A single `%` counts as a normal character. */
 export function isStorableAddress({ pathname, search }: URL): boolean {
   const bytes = `${pathname}${search}`.match(/(%[0-9a-f]{2})+/gi) ?? [];
   try {

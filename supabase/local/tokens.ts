@@ -1,4 +1,4 @@
-// Tokens of this project: HS256, made by Auth for people and by Storage for addresses.
+// Tokens of this project: HS256, made by Auth for users and by Storage for signed URLs.
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 
@@ -18,7 +18,10 @@ export function signClaims(claims: Claims, secret: string): string {
   return `${text}.${digest(text, secret).toString("base64url")}`;
 }
 
-/** The claims of a token that is ours and still lasts; throws what is wrong with it. */
+/**
+ * Returns the claims of a token that this project signed and that has not expired. Otherwise throws the
+ * reason.
+ */
 export function verifyToken(token: string, secret: string): Claims {
   const [header, payload, signature, more] = token.split(".");
   if (!header || !payload || !signature || more !== undefined)

@@ -1,4 +1,4 @@
-// Auth's admin API, which `@supabase/lite` has not yet: for the secret key alone.
+// Auth's admin API, which `@supabase/lite` does not have yet. It requires the secret key.
 
 import { randomUUID } from "node:crypto";
 import type postgres from "postgres";
@@ -18,7 +18,7 @@ class Refusal extends Error {
   }
 }
 
-/** Answers a request below /auth/v1/admin. */
+/** Answers requests below /auth/v1/admin. */
 export async function answerAdmin(request: Request, sql: Sql, keys: Keys): Promise<Response> {
   try {
     requireSecret(request, keys);

@@ -1,4 +1,4 @@
-// Auth in front of lite: bans, the scope of a sign-out, and the claims that hosted's tokens carry.
+// Adds to lite's Auth: bans, the scope of a sign-out, and the claims in the tokens of hosted Supabase.
 
 import type postgres from "postgres";
 import type { Keys } from "../keys.ts";
@@ -11,7 +11,7 @@ export interface Auth {
   inner: { fetch(request: Request): Response | Promise<Response> };
 }
 
-/** These act for who is signed in, and refuse the token of a person who is banned. */
+/** These endpoints act for the signed-in user, and refuse the token of a banned one. */
 const forPeople = /^\/auth\/v1\/(user|logout|reauthenticate|factors)\b/;
 
 export async function answerAuth(request: Request, auth: Auth): Promise<Response> {
@@ -46,7 +46,7 @@ async function isBanned({ sql }: Auth, id: unknown): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Hosted looks at the ban before it looks at the password. */
+/** Refuses banned users before the password is checked, as hosted Supabase does. */
 async function refuseBanned(body: string, auth: Auth): Promise<Response | undefined> {
   const { email, refresh_token: refresh } = parsed(body);
   if (typeof email === "string") {
@@ -69,7 +69,10 @@ function parsed(body: string): Record<string, unknown> {
   }
 }
 
-/** Everywhere, unless the address says otherwise: lite takes no scope for `local`, and reads the body too. */
+/**
+ * Signs out everywhere, unless the URL says otherwise. Lite treats a missing scope as `local`, and also reads
+ * the body.
+ */
 function signOut(request: Request, url: URL): Request {
   url.searchParams.set("scope", url.searchParams.get("scope") || "global");
   return new Request(String(url), { method: request.method, headers: request.headers });

@@ -1,4 +1,4 @@
-// A person in Auth's tables, and as its admin API shows them.
+// A user in Auth's tables, and in its admin API.
 
 import type postgres from "postgres";
 
@@ -8,7 +8,7 @@ export interface Wish {
   email_confirm?: boolean;
   user_metadata?: object;
   app_metadata?: object;
-  /** "none", or hours and the like as Go writes a duration. */
+  /** "none", or a duration in Go's format, such as hours. */
   ban_duration?: string;
 }
 

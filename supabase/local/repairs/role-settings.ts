@@ -1,12 +1,16 @@
-// PostgREST logs in as `authenticator`, whose settings hold for each request, and then applies those of the
-// role that it takes on. Lite logs in as a superuser, and `set role` by itself applies nothing.
+// Applies the settings of roles to requests. PostgREST logs in as `authenticator`, whose settings hold for each
+// request, and then applies the settings of the request's role. Lite logs in as a superuser, and `set role` does
+// not apply any settings.
 
 import { sql } from "kysely";
 import type postgres from "postgres";
 
 type Settings = Record<string, string>;
 
-/** PostgREST applies only what `authenticator` may set; what it got at its own login is already there. */
+/**
+ * Reads only settings that `authenticator` may set, as PostgREST does. Settings of `authenticator` itself
+ * count in any case, because it gets them at login.
+ */
 async function readSettings(database: postgres.Sql): Promise<Map<string, Settings>> {
   const rows = await database<{ role: string; settings: Settings }[]>`
     select r.rolname as role, jsonb_object_agg(p.name, substr(entry, strpos(entry, '=') + 1)) as settings
@@ -24,7 +28,7 @@ async function readSettings(database: postgres.Sql): Promise<Map<string, Setting
   return new Map(rows.map(({ role, settings }) => [role, settings]));
 }
 
-/** As they were when they were last read: a change counts from the next `reload config`. */
+/** The settings at the last read. A change takes effect with the next `reload config`. */
 export class RoleSettings {
   private roles = new Map<string, Settings>();
 
@@ -45,7 +49,7 @@ interface Context {
 
 type Apply = (executor: unknown, context: Context, isOther: boolean) => Promise<void>;
 
-/** Wraps what takes on the role at the beginning of a request's transaction. */
+/** Wraps the function that sets the role at the start of a request's transaction. */
 export function withSettings(apply: Apply, settings: RoleSettings): Apply {
   return async (executor, context, isOther) => {
     const set = settings

@@ -1,5 +1,5 @@
-// PostgREST's table of statuses. `@supabase/lite` knows a part of it and answers the rest with HTTP 500
-// and no code.
+// PostgREST's HTTP statuses for database errors. `@supabase/lite` knows some of them, and answers the others
+// with HTTP 500 and no code.
 
 interface SqlError {
   code?: unknown;
@@ -15,10 +15,12 @@ interface Answer {
   hint?: string | null;
 }
 
-/** By which postgres.js and the system say that a connection went, or that there is none. */
+/** The codes that postgres.js and the system use for a lost or refused connection. */
 const lost = /^(CONNECTION_\w+|CONNECT_TIMEOUT|ECONNREFUSED|ECONNRESET|EPIPE)$/;
 
-/** Where it knows better than a table could: it rewrites messages, and tells anon from people. */
+/**
+ * Errors that lite handles better than this table: it rewrites messages, and distinguishes anon from users.
+ */
 const known = /^(PT...|PGRST|42...|25006)$/;
 
 const statuses: [code: RegExp, status: number][] = [
@@ -30,7 +32,7 @@ const statuses: [code: RegExp, status: number][] = [
   [/^/, 400],
 ];
 
-/** A database's error as PostgREST answers it, in the form by which lite lets SQL say an answer. */
+/** Converts a database error to PostgREST's response, in the form in which SQL can set a response in lite. */
 export function withStatus(error: unknown): unknown {
   const { code, message, detail, hint } = (error ?? {}) as SqlError;
   if (typeof code === "string" && lost.test(code))

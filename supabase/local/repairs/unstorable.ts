@@ -1,8 +1,8 @@
-// Text that PostgreSQL cannot hold, refused before lite meets it: it would answer 500, or store another text.
+// Refuses text that PostgreSQL cannot store. Otherwise lite would answer 500 or store a different text.
 
 import { isStorableAddress, isStorableJson } from "../text.ts";
 
-/** As PostgREST refuses it. */
+/** Refuses with PostgREST's error. */
 export async function refuseUnstorable(request: Request): Promise<Response | undefined> {
   const error = { details: null as string | null, hint: null };
   if (!isStorableAddress(new URL(request.url))) {
@@ -15,7 +15,7 @@ export async function refuseUnstorable(request: Request): Promise<Response | und
   return Response.json({ code: "22P05", message, ...error }, { status: 400 });
 }
 
-/** As Auth refuses what it cannot read. */
+/** Refuses with Auth's error for unreadable requests. */
 export async function refuseUnreadable(request: Request): Promise<Response | undefined> {
   if (isStorableAddress(new URL(request.url)) && (await hasStorableBody(request))) return undefined;
   const msg = "The request has a NUL character, or half of a surrogate pair.";

@@ -1,8 +1,8 @@
-// Values on their way between lite and PostgreSQL.
+// Converts values between lite and PostgreSQL.
 
 const printed = /^(\d{4,}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)([+-]\d\d)?(?::?(\d\d))?$/;
 
-/** As PostgREST writes it: PostgreSQL prints `2026-11-23 08:37:50.98+00`. */
+/** Converts to PostgREST's format: PostgreSQL prints `2026-11-23 08:37:50.98+00`. */
 function iso(text: string): string {
   return text.replace(printed, (_, day, time, hours, minutes) => {
     return `${day}T${time}${hours === undefined ? "" : `${hours}:${minutes ?? "00"}`}`;
@@ -25,8 +25,10 @@ function isJson(text: string): boolean {
   }
 }
 
-/** Lite makes JSON of an argument of type jsonb, except of a string, which it passes as it is. So the
- *  string "5" becomes a number here and on hosted does not: no function takes a bare string. */
+/**
+ * Lite converts jsonb arguments to JSON, but passes strings unchanged. So the string "5" becomes a number
+ * here, and not on hosted Supabase. No function takes a bare string, so this does no harm.
+ */
 const json = (type: number) => ({
   to: type,
   from: [type],
@@ -35,7 +37,7 @@ const json = (type: number) => ({
   parse: (text: string) => JSON.parse(text),
 });
 
-/** As PostgREST writes them: numbers, where lite would pass on PostgreSQL's text. */
+/** Numbers, as PostgREST returns them. Lite would return PostgreSQL's text. */
 const number = (type: number) => ({
   to: type,
   from: [type],
@@ -54,7 +56,7 @@ export const types = {
 
 const offset = /"(\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,6})?)\+00:00"/g;
 
-/** Auth, unlike the Data API, ends its timestamps with a Z. */
+/** Ends Auth's timestamps with a Z, which the Data API does not do. */
 export async function withZ(response: Response): Promise<Response> {
   if (!/\bjson\b/.test(response.headers.get("content-type") ?? "") || !response.body)
     return response;

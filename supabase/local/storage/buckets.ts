@@ -1,4 +1,4 @@
-// Buckets: rows like any other, so policies decide; without any, the secret key alone.
+// Buckets are rows, so policies decide who may change them. Without a policy, only the secret key may.
 
 import { Failure, noBucket } from "./failure.ts";
 import { readJson } from "./json.ts";

@@ -1,4 +1,4 @@
-// Who asks Storage: by a token of Auth's, or by a key of the project's.
+// Identifies the caller of Storage by a token from Auth or by a key of the project.
 
 import type { Keys } from "../keys.ts";
 import { type Claims, verifyToken } from "../tokens.ts";
@@ -7,7 +7,7 @@ import { accessDenied, invalidRequest } from "./failure.ts";
 export interface Caller {
   role: string;
   claims: Claims;
-  /** Unset for the keys, which are nobody's. */
+  /** Null for the keys, because they belong to no user. */
   owner: string | null;
   isAuthenticated: boolean;
 }
@@ -20,7 +20,7 @@ export const nobody: Caller = {
   isAuthenticated: false,
 };
 
-/** Storage itself: it tests a signed upload and writes each row as this role, past every policy. */
+/** Storage itself. It tests signed uploads and writes each row in this role, which bypasses every policy. */
 export const service: Caller = {
   role: "service_role",
   claims: { role: "service_role" },
@@ -30,7 +30,7 @@ export const service: Caller = {
 
 export function identify(request: Request, keys: Keys): Caller {
   const bearer = /^Bearer\s+(.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-  // Opaque keys count in `apikey` alone; the Supabase client sends them as the bearer, too.
+  // Opaque keys count only in `apikey`, but the Supabase client also sends them as the bearer token.
   if (bearer === undefined || bearer.startsWith("sb_"))
     return byKey(request.headers.get("apikey"), request, keys);
   const claims = verified(bearer, keys.jwt);

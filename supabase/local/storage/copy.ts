@@ -1,4 +1,4 @@
-// Copies and moves, within a bucket or to another.
+// Copies and moves objects, within a bucket or to another one.
 
 import { randomUUID } from "node:crypto";
 import { find, findAny } from "./download.ts";

@@ -1,5 +1,5 @@
-// Where Storage keeps its bytes: {bucket}/{name}/{version}, as hosted's own file backend does. A new
-// version is beside the old one until its row is there, so no reader ever meets half an object.
+// Stores the bytes of objects at {bucket}/{name}/{version}, as the file backend of hosted Supabase does. A
+// new version stays next to the old one until its row is written, so no client reads an incomplete object.
 
 import { createHash } from "node:crypto";
 import { type FileHandle, copyFile, mkdir, open, readdir, rm, rmdir } from "node:fs/promises";
@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 export interface Place {
   bucket_id: string;
   name: string;
-  /** Null in a row that no upload has made. There are no bytes to it. */
+  /** Null in a row that was not created by an upload. Such a row has no bytes. */
   version: string | null;
 }
 
@@ -40,7 +40,7 @@ export class Disk {
     return { size, eTag: `"${digest.digest("hex")}"` };
   }
 
-  /** The bytes, or a part of them; undefined if they are gone. */
+  /** Reads all bytes or a range. Returns undefined if they are gone. */
   async read(place: Place, first?: number, last?: number): Promise<ArrayBuffer | undefined> {
     const file = Bun.file(this.path(place));
     const part = first === undefined || last === undefined ? file : file.slice(first, last + 1);
@@ -57,7 +57,7 @@ export class Disk {
     await this.prune(dirname(this.path(place)));
   }
 
-  /** Removes what no row knows: what a killed upload left behind. */
+  /** Removes files that no row refers to. Killed uploads leave them behind. */
   async sweep(known: Set<string>): Promise<void> {
     const entries = await readdir(this.folder, { recursive: true, withFileTypes: true }).catch(
       () => [],
@@ -69,7 +69,7 @@ export class Disk {
     }
   }
 
-  /** A folder that another removal prunes meanwhile is made again. */
+  /** Creates a file. If another removal prunes its folder meanwhile, tries again. */
   private async create(path: string, attempts = 5): Promise<FileHandle> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     return open(path, "wx", 0o600).catch((error: NodeJS.ErrnoException) => {
@@ -78,7 +78,7 @@ export class Disk {
     });
   }
 
-  /** Folders are named after people and their files: none is left empty. */
+  /** Removes empty folders, because they are named after users and their files. */
   private async prune(folder: string): Promise<void> {
     for (let path = folder; path.startsWith(`${this.folder}/`); path = dirname(path)) {
       const isGone = await rmdir(path).then(

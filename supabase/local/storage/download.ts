@@ -1,9 +1,9 @@
-// Downloads, and what is known of an object without its bytes.
+// Downloads objects, or only their metadata.
 
 import { Failure, noBucket, noObject } from "./failure.ts";
 import { type Asked, type StoredObject, asCaller, findBucket, metadataOf } from "./storage.ts";
 
-/** The object, if the caller may see it. */
+/** Finds the object if the caller may see it. */
 export async function find(asked: Asked): Promise<StoredObject> {
   const bucket = await findBucket(asked.storage, asked.bucket);
   if (bucket.public) return findAny(asked);
@@ -17,7 +17,7 @@ export async function find(asked: Asked): Promise<StoredObject> {
   return object;
 }
 
-/** The object, as Storage sees it. */
+/** Finds the object with Storage's own rights. */
 export async function findAny({ storage, bucket, name }: Asked): Promise<StoredObject> {
   const [object] = await storage.sql<StoredObject[]>`
     select * from storage.objects where bucket_id = ${bucket} and name = ${name}`;
@@ -59,7 +59,7 @@ export async function deliver(
   const metadata = metadataOf(object);
   const headers = new Headers({
     "accept-ranges": "bytes",
-    // Hosted shows no page that somebody uploaded.
+    // Hosted Supabase does not serve uploaded HTML as a page.
     "content-type": metadata.mimetype.includes("text/html") ? "text/plain" : metadata.mimetype,
     etag: metadata.eTag,
     "last-modified": new Date(metadata.lastModified).toUTCString(),

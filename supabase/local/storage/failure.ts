@@ -1,4 +1,4 @@
-// Storage's errors. Almost all are HTTP 400; the true code is in the body.
+// Storage's errors. Almost all are HTTP 400, and the body contains the actual code.
 
 import postgres from "postgres";
 
@@ -26,10 +26,10 @@ export const invalidRequest = (message: string) => new Failure(400, "Error", mes
 export const tooLarge = () =>
   new Failure(413, "Payload too large", "The object exceeded the maximum allowed size");
 
-/** What the database refused, as Storage says it. */
+/** Converts an error to the failure that Storage returns. */
 export function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error;
-  // Who asked has gone: nobody reads this.
+  // The client is gone, so no one reads this response.
   if ((error as Error).name === "AbortError")
     return new Failure(499, "Aborted", "The request was aborted");
   if (error instanceof SyntaxError) return invalidRequest("Body is not valid JSON");
@@ -37,7 +37,10 @@ export function asFailure(error: unknown): Failure {
   return new Failure(500, "InternalError", "Internal server error");
 }
 
-/** A trigger may refuse with 42501 and a message of its own, or with 23505. Any other error is a 500. */
+/**
+ * A trigger may refuse with 42501 and its own message, or with 23505. Any error that is not listed becomes a
+ * 500.
+ */
 function refusal({ code, message }: postgres.PostgresError): Failure {
   if (code === "42501")
     return accessDenied(

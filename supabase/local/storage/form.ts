@@ -1,5 +1,5 @@
-// Forms (RFC 7578), taken apart here: the Supabase client sends the file in a field whose name is empty,
-// and Bun's own `formData()` drops such a field.
+// Parses forms (RFC 7578). The Supabase client sends the file in a field with an empty name, and Bun's
+// `formData()` drops such a field.
 
 export interface File {
   type: string;
@@ -14,13 +14,15 @@ export interface Form {
 const lineEnd = "\r\n";
 const headEnd = lineEnd + lineEnd;
 
-/** The fields, and the first file whatever its field is called; undefined if it is no form. */
+/**
+ * Returns the fields, and the first file whatever its field is called. Undefined if the body is not a form.
+ */
 export function parseForm(body: Buffer, contentType: string): Form | undefined {
   const boundary = /boundary=(?:"([^"]+)"|([^;\s]+))/i.exec(contentType);
   if (!boundary) return undefined;
   const delimiter = `${lineEnd}--${boundary[1] ?? boundary[2]}`;
   const form: Form = { fields: new Map() };
-  // The first delimiter has no line before it.
+  // There is no line break before the first delimiter.
   let start = delimiter.length - lineEnd.length;
   for (;;) {
     const end = body.indexOf(delimiter, start);

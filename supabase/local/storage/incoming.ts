@@ -1,22 +1,22 @@
-// What an upload carries: a raw body with headers, a form with the same in its fields, or pieces with the
-// same in TUS metadata.
+// Reads the content and metadata of an upload: a raw body with headers, a form with fields, or pieces with
+// TUS metadata.
 
 import { Failure } from "./failure.ts";
 import { parseForm } from "./form.ts";
 
 export interface Described {
   mimetype: string;
-  /** Unset if a resumable upload names none: no rule of the bucket's is asked then. */
+  /** Undefined if a resumable upload names no type. Then the bucket's rules for types are not checked. */
   declaredType?: string;
   cacheControl: string;
-  /** As the request says it: of a form, with the form's own lines. */
+  /** The length that the request states. For a form it includes the form's own lines. */
   contentLength?: number;
   userMetadata?: Record<string, unknown>;
 }
 
 export interface Incoming extends Described {
   body: AsyncIterable<Uint8Array>;
-  /** Of the bytes alone. Unset for a raw body that does not say its length: no limit is asked then. */
+  /** The size of the file. Undefined for a raw body without a length. Then no limit is checked in advance. */
   size?: number;
 }
 
@@ -60,7 +60,7 @@ function raw(request: Request, type: string): Incoming {
   };
 }
 
-/** Of an Upload-Metadata header: keys, each with its value in base64. */
+/** Parses an Upload-Metadata header: keys, each with its value in base64. */
 export function pairs(header: string): Map<string, string> {
   const parts = header.split(",").map((pair) => pair.trim().split(" "));
   return new Map(parts.map(([key, value]) => [key!, Buffer.from(value ?? "", "base64").toString()]));
@@ -77,7 +77,7 @@ export function describedBy(pairs: Map<string, string>, contentLength: number): 
   };
 }
 
-/** Hosted ignores metadata that is no JSON. */
+/** Hosted Supabase ignores metadata that is not JSON. */
 function parse(text: string | undefined): Record<string, unknown> | undefined {
   try {
     return text === undefined ? undefined : JSON.parse(text);

@@ -1,4 +1,4 @@
-// Bodies in JSON, of which PostgreSQL can hold every text.
+// Reads JSON bodies, and refuses text that PostgreSQL cannot store.
 
 import { isStorableJson } from "../text.ts";
 import { invalidRequest } from "./failure.ts";

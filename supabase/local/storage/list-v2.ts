@@ -1,4 +1,4 @@
-// The second version of lists: full names, folders apart, and a cursor in place of an offset.
+// The second version of lists: full names, separate folders, and a cursor instead of an offset.
 
 import { invalidRequest } from "./failure.ts";
 import { readJson } from "./json.ts";
@@ -14,7 +14,7 @@ interface Wish {
 
 const columns = ["name", "updated_at", "created_at"];
 
-/** Where a page ended: the value it was sorted by, and the name. */
+/** The end of a page: the sort value and the name of its last entry. */
 type Position = [string, string];
 
 function position(cursor: string | undefined): Position | undefined {

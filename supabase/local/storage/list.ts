@@ -1,4 +1,4 @@
-// Lists of one level: objects by name, deeper folders as entries without an id.
+// Lists one level: objects by name, and folders as entries without an id.
 
 import { invalidRequest } from "./failure.ts";
 import { readJson } from "./json.ts";
@@ -20,7 +20,7 @@ export async function list(asked: Asked): Promise<Response> {
   if (!columns.includes(column))
     throw invalidRequest("body/sortBy/column must be equal to one of the allowed values");
   const order = wish.sortBy?.order === "desc" ? "desc" : "asc";
-  // Hosted takes a prefix to be a folder, and a search to be how the names in it begin.
+  // Hosted Supabase treats the prefix as a folder, and the search as the start of the names in it.
   const folder =
     wish.prefix && !wish.prefix.endsWith("/") ? `${wish.prefix}/` : (wish.prefix ?? "");
   const search = wish.search ?? "";

@@ -1,15 +1,15 @@
-// Which names hosted takes.
+// The names that hosted Supabase accepts.
 
 import { Failure, invalidKey } from "./failure.ts";
 
 const objectName = /^[\w/!\-.*'() &$@=;:+,?]+$/;
 const bucketName = /^[\w!\-.*'() &$@=;:+,?]{1,63}$/;
-/** Of the file system, which keeps each name as a folder. */
+/** The file system's limit in bytes: each part of a name is a folder. */
 const segmentBytes = 255;
 
 export function checkObjectName(name: string): void {
   const segments = name.split("/");
-  // Hosted takes `..`, where it is no more than a name; on a disk it leads elsewhere.
+  // Hosted Supabase accepts `..`, where it is only a name. On a disk it would lead to another folder.
   const leads = segments.some(
     (segment) => segment === "." || segment === ".." || segment.length > segmentBytes,
   );

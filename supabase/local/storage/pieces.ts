@@ -1,12 +1,12 @@
-// Uploads that are not whole yet, beside the objects: a folder each, with what is to come in `upload.json`
-// and each piece in a file named after where it begins. A piece has that name when all of it is there.
+// Incomplete uploads, stored apart from the objects. Each has a folder with its description in `upload.json`,
+// and a file for each piece, named after its offset. A piece gets this name only when it is complete.
 
 import { createReadStream } from "node:fs";
 import { mkdir, open, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Failure } from "./failure.ts";
 
-/** Hosted's: every piece but the last. */
+/** The size that hosted Supabase requires for every piece except the last. */
 export const pieceBytes = 6 * 1024 * 1024;
 const lastingMs = 24 * 60 * 60 * 1000;
 
@@ -15,7 +15,7 @@ export interface Upload {
   bucket: string;
   name: string;
   length: number;
-  /** The header, as it was sent. */
+  /** The header as it was sent. */
   metadata: string;
 }
 
@@ -38,14 +38,14 @@ export class Pieces {
     }
   }
 
-  /** All of the length only when the object is there. */
+  /** Returns the number of bytes received. It equals the length only once the object exists. */
   async offset({ version, length }: Upload): Promise<number> {
     const names = await readdir(this.path(version)).catch(() => [] as string[]);
     if (names.includes("whole")) return length;
     return names.filter((name) => /^\d+$/.test(name)).length * pieceBytes;
   }
 
-  /** One request at a time: whoever comes meanwhile is to come again. */
+  /** Runs one request at a time. A request that comes meanwhile is refused, and the client retries it. */
   async alone<T>({ version }: Upload, work: () => Promise<T>): Promise<T> {
     if (this.busy.has(version)) throw new Failure(423, "ResourceLocked", "The resource is locked");
     this.busy.add(version);
@@ -56,7 +56,7 @@ export class Pieces {
     }
   }
 
-  /** Takes the next piece, which counts once it is kept; `check` is told the size so far and may throw. */
+  /** Writes the next piece. It only counts once it is kept. `check` gets the size so far and may throw. */
   async write(
     { version }: Upload,
     body: AsyncIterable<Uint8Array>,
@@ -86,14 +86,16 @@ export class Pieces {
     yield* createReadStream(this.path(version, "next"));
   }
 
-  /** That it is whole is still told: the answer to the last piece may have been lost. */
+  /**
+   * Keeps a record that the upload is complete, because the response to the last piece may have been lost.
+   */
   async end(upload: Upload): Promise<void> {
     await this.put(upload, "whole", "");
     for (const name of await readdir(this.path(upload.version)))
       if (/^(\d+|next)$/.test(name)) await rm(this.path(upload.version, name));
   }
 
-  /** Objects have gone, and with them whatever is still told of how they came. */
+  /** Removes the records of complete uploads whose objects were deleted. */
   async forget(bucket: string, names: Set<string>): Promise<void> {
     for (const version of await readdir(this.folder).catch(() => [] as string[])) {
       const upload = await this.find(version);
@@ -106,7 +108,7 @@ export class Pieces {
     return rm(this.path(version), { recursive: true, force: true });
   }
 
-  /** Removes what was begun more than a day ago: hosted gives no more. */
+  /** Removes uploads that started more than a day ago. Hosted Supabase has the same limit. */
   async sweep(now = Date.now()): Promise<void> {
     for (const version of await readdir(this.folder).catch(() => [] as string[])) {
       const begun = await stat(this.path(version, "upload.json")).catch(() => undefined);

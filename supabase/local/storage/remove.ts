@@ -1,4 +1,4 @@
-// Deletions: rows by the caller's rights, and with each row its bytes.
+// Deletes rows with the caller's rights, and the bytes of each deleted row.
 
 import { findAny } from "./download.ts";
 import { accessDenied, invalidRequest } from "./failure.ts";
@@ -7,12 +7,13 @@ import { type Asked, type StoredObject, asCaller } from "./storage.ts";
 
 const most = 1000;
 
-/** Exact names, not folders; what is missing or hidden is left out. */
+/** Deletes objects by their exact names, not by folder. Missing and hidden ones are skipped. */
 async function removeAll(asked: Asked, names: string[]): Promise<StoredObject[]> {
   return asCaller(asked, async (sql) => {
     const deleted = await sql<StoredObject[]>`
       delete from storage.objects where bucket_id = ${asked.bucket} and name = any (${names}) returning *`;
-    // Before the rows are gone for good: a row without bytes is repaired by deleting it again.
+    // The bytes are removed before the deletion of rows is committed. If a row is left without bytes,
+    // deleting it again repairs that.
     for (const object of deleted) await asked.storage.disk.remove(object);
     if (deleted.length > 0)
       await asked.storage.pieces.forget(asked.bucket, new Set(deleted.map(({ name }) => name)));
@@ -31,7 +32,8 @@ export async function removeMany(asked: Asked): Promise<Response> {
 }
 
 export async function removeOne(asked: Asked): Promise<Response> {
-  // Storage looks for it as itself: what is hidden is told apart from what is not there.
+  // Storage looks for the object with its own rights, so a hidden object gets a different error than a
+  // missing one.
   await findAny(asked);
   if ((await removeAll(asked, [asked.name])).length === 0) throw accessDenied("Access denied");
   return Response.json({ message: "Successfully deleted" });

@@ -1,5 +1,5 @@
-// Resumable uploads: the TUS protocol 1.0.0 with creation and termination. The rules are those of any
-// other upload, looked at before each piece, as on hosted.
+// Resumable uploads: the TUS protocol 1.0.0 with creation and termination. The rules of normal uploads apply,
+// and each piece is checked against them, as on hosted Supabase.
 
 import { randomUUID } from "node:crypto";
 import { Failure, asFailure, invalidRequest } from "./failure.ts";
@@ -20,12 +20,15 @@ const capabilities = {
 const wrongPiece = (bytes: number) =>
   invalidRequest(`The next piece must have ${bytes} bytes: all but the last have ${pieceBytes}`);
 
-/** What OPTIONS says beside what it says to browsers. */
+/** The headers that OPTIONS returns in addition to CORS. */
 export function announced(pathname: string): Record<string, string> {
   return pathname === path || pathname.startsWith(`${path}/`) ? capabilities : {};
 }
 
-/** Errors have their own status here, as on hosted: clients act on it. The body is the message alone. */
+/**
+ * Errors keep their own HTTP status here, as on hosted Supabase, because clients act on it. The body is only
+ * the message.
+ */
 function speaking(answer: (asked: Asked) => Promise<Response>) {
   return async (asked: Asked): Promise<Response> => {
     try {
@@ -106,7 +109,7 @@ export const terminate = speaking(async (asked) => {
   });
 });
 
-/** Takes the piece at `offset`, and writes the object if it is the last; answers where the next begins. */
+/** Stores the piece at `offset`. If it is the last one, also writes the object. Returns the next offset. */
 async function take(asked: Asked, upload: Upload, offset: number): Promise<number> {
   const { request, storage } = asked;
   const bytes = Math.min(pieceBytes, upload.length - offset);
@@ -125,7 +128,9 @@ async function take(asked: Asked, upload: Upload, offset: number): Promise<numbe
   return offset + bytes;
 }
 
-/** Hosted reads `x-upsert` from each request, too. */
+/**
+ * Checks the bucket's rules and the caller's rights. Hosted Supabase also reads `x-upsert` from each request.
+ */
 async function checked(asked: Asked, upload: Upload) {
   const { bucket, name, length, metadata } = upload;
   const described: Described = describedBy(pairs(metadata), length);
@@ -142,8 +147,10 @@ async function checked(asked: Asked, upload: Upload) {
   return { rules, described };
 }
 
-/** Whoever asks is told of it; to go on, a person needs the rights of any upload to that name. The path has an
- *  id where others have a bucket. */
+/**
+ * Finds an upload. Any caller may see its progress, but to continue it, a user needs the rights of a normal
+ * upload to this name. In these paths, the id is in the place of the bucket.
+ */
 async function begun({ storage, bucket }: Asked): Promise<Upload> {
   const id = Buffer.from(bucket, "base64url").toString();
   const upload = await storage.pieces.find(id.slice(id.lastIndexOf("/") + 1));

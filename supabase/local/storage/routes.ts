@@ -1,4 +1,4 @@
-// Storage's endpoints, each under the name that policies know it by (`storage.operation()`).
+// Storage's endpoints, each with its operation name in policies (`storage.operation()`).
 
 import {
   createBucket,
@@ -21,7 +21,7 @@ import { downloadSigned, sign, signMany, signUpload, uploadSigned } from "./sign
 import type { Asked, Storage } from "./storage.ts";
 import { upload } from "./upload.ts";
 
-/** Whether credentials must be good, may be bad, or are not looked at. */
+/** Whether credentials must be valid, may be invalid, or are ignored. */
 type Credentials = "required" | "tolerated" | "unused";
 type Route = [
   methods: string,
@@ -84,7 +84,7 @@ const routes: Route[] = [
   ["DELETE", /^\/upload\/resumable\/([^/]+)$/, "tus.upload.delete", "required", terminate],
 ];
 
-/** Answers a request below /storage/v1; `log` is told of what is not the caller's fault. */
+/** Answers requests below /storage/v1. Errors that are not the caller's fault go to `log`. */
 export async function answerStorage(
   request: Request,
   storage: Storage,

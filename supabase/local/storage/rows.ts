@@ -1,4 +1,4 @@
-// How Storage writes a row of `storage.objects`: as triggers and policies see it.
+// Writes rows of `storage.objects` in the form that triggers and policies expect.
 
 import type postgres from "postgres";
 import type { Metadata } from "./storage.ts";
@@ -29,7 +29,7 @@ export function insert(sql: postgres.TransactionSql, row: Row) {
   return sql`insert into storage.objects ${columns(sql, row)}`;
 }
 
-/** A row that is replaced by the service key keeps its owner. */
+/** Inserts or replaces a row. If the service key replaces it, the row keeps its owner. */
 export function upsert(sql: postgres.TransactionSql, row: Row) {
   const owned =
     row.owner === null ? sql`` : sql`, owner = excluded.owner, owner_id = excluded.owner_id`;
@@ -40,7 +40,7 @@ export function upsert(sql: postgres.TransactionSql, row: Row) {
     returning *`;
 }
 
-/** Holds the name until the transaction ends; answers the version that is there now. */
+/** Locks the name until the transaction ends. Returns the current version. */
 export async function lockName(
   sql: postgres.TransactionSql,
   bucket: string,

@@ -1,4 +1,5 @@
-// Addresses that need no account: each carries a token for one object, for a time.
+// Signed URLs. Each contains a token for one object that is valid for a limited time, so no account is
+// needed.
 
 import { signToken, verifyToken } from "../tokens.ts";
 import { deliver, findAny } from "./download.ts";
@@ -19,7 +20,7 @@ async function seconds({ expiresIn }: Wish): Promise<number> {
   throw invalidRequest("body/expiresIn must be an integer >= 1");
 }
 
-/** Of these names, those that the caller may see. */
+/** The names that the caller may see. */
 function visible(asked: Asked, names: string[]): Promise<Pick<StoredObject, "name">[]> {
   return asCaller(
     asked,
@@ -63,7 +64,7 @@ export async function signMany(asked: Asked): Promise<Response> {
 export async function signUpload(asked: Asked): Promise<Response> {
   const { storage, bucket, name, caller, request } = asked;
   const upsert = request.headers.get("x-upsert") === "true";
-  // Policies are shown this very request, whose body is no photo: `application/json`, 2 bytes.
+  // Policies see the headers of this request, not those of the later upload: `application/json`, 2 bytes.
   const length = request.headers.get("content-length");
   await mayUpload(asked, { owner: caller.owner, upsert }, {
     mimetype: request.headers.get("content-type") ?? undefined,
@@ -74,7 +75,7 @@ export async function signUpload(asked: Asked): Promise<Response> {
   return Response.json({ url: `/object/upload/sign/${url}?token=${token}`, token });
 }
 
-/** The claims of the address's token, which must be for this very object. */
+/** Verifies the token in the URL, which must be for exactly this object, and returns its claims. */
 function claims({ storage, query, bucket, name }: Asked) {
   const token = query.get("token");
   if (!token) throw invalidRequest("querystring must have required property 'token'");
@@ -92,12 +93,15 @@ function claims({ storage, query, bucket, name }: Asked) {
 
 export async function downloadSigned(asked: Asked): Promise<Response> {
   const { exp, upsert } = claims(asked);
-  // Made for an upload: no right to read comes of it.
+  // A token for an upload gives no right to read.
   if (upsert !== undefined) throw new Failure(400, "InvalidSignature", "Invalid signature");
   return deliver(asked, await findAny(asked), exp);
 }
 
-/** Past every policy, for as long as the token lasts: only a trigger can refuse this. */
+/**
+ * Uploads with a signed URL. This bypasses every policy while the token is valid, so only a trigger can
+ * refuse it.
+ */
 export async function uploadSigned(asked: Asked): Promise<Response> {
   const { owner, upsert } = claims(asked);
   if (upsert === undefined) throw new Failure(400, "InvalidSignature", "Invalid signature");

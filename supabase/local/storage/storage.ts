@@ -1,4 +1,5 @@
-// What Storage consists of: rows in `storage`, read and written as the caller, and bytes on disk.
+// The core of Storage: rows in `storage`, which are read and written with the caller's rights, and bytes on
+// disk.
 
 import type postgres from "postgres";
 import type { Keys } from "../keys.ts";
@@ -14,7 +15,7 @@ export interface Storage {
   keys: Keys;
 }
 
-/** A request, taken apart. */
+/** A parsed request. */
 export interface Asked {
   storage: Storage;
   request: Request;
@@ -39,7 +40,7 @@ export interface StoredObject {
   version: string | null;
   created_at: string;
   updated_at: string;
-  /** Of a row that no upload has made, whatever was written there. */
+  /** In a row that was not created by an upload, this may be anything. */
   metadata: Partial<Metadata> | null;
   user_metadata: Record<string, unknown> | null;
 }
@@ -54,7 +55,7 @@ export interface Metadata {
   httpStatusCode: number;
 }
 
-/** What is known of an object. A row that no upload has made may say nothing. */
+/** The metadata of an object, with defaults for a row that was not created by an upload. */
 export function metadataOf({ metadata }: StoredObject): Metadata {
   const unknown = { eTag: '""', mimetype: "application/octet-stream", cacheControl: "no-cache" };
   const since = new Date(0).toISOString();
@@ -63,7 +64,7 @@ export function metadataOf({ metadata }: StoredObject): Metadata {
 
 type Work<T> = (transaction: postgres.TransactionSql) => Promise<T>;
 
-/** In one transaction, under the caller's role and claims: policies decide. */
+/** Runs `work` in one transaction with the caller's role and claims, so policies apply. */
 export function asCaller<T>({ storage, caller, operation }: Asked, work: Work<T>): Promise<T> {
   return storage.sql.begin(async (transaction) => {
     await transaction`
@@ -77,14 +78,14 @@ export function asCaller<T>({ storage, caller, operation }: Asked, work: Work<T>
   }) as Promise<T>;
 }
 
-/** The same request, as Storage itself: triggers still fire, policies do not. */
+/** The same request with Storage's own rights: policies do not apply, but triggers still fire. */
 export function asStorage(asked: Asked): Asked {
   return { ...asked, caller: service };
 }
 
 class Undone extends Error {}
 
-/** Whether the caller may: done as the caller, and undone. */
+/** Checks that the caller may do this: does it with the caller's rights, and rolls it back. */
 export async function probe(asked: Asked, work: Work<unknown>): Promise<void> {
   const undone = asCaller(asked, async (transaction) => {
     await work(transaction);
@@ -95,7 +96,7 @@ export async function probe(asked: Asked, work: Work<unknown>): Promise<void> {
   });
 }
 
-/** As Storage itself: limits hold for who cannot see the bucket, too. */
+/** Finds a bucket with Storage's own rights, because its limits also apply to callers who cannot see it. */
 export async function findBucket({ sql }: Storage, id: string): Promise<Bucket> {
   const [bucket] = await sql<Bucket[]>`
     select id, public, file_size_limit, allowed_mime_types from storage.buckets where id = ${id}`;
@@ -103,7 +104,7 @@ export async function findBucket({ sql }: Storage, id: string): Promise<Bucket> 
   return bucket;
 }
 
-/** The versions that rows know: all that may be on disk. */
+/** The versions in all rows. No other files may be on disk. */
 export async function versions(sql: postgres.Sql): Promise<Set<string>> {
   const rows = await sql<
     { version: string }[]

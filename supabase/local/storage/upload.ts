@@ -1,4 +1,4 @@
-// Uploads: the bucket's rules, then the caller's rights, then the bytes, then the row.
+// Uploads: check the bucket's rules, then the caller's rights, then write the bytes and the row.
 
 import { randomUUID } from "node:crypto";
 import { type Described, type Incoming, incoming } from "./incoming.ts";
@@ -16,7 +16,9 @@ import {
 } from "./storage.ts";
 import type { Written } from "./disk.ts";
 
-/** As `supabase/config.toml` has it: an export is one object. */
+/**
+ * The size limit of the project, as in `supabase/config.toml`. It is large because an export is one object.
+ */
 export const projectLimit = 5 * 1024 ** 3;
 
 export interface Target {
@@ -38,7 +40,10 @@ export async function store(asked: Asked, target: Target): Promise<{ id: string;
   return keep(asked, target, bucket, file);
 }
 
-/** What can be said before the bytes are there: of the bucket's rules, the name and the caller's rights. */
+/**
+ * Checks everything that is known before the bytes arrive: the bucket's rules, the name and the caller's
+ * rights.
+ */
 export async function mayStore(
   asked: Asked,
   target: Target,
@@ -79,12 +84,14 @@ export function limitOf(bucket: Bucket): number {
   return Math.min(Number(bucket.file_size_limit ?? projectLimit), projectLimit);
 }
 
-/** What a form carries is only known once the form is read. */
+/** The size of the file in a form is only known once the form is read. */
 function isForm(request: Request): boolean {
   return request.headers.get("content-type")?.startsWith("multipart/form-data") ?? false;
 }
 
-/** Compared as text: `image/jpg` is not `image/jpeg`, nor is a type with parameters. */
+/**
+ * Compares types as text: `image/jpg` is not `image/jpeg`, and a type with parameters does not match either.
+ */
 function checkType(mimetype: string | undefined, bucket: Bucket): void {
   const allowed = bucket.allowed_mime_types ?? [];
   if (mimetype === undefined || allowed.length === 0) return;
@@ -99,7 +106,10 @@ function checkType(mimetype: string | undefined, bucket: Bucket): void {
     throw new Failure(415, "invalid_mime_type", `mime type ${mimetype} is not supported`);
 }
 
-/** Policies and triggers see what is known before the first byte is read: the size is not. */
+/**
+ * Checks the caller's rights. Policies and triggers see what is known before the first byte, so they do not
+ * see the size.
+ */
 export function mayUpload(
   asked: Asked,
   { owner, upsert: replaces }: Target,
@@ -113,7 +123,10 @@ export function mayUpload(
   );
 }
 
-/** As on hosted, whatever came to that name meanwhile is replaced: only a trigger can refuse this. */
+/**
+ * Writes the row. As on hosted Supabase, an object that appeared under this name meanwhile is replaced. Only
+ * a trigger can refuse that.
+ */
 async function record(
   asked: Asked,
   target: Target,
