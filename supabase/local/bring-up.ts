@@ -123,8 +123,8 @@ export async function bringUp(
   const present = new Presence();
   gateway = { port: ports.gateway, functions, lite, sql, keys, storage, database: present, log };
   const server = serveGateway(gateway);
-  // Does not wait for the server, and does not close database connections: the end of the database closes
-  // them all.
+  // Does not wait for the server, and does not close database connections: the end
+  // of the database closes them all.
   running.endings.push(async () => void server.stop(true));
 
   for (const part of ["replicate", "functions"] as const) {

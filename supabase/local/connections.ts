@@ -1,6 +1,6 @@
-// The database connections of the stack. After the database was away, they must be replaced: if the database
-// ends while a postgres.js connection writes, that connection never writes again, and its queries wait
-// forever.
+// The database connections of the stack. After the database was away, they must be replaced:
+// if the database ends while a postgres.js connection writes, that connection never writes
+// again, and its queries wait forever.
 
 import postgres from "postgres";
 import type { Keys } from "./keys.ts";
@@ -20,8 +20,8 @@ export async function connect(port: number, keys: Keys, site: string): Promise<C
 }
 
 /**
- * Prepares the database for these connections. A database that has restarted is already prepared, and may be
- * read-only.
+ * Prepares the database for these connections. A database that has restarted is already
+ * prepared, and may be read-only.
  */
 export async function prepare({ sql, lite }: Connections): Promise<void> {
   await lite.ensureSystemSchema();

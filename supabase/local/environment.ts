@@ -1,5 +1,5 @@
-// The environment variables that describe the stack: for the functions, the sandbox and every user of the
-// stack.
+// The environment variables that describe the stack: for the functions, the
+// sandbox and every user of the stack.
 
 import { resolve } from "node:path";
 import type { Keys } from "./keys.ts";

@@ -69,8 +69,8 @@ function connect(port: number, keys: Keys, settings: RoleSettings): Connection {
     introspect: Introspect;
   };
   return Object.assign(connection, {
-    // By default, lite grants everything on every table to the API's roles. Hosted Supabase grants nothing by
-    // default.
+    // By default, lite grants everything on every table to the API's roles. Hosted
+    // Supabase grants nothing by default.
     rlsState: "active",
     normalizeDbError: withStatus,
     introspect: refusingNothing(inner.introspect.bind(connection)),

@@ -1,5 +1,5 @@
-// Applies migrations and seed with the official CLI, as role `postgres`. They reach a hosted project in the
-// same way.
+// Applies migrations and seed with the official CLI, as role `postgres`. They reach a
+// hosted project in the same way.
 
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -17,8 +17,8 @@ function digests(project: string): Record<string, string> {
 }
 
 /**
- * Refuses a state whose migrations have changed. A migration is applied only once, so the state would stay
- * outdated.
+ * Refuses a state whose migrations have changed. A migration is applied only once, so
+ * the state would stay outdated.
  */
 function refuseChanged(state: string, now: Record<string, string>): void {
   const record = join(state, recordName);

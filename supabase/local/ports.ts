@@ -1,6 +1,6 @@
-// Chooses the usual port if it is free, and otherwise another free one. The port is held until its service
-// starts, and stays marked as taken after that. So two stacks that start at the same time never choose the
-// same port.
+// Chooses the usual port if it is free, and otherwise another free one. The port is held until
+// its service starts, and stays marked as taken after that. So two stacks that start at the same
+// time never choose the same port.
 
 import { randomInt } from "node:crypto";
 import { type Server, createServer } from "node:net";
@@ -16,8 +16,8 @@ export interface Reservation {
 
 export async function reservePort(usual: number): Promise<Reservation> {
   let reserved = await reserve(usual);
-  // These ports are below the system's range for outgoing connections, which could take the port before the
-  // service starts.
+  // These ports are below the system's range for outgoing connections, which could take the
+  // port before the service starts.
   while (!reserved) reserved = await reserve(randomInt(20_000, 32_000));
   return reserved;
 }

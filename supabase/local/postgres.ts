@@ -96,9 +96,9 @@ export async function endLeftover(folder: string): Promise<void> {
 }
 
 /**
- * Runs a database in `folder`, and creates it on first use. If the database ends unexpectedly, it is
- * restarted, as on hosted Supabase, and `told` is notified of both. If this happens too often, `ended`
- * resolves.
+ * Runs a database in `folder`, and creates it on first use. If the database ends
+ * unexpectedly, it is restarted, as on hosted Supabase, and `told` is notified of both. If
+ * this happens too often, `ended` resolves.
  */
 export async function keepDatabase(
   folder: string,

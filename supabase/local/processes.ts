@@ -27,8 +27,8 @@ export function startService({ name, command, args, log, env, options }: Start):
   const child = spawn(command, args, {
     stdio: ["pipe", output, output],
     env: { ...process.env, EXIT_WITH_STDIN: "1", ...env },
-    // The service gets its own process group, so Ctrl-C reaches only the stack, which then ends the services
-    // in order.
+    // The service gets its own process group, so Ctrl-C reaches only the stack, which
+    // then ends the services in order.
     detached: true,
     ...options,
   });

@@ -19,8 +19,8 @@ export function signClaims(claims: Claims, secret: string): string {
 }
 
 /**
- * Returns the claims of a token that this project signed and that has not expired. Otherwise throws the
- * reason.
+ * Returns the claims of a token that this project signed and that has not
+ * expired. Otherwise throws the reason.
  */
 export function verifyToken(token: string, secret: string): Claims {
   const [header, payload, signature, more] = token.split(".");

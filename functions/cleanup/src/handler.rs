@@ -30,8 +30,8 @@ pub fn operator_routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Runs a sweep for the schedule. The schedule has no secret, so this route accepts only events that are not
-/// HTTP requests.
+/// Runs a sweep for the schedule. The schedule has no secret, so this route accepts only
+/// events that are not HTTP requests.
 async fn pass(
     State(app): State<Arc<App>>,
     context: Option<Extension<RequestContext>>,

@@ -1,5 +1,5 @@
-//! The scheduled function: it settles jobs whose webhook events did not arrive, dispatches waiting jobs, and
-//! deletes what is due.
+//! The scheduled function: it settles jobs whose webhook events did not arrive, dispatches waiting
+//! jobs, and deletes what is due.
 
 mod audit;
 mod budget;

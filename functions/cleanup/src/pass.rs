@@ -192,8 +192,8 @@ async fn ask_replicate(app: &App, due: &Due, pass: Budget) -> Report {
     lane.report
 }
 
-/// Finds inactive users and sends emails. If an account must be erased for inactivity, the next sweep erases
-/// it.
+/// Finds inactive users and sends emails. If an account must be erased for
+/// inactivity, the next sweep erases it.
 async fn write_to_people(app: &App, due: &Due, pass: Budget) -> Report {
     let mut lane = Lane::default();
     if due.inactivity {
@@ -248,8 +248,8 @@ impl Default for Lane {
 }
 
 impl Lane {
-    /// Runs a step and returns its answer. If the step fails, this logs the error and leaves the work to the
-    /// next sweep.
+    /// Runs a step and returns its answer. If the step fails, this logs the error and
+    /// leaves the work to the next sweep.
     async fn step<T: Default, W>(
         &mut self,
         step: &'static str,
@@ -265,8 +265,8 @@ impl Lane {
         })
     }
 
-    /// Like `step`, but returns the error to the caller. A step also returns whether it finished everything
-    /// that was due.
+    /// Like `step`, but returns the error to the caller. A step also returns whether it
+    /// finished everything that was due.
     async fn attempt<T, W>(
         &mut self,
         slice: Slice,

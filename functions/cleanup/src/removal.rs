@@ -25,8 +25,8 @@ struct Due {
 #[derive(Serialize)]
 struct Told {
     prediction: String,
-    /// Why we believe that the data is gone; `None` if Replicate still has some. The database decides whether
-    /// this is proof.
+    /// Why we believe that the data is gone; `None` if Replicate still has some. The database
+    /// decides whether this is proof.
     evidence: Option<&'static str>,
 }
 
@@ -71,8 +71,8 @@ async fn ask(app: &App, due: Due, is_down: &AtomicBool) -> Option<Told> {
             tracing::warn!(prediction, generation, "Replicate still has something of it");
             None
         }
-        // An unreadable answer concerns only this prediction, so the others continue. A later sweep asks
-        // again.
+        // An unreadable answer concerns only this prediction, so the others
+        // continue. A later sweep asks again.
         Ok(Answer::Unreadable(error)) => {
             tracing::warn!(
                 prediction,

@@ -12,8 +12,8 @@ pub struct Report {
     pub settled: u64,
     /// Generations that were dispatched after their first dispatch failed.
     pub submitted: u64,
-    /// What the audit found and closed, by kind: photos past their limit, objects without a row, missing
-    /// artworks.
+    /// What the audit found and closed, by kind: photos past their limit, objects
+    /// without a row, missing artworks.
     pub closed: BTreeMap<String, u64>,
     /// Objects whose absence was verified.
     pub verified: u64,

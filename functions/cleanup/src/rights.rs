@@ -73,8 +73,8 @@ pub(crate) async fn expire_exports(app: &App) -> Result<((), bool), Error> {
     Ok(((), true))
 }
 
-/// Walks over the users and creates emails and erasures for inactive ones. Returns whether the walk reached
-/// its end.
+/// Walks over the users and creates emails and erasures for inactive ones. Returns
+/// whether the walk reached its end.
 pub(crate) async fn follow_inactive(
     app: &App,
     budget: Budget,
@@ -84,8 +84,8 @@ pub(crate) async fn follow_inactive(
     if app.mailer.is_none() {
         return Ok(((), true));
     }
-    // Erasures come first. Otherwise a walk that fails or takes all the time could keep users who already got
-    // every warning.
+    // Erasures come first. Otherwise a walk that fails or takes all the time could keep users
+    // who already got every warning.
     while budget.is_within(seconds) {
         let ordered: u64 = app.ask("erase_inactive", json!({})).await?;
         if ordered == 0 {

@@ -1,5 +1,5 @@
-//! Settling: asks Replicate about generations whose webhook events did not arrive, and dispatches waiting
-//! generations.
+//! Settling: asks Replicate about generations whose webhook events did not arrive, and
+//! dispatches waiting generations.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,8 +23,8 @@ const ASKERS: usize = 8;
 const SILENCE: u32 = 60;
 /// After this many failed dispatches in a row, the rest waits for the next sweep.
 const PATIENCE: u32 = 3;
-/// Number of dispatches with a prepared photo that are leased together, and how many of them run at the same
-/// time.
+/// Number of dispatches with a prepared photo that are leased together, and how
+/// many of them run at the same time.
 const PREPARED: u32 = 32;
 const SUBMITTERS: usize = 8;
 /// The time limit of one dispatch. It is shorter than the lease.
@@ -53,8 +53,8 @@ pub(crate) async fn settle(app: &App, budget: Budget, seconds: u64) -> Result<(u
     let settled = AtomicU64::new(0);
     let is_complete = AtomicBool::new(false);
 
-    // The next batch is leased only when an asker is free, so that no lease expires while its generation
-    // waits.
+    // The next batch is leased only when an asker is free, so that no lease
+    // expires while its generation waits.
     let silent = stream::try_unfold(Vec::new(), |mut leased: Vec<(Uuid, Silent)>| async {
         while leased.is_empty() && budget.is_within(seconds) {
             let lease = Uuid::new_v4();
@@ -122,8 +122,8 @@ pub(crate) async fn submit(app: &App, budget: Budget, seconds: u64) -> Result<(u
     let run = Run::default();
     while budget.is_within(seconds) && !run.is_over() {
         let lease = Uuid::new_v4();
-        // Checking a photo takes much memory, so only generations with a prepared photo are dispatched
-        // several at a time.
+        // Checking a photo takes much memory, so only generations with a prepared photo
+        // are dispatched several at a time.
         let batch = json!({ "lease": lease, "batch": 1, "prepared": PREPARED });
         let due: Vec<Submission> = app.ask("lease_submissions", batch).await?;
         if due.is_empty() {

@@ -16,8 +16,8 @@ pub(crate) fn interval() -> Result<Option<Duration>, String> {
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
 }
 
-/// Runs a first sweep before the server accepts requests, because uploads are refused before the first sweep
-/// (X2).
+/// Runs a first sweep before the server accepts requests, because uploads are
+/// refused before the first sweep (X2).
 pub(crate) async fn start(app: &App, interval: Option<Duration>) {
     if interval.is_some() {
         pass(app).await;

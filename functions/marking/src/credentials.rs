@@ -1,6 +1,6 @@
-//! Content Credentials: a signed C2PA manifest in the file. It names the model and the time. It does not list
-//! the photo as an ingredient, because that would put the photo's digest and a thumbnail into a file that
-//! users share.
+//! Content Credentials: a signed C2PA manifest in the file. It names the model and the time. It
+//! does not list the photo as an ingredient, because that would put the photo's digest and a
+//! thumbnail into a file that users share.
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -50,8 +50,8 @@ impl Credentials {
     /// Reads and checks the configuration, so that a mistake fails the start instead of every artwork.
     ///
     /// # Errors
-    /// [`InvalidCredentials`]. An expired certificate is not an error, because it may also expire while
-    /// functions run.
+    /// [`InvalidCredentials`]. An expired certificate is not an error, because it may
+    /// also expire while functions run.
     pub fn new(
         configured: &ContentCredentials,
         egress: Egress,
@@ -80,8 +80,8 @@ impl Credentials {
         Ok(Self { context: Context::new().into_shared(), signer, ends_at })
     }
 
-    /// Whether the manifest is valid. Trust is left to each reader, and so is the validity of a parent
-    /// manifest.
+    /// Whether the manifest is valid. Trust is left to each reader, and so is the
+    /// validity of a parent manifest.
     fn holds(&self, signed: &Bytes, content_type: &str) -> c2pa::Result<bool> {
         let reader = Reader::from_shared_context(&self.context)
             .with_stream(content_type, Cursor::new(&signed[..]))?;
@@ -92,9 +92,9 @@ impl Credentials {
         self.ends_at
     }
 
-    /// Returns the picture with a manifest. `parent` is the original picture, if it already has a manifest.
-    /// Remains of a broken manifest may invalidate the new one, so the result is validated before it is
-    /// returned.
+    /// Returns the picture with a manifest. `parent` is the original picture, if it already has a
+    /// manifest. Remains of a broken manifest may invalidate the new one, so the result is
+    /// validated before it is returned.
     pub(crate) fn sign(
         &self,
         picture: &Bytes,

@@ -1,7 +1,7 @@
-//! Marks artworks as made by a model (X7), for people and for machines. It writes IPTC's `DigitalSourceType`
-//! into XMP, and then adds Content Credentials (C2PA) if a certificate is configured. It never changes
-//! pixels. Only functions that store artworks link this crate, because its C2PA library is larger than they
-//! are.
+//! Marks artworks as made by a model (X7), for people and for machines. It writes IPTC's
+//! `DigitalSourceType` into XMP, and then adds Content Credentials (C2PA) if a certificate is
+//! configured. It never changes pixels. Only functions that store artworks link this crate, because its
+//! C2PA library is larger than they are.
 
 mod credentials;
 mod timestamp;
@@ -51,8 +51,8 @@ pub fn app_from_env() -> Result<App, Box<dyn std::error::Error + Send + Sync>> {
 }
 
 impl Mark for Marker {
-    /// Keeps an existing manifest. Normally it becomes the parent of ours. If ours cannot be written, the
-    /// picture stays unchanged, because added XMP would break the existing signature.
+    /// Keeps an existing manifest. Normally it becomes the parent of our manifest. If ours cannot be written,
+    /// the picture stays unchanged, because added XMP would break the existing signature.
     fn mark(
         &self,
         picture: Bytes,

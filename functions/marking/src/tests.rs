@@ -104,8 +104,8 @@ fn failures(report: &Value) -> Vec<&str> {
     failures.filter_map(|failure| failure["code"].as_str()).collect()
 }
 
-/// The status that validation reports for a self-made certificate. Readers decide about trust, so the tests
-/// expect it.
+/// The status that validation reports for a self-made certificate. Readers decide about
+/// trust, so the tests expect it.
 const UNTRUSTED: &str = "signingCredential.untrusted";
 
 #[test]

@@ -1,5 +1,5 @@
-//! XMP in JPEG, PNG and WebP files: one packet that says how the picture was made. XMP from other programs is
-//! kept.
+//! XMP in JPEG, PNG and WebP files: one packet that says how the picture was made.
+//! XMP from other programs is kept.
 
 use bytes::Bytes;
 use img_parts::jpeg::{Jpeg, JpegSegment, markers};

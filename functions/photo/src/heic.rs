@@ -7,9 +7,9 @@ use super::{Format, Frame, Limits, Orientation, Picture, Recognised, Rejection};
 
 const CORRUPT: Rejection = Rejection::Corrupt(Format::Heic);
 
-/// Decodes the pixels, already in sRGB: a profile, the container or the coded picture may define the colours.
-/// The pixels are also upright already, because in this format only the container defines the orientation,
-/// not Exif.
+/// Decodes the pixels, already in sRGB: a profile, the container or the coded picture may define
+/// the colours. The pixels are also upright already, because in this format only the container
+/// defines the orientation, not Exif.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let options = Options { max_threads: 1, max_pixels: limits.max_pixels };
     let image = heifer::decode_srgb_rgba8(bytes, &options).map_err(|error| match error {

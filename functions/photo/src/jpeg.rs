@@ -121,8 +121,8 @@ fn pixels(
     frame: &FrameHeader,
     application: &Application,
 ) -> (Channels, Vec<u8>) {
-    // As in libjpeg, and therefore in browsers: JFIF is always YCbCr, and an unknown transform counts as the
-    // usual one.
+    // As in libjpeg, and therefore in browsers: JFIF is always YCbCr, and an unknown
+    // transform counts as the usual one.
     let is_rgb = !application.is_jfif
         && application.adobe.map_or_else(|| frame.is_named_rgb(), |transform| transform == 0);
     match (components, application.adobe) {

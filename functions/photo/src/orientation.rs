@@ -7,8 +7,8 @@ use image::metadata;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Orientation(u8);
 
-/// The part of Exif that is read, in bytes. The directories that matter come early; maker notes and
-/// thumbnails follow.
+/// The part of Exif that is read, in bytes. The directories that matter come early;
+/// maker notes and thumbnails follow.
 const READ_AT_MOST: usize = 64 * 1024;
 
 impl Orientation {

@@ -77,8 +77,8 @@ pub(super) fn fitted(width: u32, height: u32, longest: u32) -> Option<(u32, u32)
 pub(super) struct Picture {
     /// Width and height in the file, in pixels.
     pub(super) stored: (u32, u32),
-    /// Decoded width, in pixels. It is less than the stored width if the picture was decoded at a smaller
-    /// size.
+    /// Decoded width, in pixels. It is less than the stored width if the picture
+    /// was decoded at a smaller size.
     pub(super) width: u32,
     /// Decoded height, in pixels.
     pub(super) height: u32,
@@ -134,8 +134,8 @@ impl Picture {
         if self.orientation.swaps_sides() { (height, width) } else { (width, height) }
     }
 
-    /// Shrinks the picture so that no side is longer than `longest`, in pixels. `None` if the number of
-    /// samples is wrong.
+    /// Shrinks the picture so that no side is longer than `longest`, in pixels. `None` if
+    /// the number of samples is wrong.
     pub(super) fn shrink(self, longest: u32) -> Option<Self> {
         let (size, channels) = ((self.width, self.height), self.channels);
         let (width, height) = fitted(size.0, size.1, longest)?;

@@ -42,8 +42,8 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection
         .ok_or(CORRUPT)
 }
 
-/// The colour space, in the standard's order of precedence: code points, a profile, sRGB, and the oldest
-/// chunks last.
+/// The colour space, in the standard's order of precedence: code points, a profile,
+/// sRGB, and the oldest chunks last.
 fn colour_space(bytes: &[u8], embedded: Option<ColorProfile>) -> Option<ColorProfile> {
     let find = |name: &[u8; 4]| {
         let mut before_pixels = chunks(bytes).take_while(|(kind, _)| *kind != b"IDAT");

@@ -1,5 +1,5 @@
-//! The reason for a refusal: a code for programs and a sentence for people. Neither contains anything from
-//! the file (R5).
+//! The reason for a refusal: a code for programs and a sentence for people. Neither
+//! contains anything from the file (R5).
 
 use super::Format;
 

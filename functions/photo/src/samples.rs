@@ -1,5 +1,5 @@
-//! Pictures for tests, with all the metadata that phones and programs add. Everything that must be removed
-//! contains `CANARY`.
+//! Pictures for tests, with all the metadata that phones and programs add. Everything that
+//! must be removed contains `CANARY`.
 
 use std::io::Cursor;
 
@@ -59,8 +59,8 @@ pub(super) fn lossy_webp_with_alpha() -> Bytes {
     unhex(LOSSY_ALPHA)
 }
 
-/// A smooth picture as encoders write it, without metadata. It gets redder to the right and greener to the
-/// bottom.
+/// A smooth picture as encoders write it, without metadata. It gets redder to the
+/// right and greener to the bottom.
 pub(super) fn plain(format: Format) -> Bytes {
     let (width, height) = SIZE;
     let picture = RgbImage::from_fn(width, height, |x, y| {

@@ -35,8 +35,8 @@ enum Data<'a> {
     Lossless(&'a [u8]),
 }
 
-/// Decodes the pixels. The decoder trusts the flags and the stated length, so both are first corrected to
-/// match the file.
+/// Decodes the pixels. The decoder trusts the flags and the stated length, so both are
+/// first corrected to match the file.
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Rejection> {
     let still = read(bytes)?;
     let frame = frame(&still)?;

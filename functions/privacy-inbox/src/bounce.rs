@@ -1,5 +1,5 @@
-//! Reports that one of our emails did not arrive: as an event of the email provider, or as the report of a
-//! mail server.
+//! Reports that one of our emails did not arrive: as an event of the email provider, or
+//! as the report of a mail server.
 
 use opusflair::letter;
 use serde::Serialize;
@@ -8,13 +8,13 @@ use uuid::Uuid;
 use crate::event::{Data, Event, Values};
 use crate::sender::Sender;
 
-/// The provider's events for an email of ours that was not delivered, as Resend names them.
+/// The provider's events for an undelivered email from us, as Resend names them.
 const KINDS: &[&str] = &["email.bounced", "email.failed", "email.suppressed"];
 
 /// The part of a report that is searched for the id of our email, in bytes.
 const REPORT_LIMIT: usize = 64 * 1024;
 
-/// An email of ours that did not arrive.
+/// One of our emails that did not arrive.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Bounce {
     /// The id of our email, if the event names its Message-ID.

@@ -12,12 +12,12 @@ use crate::header::HEADER_LIMIT;
 
 /// The amount of JSON syntax that any event may have; [`has_little_syntax`] counts it.
 const FREE_SYNTAX: usize = 48 * 1024;
-/// Longer events may have more: one piece of syntax for this many bytes. The text of an email has one escape
-/// per line.
+/// Longer events may have more: one piece of syntax for this many bytes. The text of an
+/// email has one escape per line.
 const BYTES_PER_SYNTAX: usize = 128;
 
-/// The largest number of escaped surrogates that are checked. Few programs escape them, and an email contains
-/// few emoji.
+/// The largest number of escaped surrogates that are checked. Few programs escape them,
+/// and an email contains few emoji.
 const MOST_SURROGATES: usize = 10_000;
 
 /// The headers that are read. All others are skipped.
@@ -55,8 +55,8 @@ pub(crate) struct Data {
     pub(crate) headers: Option<Headers>,
 }
 
-/// The headers of an email that are read. The provider sends them as a list of names and values, or as an
-/// object.
+/// The headers of an email that are read. The provider sends them as a list of
+/// names and values, or as an object.
 #[derive(Debug, Default)]
 pub(crate) struct Headers(Vec<(&'static str, String)>);
 

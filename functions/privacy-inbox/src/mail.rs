@@ -1,5 +1,5 @@
-//! Reads an email without trusting it: who sent it, whether the provider has verified the sender, and whether
-//! it is a request.
+//! Reads an email without trusting it: who sent it, whether the provider has verified the
+//! sender, and whether it is a request.
 
 use opusflair::letter;
 use uuid::Uuid;

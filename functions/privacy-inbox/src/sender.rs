@@ -20,8 +20,8 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Parses a `From` header. The result always has a sender, because a request is filed even if its `From`
-    /// has no address.
+    /// Parses a `From` header. The result always has a sender, because a request is filed
+    /// even if its `From` has no address.
     pub(crate) fn read(from: &str) -> Self {
         let from = &from[from.ceil_char_boundary(from.len().saturating_sub(HEADER_LIMIT))..];
         let found = addresses(from);
@@ -107,8 +107,8 @@ fn is_verified(results: &str, authserv_id: &str, sender: &str) -> bool {
         })
 }
 
-/// The header without quoted strings and comments, which may contain any text (RFC 5322). `None` if one of
-/// them is not closed.
+/// The header without quoted strings and comments, which may contain any text (RFC 5322).
+/// `None` if one of them is not closed.
 fn without_quotes(header: &str) -> Option<String> {
     let (mut plain, mut depth, mut is_quoted) = (String::new(), 0_usize, false);
     let mut letters = header.chars();

@@ -1,5 +1,5 @@
-//! The subject of an email: whether it has the words from the policy (Q1), answers one of our emails, or is
-//! an automatic reply.
+//! The subject of an email: whether it has the words from the policy (Q1), answers one of our
+//! emails, or is an automatic reply.
 
 use opusflair::letter::SUBJECTS;
 

@@ -4,8 +4,8 @@ use mail_parser::decoders::html::html_to_text;
 
 /// The longest message that is kept, in characters.
 pub(crate) const MESSAGE_LIMIT: usize = 4000;
-/// The part of a text that is searched for the message, in bytes. It is longer because white space and NULs
-/// may come first.
+/// The part of a text that is searched for the message, in bytes. It is longer because white
+/// space and NULs may come first.
 const TEXT_LIMIT: usize = 16 * MESSAGE_LIMIT;
 /// The part of an HTML body that is searched for the message, in bytes. It is longer because styles and much
 /// markup may come first.

@@ -3,8 +3,8 @@
 use crate::status::Status;
 
 const LABEL: &str = "oldest original";
-/// The average width of a letter in Verdana at 11 px. `textLength` fits the text to the width computed from
-/// it.
+/// The average width of a letter in Verdana at 11 px. `textLength` fits the text
+/// to the width computed from it.
 const LETTER: usize = 7;
 const PADDING: usize = 6;
 

@@ -1,5 +1,5 @@
-//! The routes. Public reads need no token and return nothing personal. A cached response may be a few seconds
-//! old.
+//! The routes. Public reads need no token and return nothing personal. A cached
+//! response may be a few seconds old.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ const STATUS_TIME: Duration = Duration::from_secs(10);
 /// Clients may cache the keys for five minutes, because a new key is published before it signs.
 const KEYS: (http::HeaderName, &str) = (CACHE_CONTROL, "public, max-age=300");
 
-/// The routes of this function: the live status as JSON and as a badge, the detector, the keys of receipts,
-/// and users' rights.
+/// The routes of this function: the live status as JSON and as a badge, the detector, the keys
+/// of receipts, and users' rights.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new()
         .route("/privacy/status", get(status))

@@ -1,5 +1,5 @@
-//! A cache for one answer. A client that requests the public status in a loop causes only one database call
-//! per period.
+//! A cache for one answer. A client that requests the public status in a loop causes
+//! only one database call per period.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Users' rights and public checks: how the promises are kept, the keys of receipts, and whether an artwork
-//! is kept here.
+//! Users' rights and public checks: how the promises are kept, the keys of receipts, and
+//! whether an artwork is kept here.
 
 mod badge;
 mod handler;

@@ -34,8 +34,8 @@ impl TryFrom<String> for Digest {
     }
 }
 
-/// Answers yes or no. After an artwork is deleted, only cached answers may still say yes, and they expire
-/// soon.
+/// Answers yes or no. After an artwork is deleted, only cached answers may still
+/// say yes, and they expire soon.
 pub(crate) async fn mark(
     State(app): State<Arc<App>>,
     asked: Result<Query<Asked>, QueryRejection>,

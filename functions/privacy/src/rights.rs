@@ -1,5 +1,5 @@
-//! The rights that need more than a change of one row: export, erasure, and the confirmation of a request by
-//! email.
+//! The rights that need more than a change of one row: export, erasure, and the
+//! confirmation of a request by email.
 
 use std::sync::Arc;
 
@@ -60,8 +60,8 @@ pub(crate) async fn erase(
     Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(ordered)).into_response())
 }
 
-/// Returns the state of an erasure. Anyone with its id may ask, because the tokens of a closed account no
-/// longer work.
+/// Returns the state of an erasure. Anyone with its id may ask, because the tokens of a
+/// closed account no longer work.
 pub(crate) async fn erasure(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
@@ -79,8 +79,8 @@ pub(crate) async fn withdraw(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Confirms a request that came by email. The token from our email shows that the user owns the sender's
-/// address (Q1).
+/// Confirms a request that came by email. The token from our email shows that the user
+/// owns the sender's address (Q1).
 pub(crate) async fn confirm(
     State(app): State<Arc<App>>,
     PathId(id): PathId,

@@ -40,8 +40,8 @@ pub(crate) struct Requests {
 }
 
 impl Status {
-    /// Whether every promise is kept: no photo is past its limit, the sweeps run, and no request is past its
-    /// deadline.
+    /// Whether every promise is kept: no photo is past its limit, the sweeps run, and
+    /// no request is past its deadline.
     pub(crate) fn is_kept(&self) -> bool {
         let oldest = self.originals.oldest_seconds.unwrap_or_default();
         let answered = self.requests.shortest_seconds_left.is_none_or(|seconds| seconds >= 0);

@@ -44,9 +44,9 @@ pub(crate) async fn delete(app: &App, caller: &Caller, id: Uuid) -> Result<(), E
     Ok(())
 }
 
-/// Stops the model first, because it may still be reading the photo, and then deletes objects. If a step
-/// fails here, a later sweep finishes it: the generation has already ended, and any further output of the
-/// model is discarded.
+/// Stops the model first, because it may still be reading the photo, and then deletes objects. If a
+/// step fails here, a later sweep finishes it: the generation has already ended, and any further
+/// output of the model is discarded.
 async fn follow(app: &App, generation: Uuid, prediction: Option<String>) {
     crash::reached("end.recorded");
     if let Some(prediction) = prediction {

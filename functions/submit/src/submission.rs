@@ -79,8 +79,8 @@ pub(crate) async fn submit(
                 "prompt": new.prompt,
                 "settings": new.settings,
             }),
-            // Safe to retry: the idempotency key makes it one generation, and the lease shows that it is
-            // ours.
+            // Safe to retry: the idempotency key makes it one generation, and the
+            // lease shows that it is ours.
             Again::Safe,
         )
         .await?;

@@ -70,8 +70,8 @@ function parsed(body: string): Record<string, unknown> {
 }
 
 /**
- * Signs out everywhere, unless the URL says otherwise. Lite treats a missing scope as `local`, and also reads
- * the body.
+ * Signs out everywhere, unless the URL says otherwise. Lite treats a missing scope as
+ * `local`, and also reads the body.
  */
 function signOut(request: Request, url: URL): Request {
   url.searchParams.set("scope", url.searchParams.get("scope") || "global");

@@ -38,8 +38,8 @@ export function asFailure(error: unknown): Failure {
 }
 
 /**
- * A trigger may refuse with 42501 and its own message, or with 23505. Any error that is not listed becomes a
- * 500.
+ * A trigger may refuse with 42501 and its own message, or with 23505. Any error
+ * that is not listed becomes a 500.
  */
 function refusal({ code, message }: postgres.PostgresError): Failure {
   if (code === "42501")

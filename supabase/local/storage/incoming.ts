@@ -1,5 +1,5 @@
-// Reads the content and metadata of an upload: a raw body with headers, a form with fields, or pieces with
-// TUS metadata.
+// Reads the content and metadata of an upload: a raw body with headers, a form with
+// fields, or pieces with TUS metadata.
 
 import { Failure } from "./failure.ts";
 import { parseForm } from "./form.ts";

@@ -26,8 +26,8 @@ export function announced(pathname: string): Record<string, string> {
 }
 
 /**
- * Errors keep their own HTTP status here, as on hosted Supabase, because clients act on it. The body is only
- * the message.
+ * Errors keep their own HTTP status here, as on hosted Supabase, because clients act on
+ * it. The body is only the message.
  */
 function speaking(answer: (asked: Asked) => Promise<Response>) {
   return async (asked: Asked): Promise<Response> => {

@@ -1,5 +1,5 @@
-// Signed URLs. Each contains a token for one object that is valid for a limited time, so no account is
-// needed.
+// Signed URLs. Each contains a token for one object that is valid for a limited
+// time, so no account is needed.
 
 import { signToken, verifyToken } from "../tokens.ts";
 import { deliver, findAny } from "./download.ts";
@@ -99,8 +99,8 @@ export async function downloadSigned(asked: Asked): Promise<Response> {
 }
 
 /**
- * Uploads with a signed URL. This bypasses every policy while the token is valid, so only a trigger can
- * refuse it.
+ * Uploads with a signed URL. This bypasses every policy while the token is valid,
+ * so only a trigger can refuse it.
  */
 export async function uploadSigned(asked: Asked): Promise<Response> {
   const { owner, upsert } = claims(asked);

@@ -1,5 +1,5 @@
-// The core of Storage: rows in `storage`, which are read and written with the caller's rights, and bytes on
-// disk.
+// The core of Storage: rows in `storage`, which are read and written with the
+// caller's rights, and bytes on disk.
 
 import type postgres from "postgres";
 import type { Keys } from "../keys.ts";

@@ -41,8 +41,8 @@ export async function store(asked: Asked, target: Target): Promise<{ id: string;
 }
 
 /**
- * Checks everything that is known before the bytes arrive: the bucket's rules, the name and the caller's
- * rights.
+ * Checks everything that is known before the bytes arrive: the bucket's rules,
+ * the name and the caller's rights.
  */
 export async function mayStore(
   asked: Asked,
@@ -107,8 +107,8 @@ function checkType(mimetype: string | undefined, bucket: Bucket): void {
 }
 
 /**
- * Checks the caller's rights. Policies and triggers see what is known before the first byte, so they do not
- * see the size.
+ * Checks the caller's rights. Policies and triggers see what is known before the first
+ * byte, so they do not see the size.
  */
 export function mayUpload(
   asked: Asked,

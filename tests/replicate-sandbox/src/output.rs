@@ -1,4 +1,4 @@
-//! Serves finished pictures as `replicate.delivery` does: to anyone who has the address, for one hour.
+//! Serves finished pictures as `replicate.delivery` does: without authentication, for one hour.
 
 use std::time::Duration;
 

@@ -53,8 +53,8 @@ pub(crate) struct Sandbox {
     pub(crate) faults: Faults,
     pub(crate) limits: Limits,
     pub(crate) http: reqwest::Client,
-    /// One permit for each picture that may be painted at the same time. A canceled prediction leaves the
-    /// queue.
+    /// One permit for each picture that may be painted at the same time. A
+    /// canceled prediction leaves the queue.
     pub(crate) painters: Arc<Semaphore>,
     contents: Mutex<Contents>,
     /// Counts changes, so that waiting tasks know when to check again.

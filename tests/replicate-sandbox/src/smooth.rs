@@ -1,5 +1,5 @@
-//! Smoothing that keeps edges (Kuwahara). Each pixel becomes the mean of the most uniform of the four
-//! quarters around it.
+//! Smoothing that keeps edges (Kuwahara). Each pixel becomes the mean of the most uniform
+//! of the four quarters around it.
 
 use crate::picture::{Colour, Picture, luma};
 

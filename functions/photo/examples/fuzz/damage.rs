@@ -10,8 +10,8 @@ use super::LONGEST;
 
 /// Byte values at which programs often miscount.
 const EDGES: &[u8] = &[0, 1, 2, 0x0f, 0x10, 0x3f, 0x7f, 0x80, 0xd0, 0xd9, 0xda, 0xfe, 0xff];
-/// Number of changes in one file. It is small, and half of the changes are in the first [`HEAD`] bytes, where
-/// the headers are.
+/// Number of changes in one file. It is small, and half of the changes are in the first
+/// [`HEAD`] bytes, where the headers are.
 const MOST_CHANGES: usize = 8;
 const HEAD: usize = 1024;
 const LONGEST_PIECE: usize = 4096;
@@ -57,8 +57,8 @@ fn piece(file: &[u8], random: &mut StdRng) -> Range<usize> {
     start..file.len().min(start + length)
 }
 
-/// Corrects the checksums of a PNG. Otherwise most decoders would reject the file before they reach the
-/// damage.
+/// Corrects the checksums of a PNG. Otherwise most decoders would reject the
+/// file before they reach the damage.
 fn correct_checksums(file: &mut [u8]) {
     let mut rest = &mut file[PNG.len()..];
     while let Some((length, tail)) = rest.split_first_chunk_mut::<4>() {

@@ -94,8 +94,8 @@ fn read(folder: &Path) -> io::Result<Vec<Sample>> {
     Ok(samples)
 }
 
-/// A small HEIC and one of the size that phones make. They are encoded here because no npm package writes
-/// HEIC.
+/// A small HEIC and one of the size that phones make. They are encoded here
+/// because no npm package writes HEIC.
 #[cfg(feature = "heic")]
 fn heics() -> impl Iterator<Item = Sample> {
     [("HEIC", 480, 320), ("HEIC of 12 MP", 4032, 3024)].into_iter().map(|(name, width, height)| {

@@ -15,7 +15,7 @@ pub(super) struct Application {
     pub(super) orientation: Option<Orientation>,
     is_in_adobe_rgb: bool,
     pub(super) is_jfif: bool,
-    /// Adobe's colour transform: 0 is none, 1 is `YCbCr`, 2 is YCCK.
+    /// Adobe's colour transform: 0 means no transform, 1 is `YCbCr`, and 2 is YCCK.
     pub(super) adobe: Option<u8>,
     /// The parts of the colour profile: each with its number, and with the total count that it states.
     profile: Vec<(u8, u8, Vec<u8>)>,

@@ -24,8 +24,8 @@ pub(super) struct Block<'a> {
     pub(super) kept: &'a mut [i16],
     /// For each coefficient, in the order of the file: its index in `kept`, or an index outside.
     pub(super) places: &'a [u8; 64],
-    /// One bit for each coefficient that is not zero, kept or not. A progressive file cannot be read without
-    /// them.
+    /// One bit for each coefficient that is not zero, kept or not. A progressive
+    /// file cannot be read without them.
     pub(super) known: &'a mut u64,
 }
 

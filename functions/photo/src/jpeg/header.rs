@@ -31,8 +31,8 @@ impl FrameHeader {
             return Err(CORRUPT);
         }
         let (width, height) = (u16::from_be_bytes([w1, w0]), u16::from_be_bytes([h1, h0]));
-        // A height of zero means that the file states it after the first scan. No known program writes such
-        // files.
+        // A height of zero means that the file states it after the first scan. No
+        // known program writes such files.
         if precision != 8 || height == 0 || !matches!(count, 1 | 3 | 4) {
             return Err(UNUSUAL);
         }
@@ -60,8 +60,8 @@ impl FrameHeader {
         self.components.iter().map(|component| component.id).eq(*b"RGB")
     }
 
-    /// The memory for decoding. A progressive file needs two bytes for each coefficient in addition to the
-    /// samples.
+    /// The memory for decoding. A progressive file needs two bytes for each
+    /// coefficient in addition to the samples.
     pub(super) fn cost(&self, scale: Scale) -> Frame {
         let (width, height) = (u32::from(self.width), u32::from(self.height));
         let pixels = u64::from(width) * u64::from(height);

@@ -18,8 +18,8 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Reads the definition at the start of `payload`. Returns its class (1 for AC), its number, the table,
-    /// and the rest.
+    /// Reads the definition at the start of `payload`. Returns its class (1 for AC), its
+    /// number, the table, and the rest.
     pub(super) fn read(payload: &[u8]) -> Result<(usize, usize, Self, &[u8]), Rejection> {
         let Some((&place, rest)) = payload.split_first() else { return Err(CORRUPT) };
         let (counts, rest) = rest.split_first_chunk::<LONGEST>().ok_or(CORRUPT)?;

@@ -30,8 +30,8 @@ impl Scale {
 /// Decodes blocks of one size.
 pub(super) struct Idct {
     scale: Scale,
-    /// For each coefficient, in the order of the file: its index among the kept ones, which are stored row by
-    /// row.
+    /// For each coefficient, in the order of the file: its index among the kept
+    /// ones, which are stored row by row.
     pub(super) places: [u8; 64],
     /// The wave of each frequency.
     whole: [[f32; 8]; 8],

@@ -130,8 +130,8 @@ impl Plane {
             }
             self.kept = Vec::new();
         }
-        // The samples beyond the visible edge are arbitrary, and filters read some of them. So this repeats
-        // the edge.
+        // The samples beyond the visible edge are arbitrary, and filters read some of
+        // them. So this repeats the edge.
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
