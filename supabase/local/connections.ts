@@ -1,6 +1,5 @@
-// The database connections of the stack. After the database was away, they must be replaced:
-// if the database ends while a postgres.js connection writes, that connection never writes
-// again, and its queries wait forever.
+// The database connections of the stack. They must be replaced after the database was away. If it ends while
+// a postgres.js connection writes, this connection never writes again, and its queries wait forever.
 
 import postgres from "postgres";
 import type { Keys } from "./keys.ts";

@@ -31,8 +31,8 @@ function nobody(): { user: number; group: number } {
 }
 
 /**
- * PostgreSQL refuses to run as root. So root runs it as the user `nobody` with one capability, which lets it
- * reach the binaries and the data in a folder that only root may enter. The secure bit preserves the
+ * PostgreSQL refuses to run as root. So root runs it as the user `nobody` with one capability. It lets
+ * `nobody` reach the binaries and the data in a folder that only root may enter. The secure bit preserves the
  * capability for access(2), with which PostgreSQL checks that it may run its own files.
  */
 function asNobody(): string[] {
@@ -96,9 +96,9 @@ export async function endLeftover(folder: string): Promise<void> {
 }
 
 /**
- * Runs a database in `folder`, and creates it on first use. If the database ends
- * unexpectedly, it is restarted, as on hosted Supabase, and `told` is notified of both. If
- * this happens too often, `ended` resolves.
+ * Runs a database in `folder`, and creates it on first use. If the database ends unexpectedly, it is
+ * restarted, as on hosted Supabase, and `told` is notified of its end and of the restart. If this happens too
+ * often, `ended` resolves.
  */
 export async function keepDatabase(
   folder: string,
@@ -184,8 +184,8 @@ async function untilUp(
 }
 
 /**
- * Seconds to wait for a connection. Without a limit, a database that is asked to end while a client connects
- * waits for this client, and everything else waits for the database.
+ * Seconds to wait for a connection. A database that is asked to end waits for a client that is connecting.
+ * Without this limit, everything else would then wait for the database.
  */
 export const patience = 5;
 

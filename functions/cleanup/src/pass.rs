@@ -25,9 +25,9 @@ use crate::report::{Report, add_each};
 use crate::rights;
 use crate::settle::{settle, submit};
 
-// The limits add up to less than the function's timeout of 150 seconds, even if a step of each stage hangs: 5
-// seconds to ask what is due, 70 for the urgent work, 38 for the deletions and erasures that this work
-// leaves, and 30 for the rest.
+// The limits add up to less than the function's timeout of 150 seconds, even if a step of each stage
+// hangs. Asking what is due takes at most 5 seconds, the urgent work 70, the deletions and erasures that
+// it leaves 38, and the rest 30.
 const LOOKING: Slice = Slice { work: 5, end: 5 };
 const SWEEPING: Slice = Slice { work: 15, end: 46 };
 const BEATING: Slice = Slice { work: 5, end: 8 };

@@ -16,8 +16,8 @@ use crate::budget::Budget;
 
 /// Number of outbox tasks or emails that run at the same time.
 const AT_ONCE: usize = 4;
-/// Rows under one lease. The number is small because a sweep that ends early leaves its leased rows to the
-/// next one, and each of them has then used up an attempt.
+/// Rows under one lease. The number is small because each lease uses up an attempt of every row, even of rows
+/// that the sweep does not reach.
 const BATCH: u32 = 8;
 /// Accounts under one lease of erasures.
 const ERASURES: u32 = 20;

@@ -11,7 +11,7 @@ use opusflair::{Error, pace};
 use reqwest::{Method, Url};
 use tokio::runtime::Handle;
 
-/// How long to wait for a time stamp. The artwork is not stored until then.
+/// How long to wait for a time stamp. This delays the artwork.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The largest answer, in bytes. It holds a token with its certificates; the largest ones have about 10 KB.
 const ANSWER_LIMIT: usize = 64 * 1024;

@@ -1,7 +1,7 @@
 //! JPEG (ITU-T T.81): headers, the application segments that matter, and the pixels.
 //!
 //! Other decoders paint missing parts grey and report success, so this one counts each block. It is also
-//! built for pictures that will be shrunk: it decodes large ones at half their size, and shrinks each
+//! built for pictures that will be shrunk. It decodes large ones at half their size, and shrinks each
 //! component before it computes colours.
 
 use super::picture::{Channels, Samples, fitted};

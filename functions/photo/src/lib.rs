@@ -1,4 +1,4 @@
-//! Judges a photo by its bytes, never by the declared type, the file name or the client's word (C2). The
+//! Checks a photo by its bytes, never by the declared type, the file name or the client's word (C2). The
 //! prepared photo is a new picture (T2): upright, in sRGB, opaque, and at most 2048 pixels on each side. It
 //! takes nothing from the original file except its pixels.
 //!
@@ -115,7 +115,7 @@ impl Photo {
     /// The media type of the prepared photo, whatever the original format is.
     pub const PREPARED_TYPE: &str = "image/jpeg";
 
-    /// Judges and prepares a photo within the usual [`Limits`].
+    /// Checks and prepares a photo within the usual [`Limits`].
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
@@ -123,7 +123,7 @@ impl Photo {
         Self::prepare_within(bytes, &Limits::default())
     }
 
-    /// Judges `bytes` and prepares the photo for the model. Decodes only once, and only if the header passes
+    /// Checks `bytes` and prepares the photo for the model. Decodes only once, and only if the header passes
     /// all checks. This takes processor time (about a second for the largest photo). In addition to the file,
     /// it needs up to [`Limits::max_decoded_bytes`] of memory and about 100 MB to work in.
     ///

@@ -91,9 +91,10 @@ impl Values {
 }
 
 impl Event {
-    /// Parses an event. Returns `None` if the body is not an event, or if it has so much syntax that parsing
-    /// it would take several times as long as its length suggests. An email may contain invalid UTF-8 or half
-    /// of a surrogate pair. Both become U+FFFD, because the rest of the email is still a person's request.
+    /// Parses an event. Returns `None` for a body that is not an event. Also returns `None` for one with
+    /// so much syntax that parsing takes several times as long as its length suggests. An email may
+    /// contain invalid UTF-8 or half of a surrogate pair. Both become U+FFFD, because the rest of the
+    /// email is still a person's request.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body);
         let allowed = FREE_SYNTAX + text.len() / BYTES_PER_SYNTAX;

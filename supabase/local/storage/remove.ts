@@ -32,8 +32,8 @@ export async function removeMany(asked: Asked): Promise<Response> {
 }
 
 export async function removeOne(asked: Asked): Promise<Response> {
-  // Storage looks for the object with its own rights, so a hidden object gets a
-  // different error than a missing one.
+  // Storage looks for the object with its own rights, so a hidden object and a
+  // missing one get different errors.
   await findAny(asked);
   if ((await removeAll(asked, [asked.name])).length === 0) throw accessDenied("Access denied");
   return Response.json({ message: "Successfully deleted" });

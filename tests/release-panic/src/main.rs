@@ -1,5 +1,5 @@
-//! Tests the release profile, which no test harness uses: if a thread panics, must only the thread end, not
-//! the process? The functions judge each photo on a thread like this one.
+//! Checks the release profile, which no test harness uses. If a thread panics, only this thread may end, not
+//! the process. The functions check each photo on a thread like this one.
 
 use std::process::ExitCode;
 use std::thread;
