@@ -87,8 +87,8 @@ pub(super) fn shrink<S: Sample, const N: usize>(
         (width, height) = (size.0.div_ceil(2), size.1.div_ceil(2));
         seen = (seen.0 / 2.0, seen.1 / 2.0);
     }
-    // The shrunk rows overwrite the original ones. All bands reuse these buffers, because fresh memory is
-    // slow.
+    // The shrunk rows overwrite the original ones. All bands reuse these
+    // buffers, because fresh memory is slow.
     let mut band: [Vec<S>; N] = array::from_fn(|_| Vec::new());
     let rows = 0..height;
     for top in rows.step_by(ROWS as usize) {
@@ -175,8 +175,8 @@ fn split<S: Sample, const N: usize>(
     Some(())
 }
 
-/// Resizes the upper left part `seen` of the channels, whose size is `size`, to `to`. Writes them over the
-/// first pixels.
+/// Resizes the upper left part `seen` of the channels, whose size is `size`, to `to`.
+/// Writes them over the first pixels.
 fn join<S: Sample, const N: usize>(
     planes: &[Vec<S>; N],
     size: (u32, u32),
