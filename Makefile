@@ -84,19 +84,8 @@ policy: install build $(TOOLS)/.installed $(TOOLS)/bin/cargo-deny ## Run the tes
 .PHONY: test
 test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks
 	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
-	$(call say,Unit tests)
-	cargo test --workspace --locked $(FEATURES) 2>&1 | tee $(RESULTS_FOLDER)/cargo.txt
-	cargo test --package photo --locked --features heic --lib heic
-	$(call say,A panic in a release build)
-	@cargo run --release --quiet --locked --package release-panic 2> /dev/null && echo "ends its thread, not the process"
-	$(call say,Tests on the stack)
-	@SANDBOX_RUN_MS=300 CLEANUP_INTERVAL_SECONDS=0 \
-	  $(STACK) --state .local/test --fresh -- tests/all.sh
-	$(call say,Database tests and tests with strangers on a project with the old default privileges)
-	@$(MAKE) --no-print-directory old-privileges
-	$(call say,Chaos)
-	@$(MAKE) --no-print-directory chaos SEED=1..3 JOBS=60
-	@$(MAKE) --no-print-directory check
+	$(call say,Tests and checks)
+	@cd tests && $(NODE) lanes.ts
 	$(call say,Policy)
 	@cd tests && $(NODE) policy/policy.ts
 

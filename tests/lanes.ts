@@ -1,0 +1,101 @@
+// Runs every test and check (`make test`): lanes side by side, so that one uses the processor while another waits.
+// Each step of a lane that needs a stack has one of its own. What a step prints is in .local/test/<step>.log; a step
+// that fails prints the end of it.
+
+import { spawn } from "node:child_process";
+import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
+import { join, relative, resolve } from "node:path";
+
+interface Step {
+  name: string;
+  /** For bash, in the root of the repository. */
+  command: string;
+}
+
+const root = resolve(import.meta.dirname, "..");
+const logs = join(root, ".local/test");
+const tailLines = 150;
+
+/** On a fresh stack, in the folder `tests`. */
+function onStack(name: string, command: string, { flags = "", runMs = 300 } = {}): Step {
+  const stack = `supabase/local/node_modules/.bin/bun supabase/local/stack.ts --state .local/test/${name} --fresh --quiet ${flags}`;
+  return { name, command: `SANDBOX_RUN_MS=${runMs} CLEANUP_INTERVAL_SECONDS=0 ${stack} -- bash -euc 'cd tests; ${command}'` };
+}
+
+/** Node's test runner. The second reporter records how each test ended. */
+function suite(...files: string[]): string {
+  const reporters = ["spec", "./policy/reporter.mjs"].map((one) => `--test-reporter=${one} --test-reporter-destination=stdout`);
+  return `node --import tsx --test --test-concurrency=1 --test-timeout=600000 ${reporters.join(" ")} ${files.join(" ")}`;
+}
+
+const database = "node --import tsx database/run.ts";
+
+/** Cargo locks its folder, so what calls it is one lane. It yields the processor to the tests that have deadlines. */
+const compiling: Step[] = [
+  { name: "unit", command: 'cargo test --workspace --locked --features local/crash-points 2>&1 | tee "$RESULTS/cargo.txt"' },
+  { name: "heic", command: "cargo test --package photo --locked --features heic --lib heic" },
+  { name: "release-panic", command: "cargo run --release --quiet --locked --package release-panic" },
+  { name: "photos", command: `cd tests; ${suite("photos/*.test.ts")}` },
+  { name: "check", command: "make --no-print-directory check" },
+].map(({ name, command }) => ({ name, command: `nice -n 10 bash -euo pipefail -c '${command}'` }));
+
+const lanes: Step[][] = [
+  compiling,
+  [
+    // The database last, so that whatever requests may have changed of grants and policies shows.
+    onStack("journeys", `${suite("journeys/*.test.ts")}; ${database}`),
+    onStack("chaos", "SEED=1..3 JOBS=60 node --import tsx chaos/chaos.ts", { runMs: 30 }),
+  ],
+  [
+    onStack("faults-of-replicate", suite("faults/[r-z]*.test.ts")),
+    onStack("hosted", suite("stack/*.test.ts", "replicate/*.test.ts")),
+  ],
+  [
+    onStack("faults", suite("faults/[a-q]*.test.ts", "chaos/*.test.ts", "mutants/*.test.ts", "policy/*.test.ts")),
+    onStack("adversary", suite("adversary/*.test.ts")),
+    onStack("lambda", suite("lambda/*.test.ts")),
+    onStack("old-privileges", `${database}; ${suite("journeys/strangers.test.ts")}`, { flags: "--default-privileges legacy" }),
+  ],
+];
+
+const running = new Map<string, number>();
+const failed: string[] = [];
+
+function clock(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+async function run({ name, command }: Step): Promise<void> {
+  const path = join(logs, `${name}.log`);
+  const log = openSync(path, "w");
+  const began = performance.now();
+  running.set(name, began);
+  const child = spawn("bash", ["-c", command], { cwd: root, stdio: ["ignore", log, log] });
+  const code = await new Promise<number | null>((done) => child.once("exit", done));
+  closeSync(log);
+  running.delete(name);
+  const took = clock(performance.now() - began);
+  if (code === 0) return console.log(`✓ ${name} (${took})`);
+  failed.push(name);
+  const end = readFileSync(path, "utf8").split("\n").slice(-tailLines).join("\n");
+  console.log(`✗ ${name} (${took}): exit code ${code}. All of it: ${relative(root, path)}\n${end}`);
+}
+
+function showProgress(): void {
+  const now = performance.now();
+  console.log(`  still running: ${[...running].map(([name, began]) => `${name} (${clock(now - began)})`).join(", ")}`);
+}
+
+mkdirSync(logs, { recursive: true });
+const progress = setInterval(showProgress, 60_000);
+await Promise.all(
+  lanes.map(async (steps) => {
+    for (const step of steps) await run(step);
+  }),
+);
+clearInterval(progress);
+if (failed.length > 0) {
+  console.log(`failed: ${failed.join(", ")}`);
+  process.exitCode = 1;
+}
