@@ -6,6 +6,10 @@ SHELL := /usr/bin/env bash
 
 LOCAL := supabase/local
 TOOLS := .local/tools
+# Outside of the checkout, so that a tool is built once for each version.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/opusflair
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 MIGRATION := supabase/migrations/20261123000000_first_generation.sql
 STACK := $(LOCAL)/node_modules/.bin/bun $(LOCAL)/stack.ts
 NODE := node --import tsx
@@ -26,8 +30,12 @@ demo: install build ## Turn a photo into an artwork: STYLE=neon-night PHOTO=path
 	  $(STACK) --state .local/demo/stack --fresh -- sh -c 'cd tests && exec $(NODE) demo/demo.ts'
 
 .PHONY: run
-run: install build ## Start the whole stack; Ctrl-C stops it
-	@$(STACK) --state .local/run || [ $$? -eq 130 ]
+run: install build ## Start the whole stack; Ctrl-C stops it: ARGS="--quiet"
+	@$(STACK) --state .local/run $(ARGS) || [ $$? -eq 130 ]
+
+.PHONY: fresh
+fresh: ARGS += --fresh
+fresh: run ## Do the same, but begin with an empty database and empty buckets
 
 .PHONY: status
 status: install ## Show the status of `make run`, or of FUNCTIONS_URL with OPERATOR_SECRET
@@ -77,7 +85,7 @@ RESULTS_FOLDER := .local/policy
 test policy: export RESULTS := $(CURDIR)/$(RESULTS_FOLDER)
 
 .PHONY: policy
-policy: install build $(TOOLS)/.installed $(TOOLS)/bin/cargo-deny ## Run the tests that POLICY.md names, and show which promises are kept: CLAUSES="R2 G3" for some
+policy: install build $(TOOLS)/.installed $(DENY) ## Run the tests that POLICY.md names, and show which promises are kept: CLAUSES="R2 G3" for some
 	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
 	@cd tests && CLAUSES="$(CLAUSES)" $(NODE) policy/run.ts
 
@@ -90,7 +98,8 @@ test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack
 	@cd tests && $(NODE) policy/policy.ts
 
 .PHONY: check
-check: install $(TOOLS)/bin/cargo-deny ## Check format, lints, documents, dependencies, schema equality and advisors
+check policy: export CARGO_DENY := $(DENY)
+check: install $(DENY) ## Check format, lints, documents, dependencies, schema equality and advisors
 	$(call say,Format and lints)
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet $(FEATURES) -- -D warnings
@@ -138,9 +147,9 @@ $(TOOLS)/.installed: Makefile
 	@touch $@
 
 # Without optimisation: an optimised build takes longer than cargo-deny will ever run.
-$(TOOLS)/bin/cargo-deny:
-	$(call say,Building cargo-deny (once))
-	cargo install --debug --locked --quiet --root $(TOOLS) cargo-deny@0.20.2
+$(DENY):
+	$(call say,Building cargo-deny $(DENY_VERSION) (once))
+	cargo install --debug --locked --quiet --root $(CACHE)/cargo-deny-$(DENY_VERSION) cargo-deny@$(DENY_VERSION)
 
 .PHONY: migration
 migration: ## Write the first migration again from sql/ (only while nothing is deployed)

@@ -1,4 +1,5 @@
-// Runs supabase/tests/*.sql (pgTAP) as role `postgres`, each in a transaction that it rolls back.
+// Runs supabase/tests/*.sql (pgTAP) as role `postgres`, each in a transaction that it rolls back. With arguments it runs
+// only the files of these names.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
@@ -65,10 +66,14 @@ async function run(file: string): Promise<Tally> {
   return { passed, failed: failures + wrong.length };
 }
 
+const chosen = process.argv.slice(2);
+const all = readdirSync(folder).filter((name) => name.endsWith(".sql")).sort();
+const files = chosen.length > 0 ? chosen : all;
+
 const total: Tally = { passed: 0, failed: 0 };
 await installPgTap();
 try {
-  for (const file of readdirSync(folder).filter((name) => name.endsWith(".sql")).sort()) {
+  for (const file of files) {
     console.log(file);
     const { passed, failed } = await run(file).catch(async (error: Error) => {
       await sql.unsafe("rollback");

@@ -16,27 +16,33 @@ const results = join(root, ".local", "demo");
 const state = process.env.STACK_STATE!;
 const photoPath = process.env.PHOTO ? resolve(root, process.env.PHOTO) : undefined;
 
-const photo = await openPhoto(photoPath).catch((error: Error) => {
-  console.error(`PHOTO=${process.env.PHOTO} cannot be opened as a picture: ${error.message}`);
+function end(sentence: string): never {
+  console.error(sentence);
   process.exit(1);
-});
+}
+
+const photo = await openPhoto(photoPath).catch((error: Error) =>
+  end(`PHOTO=${process.env.PHOTO} cannot be opened as a picture: ${error.message}`),
+);
 
 heading("A photo becomes an artwork");
 const person = await Person.signUp("demo");
 say(`signed up; the account begins with ${(await person.wallet()).balance} credits`);
 const { data: styles } = await person.client.from("styles").select("id, name").order("position");
 if (!styles!.some(({ id }) => id === style)) {
-  console.error(`STYLE=${style} is not one of: ${styles!.map(({ id }) => id).join(", ")}`);
-  process.exit(1);
+  end(`STYLE=${style} is not one of: ${styles!.map(({ id }) => id).join(", ")}`);
 }
 
-const input = await person.upload(photo.bytes, photo.extension, photo.contentType);
+const input = await person
+  .upload(photo.bytes, photo.extension, photo.contentType)
+  .catch((error: Error) => end(`PHOTO=${process.env.PHOTO} cannot be uploaded: ${error.message}`));
 say(`uploaded ${photo.width} × ${photo.height}, ${kilobytes(photo.bytes.length)}, to inputs/…/${input.split("/")[1]}`);
 const onDisk = join(state, "storage", "inputs", input);
 check(existsSync(onDisk), "the photo is in the private bucket");
 
 const response = await person.submit({ style, input_path: input });
 const submitted = (await response.json()) as Generation & { detail?: string };
+if (photoPath && submitted.detail) end(`PHOTO=${process.env.PHOTO} cannot be used: ${submitted.detail}`);
 check(response.status === 201, `submitted as ${style}${submitted.detail ? `: ${submitted.detail}` : ""}`);
 check((await person.wallet()).held === Number(submitted.credits), `${submitted.credits} credit is held, none is spent`);
 

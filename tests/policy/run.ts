@@ -1,5 +1,5 @@
-// Runs the tests that POLICY.md names, and the whole database suite, on one fresh stack: `make policy`. CLAUSES="R2 G3"
-// runs the files of those alone.
+// Runs the test files that POLICY.md names, on one fresh stack: `make policy`. CLAUSES="R2 G3" runs only the files that
+// these clauses name.
 
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
@@ -25,10 +25,10 @@ function quoted(...words: string[]): string {
   return words.map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ");
 }
 
-/** The files that are named, from the folder `tests`. */
-function named(folder: string, end: string): string[] {
+/** The named files of a folder, without the part `from` of their paths. */
+function named(folder: string, end: string, from = "tests/"): string[] {
   const found = files.filter((file) => file.startsWith(folder) && file.endsWith(end));
-  return found.map((file) => file.slice("tests/".length));
+  return found.map((file) => file.slice(from.length));
 }
 
 const units = tests.filter(({ file }) => file.endsWith(".rs")).map(({ name }) => name);
@@ -40,18 +40,20 @@ const report = ["spec", "./policy/reporter.mjs"].map((reporter) =>
   `--test-reporter=${reporter} --test-reporter-destination=stdout`);
 const suite = `${node} --test --test-concurrency=1 --test-timeout=300000 ${report.join(" ")}`;
 const checks = named("tests/check/", ".ts").map((check) => `${node} ${check}`);
-// A run a folder, in the sequence of all.sh: Node takes files in its own.
+// One run for each folder: Node would sort the files of all of them by name.
 const sequence = ["stack", "replicate", "journeys", "faults"];
 const folders = [...new Set(named("tests/", ".test.ts").map((file) => file.split("/")[0]!))];
 const place = (folder: string) => (sequence.indexOf(folder) + 1 || sequence.length + 1);
 const suites = folders
   .sort((one, other) => place(one) - place(other))
   .map((folder) => `${suite} ${quoted(...named(`tests/${folder}/`, ".test.ts"))}`);
-const steps = [...checks, ...suites, `${node} database/run.ts`];
+const scripts = named("supabase/tests/", ".sql", "supabase/tests/");
+const database = scripts.length > 0 ? [`${node} database/run.ts ${quoted(...scripts)}`] : [];
+const steps = [...checks, ...suites, ...database];
 const all = `cd tests; red=0; ${steps.map((step) => `${step} || red=1`).join("; ")}; exit $red`;
 const stack = "supabase/local/node_modules/.bin/bun supabase/local/stack.ts";
 const environment = { SANDBOX_RUN_MS: "300", CLEANUP_INTERVAL_SECONDS: "0" };
 const state = "--state .local/policy-stack --fresh";
-bash("Tests on the stack", `${stack} ${state} -- bash -c ${quoted(all)}`, environment);
+if (steps.length > 0) bash("Tests on the stack", `${stack} ${state} -- bash -c ${quoted(all)}`, environment);
 
 await import("./policy.ts");
