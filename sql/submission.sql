@@ -27,6 +27,8 @@ declare
   chosen_style public.styles;
   chosen_model public.models;
   price integer;
+  -- Credits that no other generation holds.
+  available integer;
   generation public.generations;
   work private.generation_work;
 begin
@@ -89,10 +91,11 @@ begin
   perform private.check_input(person, input_path);
 
   price := chosen_model.credits + chosen_style.extra_credits;
-  if wallet.balance - wallet.held < price then
+  available := wallet.balance - wallet.held;
+  if available < price then
     perform private.refuse(402, 'insufficient_credits',
-      format('This costs %s credits and you have %s.', price, wallet.balance - wallet.held),
-      jsonb_build_object('price', price, 'balance', wallet.balance - wallet.held));
+      format('This costs %s %s and you have %s.', price, case price when 1 then 'credit' else 'credits' end, available),
+      jsonb_build_object('price', price, 'available', available));
   end if;
   perform private.check_limits(wallet.id);
   -- This comes last, because it claims the only try while Replicate refuses the account.

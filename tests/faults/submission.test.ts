@@ -231,7 +231,7 @@ test("eight submits with credit for one: one is taken, seven are told what is mi
   const answers = await Promise.all(paths.map((input_path) => alice.submit({ style: "mosaic", input_path })));
   assert.deepEqual(answers.map(({ status }) => status).sort(), [201, ...Array(7).fill(402)]);
   const refused = (await answers.find(({ status }) => status === 402)!.json()) as Record<string, unknown>;
-  assert.deepEqual([refused.code, refused.price, refused.balance], ["insufficient_credits", 1, 0]);
+  assert.deepEqual([refused.detail, refused.price, refused.available], ["This costs 1 credit and you have 0.", 1, 0]);
   const { id } = (await answers.find(({ status }) => status === 201)!.json()) as { id: string };
   assert.equal((await alice.ended(id)).state, "succeeded");
   assert.deepEqual(await alice.wallet(), { balance: 0, held: 0 });

@@ -124,7 +124,8 @@ test("who has too few credits is told the price and the balance", async () => {
   const input_path = await alice.upload(await small);
   const response = await alice.submit({ style: "mosaic", input_path, model: "kontext-max" });
   const problem = (await refused(response, 402, "insufficient_credits")) as Problem & Record<string, number>;
-  assert.deepEqual([problem.price, problem.balance], [2, 1]);
+  assert.deepEqual([problem.price, problem.available], [2, 1]);
+  assert.equal(problem.detail, "This costs 2 credits and you have 1.");
 });
 
 test("a photo belongs to one generation", async () => {
