@@ -94,7 +94,7 @@ begin
     select from public.profiles as p where p.id = auth.uid() and p.closed_at is not null
   ) then
     perform private.refuse(403, 'account_closed',
-      'This account is being erased, and nothing can be done with it any more.');
+      'This account is being erased and can no longer be used.');
   elsif person is null then
     perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
@@ -195,7 +195,7 @@ begin
       'username must have 3 to 30 characters, of a to z, 0 to 9 and _.', '{"field": "username"}');
   end if;
   if exists (select from public.profiles as p where p.username = new.username and p.id <> new.id) then
-    perform private.refuse(409, 'username_taken', 'Somebody has this username. Please choose another.',
+    perform private.refuse(409, 'username_taken', 'This username is taken. Please choose another.',
       '{"field": "username"}');
   end if;
   if not exists (select from public.styles as s where s.id = new.default_style) and new.default_style is not null then

@@ -369,7 +369,7 @@ begin
 
   select * into wallet from public.wallets as w where w.person_id = adjust_credits.person_id for update;
   if not found then
-    perform private.refuse(404, 'wallet_not_found', 'Nobody with this id has a wallet.');
+    perform private.refuse(404, 'wallet_not_found', 'No account with this id has a wallet.');
   end if;
 
   select * into known from public.credit_entries as e where e.key = adjust_credits.key;

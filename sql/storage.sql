@@ -80,14 +80,14 @@ begin
   end if;
   perform private.lock_person(person::uuid);
   if not exists (select from public.profiles as p where p.id = person::uuid and p.closed_at is null) then
-    raise exception 'This account is being erased. No photo is taken any more.' using errcode = '42501';
+    raise exception 'This account is being erased. It can no longer upload photos.' using errcode = '42501';
   end if;
   if not private.is_intake_open() then
-    raise exception 'No photo is taken at the moment, because photos could not be deleted in time. Please try again in a minute.'
+    raise exception 'We accept no photos at the moment, because we could not delete them in time. Please try again in a minute.'
       using errcode = '42501';
   end if;
   if not private.is_account_accepted() then
-    raise exception 'No photo is taken at the moment, because the image service accepts no jobs. Please try again in a few minutes.'
+    raise exception 'We accept no photos at the moment, because the image service accepts no jobs. Please try again in a few minutes.'
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then

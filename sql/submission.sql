@@ -61,7 +61,7 @@ begin
 
   if not private.is_intake_open() then
     perform private.refuse(503, 'intake_closed',
-      'No photo is taken at the moment, because photos could not be deleted in time. Nothing was charged. '
+      'We accept no photos at the moment, because we could not delete them in time. You were not charged. '
       'Please try again in a minute.', '{"retry_after": 60}');
   end if;
 
@@ -136,7 +136,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform private.refuse(503, 'model_unavailable',
-    'No photo is taken at the moment, because the image service accepts no jobs. Nothing was charged. '
+    'We accept no photos at the moment, because the image service accepts no jobs. You were not charged. '
     'Please try again in a few minutes.', '{"retry_after": 120}');
 end;
 $$;
@@ -188,7 +188,7 @@ begin
     end if;
   end if;
   perform private.refuse(404, 'input_not_found',
-    'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
+    'We cannot find this photo. Please upload it again.', '{"field": "input_path"}');
 end;
 $$;
 

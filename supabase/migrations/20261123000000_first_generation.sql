@@ -409,7 +409,7 @@ begin
     select from public.profiles as p where p.id = auth.uid() and p.closed_at is not null
   ) then
     perform private.refuse(403, 'account_closed',
-      'This account is being erased, and nothing can be done with it any more.');
+      'This account is being erased and can no longer be used.');
   elsif person is null then
     perform private.refuse(401, 'not_signed_in', 'Your session is over. Please sign in again.');
   end if;
@@ -510,7 +510,7 @@ begin
       'username must have 3 to 30 characters, of a to z, 0 to 9 and _.', '{"field": "username"}');
   end if;
   if exists (select from public.profiles as p where p.username = new.username and p.id <> new.id) then
-    perform private.refuse(409, 'username_taken', 'Somebody has this username. Please choose another.',
+    perform private.refuse(409, 'username_taken', 'This username is taken. Please choose another.',
       '{"field": "username"}');
   end if;
   if not exists (select from public.styles as s where s.id = new.default_style) and new.default_style is not null then
@@ -906,7 +906,7 @@ begin
 
   select * into wallet from public.wallets as w where w.person_id = adjust_credits.person_id for update;
   if not found then
-    perform private.refuse(404, 'wallet_not_found', 'Nobody with this id has a wallet.');
+    perform private.refuse(404, 'wallet_not_found', 'No account with this id has a wallet.');
   end if;
 
   select * into known from public.credit_entries as e where e.key = adjust_credits.key;
@@ -1299,7 +1299,7 @@ comment on table public.failure_reasons is 'The closed list of reasons for which
 insert into public.failure_reasons (id, sentence) values
   ('animated', 'The photo is animated. Please upload a single frame of it.'),
   ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
-  ('corrupt', 'The photo could not be read. Please upload it again, saved anew in a photo program.'),
+  ('corrupt', 'The photo could not be read. Please open it in a photo program, save it again and upload the new file.'),
   ('decoded_size_too_large', 'The photo takes too much memory to open. Please upload a smaller version, or an ordinary 8-bit RGB JPEG.'),
   ('dimensions_too_large', 'The photo has too many pixels. Please upload a smaller version.'),
   ('dimensions_too_small', 'The photo has too few pixels. Please upload a larger version.'),
@@ -3533,7 +3533,7 @@ begin
 
   if not private.is_intake_open() then
     perform private.refuse(503, 'intake_closed',
-      'No photo is taken at the moment, because photos could not be deleted in time. Nothing was charged. '
+      'We accept no photos at the moment, because we could not delete them in time. You were not charged. '
       'Please try again in a minute.', '{"retry_after": 60}');
   end if;
 
@@ -3608,7 +3608,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform private.refuse(503, 'model_unavailable',
-    'No photo is taken at the moment, because the image service accepts no jobs. Nothing was charged. '
+    'We accept no photos at the moment, because the image service accepts no jobs. You were not charged. '
     'Please try again in a few minutes.', '{"retry_after": 120}');
 end;
 $$;
@@ -3660,7 +3660,7 @@ begin
     end if;
   end if;
   perform private.refuse(404, 'input_not_found',
-    'There is no such photo of yours. Upload it to the bucket inputs first.', '{"field": "input_path"}');
+    'We cannot find this photo. Please upload it again.', '{"field": "input_path"}');
 end;
 $$;
 
@@ -4341,14 +4341,14 @@ begin
   end if;
   perform private.lock_person(person::uuid);
   if not exists (select from public.profiles as p where p.id = person::uuid and p.closed_at is null) then
-    raise exception 'This account is being erased. No photo is taken any more.' using errcode = '42501';
+    raise exception 'This account is being erased. It can no longer upload photos.' using errcode = '42501';
   end if;
   if not private.is_intake_open() then
-    raise exception 'No photo is taken at the moment, because photos could not be deleted in time. Please try again in a minute.'
+    raise exception 'We accept no photos at the moment, because we could not delete them in time. Please try again in a minute.'
       using errcode = '42501';
   end if;
   if not private.is_account_accepted() then
-    raise exception 'No photo is taken at the moment, because the image service accepts no jobs. Please try again in a few minutes.'
+    raise exception 'We accept no photos at the moment, because the image service accepts no jobs. Please try again in a few minutes.'
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then

@@ -58,7 +58,7 @@ select is(pg_temp.complete(pg_temp.photo(9)), 'stored', 'as many can');
 update private.quotas set most = 1000000 where scope = 'uploads' and id = 'bytes';
 
 update private.heartbeats set at = now() - interval '1 hour';
-select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 No photo is taken', 'a completion does not outlive a closed intake (X2)');
+select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 We accept no photos', 'a completion does not outlive a closed intake (X2)');
 update private.heartbeats set at = now();
 insert into privacy_choices (person_id, purpose, allowed) values ('a11ce000-0000-4000-8000-000000000001', 'generation', false);
 select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 You have refused', 'nor a restriction (G6)');

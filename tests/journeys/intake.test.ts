@@ -28,7 +28,7 @@ test("the sweeper stops: intake refuses after the allowed silence, and resumes b
   assert.equal((await live()).sweeper.intake_open, true);
 
   await pass(40, "silent");
-  await assert.rejects(alice.upload(await small), /No photo is taken at the moment/);
+  await assert.rejects(alice.upload(await small), /We accept no photos at the moment/);
   const refused = await alice.submit({ style: "mosaic", input_path });
   const problem = (await refused.json()) as { code: string; detail: string };
   assert.deepEqual([refused.status, problem.code], [503, "intake_closed"]);

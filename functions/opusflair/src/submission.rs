@@ -468,7 +468,7 @@ fn no_photo() -> Stop {
     let error = refusal(
         StatusCode::NOT_FOUND,
         "input_not_found",
-        "There is no such photo of yours any more. Upload it again, and send the request with a new Idempotency-Key.",
+        "We can no longer find this photo. Please upload it again, and use a new Idempotency-Key.",
     );
     Stop::Refused { reason: "input_not_found", error, input_sha256: None }
 }
