@@ -1,4 +1,4 @@
-// What Supabase's services write when they do not do what they are asked, for the proxy to answer.
+// Error responses of Supabase's services, which the proxy returns in their place.
 
 export interface Answer {
   status: number;
@@ -6,19 +6,19 @@ export interface Answer {
   headers?: Record<string, string>;
 }
 
-/** As PostgREST writes an error. */
+/** An error as PostgREST writes it. */
 export const error = (status: number, code: string, message: string): Answer => ({
   status,
   body: JSON.stringify({ code, details: null, hint: null, message }),
 });
 
-/** As Storage writes one: HTTP 400, and the true status inside. */
+/** An error as Storage writes it: HTTP 400, with the real status in the body. */
 export const failure = (statusCode: string | number, code: string, message: string): Answer => ({
   status: 400,
   body: JSON.stringify({ statusCode, error: code, code, message }),
 });
 
-/** As the gateway in front of all services writes one. */
+/** An error as the gateway in front of all services writes it. */
 export const gateway = (status: number, message: string): Answer => ({ status, body: JSON.stringify({ message, hint: "" }) });
 
 export const html = (status: number, title: string): Answer => ({

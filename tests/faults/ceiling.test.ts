@@ -1,4 +1,4 @@
-// No original outlives its ceiling, whatever state it was left in and however Storage behaves (R1, R2).
+// No original lives longer than its limit, in whatever state it was left and however Storage behaves (R1, R2).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -11,7 +11,7 @@ import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 
-/** Photos that were left in each state: a thousand. */
+/** How many photos are left in each state, a thousand in all. */
 const left = {
   "never submitted": 400,
   reserved: 150,
@@ -23,7 +23,7 @@ const left = {
   erased: 100,
 } as const;
 
-/** So many at once. */
+/** Makes `count` of something, `atOnce` at a time. */
 async function each<T>(count: number, make: (index: number) => Promise<T>, atOnce = 8): Promise<T[]> {
   const made: T[] = [];
   const indices = Array.from({ length: count }, (_, index) => index).values();
@@ -33,7 +33,7 @@ async function each<T>(count: number, make: (index: number) => Promise<T>, atOnc
   return made;
 }
 
-/** Somebody who may start as many as she likes. */
+/** A user who may start any number of generations. */
 async function tireless(name: string): Promise<Person> {
   const person = await Person.signUp(name);
   await database`select backend.adjust_credits(${person.id}, 1000, 'for a test', ${randomUUID()})`;
@@ -51,7 +51,7 @@ const leave: Record<keyof typeof left, (count: number) => Promise<unknown>> = {
     const person = await tireless("never");
     await each(count, async () => person.upload(await small));
   },
-  // The function that was to submit it died right after.
+  // The function that was to submit the job died right after the reservation.
   async reserved(count) {
     const person = await tireless("reserved");
     await each(count, async () => {
@@ -65,7 +65,7 @@ const leave: Record<keyof typeof left, (count: number) => Promise<unknown>> = {
     await arm({ fault: "stuck_processing", count });
     await each(count, () => generated(person));
   },
-  // Open, and by some fault of ours without an end.
+  // These are open and, by a fault on our side, have a deadline that is far away.
   async stuck(count) {
     const person = await tireless("stuck");
     await arm({ fault: "stuck_processing", count });
@@ -107,7 +107,7 @@ test("a thousand photos, left in every state, and Storage that fails a third of 
   const [{ begun }] = await database`select now() as begun`;
   const before = await database`select id from public.deletions`;
 
-  // A third of the deletions fail, each time another way, and so does a third of the looks.
+  // A third of the deletions fail, each in another way. So does a third of the checks that an object is gone.
   for (const fault of [
     { fault: "status", status: 500 },
     { fault: "halve" },
@@ -117,7 +117,7 @@ test("a thousand photos, left in every state, and Storage that fails a third of 
     lab.supabase.misbehave({ ...fault, when: /^DELETE \/storage\/v1\/object\//, every: 12, count: 1e9 });
   for (const [state, count] of Object.entries(left)) await leave[state as keyof typeof left](count);
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, every: 3, count: 1e9 });
-  // Nothing that is stuck ends because Replicate says so.
+  // Replicate must not end the stuck generations.
   lab.replicate.misbehave({ fault: "refuse", count: 1e9 });
 
   for (let hour = 1; hour <= 48; hour += 1) {
@@ -125,13 +125,13 @@ test("a thousand photos, left in every state, and Storage that fails a third of 
     await cleanUp();
     assert.equal(await originals("48 hours"), 0, `in hour ${hour}`);
     if (hour === 25) {
-      // Whichever of the calls has failed: it is tried again soon.
+      // Any of these calls may have failed. It is retried soon.
       const tooMany = async () => (await originals("0")) > left.stuck + 20;
       for (let tries = 0; tries < 4 && (await tooMany()); tries += 1) {
         await pass(600);
         await cleanUp();
       }
-      assert.ok(!(await tooMany()), "what nothing needs is gone after its soft limit, but for what is tried again");
+      assert.ok(!(await tooMany()), "photos that no generation needs are gone after the soft limit, except for the few that are retried");
     }
   }
 
@@ -143,7 +143,7 @@ test("a thousand photos, left in every state, and Storage that fails a third of 
   assert.equal(open, 0);
   assert.ok(lab.supabase.struck > 300, `Storage failed ${lab.supabase.struck} times`);
 
-  // Each has its proof; what never was there again has one more.
+  // Each object has its receipt. An object whose upload came back later has one more.
   const [{ proved, unproved }] = await database`
     select count(*) filter (where receipt is not null and bytes is not null)::int as proved,
       count(*) filter (where receipt is null)::int as unproved

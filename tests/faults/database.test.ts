@@ -14,7 +14,7 @@ import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf } from "./replicate.ts";
 import { quiet, sound } from "./sound.ts";
 
-/** Every verb that a generation from the upload to its artwork, and the deletion of its photo, makes use of. */
+/** Every verb that a generation uses, from the upload of its photo to the artwork and the deletion of the photo. */
 const verbs = [
   "begin_generation",
   "record_input",
@@ -25,7 +25,7 @@ const verbs = [
 ];
 
 for (const verb of verbs) {
-  test(`${verb} committed but its answer lost: asking again gives the same, and nothing is done twice`, async () => {
+  test(`if ${verb} commits and its response is lost, a retry gets the same response and nothing is done twice`, async () => {
     lab.supabase.misbehave({ fault: "lose_answer", when: new RegExp(`rpc/${verb}$`) });
     const alice = await Person.signUp("alice");
     const { id, input_path } = await alice.generate(await small);
@@ -35,7 +35,7 @@ for (const verb of verbs) {
     assert.ok(lab.supabase.struck > 0);
   });
 
-  test(`${verb} that arrives twice does its work once`, async () => {
+  test(`if ${verb} arrives twice, it does its work once`, async () => {
     lab.supabase.misbehave({ fault: "duplicate", when: new RegExp(`rpc/${verb}$`), count: 3 });
     const alice = await Person.signUp("alice");
     const { id, input_path } = await alice.generate(await small);
@@ -44,7 +44,7 @@ for (const verb of verbs) {
     assert.equal((await predictionsOf(input_path)).length, 1);
   });
 
-  test(`${verb} that nobody answers for a while: the job is made later, once`, async () => {
+  test(`if ${verb} gets no response for a while, the job is done later, once`, async () => {
     const alice = await Person.signUp("alice");
     const [input_path, key] = [await alice.upload(await small), randomUUID()];
     const submit = () => alice.submit({ style: "mosaic", input_path }, key);
@@ -56,8 +56,8 @@ for (const verb of verbs) {
   });
 }
 
-for (const [sqlstate, name] of [["40001", "serialization failure"], ["40P01", "deadlock"], ["57P01", "a connection that was ended"]] as const) {
-  test(`${name} (${sqlstate}) in each statement that moves a generation: tried again, done once`, async () => {
+for (const [sqlstate, name] of [["40001", "serialization failure"], ["40P01", "deadlock"], ["57P01", "closed connection"]] as const) {
+  test(`after a ${name} (${sqlstate}) in each statement that moves a generation, the statement is retried and done once`, async () => {
     await database.unsafe(`
       create sequence private.moves;
       create function private.fail_every_other_move() returns trigger language plpgsql set search_path = '' as $$
@@ -84,7 +84,7 @@ for (const [sqlstate, name] of [["40001", "serialization failure"], ["40P01", "d
   });
 }
 
-/** Each flow that leads to a point, up to where its caller loses the connection. */
+/** For each kind of crash point, a flow that leads to it. The caller then loses the connection. */
 const flows: Record<string, (person: Person) => Promise<unknown>> = {
   submit: async (person) => person.submit({ style: "mosaic", input_path: await person.upload(await small) }),
   event: async (person) => person.generate(await small),
@@ -125,12 +125,12 @@ test("database killed mid-flow, at any moment: what was answered holds, and the 
     await new Promise((later) => setTimeout(later, wait));
     await crashDatabase();
     const first = await submitting;
-    // What a client does that was told to try again, or was told nothing.
+    // A client that got an error or no response submits again.
     if (!first?.ok) await until("the submission to be taken", async () => (await submit())?.ok || undefined);
     await quiet(alice);
     assert.equal((await predictionsOf(input_path)).length, 1);
   }
-  // Replicate fetches the photo when it likes: where Storage is away then, that is the model's error.
+  // Replicate fetches the photo at a time of its choice. If Storage is down then, the model reports an error.
   const unread = (await predictionsOf(`/${alice.id}/`)).filter(({ status }) => status === "failed");
   for (const { error } of unread) assert.match(error as string, /download/);
   await sound(alice, { succeeded: 4 - unread.length, ...(unread.length > 0 && { model_error: unread.length }) });

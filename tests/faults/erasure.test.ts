@@ -1,4 +1,4 @@
-// An erasure and an export, killed after each of their steps: they converge (X6).
+// An erasure or an export that is killed after any of its steps still finishes (X6).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -17,7 +17,7 @@ import { pass } from "../lab/time.ts";
 import { predictionThatIs } from "./replicate.ts";
 import { lab } from "./lab.ts";
 
-/** Sweeps, each a while after the other, until `isDone`. */
+/** Runs sweeps, with some time between them, until `isDone`. */
 async function sweepUntil(what: string, isDone: () => Promise<boolean>): Promise<void> {
   for (let sweeps = 0; !(await isDone()); sweeps += 1) {
     assert.ok(sweeps < 12, `${what} after ${sweeps} sweeps`);
@@ -59,7 +59,7 @@ test("a letter that was sent by a worker that then died is sent once more at mos
   try {
     const other = await lab.another(mails.env);
     const alice = await Person.signUp("alice");
-    // Hers alone is owed: the worker dies over the first that is sent.
+    // Only her email is due, so the worker dies while it sends that one.
     await database`delete from private.letters where sent_at is null`;
     await alice.call("POST", "/privacy/erasures", { email: alice.email });
     await other.crashAt("letter.sent");
@@ -106,7 +106,7 @@ for (const point of exportPoints) {
   });
 }
 
-test("two workers build one export: the second finds it taken, and one file comes of it", async () => {
+test("if two workers build one export, the second finds it taken, and the export is one file", async () => {
   const alice = await Person.signUp("alice");
   await fillGallery(alice, 6, 2000);
   await alice.call("POST", "/privacy/exports");
@@ -116,7 +116,10 @@ test("two workers build one export: the second finds it taken, and one file come
   assert.equal((await database`select from storage.objects where bucket_id = 'exports' and name like ${`${alice.id}/%`}`).length, 1);
 });
 
-/** An export of which a piece is sent, its last if the gallery is small, and nobody has said so; answers the gallery. */
+/**
+ * An export with a piece that was sent but not recorded; in a small gallery this is the last piece. Returns the
+ * gallery.
+ */
 async function sent(person: Person, artworks = 2, kilobytes = 20): Promise<Artwork[]> {
   const gallery = await fillGallery(person, artworks, kilobytes);
   await person.call("POST", "/privacy/exports");
@@ -127,7 +130,7 @@ async function sent(person: Person, artworks = 2, kilobytes = 20): Promise<Artwo
   return gallery;
 }
 
-test("an artwork that is deleted while it is exported is in no export", async () => {
+test("an artwork that is deleted during an export is in no export", async () => {
   const alice = await Person.signUp("alice");
   const [deleted] = await sent(alice, 8, 2000);
   assert.equal((await alice.call("DELETE", `/generations/${deleted!.id}`)).status, 204);
@@ -137,7 +140,7 @@ test("an artwork that is deleted while it is exported is in no export", async ()
   assert.ok(!Buffer.from(await data!.arrayBuffer()).includes(`artworks/${deleted!.id}`));
 });
 
-test("an export that Storage refuses is tried later each time, then given up and said to be", async () => {
+test("an export that Storage refuses is retried with growing pauses, then given up and reported as failed", async () => {
   const alice = await Person.signUp("alice");
   await alice.call("POST", "/privacy/exports");
   lab.supabase.misbehave({ fault: "status", status: 413, when: /^POST \/storage\/v1\/upload/, count: 1000 });
@@ -146,7 +149,7 @@ test("an export that Storage refuses is tried later each time, then given up and
   await database`update private.export_work set attempts = 40, due_at = now()`;
   await cleanUp();
   assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "failed");
-  // With its copy of what is hers.
+  // This includes the copy of her data.
   assert.equal((await database`select from private.export_files as f join public.exports as e on e.id = f.export_id where e.person_id = ${alice.id}`).length, 0);
   lab.heal();
   assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
@@ -167,10 +170,10 @@ test("an export that Storage says it has, and has not, begins anew", async () =>
   assert.equal((await alice.client.storage.from("exports").download(path)).error, null);
 });
 
-test("an export that another version of the functions has begun begins anew", async () => {
+test("an export that another version of the functions began starts again from the beginning", async () => {
   const alice = await Person.signUp("alice");
   await sent(alice, 12, 2000);
-  // Its README was shorter by a letter.
+  // In that version, the README was one character shorter.
   await database`update public.exports set bytes_total = bytes_total - 1 where person_id = ${alice.id}`;
   await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").single()).data!.state === "ready");
   const { path, bytes_total } = (await alice.client.from("exports").select("path, bytes_total").single()).data!;

@@ -1,4 +1,4 @@
-// Faults between Replicate and us: events, and what becomes of predictions.
+// Faults between Replicate and our functions: webhook events and the end of predictions.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -12,7 +12,7 @@ import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf, send } from "./replicate.ts";
 import { sound } from "./sound.ts";
 
-test("webhook a hundred times at once: one artwork, one payment", async () => {
+test("a webhook event that arrives a hundred times at once makes one artwork and one charge", async () => {
   const alice = await Person.signUp("alice");
   const { id, input_path } = await unheard(alice);
   const prediction = await predictionThatIs("succeeded", input_path);
@@ -24,7 +24,7 @@ test("webhook a hundred times at once: one artwork, one payment", async () => {
   await sound(alice, { succeeded: 1 });
 });
 
-test("processing after succeeded: the state stays", async () => {
+test("a processing event after success does not change the state", async () => {
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
   await alice.ended(id);
@@ -36,7 +36,7 @@ test("processing after succeeded: the state stays", async () => {
   await artworkIsWhole(alice, id);
 });
 
-test("webhook never: Replicate is asked after a minute", async () => {
+test("if no webhook event arrives, the sweep asks Replicate after a minute", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await cleanUp();
@@ -47,7 +47,7 @@ test("webhook never: Replicate is asked after a minute", async () => {
   await sound(alice, { succeeded: 1 });
 });
 
-test("a receiver that answers with an error is told again, until it has it", async () => {
+test("Replicate sends an event again until our function accepts it", async () => {
   lab.webhooks.misbehave({ fault: "status", status: 503, count: 2 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -55,7 +55,7 @@ test("a receiver that answers with an error is told again, until it has it", asy
   await sound(alice, { succeeded: 1 });
 });
 
-test("clock ten minutes off: events are refused, and Replicate is asked instead", async () => {
+test("if the clock is ten minutes off, events are refused and the sweep asks Replicate instead", async () => {
   await arm({ fault: "webhook_clock", count: 20 });
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
@@ -69,7 +69,7 @@ test("clock ten minutes off: events are refused, and Replicate is asked instead"
   await sound(alice, { succeeded: 1 });
 });
 
-test("a fault of the platform is tried again under the same hold", async () => {
+test("after a platform fault, the job is retried under the same hold", async () => {
   await arm({ fault: "fail_platform", count: 2 });
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
@@ -78,7 +78,7 @@ test("a fault of the platform is tried again under the same hold", async () => {
   assert.deepEqual((await predictionsOf(input_path)).map(({ status }) => status), ["failed", "failed", "succeeded"]);
 });
 
-test("a platform that fails five times has failed, and the credits go back", async () => {
+test("after five platform faults, the job fails and the credits are returned", async () => {
   await arm({ fault: "fail_platform", count: 5 });
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
@@ -87,7 +87,7 @@ test("a platform that fails five times has failed, and the credits go back", asy
   assert.equal((await predictionsOf(input_path)).length, 5);
 });
 
-test("events of a prediction that was given up change nothing", async () => {
+test("events of an abandoned prediction change nothing", async () => {
   await arm({ fault: "fail_platform" }, { fault: "webhook_duplicate", value: 20 });
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
@@ -104,7 +104,7 @@ test("events of a prediction that was given up change nothing", async () => {
 });
 
 for (const [status, fault] of [["aborted", "stuck_starting"], ["canceled", "stuck_processing"]] as const) {
-  test(`a prediction that Replicate calls ${status} has met its deadline`, async () => {
+  test(`a prediction with the status ${status} has reached its deadline`, async () => {
     await arm({ fault });
     const alice = await Person.signUp("alice");
     const { input_path } = await alice.generate(await small);

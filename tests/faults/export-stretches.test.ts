@@ -1,4 +1,4 @@
-// The plan of an export, a stretch at a time: what one call takes is bounded, and any worker takes the next one (G5).
+// The plan of an export is written in parts. Each call is bounded, and any worker can do the next one (G5).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -20,7 +20,7 @@ interface Step {
   parts: { position: number; part: number; content: string; crc32: number }[];
 }
 
-/** A worker that the test plays, on a connection of its own. */
+/** A worker, played by the test on its own connection. */
 class Worker {
   readonly sql: Sql = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1, onnotice: () => {} });
   readonly lease = randomUUID();
@@ -34,7 +34,7 @@ class Worker {
     assert.equal(leased.id, this.id);
   }
 
-  /** Takes a step; answers it and its length. */
+  /** Takes one step. Returns its response and the length of the response. */
   async step(): Promise<{ step: Step; bytes: number }> {
     const [{ answer }] = await this.sql`
       select backend.plan_export(${this.id}::uuid, ${this.lease}::uuid, ${this.sql.json(this.parts)})::text as answer`;
@@ -47,7 +47,7 @@ class Worker {
     return { step, bytes: Buffer.byteLength(answer) };
   }
 
-  /** Gives the export back. */
+  /** Returns the lease of the export. */
   async end(): Promise<void> {
     await this.sql`select backend.release_export(${this.id}::uuid, ${this.lease}::uuid, false)`;
     await this.sql.end();
@@ -69,13 +69,13 @@ async function sweepUntilReady(person: Person, functions?: string): Promise<void
   }
 }
 
-/** Where Storage has an object. */
+/** The path of the object on the disk of Storage. */
 async function fileOf(object: string): Promise<string> {
   const folder = join(process.env.STACK_STATE!, "storage", "artworks", object);
   return join(folder, readdirSync(folder)[0]!);
 }
 
-/** What planning takes, call by call. */
+/** Measures each call of the planning. */
 async function planned(events: number): Promise<{ calls: number; longestAnswer: number; megabytes: number }> {
   const person = await Person.signUp("alice");
   await recordUse(person, events);
@@ -100,7 +100,7 @@ test("planning takes more calls for more rows, and no longer answers nor more me
   const few = await planned(500);
   const many = await planned(20_000);
   assert.ok(many.calls > few.calls + 10 && many.calls < 60, `${few.calls} and ${many.calls} calls`);
-  // The functions read answers of at most 4 MiB.
+  // The functions read responses of at most 4 MiB.
   assert.ok(many.longestAnswer < 1024 * 1024, `an answer of ${many.longestAnswer} bytes`);
   assert.ok(many.megabytes < few.megabytes + 16, `${few.megabytes} and ${many.megabytes} MB`);
 });
@@ -109,7 +109,7 @@ test("a plan goes on in the hands of another worker: each row that stays is in i
   const person = await Person.signUp("alice");
   await recordUse(person, 6000);
   await ordered(person);
-  // Some of the events are written, and some are not; what was counted last is not recorded.
+  // Some events are written and some are not. The last count is not recorded.
   await database.unsafe(`
     create function private.refuse_stretch() returns trigger language plpgsql as $$begin raise exception 'too much'; end$$;
     create trigger refuse_stretch before update on private.export_work for each row
@@ -123,7 +123,7 @@ test("a plan goes on in the hands of another worker: each row that stays is in i
   const [{ uncounted }] = await database`select count(*)::int as uncounted from private.export_parts where crc32 is null`;
   assert.ok(uncounted > 0);
   await pass(60);
-  // Meanwhile some that were not come to go, and others are recorded.
+  // Meanwhile some events that were not yet written are deleted, and new ones are recorded.
   await database`delete from public.usage_events where id in (select max(id) from public.usage_events where person_id = ${person.id} group by at::date)
     and at > (select max(at) from public.usage_events where person_id = ${person.id}) - interval '1 day'`;
   const stays = await database`select id from public.usage_events where person_id = ${person.id} order by at, id`;
@@ -140,7 +140,7 @@ test("a plan goes on in the hands of another worker: each row that stays is in i
   assert.deepEqual(lines.slice(1).map((line) => Number(line.split(",")[0])), ids);
 });
 
-test("an export of many rows takes the functions no more memory than its pieces", async () => {
+test("an export of many rows takes no more memory in the functions than its pieces do", async () => {
   const person = await Person.signUp("alice");
   await recordUse(person, 20_000);
   await ordered(person);
@@ -151,12 +151,12 @@ test("an export of many rows takes the functions no more memory than its pieces"
   const { functionsMegabytes, backendMegabytes } = await watched.stop();
   const [{ bytes_total }] = await database`select bytes_total::int from public.exports where person_id = ${person.id}`;
   assert.ok(bytes_total > 7_000_000, `${bytes_total} bytes`);
-  // Three pieces of 6 MiB: one that is filled, one that is sent, and what the client copies of it.
+  // Three pieces of 6 MiB: one that is being filled, one that is being sent, and the client's copy of it.
   assert.ok(functionsMegabytes - before < 32, `${functionsMegabytes - before} MB in the functions`);
   assert.ok(backendMegabytes < 96, `${backendMegabytes} MB in a backend`);
 });
 
-test("whoever goes on in the middle of a long file reads the rest of it, and nothing twice", async () => {
+test("a worker that continues in the middle of a long file reads only the rest of it", async () => {
   const person = await Person.signUp("alice");
   await recordUse(person, 40_000);
   await ordered(person);
@@ -165,7 +165,7 @@ test("whoever goes on in the middle of a long file reads the rest of it, and not
   await lab.functions.crashed();
   await lab.functions.restart();
   await pass(125);
-  // One piece has arrived, of a file that is longer.
+  // One piece of a longer file has arrived.
   const [file] = await database`
     select f.bytes::int, f.is_sent from private.export_files as f join public.exports as e on e.id = f.export_id
     where e.person_id = ${person.id} and f.name = 'data/usage_events.json'`;
@@ -175,7 +175,7 @@ test("whoever goes on in the middle of a long file reads the rest of it, and not
   await sweepUntilReady(person, lab.functions.url);
   lab.heal();
   const [{ bytes_total }] = await database`select bytes_total::int from public.exports where person_id = ${person.id}`;
-  // An answer holds 512 KiB, and one part more at most.
+  // A response holds 512 KiB, and at most one part more.
   const needed = Math.ceil((bytes_total - 6 * 2 ** 20) / (512 * 1024));
   const read = lab.supabase.struck - before;
   assert.ok(read > 0 && read <= needed, `${read} answers for ${needed}`);
@@ -184,7 +184,7 @@ test("whoever goes on in the middle of a long file reads the rest of it, and not
   assert.equal(rowsIn(entries, "usage_events").length, 40_000);
 });
 
-test("an artwork that disappears while it is exported is listed as missing, and the rest opens", async () => {
+test("an artwork that disappears during an export is listed as missing, and the rest of the archive opens", async () => {
   const person = await Person.signUp("alice");
   const [lost, ...kept] = await fillGallery(person, 8, 2000);
   await ordered(person);
@@ -193,7 +193,7 @@ test("an artwork that disappears while it is exported is listed as missing, and 
   await lab.functions.crashed();
   await lab.functions.restart();
   await pass(125);
-  // Its row stays: it is Storage that has lost the bytes.
+  // The row stays. Only Storage has lost the bytes.
   const [last] = await database`
     select f.object from private.export_files as f join public.exports as e on e.id = f.export_id
     where e.person_id = ${person.id} and f.object is not null order by f.position desc limit 1`;
@@ -208,7 +208,7 @@ test("an artwork that disappears while it is exported is listed as missing, and 
   assert.equal(entries.filter(({ name }) => name.startsWith("artworks/")).length, 7);
 });
 
-test("an artwork with other bytes than its checksum says is counted again, and exported as it is", async () => {
+test("if the bytes of an artwork do not match its checksum, the checksum is computed again and the artwork is exported", async () => {
   const person = await Person.signUp("alice");
   const [changed] = await fillGallery(person, 2, 20);
   await database`

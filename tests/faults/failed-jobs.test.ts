@@ -1,4 +1,4 @@
-// A job that fails: its person reads its own cause, the operator counts it by that cause, and the log names the generation.
+// When a job fails, its user reads the exact cause, the operator counts it by that cause, and the log names the generation.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -15,7 +15,7 @@ import { sound } from "./sound.ts";
 
 const download = /^GET \/storage\/v1\/object\/inputs/;
 
-/** What the sentence of each cause says. */
+/** What the sentence of each cause must contain. */
 const says: Record<string, RegExp> = {
   not_an_image: /not a picture/,
   unsupported_format: /format that we cannot use/,
@@ -26,7 +26,7 @@ const says: Record<string, RegExp> = {
 };
 
 for (const [name, bytes, cause] of await impostors()) {
-  test(`${name} that is judged later ends its job as ${cause}: its person reads so, and the operator counts it so`, async () => {
+  test(`${name} that is checked later ends its job as ${cause}, for the user and in the operator's counts`, async () => {
     lab.supabase.misbehave({ fault: "status", status: 500, when: download, count: 3 });
     const before = await status();
     const alice = await Person.signUp("alice");
@@ -41,14 +41,14 @@ for (const [name, bytes, cause] of await impostors()) {
   });
 }
 
-/** That lines say this, and that each of them names the generation. */
+/** Checks that lines say this, and that each of them names the generation. */
 function names(id: string, lines: Lines, level: "INFO" | "WARN" | "ERROR", text: string): void {
   const found = saying(lines(), level, text);
   assert.ok(found.length > 0, `no line says "${text}"`);
   for (const line of found) assert.ok(line.includes(` generation=${id}`), line);
 }
 
-test("the line of a submission that is refused names its generation", async () => {
+test("the log line of a refused submission names the generation", async () => {
   const alice = await Person.signUp("alice");
   const lines = listen();
   const input_path = await alice.upload(Buffer.from("no photo"));
@@ -57,7 +57,7 @@ test("the line of a submission that is refused names its generation", async () =
   names(data!.id, lines, "INFO", "photo rejected: not_an_image");
 });
 
-test("the lines of a cancel and of an event that the database does not take name their generation", async () => {
+test("if the database fails, the log lines of a cancel and of an event name the generation", async () => {
   await arm({ fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const lines = listen();
@@ -71,7 +71,7 @@ test("the lines of a cancel and of an event that the database does not take name
   await sound(alice, { canceled: 1 });
 });
 
-test("the line of an event whose generation is deleted names it", async () => {
+test("the log line of an event for a deleted generation names the generation", async () => {
   await arm({ fault: "webhook_delay", value: 1_000 });
   const alice = await Person.signUp("alice");
   const lines = listen();
@@ -82,8 +82,8 @@ test("the line of an event whose generation is deleted names it", async () => {
   await cleanUp();
 });
 
-test("the lines of deletions that do not come about name their generation", async () => {
-  // Its last event would delete, too.
+test("the log lines of failed deletions name the generation", async () => {
+  // The generation's last event would delete, too.
   await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
@@ -96,14 +96,14 @@ test("the lines of deletions that do not come about name their generation", asyn
   await sound(alice, { canceled: 1 });
 });
 
-test("the lines of calls to Replicate that are still owed name their generation", async () => {
+test("the log lines of unfinished outbox tasks for Replicate name the generation", async () => {
   await arm({ fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
   await predictionThatIs("processing", input_path);
   lab.replicate.misbehave({ fault: "refuse", count: Infinity });
   assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
-  // What others have left is not what is looked at.
+  // Tasks that other tests left behind are not part of this test.
   await database`delete from private.errands where generation_id is distinct from ${id}`;
   await database`update public.replicate_removals set due_at = 'infinity' where removed_at is null and generation_id is distinct from ${id}`;
   const lines = listen();

@@ -1,4 +1,4 @@
-// Generations in the situations that tests begin with.
+// Generations in the situations from which tests start.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -7,7 +7,7 @@ import { small } from "../journeys/photos.ts";
 import { arm } from "../journeys/stack.ts";
 import { predictionThatIs } from "./replicate.ts";
 
-/** A generation whose prediction has succeeded, and nobody was told. */
+/** A generation whose prediction has succeeded, but whose webhook event was lost. */
 export async function unheard(person: Person): Promise<Generation> {
   await arm({ fault: "webhook_drop" });
   const generation = await person.generate(await small);
@@ -15,7 +15,7 @@ export async function unheard(person: Person): Promise<Generation> {
   return generation;
 }
 
-/** What can be downloaded is what was stored. */
+/** Checks that the download has exactly the stored bytes. */
 export async function artworkIsWhole(person: Person, id: string): Promise<void> {
   const generation = (await person.generation(id))!;
   const { data } = await person.client.storage.from("artworks").download(generation.artwork_path!);

@@ -1,4 +1,4 @@
-// The lab of a file of tests: healed after each, and gone after the last.
+// The lab for one test file. It is healed after each test and stopped after the last.
 
 import { after, afterEach } from "node:test";
 import { database, disarm } from "../journeys/stack.ts";
@@ -7,7 +7,7 @@ import { startLab } from "../lab/lab.ts";
 export const lab = await startLab();
 
 afterEach(async () => {
-  // What a failed test left frozen would hold up all that follow.
+  // A function that a failed test left frozen would block all later tests.
   lab.functions.thaw();
   lab.heal();
   await disarm();

@@ -1,4 +1,4 @@
-// How much one person may start.
+// How much one user may start.
 
 import assert from "node:assert/strict";
 import { after, afterEach, test } from "node:test";
@@ -35,7 +35,7 @@ async function submit(person: Person): Promise<Response> {
   return person.submit({ style: "mosaic", input_path: await person.upload(await small) });
 }
 
-/** The refusal, which says what the limit is and when to come again. */
+/** Checks the refusal, which says what the limit is and when to try again. */
 async function refused(response: Response): Promise<Problem> {
   const problem = (await response.json()) as Problem;
   assert.deepEqual([response.status, problem.code], [429, "too_many_generations"]);
@@ -43,7 +43,7 @@ async function refused(response: Response): Promise<Problem> {
   return problem;
 }
 
-test("so many at the same time: the next waits until one has ended", async () => {
+test("a user at the limit of running generations can start the next one when one has ended", async () => {
   await limit("concurrent", 2);
   await arm({ fault: "stuck_processing", count: 2 });
   const alice = await Person.signUp("alice");
@@ -52,13 +52,13 @@ test("so many at the same time: the next waits until one has ended", async () =>
   const problem = await refused(await submit(alice));
   assert.deepEqual([problem.limit, problem.most], ["concurrent", 2]);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 2 });
-  // Another's limit is another's.
+  // Bob has his own limit.
   assert.equal((await submit(await Person.signUp("bob"))).status, 201);
   await alice.call("POST", `/generations/${id}/cancel`);
   assert.equal((await submit(alice)).status, 201);
 });
 
-test("so many at once: not one more gets through", async () => {
+test("simultaneous requests cannot exceed the limit of running generations", async () => {
   await limit("concurrent", 2);
   const alice = await Person.signUp("alice");
   await arm({ fault: "stuck_processing", count: 2 });
@@ -67,7 +67,7 @@ test("so many at once: not one more gets through", async () => {
   assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 201, 429, 429, 429]);
 });
 
-test("so many a minute: the answer says in how many seconds, and then it is taken", async () => {
+test("a user at the limit per minute learns how many seconds to wait, and can then submit", async () => {
   await limit("per_minute", 2);
   const alice = await Person.signUp("alice");
   assert.equal((await submit(alice)).status, 201);
@@ -81,7 +81,7 @@ test("so many a minute: the answer says in how many seconds, and then it is take
   assert.equal((await refused(await submit(alice))).limit, "per_minute");
 });
 
-test("so many a day, the deleted and the failed ones included", async () => {
+test("the limit per day counts deleted and failed generations, too", async () => {
   await limit("per_day", 2);
   await arm({ fault: "fail_model" });
   const alice = await Person.signUp("alice");
@@ -96,7 +96,7 @@ test("so many a day, the deleted and the failed ones included", async () => {
   await quiet(alice);
 });
 
-test("a key that was seen before is no new generation, whatever the limits", async () => {
+test("a repeated idempotency key starts no new generation, so no limit refuses it", async () => {
   await limit("per_minute", 1);
   const alice = await Person.signUp("alice");
   const body = { style: "mosaic", input_path: await alice.upload(await small) };

@@ -1,9 +1,9 @@
-// What the operator sees: the lines that the lab's functions write.
+// The log as the operator sees it: the lines that the lab's functions write.
 
 import { readFileSync } from "node:fs";
 import { functionsLog } from "../lab/functions.ts";
 
-/** The lines that were written since. */
+/** The lines that were written since `listen` was called. */
 export type Lines = () => string[];
 
 export function listen(): Lines {
@@ -11,7 +11,7 @@ export function listen(): Lines {
   return () => readFileSync(functionsLog).subarray(length).toString().trimEnd().split("\n");
 }
 
-/** The lines of a level that hold a text. */
+/** The lines of this level that contain this text. */
 export function saying(lines: string[], level: "INFO" | "WARN" | "ERROR", text: string): string[] {
   return lines.filter((line) => line.includes(` ${level} `) && line.includes(text));
 }

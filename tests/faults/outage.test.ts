@@ -10,9 +10,9 @@ import { lab } from "./lab.ts";
 import { predictionThatIs } from "./replicate.ts";
 import { sound } from "./sound.ts";
 
-test("Replicate down for an hour: jobs end refunded, new ones wait, and work resumes by itself", async () => {
+test("when Replicate is down for an hour, running jobs are refunded, new jobs wait, and work resumes on its own", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
-  // One runs when it goes down, and nobody hears of it.
+  // One job is running when Replicate goes down, and its event is lost.
   await arm({ fault: "webhook_drop" });
   const running = await alice.generate(await small);
   await predictionThatIs("succeeded", running.input_path);
@@ -35,7 +35,7 @@ test("Replicate down for an hour: jobs end refunded, new ones wait, and work res
   assert.deepEqual(await bob.wallet(), { balance: 5, held: 0 });
   assert.equal((await alice.generation(running.id))!.state, "failed");
 
-  // Just before it is back, and nothing more is done by anybody.
+  // Just before Replicate is back. After this, no one does anything more.
   const last = await carol.generate(await small);
   assert.equal(last.state, "reserved");
   lab.heal();
@@ -44,7 +44,7 @@ test("Replicate down for an hour: jobs end refunded, new ones wait, and work res
   await sound(bob, { lost: tried.length });
 });
 
-test("Replicate answers 503 for an hour: the same, and people are told why", async () => {
+test("when Replicate keeps answering with an error, the job ends refunded and the user reads why", async () => {
   const alice = await Person.signUp("alice");
   lab.replicate.misbehave({ fault: "status", status: 429, count: Infinity });
   const { id } = await alice.generate(await small);

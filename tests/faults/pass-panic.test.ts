@@ -1,5 +1,5 @@
-// A photo that makes its decoder panic ends its own generation, and nothing else. That a release survives a panic, too,
-// is asked by `cargo run --release --package release-panic` (`make test`).
+// A photo that makes its decoder panic ends only its own generation. `cargo run --release --package release-panic`
+// (part of `make test`) checks that a release build survives a panic, too.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -19,7 +19,7 @@ after(async () => {
 
 const poisoned = async () => Buffer.concat([await small, Buffer.from(poison)]);
 
-/** Reserved, and the function that was to submit it died right after. */
+/** A reserved generation whose function died before it submitted it. */
 async function owed(person: Person, photo: Buffer): Promise<string> {
   const { data, error } = await person.client.rpc("begin_generation", {
     style: "mosaic", input_path: await person.upload(photo), idempotency_key: randomUUID(), lease: randomUUID(),
@@ -30,7 +30,7 @@ async function owed(person: Person, photo: Buffer): Promise<string> {
   return id;
 }
 
-test("a photo that makes its decoder panic fails alone: the pass goes on, and the credits come back", async () => {
+test("a photo that makes its decoder panic ends only its own job: the sweep continues, and the credits are returned", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const bad = await owed(alice, await poisoned());
   const good = await owed(bob, await small);
@@ -42,7 +42,7 @@ test("a photo that makes its decoder panic fails alone: the pass goes on, and th
   assert.equal(lab.functions.restarts, 0);
 });
 
-test("a person who submits such a photo is told so, and is charged nothing", async () => {
+test("a user who submits such a photo gets an error and is not charged", async () => {
   const alice = await Person.signUp("alice");
   const answer = await alice.submit({ style: "mosaic", input_path: await alice.upload(await poisoned()) });
   assert.deepEqual([answer.status, ((await answer.json()) as { code: string }).code], [422, "corrupt"]);

@@ -1,16 +1,16 @@
-// Show: whatever call of the database hangs, a pass does everything else.
+// If any call of the database hangs, the same sweep still does everything else.
 
 import { type Column, type Row, everyRow, hangs, lab } from "./table.ts";
 
 const call = (name: string) => new RegExp(`/rest/v1/rpc/${name}$`);
 
-/** A pass that is not told what is due tries every step, so each of these calls is made. */
+/** A sweep that does not learn what is due tries every step, so it makes each of these calls. */
 function verb(name: string, ...itself: Column[]): Row {
   const { begin, ...row } = hangs(name, call(name), ...itself);
   return {
     ...row,
     begin() {
-      // An answer that is not tried again.
+      // An error that is not retried.
       lab.supabase.misbehave({ fault: "status", status: 400, body: '{"code": "22000", "message": "no"}', when: call("due") });
       begin();
     },

@@ -1,4 +1,4 @@
-// Show: whatever service hangs or fails, a pass does everything else.
+// If any service hangs or fails, the same sweep still does everything else.
 
 import { arm } from "../journeys/stack.ts";
 import { everyRow, fails, hangs, lab, mails, poisonNext } from "./table.ts";

@@ -1,4 +1,4 @@
-// A pass whose other steps fail or stall: what must be deleted is deleted all the same, and said (R1, X2).
+// If other steps of a sweep fail or stall, due deletions are still done and reported (R1, X2).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -10,7 +10,7 @@ import { cleanUp, database } from "../journeys/stack.ts";
 import { pass } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 
-/** A photo that nobody submitted, and whose time is over. */
+/** A photo that was never submitted and is past its limit. */
 async function overdue(person: Person): Promise<string> {
   const path = await person.upload(await small);
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;
@@ -35,12 +35,12 @@ const steps: [what: string, calls: string][] = [
   ["exporting", "lease_export"],
 ];
 
-/** As often as one call is tried. */
+/** Makes every retry of one call fail. */
 function fails(call: string): void {
   lab.supabase.misbehave({ fault: "status", status: 500, when: new RegExp(`/rpc/${call}$`), count: 3 });
 }
 
-/** A pass that is not told what is due looks everywhere. */
+/** A sweep that does not learn what is due tries every step. */
 const everyStepIsTried = () => fails("due");
 
 for (const [what, calls] of steps) {
@@ -59,7 +59,7 @@ for (const [what, calls] of steps) {
 }
 
 for (const calls of ["lease_deletions", "record_heartbeat"]) {
-  test(`without ${calls} no pass counts, and what else is due is done`, async () => {
+  test(`if ${calls} fails, the sweep does not count, but it does everything else that is due`, async () => {
     const alice = await Person.signUp("alice");
     const before = await heartbeat();
     await alice.call("POST", "/privacy/exports");
@@ -86,7 +86,7 @@ test("a Storage that answers nothing was not asked: the pass does not count, and
   await assert.rejects(cleanUp(), /503/);
   assert.deepEqual(await heartbeat(), before);
   lab.heal();
-  // As long as two passes are apart.
+  // The time between two sweeps.
   await pass(60);
   await cleanUp();
   assert.equal(await exists(path), false);
@@ -107,7 +107,7 @@ test("a Storage that answers with failures was asked: the pass counts, and the d
   assert.equal(await exists(path), false);
 });
 
-test("a pass that is not told what is due does everything, and counts", async () => {
+test("a sweep that does not learn what is due does everything, and counts", async () => {
   const alice = await Person.signUp("alice");
   const path = await overdue(alice);
   const before = await heartbeat();
@@ -117,11 +117,11 @@ test("a pass that is not told what is due does everything, and counts", async ()
   assert.ok((await heartbeat()) > before);
 });
 
-test("a pass that has nothing to do makes two calls: what is due, and the heartbeat", async () => {
-  // Whatever other tests have left comes to its end.
+test("a sweep with nothing to do makes two calls: one asks what is due, one writes the heartbeat", async () => {
+  // First, everything that other tests left behind is finished.
   await pass(49 * 3600);
   for (let passes = 0; passes < 3; passes += 1) await cleanUp();
-  // Some have rows of objects that Storage never had: they cannot be deleted.
+  // Some tests left rows of objects that Storage never had. Those cannot be deleted.
   await database`update public.deletions set due_at = now() + interval '1 hour' where verified_at is null`;
   await database.begin(async (sql) => {
     await sql`set local storage.allow_delete_query = 'true'`;
@@ -158,7 +158,7 @@ test("a mail server that takes the connection and says nothing holds up no pass"
   }
 });
 
-test("an object whose length nobody knows is deleted like any other, and holds up nothing", async () => {
+test("an object of unknown length is deleted like any other and blocks nothing", async () => {
   const alice = await Person.signUp("alice");
   const paths = [await overdue(alice), await overdue(alice)];
   await database`update storage.objects set metadata = metadata || '{"size": "many"}' where name = ${paths[0]!}`;

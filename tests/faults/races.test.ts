@@ -1,4 +1,4 @@
-// A person who changes their mind at the moment of success.
+// A user cancels or deletes at the moment at which the model succeeds.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -11,7 +11,7 @@ import { quiet } from "./sound.ts";
 
 const runners = 16;
 
-/** Does something at about the moment at which a prediction succeeds, now before and now after. */
+/** Acts close to the moment at which a prediction succeeds, sometimes before and sometimes after it. */
 async function race(person: Person, act: (id: string) => Promise<Response>): Promise<number[]> {
   await database`select backend.adjust_credits(${person.id}, ${runners}, 'for a race', ${crypto.randomUUID()})`;
   const began = performance.now();
@@ -19,7 +19,7 @@ async function race(person: Person, act: (id: string) => Promise<Response>): Pro
   const usual = performance.now() - began;
   const statuses: number[] = [];
   for (let runner = 0; runner < runners; runner += 1) {
-    // So that the limits a minute are not met.
+    // Time passes, so that the limit per minute is not reached.
     await pass(10);
     const started = performance.now();
     const { id } = await person.generate(await small);
@@ -42,10 +42,10 @@ async function booksBalance(person: Person): Promise<void> {
   assert.deepEqual([...objects], [...artworks]);
 }
 
-test("cancel against success: whoever is first decides, and the books balance", async () => {
+test("if a cancel and a success race, the first one decides, and the books balance", async () => {
   const alice = await Person.signUp("alice");
   const statuses = await race(alice, (id) => alice.call("POST", `/generations/${id}/cancel`));
-  // Once the model has delivered it is too late.
+  // Once the model has delivered, it is too late to cancel.
   assert.deepEqual(new Set(statuses), new Set([200, 409]));
   const ends = await database`select distinct state from public.generations where person_id = ${alice.id} order by 1`;
   assert.deepEqual(ends.map(({ state }) => state), ["canceled", "succeeded"]);

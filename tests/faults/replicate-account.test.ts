@@ -14,7 +14,7 @@ import { sound } from "./sound.ts";
 
 before(endWhatWaits);
 
-// What a failed test has left would hold up all that follow.
+// A refusal that a failed test left behind would block all later tests.
 afterEach(async () => {
   await database`delete from private.account_refusals`;
 });
@@ -32,7 +32,7 @@ async function submit(person: Person, input_path: string, key?: string): Promise
 
 const closed = /No photo is taken at the moment, because the image service accepts no jobs/;
 
-/** What the operator sees of the account. */
+/** What the operator sees about the Replicate account. */
 async function account(): Promise<{ refused_status: number | null; table: string }> {
   const authorization = `Bearer ${process.env.OPERATOR_SECRET}`;
   const [json, table] = await Promise.all(["application/json", "text/plain"].map((accept) =>
@@ -42,7 +42,7 @@ async function account(): Promise<{ refused_status: number | null; table: string
 }
 
 for (const status of [401, 402, 403]) {
-  test(`Replicate refuses the account with ${status}: the job waits, nobody else's photo is taken, and all goes on by itself`, async () => {
+  test(`while Replicate refuses the account with ${status}, the job waits and no other photo is accepted; then all continues on its own`, async () => {
     const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
     const photo = await bob.upload(await small);
     const lines = listen();
@@ -51,7 +51,7 @@ for (const status of [401, 402, 403]) {
     assert.equal(state, "reserved");
     assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
 
-    // Before a photo is taken, and before anything is held.
+    // Bob is refused before a photo is accepted, and before credits are held.
     await assert.rejects(bob.upload(await small), closed);
     const answer = await submit(bob, photo);
     const problem = (await answer.json()) as Problem;
@@ -59,10 +59,10 @@ for (const status of [401, 402, 403]) {
     assert.match(problem.detail, closed);
     assert.deepEqual(await bob.wallet(), { balance: 5, held: 0 });
 
-    // One job tries, once a pass; the operator is alarmed once.
+    // One job tries, once in each sweep. The operator gets one alarm.
     const before = lab.replicate.struck;
     await pass(61);
-    // It is time for a try, which belongs to those that wait.
+    // A try is due, but it belongs to a job that already waits.
     assert.equal((await submit(bob, photo)).status, 503);
     await cleanUp();
     await pass(61);
@@ -87,7 +87,7 @@ for (const status of [401, 402, 403]) {
   });
 }
 
-test("an account that is refused for longer than a deadline: the job ends, its credits go back, and one new job tries", async () => {
+test("if the account is refused past a job's deadline, the job ends, its credits are returned, and one new job tries", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
   const photos = [await bob.upload(await small), await carol.upload(await small)];
   lab.replicate.misbehave({ fault: "status", status: 402, when: create, count: Infinity });
@@ -98,7 +98,7 @@ test("an account that is refused for longer than a deadline: the job ends, its c
   }
   await sound(alice, { platform_error: 1 });
 
-  // Nobody waits any more, so somebody has to be the one that tries.
+  // No job waits any more, so a new one has to try.
   const before = lab.replicate.struck;
   const answers = await Promise.all([submit(bob, photos[0]!), submit(carol, photos[1]!)]);
   assert.deepEqual(answers.map(({ status }) => status).sort(), [201, 503]);
@@ -114,7 +114,7 @@ test("an account that is refused for longer than a deadline: the job ends, its c
   await sound(late, { succeeded: 1 });
 });
 
-test("a request that is refused for a reason of its own is not the one that tries", async () => {
+test("a request that is refused for its own reason is not the one that tries", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const photo = await bob.upload(await small);
   lab.replicate.misbehave({ fault: "status", status: 402, when: create, count: Infinity });
@@ -128,7 +128,7 @@ test("a request that is refused for a reason of its own is not the one that trie
   await sound(alice, { canceled: 1 });
 });
 
-test("Replicate does not know the model for a while: the job waits, and the operator is told", async () => {
+test("while Replicate does not know the model, the job waits and the operator is informed", async () => {
   const alice = await Person.signUp("alice");
   const lines = listen();
   await arm({ fault: "create_refused", value: 404, count: 2 });
@@ -140,20 +140,20 @@ test("Replicate does not know the model for a while: the job waits, and the oper
   const alarms = saying(lines(), "ERROR", "");
   assert.equal(alarms.length, 2);
   for (const line of alarms) assert.match(line, /Replicate does not know the model or refuses the webhook .*status=404/);
-  // Nobody else is concerned.
+  // Other users are not affected.
   assert.equal((await account()).refused_status, null);
   await sound(alice, { succeeded: 1 });
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("a refusal that names no member of the input is ours to repair, and the job waits", async () => {
+test("if a refusal names no member of the input, it is our fault, and the job waits", async () => {
   const alice = await Person.signUp("alice");
   await arm({ fault: "create_refused", value: 422 });
   assert.equal((await alice.generate(await small)).state, "reserved");
   await sound(alice, { succeeded: 1 });
 });
 
-test("the model refuses the photo: the job ends, the credits go back, and the answer says how to start again", async () => {
+test("if the model refuses the photo, the job ends, the credits are returned, and the response says how to start again", async () => {
   const alice = await Person.signUp("alice");
   const [input_path, key] = [await alice.upload(await small), randomUUID()];
   await arm({ fault: "create_422" });
@@ -162,7 +162,7 @@ test("the model refuses the photo: the job ends, the credits go back, and the an
   assert.deepEqual([answer.status, problem.code], [422, "submit_refused"]);
   assert.match(problem.detail, /Nothing was charged.*Upload it again.*new Idempotency-Key/);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
-  // The same key is the same generation, which has failed: no answer promises otherwise.
+  // The same key returns the same generation, which has failed. No response may promise anything else.
   const again = await submit(alice, input_path, key);
   const failed = (await again.json()) as Generation;
   assert.deepEqual([again.status, failed.state, failed.reason], [200, "failed", "submit_refused"]);
@@ -170,7 +170,7 @@ test("the model refuses the photo: the job ends, the credits go back, and the an
   await sound(alice, { submit_refused: 1 });
 });
 
-test("each sentence about a failure says what to do, and none says to try the same again", async () => {
+test("each failure sentence says what to do, and none suggests the same request again", async () => {
   const reasons = await database`select id, sentence from public.failure_reasons`;
   assert.ok(reasons.length >= 8);
   for (const { id, sentence } of reasons) {

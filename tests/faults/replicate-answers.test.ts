@@ -1,4 +1,4 @@
-// What Replicate says of a prediction, of a list and of an output.
+// What Replicate reports about a prediction, a list or an output.
 
 import assert from "node:assert/strict";
 import { createServer, request } from "node:http";
@@ -19,7 +19,7 @@ before(endWhatWaits);
 const state = async (person: Person, id: string) => (await person.generation(id))!.state;
 
 for (const [fault, name] of [["fail_high_demand", "E003"], ["fail_unavailable", "E004"]] as const) {
-  test(`${name} is the platform's: another prediction is made, under the same hold`, async () => {
+  test(`${name} is a platform fault, so another prediction is made under the same hold`, async () => {
     await arm({ fault, count: 2 });
     const alice = await Person.signUp("alice");
     const { input_path } = await alice.generate(await small);
@@ -30,7 +30,7 @@ for (const [fault, name] of [["fail_high_demand", "E003"], ["fail_unavailable", 
   });
 }
 
-test("E006 is the photo's: the job ends as input_invalid, and the credits go back", async () => {
+test("E006 is a fault of the photo, so the job ends as input_invalid and the credits are returned", async () => {
   await arm({ fault: "fail_input" });
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
@@ -39,7 +39,7 @@ test("E006 is the photo's: the job ends as input_invalid, and the credits go bac
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("a status that nobody knows is no end: the job is asked about again", async () => {
+test("an unknown status does not end the job: the sweep asks again", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await arm({ fault: "get_odd_status" });
@@ -49,10 +49,10 @@ test("a status that nobody knows is no end: the job is asked about again", async
   await sound(alice, { succeeded: 1 });
 });
 
-test("answers that cannot be read concern their own predictions: the others are settled in the same pass", async () => {
+test("an unreadable response affects only its own prediction: the same sweep settles the others", async () => {
   const people = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
   for (const person of people) for (let job = 0; job < 4; job += 1) await unheard(person);
-  // As many as are asked about at once.
+  // As many predictions as a sweep asks about at once.
   await arm({ fault: "get_unreadable", count: 8 });
   await pass(61);
   await cleanUp();
@@ -62,7 +62,7 @@ test("answers that cannot be read concern their own predictions: the others are 
   for (const person of people) await sound(person, { succeeded: 4 });
 });
 
-test("an entry of the list that cannot be read hides no other", async () => {
+test("an unreadable entry of the list hides no other entry", async () => {
   await arm({ fault: "webhook_drop", count: 2 });
   lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
@@ -78,7 +78,7 @@ test("an entry of the list that cannot be read hides no other", async () => {
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("an entry of the list that cannot be read may be the one that is searched for: nothing is made twice", async () => {
+test("an unreadable entry may be the wanted prediction, so no second prediction is made", async () => {
   await arm({ fault: "webhook_drop" });
   lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
   const alice = await Person.signUp("alice");
@@ -92,7 +92,7 @@ test("an entry of the list that cannot be read may be the one that is searched f
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("one 404 of a prediction proves nothing: it is asked about again, and its artwork is stored", async () => {
+test("one 404 for a prediction proves nothing: the sweep asks again, and the artwork is stored", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await arm({ fault: "get_404" });
@@ -104,7 +104,7 @@ test("one 404 of a prediction proves nothing: it is asked about again, and its a
   await artworkIsWhole(alice, id);
 });
 
-test("404s of a prediction for minutes are its end: lost, and the credits go back", async () => {
+test("if a prediction is 404 for minutes, its job ends as lost and the credits are returned", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await arm({ fault: "get_404", count: 100 });
@@ -116,7 +116,7 @@ test("404s of a prediction for minutes are its end: lost, and the credits go bac
   await sound(alice, { lost: 1 });
 });
 
-test("a 404 that was answered for, and another later, are not two in a row", async () => {
+test("two 404s with a good response between them do not end the job", async () => {
   const alice = await Person.signUp("alice");
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const { id } = await alice.generate(await small);
@@ -131,7 +131,7 @@ test("a 404 that was answered for, and another later, are not two in a row", asy
 });
 
 for (const [what, fault] of [["a 404", "output_expired"], ["a redirect", "output_redirect"]] as const) {
-  test(`one answer with ${what} for an output proves nothing: it is fetched again, and stored`, async () => {
+  test(`after ${what}, an output is fetched again and stored`, async () => {
     await arm({ fault });
     const alice = await Person.signUp("alice");
     const lines = listen();
@@ -144,7 +144,7 @@ for (const [what, fault] of [["a 404", "output_expired"], ["a redirect", "output
   });
 }
 
-test("404s of an output for minutes are its end: lost, and the credits go back", async () => {
+test("if an output is 404 for minutes, its job ends as lost and the credits are returned", async () => {
   await arm({ fault: "output_expired", count: 1000 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -158,7 +158,7 @@ test("404s of an output for minutes are its end: lost, and the credits go back",
   await sound(alice, { lost: 1 });
 });
 
-test("an output that is redirected until the deadline ends as output_invalid, and the credits go back", async () => {
+test("if an output is redirected until the deadline, the job ends as output_invalid and the credits are returned", async () => {
   await arm({ fault: "output_redirect", count: 1000 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -169,7 +169,7 @@ test("an output that is redirected until the deadline ends as output_invalid, an
   await sound(alice, { output_invalid: 1 });
 });
 
-test("an output whose address has no extension is stored by what its bytes are", async () => {
+test("an output without a file extension is stored under the type of its bytes", async () => {
   await arm({ fault: "output_unnamed" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small, { settings: { output_format: "jpg" } });
@@ -179,7 +179,7 @@ test("an output whose address has no extension is stored by what its bytes are",
   await sound(alice, { succeeded: 1 });
 });
 
-test("an output without an extension that cannot be looked at has a path without one, and is stored", async () => {
+test("an output without a file extension whose type cannot be checked is stored without an extension", async () => {
   await arm({ fault: "output_unnamed" }, { fault: "output_expired" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -190,7 +190,7 @@ test("an output without an extension that cannot be looked at has a path without
   await artworkIsWhole(alice, id);
 });
 
-test("an output on another host waits for the operator, who is told which variable to change", async () => {
+test("an output on another host waits for the operator, and the log says which variable to change", async () => {
   await arm({ fault: "output_elsewhere" });
   const alice = await Person.signUp("alice");
   const lines = listen();
@@ -200,7 +200,7 @@ test("an output on another host waits for the operator, who is told which variab
     saying(lines(), "ERROR", "REPLICATE_OUTPUT_HOSTS does not list").length > 0 || undefined);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
 
-  // The host exists, and the operator lists it.
+  // The host exists, so the operator adds it to the list.
   const sandbox = new URL(process.env.REPLICATE_BASE_URL!);
   const elsewhere = createServer((incoming, outgoing) => {
     request({ host: sandbox.hostname, port: sandbox.port, path: incoming.url }, (answer) => {
@@ -211,7 +211,7 @@ test("an output on another host waits for the operator, who is told which variab
   await new Promise<void>((listening, failed) => elsewhere.once("error", failed).listen(Number(sandbox.port), "127.0.0.2", listening));
   try {
     const repaired = await lab.another({ REPLICATE_OUTPUT_HOSTS: "127.0.0.1,127.0.0.2" });
-    // Events that are delivered again put the question off.
+    // Repeated events would postpone the question to Replicate.
     for (let minute = 0; minute < 8 && (await state(alice, id)) === "storing"; minute += 1) {
       await pass(61);
       await cleanUp(repaired.url);
@@ -238,7 +238,7 @@ test("one 404 is no evidence that Replicate has removed something (T3)", async (
   assert.equal((await removal()).evidence, "data_removed");
 });
 
-test("a second 404, minutes later, is the evidence; an answer that cannot be read is none", async () => {
+test("a second 404 minutes later is evidence of a removal; an unreadable response is not", async () => {
   const alice = await Person.signUp("alice");
   await alice.generate(await small);
   await sound(alice, { succeeded: 1 });

@@ -1,4 +1,4 @@
-// A thousand jobs wait while Replicate is away for an hour, and then it is back.
+// A thousand jobs wait while Replicate is down for an hour. Then Replicate is back.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -13,14 +13,14 @@ import { sound } from "./sound.ts";
 
 before(endWhatWaits);
 
-/** How many wait; fewer on a slow machine. */
+/** How many jobs wait; fewer on a slow machine. */
 const waiting = Number(process.env.WAITING ?? 1_000);
-/** Jobs whose create call was accepted, and nobody heard the answer. */
+/** Jobs whose create call was accepted, but whose response was lost. */
 const unheard = 20;
-/** And as many of which only the call is known: it never arrived. */
+/** The same number of jobs whose create call never arrived. Only the attempt is recorded. */
 const lost = 20;
 
-/** A job whose photo is prepared and lies in Storage, `seconds` before its deadline. */
+/** A job whose photo is prepared and stored, `seconds` before its deadline. */
 async function owed(person: Person, photo: Buffer, seconds: number, isCalled: boolean): Promise<{ id: string; path: string }> {
   const id = randomUUID();
   const path = `${person.id}/prepared/${id}-1.jpg`;
@@ -46,34 +46,34 @@ async function inParts<T>(all: T[], work: (one: T) => Promise<unknown>): Promise
   for (let from = 0; from < all.length; from += 10) await Promise.all(all.slice(from, from + 10).map(work));
 }
 
-/** A minute, of which some was spent already. */
+/** Waits until a minute has passed since `began`. */
 async function untilAMinuteAfter(began: number): Promise<void> {
   const left = 60 - Math.floor((Date.now() - began) / 1000);
   if (left > 0) await pass(left);
 }
 
-test("jobs that waited for Replicate by the thousand are all submitted within their deadlines, and none twice", async () => {
+test("a thousand jobs that waited for Replicate are all submitted within their deadlines, and none twice", async () => {
   const alice = await Person.signUp("alice");
   await database`select backend.adjust_credits(${alice.id}, 2000, 'for a test', ${randomUUID()})`;
   const photo = await small;
   const refused = () => lab.replicate.misbehave({ fault: "refuse", count: Infinity });
   refused();
 
-  // Some waited through the whole hour: their deadlines are over before it ends.
+  // Some jobs waited through the whole hour, so their deadlines pass before it ends.
   const early = Array.from({ length: 20 }, (_, index) => 60 + index * 10);
   await inParts(early, (seconds) => owed(alice, photo, seconds, false));
   for (let minute = 0; minute < 6; minute += 1) {
     await pass(60);
     await cleanUp();
   }
-  // And these began in its last minutes. Each has some minutes left when Replicate is back.
+  // These jobs began in the last minutes of the hour. Each has some minutes left when Replicate is back.
   const jobs: { id: string; path: string; isCreated: boolean }[] = [];
   const places = Array.from({ length: waiting }, (_, index) => index);
   await inParts(places, async (index) => {
     const job = await owed(alice, photo, 200 + (index % 8) * 60, index < unheard + lost);
     jobs.push({ ...job, isCreated: index < unheard });
   });
-  // Of so many at once, Replicate makes no pictures here: they run until they are canceled.
+  // With so many at once, Replicate makes no pictures in this test: the predictions run until they are canceled.
   await arm({ fault: "stuck_processing", count: 10_000 });
   for (const { path } of jobs.filter(({ isCreated }) => isCreated)) {
     const made = await fetch(`${process.env.REPLICATE_BASE_URL}/models/black-forest-labs/flux-kontext-pro/predictions`, {
@@ -83,14 +83,14 @@ test("jobs that waited for Replicate by the thousand are all submitted within th
     });
     assert.equal(made.status, 201);
   }
-  // While it is away few are tried in each pass, and the others lose nothing by it.
+  // While Replicate is down, each sweep tries only a few jobs. The others lose nothing by waiting.
   const before = lab.replicate.struck;
   let began = Date.now();
   await cleanUp();
   assert.ok(lab.replicate.struck - before < 40, `${lab.replicate.struck - before} calls in vain`);
   await untilAMinuteAfter(began);
 
-  // To make so many takes a while, on some machines minutes. So their deadlines are set only now.
+  // Making so many jobs takes minutes on some machines, so their deadlines are set only now.
   await database`
     update public.generations as g set deadline_at = now() + make_interval(secs => 140 + place % 8 * 60)
     from (select id, row_number() over (order by id) as place from public.generations where person_id = ${alice.id} and state = 'reserved') as w
@@ -105,7 +105,7 @@ test("jobs that waited for Replicate by the thousand are all submitted within th
     const { submitted } = await cleanUp();
     const [{ left }] = await database`
       select count(*)::int as left from public.generations where person_id = ${alice.id} and state = 'reserved'`;
-    console.log(`    pass ${passes}: ${submitted} submitted in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
+    console.log(`    sweep ${passes}: ${submitted} submitted in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
     if (left === 0) break;
     assert.ok(passes < 10);
     await untilAMinuteAfter(began);
@@ -126,7 +126,7 @@ test("jobs that waited for Replicate by the thousand are all submitted within th
   assert.deepEqual(twice, []);
   assert.equal(jobs.filter(({ id }) => made.get(id) === 1).length >= due.length, true);
   assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
-  // Those whose deadline was over had ended, and their credits are back.
+  // The jobs past their deadline have ended, and their credits were returned.
   const [{ held }] = await database`select held from public.wallets where person_id = ${alice.id}`;
   const [{ open }] = await database`
     select count(*)::int as open from public.generations where person_id = ${alice.id} and state not in ('failed', 'canceled', 'succeeded')`;
@@ -134,14 +134,14 @@ test("jobs that waited for Replicate by the thousand are all submitted within th
   await database`delete from auth.users where id = ${alice.id}`;
 });
 
-test("photos that are not prepared yet go one at a time, and are not held up by those that are", async () => {
+test("unprepared photos are leased one at a time, and prepared photos do not block them", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
-  // Judged by nobody, because Storage did not answer.
+  // These photos were not checked, because Storage did not answer.
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
   const first = await alice.generate(await small);
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
   const second = await alice.generate(await small);
-  // Prepared, and throttled.
+  // These photos are prepared, but their create calls were throttled.
   lab.replicate.misbehave({ fault: "status", status: 429, when: /^POST \/v1\/models\//, count: 6 });
   const others = [await bob.generate(await small), await bob.generate(await small)];
   assert.deepEqual([first, second, ...others].map(({ state }) => state), Array(4).fill("reserved"));
@@ -159,11 +159,11 @@ test("photos that are not prepared yet go one at a time, and are not held up by 
   await sound(bob, { succeeded: 2 });
 });
 
-test("a job that waited through many attempts in vain is still taken up when Replicate is back", async () => {
+test("a job that has failed many attempts is still submitted when Replicate is back", async () => {
   const alice = await Person.signUp("alice");
   lab.replicate.misbehave({ fault: "status", status: 429, when: /^POST \/v1\/models\//, count: Infinity });
   const { id, input_path } = await alice.generate(await small);
-  // As long as each pause is, and a second.
+  // Each pause between attempts, plus a second.
   for (const seconds of [16, 31, 61, 61, 61, 61]) {
     await pass(seconds);
     await cleanUp();

@@ -1,5 +1,5 @@
-// What the catalogue offers is what the models take. With REPLICATE_BASE_URL and REPLICATE_API_TOKEN of a real account
-// this asks Replicate itself.
+// The catalogue must offer exactly what the models accept. If REPLICATE_BASE_URL and REPLICATE_API_TOKEN name a real
+// account, this test asks Replicate itself.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -13,12 +13,12 @@ after(() => database.end());
 const models = [...(await database`select id, replicate_model, settings_schema, default_settings from public.models`)] as unknown as CatalogueModel[];
 
 for (const model of models) {
-  test(`the settings of ${model.id} are those that its published schema takes`, async () => {
+  test(`the settings of ${model.id} match its published schema`, async () => {
     assert.deepEqual(await differencesOf(model), []);
   });
 }
 
-test("a setting that the model does not take is found: another name, another choice, another range", async () => {
+test("the check finds settings that the model does not accept: a wrong name, choice or range", async () => {
   const model = models.find(({ id }) => id === "kontext-dev")!;
   const settings_schema = {
     ...model.settings_schema,
@@ -37,7 +37,7 @@ test("a setting that the model does not take is found: another name, another cho
 });
 
 for (const aspect_ratio of ["2:1", "1:2"]) {
-  test(`kontext-dev with ${aspect_ratio} is refused before anything is held, and pro takes it`, async () => {
+  test(`kontext-dev refuses ${aspect_ratio} before credits are held, and kontext-pro accepts it`, async () => {
     const alice = await Person.signUp("alice");
     const input_path = await alice.upload(await small);
     const ask = (model: string) => alice.submit({ style: "mosaic", model, input_path, settings: { aspect_ratio } });

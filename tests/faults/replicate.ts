@@ -1,4 +1,4 @@
-// Replicate, as tests look at it and speak for it.
+// Replicate's side: what tests read from it, and what they send in its name.
 
 import { Webhook } from "standardwebhooks";
 import { cleanUp, database } from "../journeys/stack.ts";
@@ -7,17 +7,17 @@ import { until } from "../waiting.ts";
 export interface Prediction {
   id: string;
   status: string;
-  /** The address of its webhook, with the capability in it. */
+  /** The URL of the prediction's webhook, with the secret token in it. */
   webhook: string;
   input: { input_image: string };
   [member: string]: unknown;
 }
 
-/** The predictions that were made of an uploaded photo, or of a folder of photos, oldest first. */
+/** The predictions for one uploaded photo, or for a folder of photos, oldest first. */
 export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
   const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`);
   const all = (await answer.json()) as Prediction[];
-  // What Replicate gets is the prepared copy, which is named after its generation.
+  // Replicate gets the prepared copy, which is named after its generation.
   const generations = await database`
     select id from public.generations where input_path = ${inputPath}
     union select generation_id from public.deletions where path = ${inputPath} and generation_id is not null`;
@@ -25,7 +25,7 @@ export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
   return all.filter(({ input }) => names.some((name) => input.input_image?.includes(name)));
 }
 
-/** Ends what other tests have left waiting: it would be leased and tried with what is tested here. */
+/** Ends the jobs that other tests left waiting. Otherwise, this test would lease and try them, too. */
 export async function endWhatWaits(): Promise<void> {
   await database`update public.generations set deadline_at = now() - interval '1 second'
     where state in ('reserved', 'submitted', 'processing', 'storing')`;
@@ -33,14 +33,14 @@ export async function endWhatWaits(): Promise<void> {
   for (let passes = 0; passes < 2; passes += 1) await cleanUp();
 }
 
-/** Waits until the first prediction of a photo has a status. */
+/** Waits until the first prediction for a photo has this status. */
 export function predictionThatIs(status: string, inputPath: string): Promise<Prediction> {
   return until(`a prediction to be ${status}`, async () =>
     (await predictionsOf(inputPath)).find((prediction) => prediction.status === status),
   );
 }
 
-/** Sends an event as Replicate does. */
+/** Sends a webhook event as Replicate does. */
 export async function send(prediction: Prediction, change: object = {}, id = `msg_${crypto.randomUUID()}`): Promise<Response> {
   const body = JSON.stringify({ ...prediction, ...change });
   const now = new Date();

@@ -1,4 +1,4 @@
-// What must hold for a person whatever went wrong, once it is quiet again.
+// What must hold for a user when everything has settled, whatever went wrong.
 
 import assert from "node:assert/strict";
 import type { Person } from "../journeys/person.ts";
@@ -18,7 +18,7 @@ async function open(person: Person): Promise<number> {
   return count;
 }
 
-/** Predictions run in real time: what is not stuck gets to its end before the clock is moved. */
+/** Predictions run in real time, so those that are not stuck must finish before the clock is moved. */
 async function untilNothingRuns(person: Person): Promise<void> {
   await until("predictions to end", async () => {
     const running = (await predictionsOf(`/${person.id}/`)).filter(({ status }) => /starting|processing/.test(status));
@@ -26,17 +26,17 @@ async function untilNothingRuns(person: Person): Promise<void> {
   }, 1_000).catch(() => "stuck");
 }
 
-/** Lets time pass, a minute and a sweep at a time, until nothing of this person's is under way. */
+/** Moves the clock a minute and runs a sweep, again and again, until nothing of this user's is running. */
 export async function quiet(person: Person): Promise<void> {
   for (let minutes = 0; (await open(person)) > 0; minutes += 1) {
-    assert.ok(minutes < patienceMinutes, "something is still under way, long after its deadline");
+    assert.ok(minutes < patienceMinutes, "something is still running long after its deadline");
     await untilNothingRuns(person);
     await pass(61);
     await cleanUp();
   }
 }
 
-/** Quiet, and sound: every credit accounted for, one artwork a success and nothing else, no photo left. */
+/** Waits until all is quiet. Then all credits add up, each success has one artwork and no other, and no photo is left. */
 export async function sound(person: Person, ended: Record<string, number>): Promise<void> {
   await quiet(person);
   const generations = await database`select * from public.generations where person_id = ${person.id}`;

@@ -1,4 +1,4 @@
-// Storage answers what is not so.
+// Storage gives answers that are not true.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -10,7 +10,7 @@ import { sound } from "./sound.ts";
 
 const upload = /^POST \/storage\/v1\/object\/artworks/;
 
-test("an upload that is answered and was never stored is made again, and nothing is paid for it", async () => {
+test("if Storage confirms an upload but does not store it, the upload is repeated and nothing extra is charged", async () => {
   lab.supabase.misbehave({ fault: "status", status: 200, when: upload });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -19,7 +19,7 @@ test("an upload that is answered and was never stored is made again, and nothing
   await sound(alice, { succeeded: 1 });
 });
 
-test("uploads that are answered and never stored end in a refund", async () => {
+test("if Storage never stores the confirmed uploads, the job ends with a refund", async () => {
   lab.supabase.misbehave({ fault: "status", status: 200, when: upload, count: 1000 });
   const alice = await Person.signUp("alice");
   await alice.generate(await small);
@@ -32,12 +32,12 @@ test("a deletion that is answered and never done is done again, until the photo 
   const { id } = await alice.generate(await small);
   assert.equal((await alice.ended(id)).state, "succeeded");
   await sound(alice, { succeeded: 1 });
-  // Once the original's, and once that of its prepared copy.
+  // Once for the original and once for its prepared copy.
   const tries = await database`select attempts from public.deletions where generation_id = ${id} and bucket = 'inputs'`;
   assert.deepEqual(tries.map(({ attempts }) => attempts), [2, 2]);
 });
 
-test("a bulk deletion that is done in part is done again for the rest", async () => {
+test("a bulk deletion that was only partly done is repeated for the rest", async () => {
   const alice = await Person.signUp("alice");
   const paths = await Promise.all(Array.from({ length: 9 }, async () => alice.upload(await small)));
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = any(${paths})`;
@@ -63,20 +63,20 @@ test("a look that finds nothing is not believed while the listing still has the 
   await sound(alice, {});
 });
 
-test("what a look could not say counts for nothing: 500, 429, an answer that breaks off", async () => {
+test("a check that fails (500, 429, a broken response) does not prove that an object is gone", async () => {
   const look = /^GET \/storage\/v1\/object\/inputs/;
   for (const fault of [{ fault: "status", status: 500 }, { fault: "status", status: 429 }, { fault: "refuse" }] as const) {
     const alice = await Person.signUp("alice");
     const path = await alice.upload(await small);
     await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;
-    // As often as one look is tried.
+    // As often as one check is tried.
     lab.supabase.misbehave({ ...fault, when: look, count: 3 });
     assert.deepEqual((await cleanUp()).remaining, 1);
     await sound(alice, {});
   }
 });
 
-test("an upload whose answer is lost is made again, and stored once", async () => {
+test("an upload whose response is lost is repeated and stored once", async () => {
   lab.supabase.misbehave({ fault: "lose_answer", when: upload });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);

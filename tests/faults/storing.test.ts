@@ -11,7 +11,7 @@ import { artworkIsWhole, unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { quiet, sound } from "./sound.ts";
 
-test("killed after the upload and before the row: the next worker stores it, and there is one artwork", async () => {
+test("if a worker dies between the upload and its record, the next worker stores the artwork, and there is one", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await pass(61);
@@ -25,7 +25,7 @@ test("killed after the upload and before the row: the next worker stores it, and
   await artworkIsWhole(alice, id);
 });
 
-test("killed after the upload, and its person deletes it: nothing of it stays", async () => {
+test("if a worker dies after the upload and the user deletes the generation, nothing stays", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await pass(61);
@@ -36,7 +36,7 @@ test("killed after the upload, and its person deletes it: nothing of it stays", 
   await sound(alice, {});
 });
 
-test("storage cut mid-upload: the event comes again and the artwork is stored whole", async () => {
+test("if Storage breaks off an upload, the event is sent again and the artwork is stored whole", async () => {
   lab.supabase.misbehave({ fault: "cut_request", bytes: 2000, when: /^POST \/storage\/v1\/object\/artworks/ });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -46,7 +46,7 @@ test("storage cut mid-upload: the event comes again and the artwork is stored wh
   await artworkIsWhole(alice, id);
 });
 
-test("storage says no, whatever is tried: the job ends, and its credits go back", async () => {
+test("if Storage refuses every attempt, the job ends and its credits are returned", async () => {
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^POST \/storage\/v1\/object\/artworks/, count: 1000 });
   const alice = await Person.signUp("alice");
   await alice.generate(await small);
@@ -58,7 +58,7 @@ for (const [name, fault, reason] of [
   ["an output without end", "output_too_large", "output_invalid"],
   ["success without output", "succeed_without_output", "output_invalid"],
 ] as const) {
-  test(`${name}: the job fails as ${reason}, and its credits go back`, async () => {
+  test(`${name}: the job fails as ${reason}, and its credits are returned`, async () => {
     await arm({ fault });
     const alice = await Person.signUp("alice");
     await alice.ended((await alice.generate(await small)).id);
@@ -66,7 +66,7 @@ for (const [name, fault, reason] of [
   });
 }
 
-test("body shorter than its length: it is fetched again, and stored whole", async () => {
+test("if an output is shorter than its declared length, it is fetched again and stored whole", async () => {
   await arm({ fault: "output_truncated" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -75,7 +75,7 @@ test("body shorter than its length: it is fetched again, and stored whole", asyn
   await artworkIsWhole(alice, id);
 });
 
-test("an output host that stalls is given up, and asked again", async () => {
+test("if the output host stalls, the attempt ends and is repeated later", async () => {
   await arm({ fault: "output_stall" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -86,7 +86,7 @@ test("an output host that stalls is given up, and asked again", async () => {
   await sound(alice, { succeeded: 1 });
 });
 
-test("an output host that stalls for one holds up nobody else", async () => {
+test("an output host that stalls for one job does not block other jobs", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   for (const person of [alice, bob, alice, bob]) await unheard(person);
   await arm({ fault: "output_stall" });
@@ -100,7 +100,7 @@ test("an output host that stalls for one holds up nobody else", async () => {
   await sound(bob, { succeeded: 2 });
 });
 
-test("worker frozen past its lease: another stores the artwork, and the first changes nothing when it wakes", async () => {
+test("if a worker freezes past its lease, another stores the artwork, and the first changes nothing when it wakes", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   const another = await lab.another();
@@ -132,7 +132,7 @@ test("worker frozen while its person deletes: what it has stored is deleted when
   process.env.FUNCTIONS_URL = another.url;
   assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
   await quiet(alice);
-  // As if the upload had only now come through.
+  // As if the upload had only now finished.
   const late = await fetch(`${process.env.SUPABASE_URL}/storage/v1/object/artworks/${alice.id}/${id}-1.png`, {
     method: "POST",
     headers: { apikey: process.env.SUPABASE_SECRET_KEY!, "content-type": "image/png" },

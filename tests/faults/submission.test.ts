@@ -13,13 +13,13 @@ import { sound } from "./sound.ts";
 
 const create = /^POST \/v1\/models\//;
 
-/** Submits where the functions may die: what a client sees then is a lost connection. */
+/** Submits while the functions die. The client then sees a lost connection. */
 async function submitInVain(person: Person, input_path: string): Promise<void> {
   await assert.rejects(person.submit({ style: "mosaic", input_path }));
   await lab.functions.crashed();
 }
 
-test("killed after the hold and before the submission: another submits it, under the same hold", async () => {
+test("if a worker dies after the hold and before the dispatch, another worker dispatches the job under the same hold", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await lab.functions.crashAt("submit.begun");
@@ -31,7 +31,7 @@ test("killed after the hold and before the submission: another submits it, under
 });
 
 for (const point of ["submit.leased", "submit.checked", "submit.recorded"] as const) {
-  test(`killed at ${point}: another goes on, and one prediction is made`, async () => {
+  test(`if a worker dies at ${point}, another continues, and one prediction is made`, async () => {
     const alice = await Person.signUp("alice");
     const input_path = await alice.upload(await small);
     await lab.functions.crashAt(point);
@@ -41,7 +41,7 @@ for (const point of ["submit.leased", "submit.checked", "submit.recorded"] as co
   });
 }
 
-test("killed after the prediction was created: it is found again, and none is made twice", async () => {
+test("if a worker dies after it created the prediction, the prediction is found and not made twice", async () => {
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
@@ -52,7 +52,7 @@ test("killed after the prediction was created: it is found again, and none is ma
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("submit accepted but its answer lost, and no event comes: it is found by its photo", async () => {
+test("if the response to a create call is lost and no event comes, the prediction is found by its photo", async () => {
   await arm({ fault: "webhook_drop" });
   lab.replicate.misbehave({ fault: "lose_answer", when: create });
   const alice = await Person.signUp("alice");
@@ -64,7 +64,7 @@ test("submit accepted but its answer lost, and no event comes: it is found by it
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("submit accepted but its answer lost: the events name it", async () => {
+test("if the response to a create call is lost, the events name the prediction", async () => {
   lab.replicate.misbehave({ fault: "lose_answer", when: create });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -72,7 +72,7 @@ test("submit accepted but its answer lost: the events name it", async () => {
   await sound(alice, { succeeded: 1 });
 });
 
-test("a create call that never arrived is made again once Replicate says that there is nothing", async () => {
+test("a create call that never arrived is repeated once Replicate says that no prediction exists", async () => {
   lab.replicate.misbehave({ fault: "refuse", when: create });
   const alice = await Person.signUp("alice");
   const { state, input_path } = await alice.generate(await small);
@@ -81,7 +81,7 @@ test("a create call that never arrived is made again once Replicate says that th
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("while Replicate cannot be asked whether it was created, nothing is created twice", async () => {
+test("while Replicate cannot say whether a prediction exists, no second one is created", async () => {
   await arm({ fault: "webhook_drop" });
   lab.replicate.misbehave({ fault: "lose_answer", when: create });
   lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 3 });
@@ -94,9 +94,10 @@ test("while Replicate cannot be asked whether it was created, nothing is created
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-// A throttled call is certainly none and made again at once; after the others Replicate is asked first.
+// A throttled call has certainly created nothing, so it is repeated at once. In the other cases, the worker asks
+// Replicate first.
 for (const [status, count] of [[429, 4], [500, 2], [503, 2]] as const) {
-  test(`Replicate answers ${status} for a while: the job waits and is made, once`, async () => {
+  test(`while Replicate answers ${status}, the job waits; then it is done once`, async () => {
     lab.replicate.misbehave({ fault: "status", status, when: create, count });
     const alice = await Person.signUp("alice");
     const { state, input_path } = await alice.generate(await small);
@@ -106,14 +107,14 @@ for (const [status, count] of [[429, 4], [500, 2], [503, 2]] as const) {
   });
 }
 
-test("Storage is not there while a photo is checked: the job waits and is made", async () => {
+test("if Storage is down while a photo is checked, the job waits and is done later", async () => {
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
   const alice = await Person.signUp("alice");
   assert.equal((await alice.generate(await small)).state, "reserved");
   await sound(alice, { succeeded: 1 });
 });
 
-test("a photo that its owner takes back before it is submitted ends its job clearly", async () => {
+test("if the owner deletes a photo before the dispatch, the job ends as input_not_found", async () => {
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^GET \/storage\/v1\/object\/inputs/, count: 3 });
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
@@ -122,7 +123,7 @@ test("a photo that its owner takes back before it is submitted ends its job clea
   await sound(alice, { input_not_found: 1 });
 });
 
-test("webhook before attach: the event names the prediction, and the late answer changes nothing", async () => {
+test("an event that arrives before attach_prediction names the prediction, and the late call changes nothing", async () => {
   lab.supabase.misbehave({ fault: "delay", ms: 2500, when: /rpc\/attach_prediction/ });
   const alice = await Person.signUp("alice");
   const { id, state } = await alice.generate(await small);
@@ -131,7 +132,7 @@ test("webhook before attach: the event names the prediction, and the late answer
   await sound(alice, { succeeded: 1 });
 });
 
-test("a worker frozen before it submits wakes up late: what it makes is canceled, and one artwork is made", async () => {
+test("if a worker freezes before its dispatch and wakes up late, the prediction that it makes is canceled", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   const another = await lab.another();
@@ -155,7 +156,7 @@ test("a worker frozen before it submits wakes up late: what it makes is canceled
   await sound(alice, { canceled: 1 });
 });
 
-test("a worker frozen while its person cancels: it is told so, not that its photo is missing", async () => {
+test("if the user cancels while a worker is frozen, the worker learns that the generation has ended", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   const another = await lab.another();
@@ -172,7 +173,7 @@ test("a worker frozen while its person cancels: it is told so, not that its phot
   await sound(alice, { canceled: 1 });
 });
 
-test("a worker frozen before its create call wakes up late: while another is at it, it makes nothing", async () => {
+test("if a worker freezes before its create call and another holds the lease, the first one creates nothing", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await lab.functions.freezeAt("submit.checked");
@@ -188,7 +189,7 @@ test("a worker frozen before its create call wakes up late: while another is at 
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("a worker frozen after its create call wakes up late: what it made counts, while nobody has made another", async () => {
+test("if a worker freezes after its create call, its prediction counts as long as no other was made", async () => {
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
@@ -196,7 +197,7 @@ test("a worker frozen after its create call wakes up late: what it made counts, 
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
   await pass(120);
-  // Another has leased it, and dies before it does anything.
+  // Another worker has the lease, and dies before it does anything.
   const [{ leased }] = await database`select backend.lease_submissions(gen_random_uuid(), 100) as leased`;
   assert.equal(leased.length, 1);
   lab.functions.thaw();
@@ -224,7 +225,7 @@ test("a generation that is deleted while its prediction is created is stopped, a
   assert.ok((await predictionsOf(input_path)).every(({ status }) => status === "canceled"));
 });
 
-test("eight submits with credit for one: one is taken, seven are told what is missing", async () => {
+test("of eight requests with credits for one, one is accepted and seven learn what is missing", async () => {
   const alice = await Person.signUp("alice");
   await database`select backend.adjust_credits(${alice.id}, -4, 'for a test', ${randomUUID()})`;
   const paths = await Promise.all(Array.from({ length: 8 }, async () => alice.upload(await small)));
@@ -237,7 +238,7 @@ test("eight submits with credit for one: one is taken, seven are told what is mi
   assert.deepEqual(await alice.wallet(), { balance: 0, held: 0 });
 });
 
-test("the same key eight times at once is one generation", async () => {
+test("the same idempotency key eight times at once makes one generation", async () => {
   const alice = await Person.signUp("alice");
   const [input_path, key] = [await alice.upload(await small), randomUUID()];
   const answers = await Promise.all(Array.from({ length: 8 }, () => alice.submit({ style: "mosaic", input_path }, key)));

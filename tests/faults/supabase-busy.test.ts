@@ -1,4 +1,4 @@
-// A service, or we ourselves, say "later": who waits, for how long, and who is not asked again.
+// Supabase, Replicate or our database asks to retry later. These tests check who waits, how long, and who does not.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -9,7 +9,7 @@ import { failure } from "./answers.ts";
 import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
 
-test("a refusal with 429 or 503 is an answer: it is asked for once, and says when to come back", async () => {
+test("a refusal with 429 or 503 is final: the request is sent once, and the response says when to retry", async () => {
   for (const status of [429, 503]) {
     const alice = await Person.signUp("alice");
     const refused = {
@@ -22,14 +22,14 @@ test("a refusal with 429 or 503 is an answer: it is asked for once, and says whe
     lab.supabase.misbehave({ fault: "status", status, body: JSON.stringify(refused), when: /rpc\/begin_generation$/, count: 3 });
     const response = await alice.submit({ style: "mosaic", input_path: `${alice.id}/${randomUUID()}.jpg` });
     const problem = (await response.json()) as Record<string, unknown>;
-    assert.equal(lab.supabase.struck - struck, 1, "it was asked again");
+    assert.equal(lab.supabase.struck - struck, 1, "the request was repeated");
     assert.deepEqual([response.status, problem.code, response.headers.get("retry-after")], [status, "too_much", "60"]);
     assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
     lab.heal();
   }
 });
 
-test("Storage names a time to come back: it is left alone for that long, and a time that is none is no end of the process", async () => {
+test("Storage is not asked before its Retry-After time, and an invalid time does not end the process", async () => {
   const busy = failure("503", "SlowDown", "Please reduce your request rate.");
   const prepared = /^POST \/storage\/v1\/object\/inputs\/.*\/prepared\//;
   for (const [value, ms] of [["2", 2_000], ["nan", 0], ["inf", 0], ["-1", 0], ["Fri, 27 Nov 2026 18:00:00 GMT", 0]] as const) {
@@ -46,7 +46,7 @@ test("Storage names a time to come back: it is left alone for that long, and a t
   }
 });
 
-test("a time to come back that is longer than a request may last is not waited for: the schedule goes on", async () => {
+test("if Retry-After is longer than a request may last, the request does not wait and the sweep continues later", async () => {
   const alice = await Person.signUp("alice");
   const busy = { ...failure("503", "SlowDown", "Please reduce your request rate."), headers: { "retry-after": "3600" } };
   const struck = lab.supabase.struck;
@@ -57,7 +57,7 @@ test("a time to come back that is longer than a request may last is not waited f
   await sound(alice, { succeeded: 1 });
 });
 
-test("Replicate throttles and names a time that is none: the prediction is made all the same", async () => {
+test("if Replicate throttles with an invalid Retry-After, the prediction is still made", async () => {
   for (const value of ["nan", "inf", "-1", "1e308"]) {
     const alice = await Person.signUp("alice");
     const restarts = lab.functions.restarts;

@@ -1,4 +1,4 @@
-// A key of ours is refused, or a token of somebody's: each is told to who can help.
+// A service refuses our key or a user's token. The one who can fix it must learn of it.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -14,7 +14,7 @@ import { sound } from "./sound.ts";
 
 const begin = /rpc\/begin_generation$/;
 
-test("the gateway refuses the publishable key: 503 for the person, and an error that names the variable", async () => {
+test("if the gateway refuses the publishable key, the user gets 503 and the log names the variable", async () => {
   const alice = await Person.signUp("alice");
   const [input_path, key] = [await alice.upload(await small), randomUUID()];
   const lines = listen();
@@ -29,7 +29,7 @@ test("the gateway refuses the publishable key: 503 for the person, and an error 
   await sound(alice, { succeeded: 1 });
 });
 
-test("PostgREST refuses the person's token: that is 401 for the person, and no error of ours", async () => {
+test("if PostgREST refuses the user's token, the user gets 401 and the log has no error", async () => {
   const alice = await Person.signUp("alice");
   const lines = listen();
   for (const [code, message] of [["PGRST301", "JWSError JWSInvalidSignature"], ["PGRST303", "JWT expired"]]) {
@@ -40,9 +40,9 @@ test("PostgREST refuses the person's token: that is 401 for the person, and no e
   assert.deepEqual(saying(lines(), "ERROR", ""), []);
 });
 
-test("a secret key that Storage refuses ends no job: it waits, and the operator is told which variable to look at", async () => {
+test("if Storage refuses the secret key, the job waits and the log says which variable to check", async () => {
   const answers = [
-    // What Storage says of a private bucket to whoever has no valid key.
+    // Storage says this about a private bucket if the key is not valid.
     failure("404", "NoSuchBucket", "Bucket not found"),
     failure("403", "AccessDenied", "signature verification failed"),
     gateway(401, "Invalid API key"),

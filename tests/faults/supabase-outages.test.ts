@@ -1,4 +1,4 @@
-// The Data API answers with an outage: what comes of it for the person, the credits, the photo and the operator.
+// The Data API has an outage. These tests check what it means for the user, the credits, the photo and the operator.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -25,7 +25,7 @@ const outages: [what: string, answer: Answer, operator: string][] = [
 ];
 
 for (const [what, answer, operator] of outages) {
-  test(`${what}: a submission is answered with 503, nothing is held, and it is taken when that is over`, async () => {
+  test(`${what}: a submission gets 503 and no credits are held; after the outage it is accepted`, async () => {
     const alice = await Person.signUp("alice");
     const [input_path, key] = [await alice.upload(await small), randomUUID()];
     const submit = () => alice.submit({ style: "mosaic", input_path }, key);
@@ -52,7 +52,7 @@ test("the Data API does not reach the database: nobody is told that an artwork w
   const response = await fetch(`${lab.functions.url}/privacy/mark?sha256=${"a".repeat(64)}`);
   const problem = (await response.json()) as Record<string, unknown>;
   assert.deepEqual([response.status, problem.code], [503, "unavailable"]);
-  assert.equal(response.headers.get("cache-control"), null, "a copy would outlive the outage");
+  assert.equal(response.headers.get("cache-control"), null, "a cached copy would outlive the outage");
   assert.ok(Number(response.headers.get("retry-after")) > 0);
 });
 
@@ -63,7 +63,7 @@ const passing: [what: string, answer: Answer][] = [
 ];
 
 for (const [what, answer] of passing) {
-  test(`${what} while a photo is prepared: it is tried again at once, and the person notices nothing`, async () => {
+  test(`${what} while a photo is prepared: the call is retried at once, and the user notices nothing`, async () => {
     const alice = await Person.signUp("alice");
     lab.supabase.misbehave({ fault: "status", ...answer, when: /rpc\/record_input$/, count: 2 });
     const { id, state } = await alice.generate(await small);
@@ -73,7 +73,7 @@ for (const [what, answer] of passing) {
   });
 }
 
-test("an outage that lasts while a photo is prepared: the job waits under its hold, and the operator is told why", async () => {
+test("if an outage lasts while a photo is prepared, the job waits under its hold and the log says why", async () => {
   const alice = await Person.signUp("alice");
   const lines = listen();
   lab.supabase.misbehave({ fault: "status", ...error(500, "57014", "canceling statement due to statement timeout"), when: /rpc\/record_input$/, count: 3 });

@@ -1,4 +1,4 @@
-// The project is read-only for a while, as hosted makes it when its disk is nearly full.
+// The project is read-only for a while. Supabase does this when a hosted project's disk is nearly full.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -16,9 +16,9 @@ import { sound } from "./sound.ts";
 
 const operator = { headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } };
 
-test("a read-only project: every answer is 503, nothing is lost, and all of it goes on by itself afterwards", async () => {
+test("while the project is read-only, every write gets 503, nothing is lost, and all continues on its own later", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
-  // Hers is done, and nobody was told; his waits to be submitted; hers is past its day.
+  // Alice's prediction is done, but its event was lost. Bob's job waits for its dispatch. Carol's photo is past its limit.
   const made = await unheard(alice);
   const [input_path, key] = [await bob.upload(await small), randomUUID()];
   const overdue = await carol.upload(await small);
@@ -34,7 +34,7 @@ test("a read-only project: every answer is 503, nothing is lost, and all of it g
       ["a cancel", () => alice.call("POST", `/generations/${made.id}/cancel`)],
       ["a deletion", () => alice.call("DELETE", `/generations/${made.id}`)],
       ["an export", () => alice.call("POST", "/privacy/exports")],
-      ["a pass", sweep],
+      ["a sweep", sweep],
     ] as [string, () => Promise<Response>][]) {
       const answer = await ask();
       const problem = (await answer.json()) as { code: string };
@@ -43,7 +43,7 @@ test("a read-only project: every answer is 503, nothing is lost, and all of it g
     }
     const told = saying(lines(), "ERROR", "the project is read-only: look at its disk: status 405, code 25006");
     assert.ok(told.length > 0, lines().join("\n"));
-    // What only reads goes on.
+    // Reads still work.
     assert.equal((await fetch(`${lab.functions.url}/status`, operator)).status, 200);
     assert.deepEqual(await bob.wallet(), { balance: 5, held: 0 });
     assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
@@ -52,7 +52,7 @@ test("a read-only project: every answer is 503, nothing is lost, and all of it g
   } finally {
     await makeWritable();
   }
-  await until("a pass to be made", async () => (await sweep()).ok || undefined);
+  await until("a sweep to run", async () => (await sweep()).ok || undefined);
   assert.equal((await submit()).status, 201);
   await pass(300);
   await cleanUp();

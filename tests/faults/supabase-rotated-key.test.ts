@@ -1,4 +1,4 @@
-// The secret key was rotated in the dashboard, and the functions still have the old one.
+// The secret key was rotated in the dashboard, but the functions still have the old one.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -13,7 +13,7 @@ import { sound } from "./sound.ts";
 
 const operator = { headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } };
 
-test("a rotated secret key: 503 and never \"please sign in\", the operator is told, and nothing is lost", async () => {
+test("after the secret key was rotated, users get 503 and not \"please sign in\", the log says why, and nothing is lost", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
   const made = await unheard(alice);
   const overdue = await carol.upload(await small);
@@ -22,7 +22,7 @@ test("a rotated secret key: 503 and never \"please sign in\", the operator is to
   const lines = listen();
   await lab.functions.restart({ SUPABASE_SECRET_KEY: "sb_secret_which_was_rotated_away" });
   for (const [what, ask] of [
-    ["a pass", () => fetch(`${lab.functions.url}/cleanup`, { method: "POST", ...operator })],
+    ["a sweep", () => fetch(`${lab.functions.url}/cleanup`, { method: "POST", ...operator })],
     ["the operator's status", () => fetch(`${lab.functions.url}/status`, operator)],
     ["the public status", () => fetch(`${lab.functions.url}/privacy/status`)],
     ["the detector", () => fetch(`${lab.functions.url}/privacy/mark?sha256=${"a".repeat(64)}`)],
@@ -35,7 +35,7 @@ test("a rotated secret key: 503 and never \"please sign in\", the operator is to
   const refused = saying(lines(), "ERROR", "the database refuses our key: check SUPABASE_SECRET_KEY (status 401)");
   assert.ok(refused.length >= 4, lines().join("\n"));
 
-  // Her token is good, so she is told that her job waits; its credit is held, and its photo stays.
+  // Bob's token is valid, so he learns that his job waits. Its credit is held, and its photo stays.
   const waiting = await bob.generate(await small);
   assert.equal(waiting.state, "reserved");
   assert.deepEqual(await bob.wallet(), { balance: 5, held: 1 });
@@ -53,7 +53,7 @@ test("a rotated secret key: 503 and never \"please sign in\", the operator is to
   await sound(carol, {});
 });
 
-test("Auth refuses the secret key: the erasure waits, the operator is told, and it is done with the right key", async () => {
+test("if Auth refuses the secret key, the erasure waits, the log says why, and the right key completes it", async () => {
   const alice = await Person.signUp("alice");
   await alice.call("POST", "/privacy/erasures", { email: alice.email });
   const lines = listen();

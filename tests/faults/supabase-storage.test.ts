@@ -1,4 +1,4 @@
-// Storage answers with a failure, or something in front of it does.
+// Storage, or a service in front of it, answers with a failure.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -9,7 +9,7 @@ import { type Answer, failure, gateway, html } from "./answers.ts";
 import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
 
-test("a 404 that is not Storage's says nothing of the photo: the job waits and is made", async () => {
+test("if a 404 does not come from Storage, it says nothing about the photo: the job waits and is done later", async () => {
   for (const answer of [gateway(404, "no Route matched with those values"), html(404, "404 Not Found")]) {
     const alice = await Person.signUp("alice");
     lab.supabase.misbehave({ fault: "status", ...answer, when: /^GET \/storage\/v1\/object\/inputs/ });
@@ -19,7 +19,7 @@ test("a 404 that is not Storage's says nothing of the photo: the job waits and i
   }
 });
 
-test("a 404 that is not Storage's is no proof that a photo is gone", async () => {
+test("if a 404 does not come from Storage, it does not prove that a photo is gone", async () => {
   const alice = await Person.signUp("alice");
   const path = await alice.upload(await small);
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;
@@ -40,7 +40,7 @@ const stored: [what: string, answer: Answer][] = [
 ];
 
 for (const [what, answer] of stored) {
-  test(`Storage answers the upload of a prepared photo with ${what}: the bytes are sent again, and the job is made at once`, async () => {
+  test(`if Storage answers the upload of a prepared photo with ${what}, the bytes are sent again and the job continues`, async () => {
     const alice = await Person.signUp("alice");
     const struck = lab.supabase.struck;
     lab.supabase.misbehave({ fault: "status", ...answer, when: /^POST \/storage\/v1\/object\/inputs\/.*\/prepared\//, count: 2 });

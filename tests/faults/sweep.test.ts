@@ -1,4 +1,4 @@
-// Faults of the schedule itself.
+// Faults of the sweep itself.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -10,7 +10,7 @@ import { unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
 
-test("two sweeps at once: each job is settled once", async () => {
+test("two sweeps at once settle each job once", async () => {
   const people = await Promise.all(["alice", "bob", "carol"].map((name) => Person.signUp(name)));
   for (const person of people) for (const _ of [1, 2]) await unheard(person);
   const another = await lab.another();
@@ -22,7 +22,7 @@ test("two sweeps at once: each job is settled once", async () => {
   for (const person of people) await sound(person, { succeeded: 2 });
 });
 
-test("a sweep leaves nothing open past its deadline, and gives a result a last chance", async () => {
+test("a sweep ends every job past its deadline, and first asks for a result one last time", async () => {
   const alice = await Person.signUp("alice");
   const made = await unheard(alice);
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
@@ -34,7 +34,7 @@ test("a sweep leaves nothing open past its deadline, and gives a result a last c
   await sound(alice, { succeeded: 1, expired: 1 });
 });
 
-test("a sweep that dies while it asks for the last time: the next one ends the generation", async () => {
+test("if a sweep dies while it asks for the last time, the next one ends the generation", async () => {
   const alice = await Person.signUp("alice");
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const { id } = await alice.generate(await small);

@@ -1,6 +1,6 @@
-// A table of what a pass does while something hangs or fails: one row a fault, one column a thing that was due; only the
-// cells of the thing itself may be empty. The limits of time are a fraction of the real ones (`HASTE`), so that what hangs
-// is given up after seconds; on a busy machine they are longer, for what does not hang must have its time.
+// A table of what one sweep still does while something hangs or fails. Each row is a fault, and each column is something
+// that is due. Only the cells that the fault itself affects may be empty. `HASTE` shortens the time limits, so that a
+// hanging call is given up after seconds. On a busy machine the limits are longer, because healthy calls need their time.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -17,7 +17,7 @@ import { predictionThatIs } from "./replicate.ts";
 export const mails = await MailServer.start();
 export let lab: Lab;
 let haste = 1;
-/** A photo that holds this makes its decoder panic. */
+/** A photo with this text makes its decoder panic. */
 const poison = `poison-${randomUUID()}`;
 
 before(async () => {
@@ -27,7 +27,7 @@ before(async () => {
   await cleanUp();
   const seconds = (Date.now() - begun) / 1000;
   await lab.stop();
-  // A call may be silent for 15 seconds; all of an honest pass fits into that.
+  // A call may be silent for 15 seconds. A whole healthy sweep must fit into the shortened time.
   haste = Math.max(1, Math.min(10, Math.floor(15 / seconds)));
   lab = await startLab({ ...mails.env, HASTE: String(haste), POISON: poison });
 });
@@ -39,18 +39,18 @@ after(async () => {
   await database.end();
 });
 
-/** What is due when a pass begins. */
+/** What is due when a sweep begins. */
 const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "artwork", "erasure", "submission", "letter"] as const;
 export type Column = (typeof columns)[number];
 
 export interface Row {
   fault: string;
   begin(): void | Promise<void>;
-  /** The thing itself: what cannot be done while this lasts. */
+  /** The columns that the fault itself affects: they cannot be done while it lasts. */
   itself?: Column[];
-  /** How many calls the proxies must have struck, so that the row is about what it says. */
+  /** How many calls the proxies must have struck at least. This proves that the fault happened. */
   strikes?: number;
-  /** What the log must say, if no proxy is in the way. */
+  /** What the log must say, if the fault is not in a proxy. */
   says?: string;
 }
 
@@ -67,7 +67,7 @@ export const fails = (call: string, when: RegExp, ...itself: Column[]): Row => (
   strikes: 1,
 });
 
-/** Somebody whose photo was taken, and the function that was to submit it died right after. */
+/** A user with a reserved generation, whose function died before it submitted it. */
 async function reserved(photo?: Buffer): Promise<[person: Person, generation: string]> {
   const person = await Person.signUp("reserved");
   const { data, error } = await person.client.rpc("begin_generation", {
@@ -79,7 +79,7 @@ async function reserved(photo?: Buffer): Promise<[person: Person, generation: st
   return [person, id];
 }
 
-/** The next submission to be carried out is that of a photo that makes its decoder panic. */
+/** Makes the next submission one whose photo makes its decoder panic. */
 export async function poisonNext(): Promise<void> {
   const [, id] = await reserved(Buffer.concat([await small, Buffer.from(poison)]));
   await database`update private.generation_work set submit_at = submit_at - interval '1 minute' where generation_id = ${id}`;
@@ -87,10 +87,10 @@ export async function poisonNext(): Promise<void> {
 
 const isAsExpected = async (query: Promise<readonly { is: boolean }[]>) => (await query)[0]?.is ?? false;
 
-/** Makes one thing due; answers whether it was done. */
+/** Each function makes one thing due, and returns a check whether it was done. */
 const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
   async heartbeat() {
-    // As text: a date of JavaScript's would lose the microseconds.
+    // As text, because a JavaScript date would lose the microseconds.
     const [{ at }] = await database`select at::text from private.heartbeats where id = 'cleanup'`;
     return () => isAsExpected(database`select at > ${at}::text::timestamptz as is from private.heartbeats where id = 'cleanup'`);
   },
@@ -141,20 +141,20 @@ const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
   },
 };
 
-/** Makes everything due; answers the looks by which one sees whether it was done. */
+/** Makes everything due, and returns the checks whether it was done. */
 async function allDue(): Promise<Record<Column, () => Promise<boolean>>> {
   const looks = {} as Record<Column, () => Promise<boolean>>;
-  // One after the other: what a column arms is for its own prediction.
+  // One after the other, because what a column arms must hit its own prediction.
   for (const column of columns) looks[column] = await due[column]();
   return looks;
 }
 
 const results: { fault: string; seconds: number; done: Column[]; itself: Column[] }[] = [];
 
-/** A test for each row. */
+/** Defines a test for each row. */
 export function everyRow(rows: Row[]): void {
   for (const { fault, begin, itself = [], strikes = 0, says } of rows) {
-    test(`${fault}: the same pass does everything else`, async () => {
+    test(`${fault}: the same sweep does everything else`, async () => {
       const looks = await allDue();
       const struck = lab.supabase.struck + lab.replicate.struck;
       const lines = listen();
@@ -170,7 +170,7 @@ export function everyRow(rows: Row[]): void {
       lab.heal();
       mails.isDown = mails.isSilent = false;
       await disarm();
-      // Nothing of this row is due in the next.
+      // Nothing of this row may still be due in the next one.
       await database`update private.deletion_leases set lease = gen_random_uuid()`;
       await database`update public.deletions set due_at = now() where verified_at is null`;
       await database`update private.erasures set leased_until = null where stage <> 'done'`;
@@ -178,8 +178,8 @@ export function everyRow(rows: Row[]): void {
       await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'submitted', 'processing', 'storing')`;
       await database`update private.generation_work set lease = null, leased_until = null`;
       await cleanUp();
-      assert.deepEqual(columns.filter((column) => !done.includes(column) && !itself.includes(column)), [], "not done, though nothing of it was at fault");
-      assert.ok(hit >= strikes, `${hit} calls have hung or failed`);
+      assert.deepEqual(columns.filter((column) => !done.includes(column) && !itself.includes(column)), [], "not done, although the fault does not affect it");
+      assert.ok(hit >= strikes, `only ${hit} calls hung or failed`);
       assert.ok(isSaid, `the log does not say: ${says}`);
       // The function has 150 seconds.
       assert.ok(seconds < 150 / haste, `it took ${seconds} s`);
@@ -187,7 +187,7 @@ export function everyRow(rows: Row[]): void {
   }
 }
 
-/** Cells: done, the thing itself (·), or not done though it could have been (NO). */
+/** Cells: done, affected by the fault (·), or not done although it could have been (NO). */
 function table(): string {
   const wide = Math.max(...results.map(({ fault }) => fault.length)) + 2;
   const line = (name: string, cells: string[]) => name.padEnd(wide) + cells.map((cell) => cell.padEnd(13)).join("");
