@@ -1,4 +1,4 @@
-// What makes an export bounded while it is made, and readable while it is downloaded.
+// These lines keep an export small while it is built, and readable while it is downloaded.
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
@@ -7,41 +7,41 @@ const stretches = "faults/export-stretches.test.ts";
 
 export const ofExports: Mutant[] = [
   {
-    name: "a stretch of a plan has no bound",
+    name: "a part of an export plan has no size limit",
     file: sql("exports"),
     line: "return 512 * 1024;",
     instead: "return 512 * 1024 * 1024;",
     seenBy: [stretches],
   },
   {
-    name: "the next stretch forgets where the last one ended",
+    name: "the next part of an export plan starts again from the beginning",
     file: sql("export_plan"),
     line: "    after := case when part.section = from_section then from_after end;\n",
     instead: "    after := null;\n",
     seenBy: [stretches],
   },
   {
-    name: "rows of a plan come in any order",
+    name: "rows of an export plan come in random order",
     file: sql("export_plan"),
     line: " order by %7$s limit $3\n",
     instead: " order by random() limit $3\n",
     seenBy: [stretches],
   },
   {
-    name: "Excel is not told that a CSV is UTF-8",
+    name: "a CSV does not tell Excel that it is UTF-8",
     file: sql("export_plan"),
     line: "U&'\\FEFF' || ",
     seenBy: [archive],
   },
   {
-    name: "headers say that sizes follow the data",
+    name: "ZIP headers say that sizes follow the data",
     file: rust("opusflair/src/zip"),
     line: "const FLAGS: u16 = 1 << 11;",
     instead: "const FLAGS: u16 = 1 << 3 | 1 << 11;",
     seenBy: [archive],
   },
   {
-    name: "headers say no size",
+    name: "ZIP headers contain no sizes",
     file: rust("opusflair/src/zip"),
     line: "put(&mut out, &[crc32, bytes, bytes], &[length(name), 0]);",
     instead: "put(&mut out, &[crc32 & 0, bytes & 0, 0], &[length(name), 0]);",
@@ -55,21 +55,21 @@ export const ofExports: Mutant[] = [
     seenBy: [archive],
   },
   {
-    name: "a checksum that does not hold is sent",
+    name: "a wrong checksum is sent",
     file: rust("opusflair/src/export"),
     line: "if file.crc32 == Some(crc32) { Ok(sha256) }",
     instead: "if crc32 == crc32 { Ok(sha256) }",
     seenBy: [stretches],
   },
   {
-    name: "what has arrived of a long file is read again",
+    name: "the part of a long file that has arrived is read again",
     file: rust("opusflair/src/export"),
     line: "let known = arrived.saturating_sub(begin);",
     instead: "let known = 0 * arrived.saturating_sub(begin);",
     seenBy: [stretches],
   },
   {
-    name: "the digest of a file begins anew with each part",
+    name: "the digest of a file starts again with each part",
     file: rust("opusflair/src/export/meter"),
     line: "read_state(state).ok_or_else(|| Error::fault(\"the state of a digest\"))?",
     instead: "read_state(state).map(|_| Sha256::new()).ok_or_else(|| Error::fault(\"\"))?",

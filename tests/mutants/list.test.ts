@@ -1,4 +1,4 @@
-// The list keeps up with the code that it takes lines from.
+// The list must match the code from which it removes lines.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -11,7 +11,7 @@ import { isCargo, isDatabase } from "./mutant.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 
-test("each line that is taken away is there, once, and tests that could notice are named", () => {
+test("each mutant removes a line that occurs exactly once, and names tests that could notice it", () => {
   for (const { name, file, line, instead, seenBy } of mutants) {
     assert.equal(readFileSync(join(root, file), "utf8").split(line).length - 1, 1, name);
     assert.notEqual(line, instead ?? "", name);
@@ -29,7 +29,7 @@ test("every statement that settles a hold is on the list", () => {
   }
 });
 
-test("each section of the policy has something taken away, in a suite that POLICY.md names for its clause", () => {
+test("each section of the policy has a mutant, in a suite that POLICY.md names for its clause", () => {
   const rows = parse(readFileSync(join(root, "POLICY.md"), "utf8"));
   for (const [section, ids] of sections) assert.ok(mutants.some(({ clause }) => clause && ids.includes(clause)), section);
   for (const { clause, name, seenBy } of mutants.filter((mutant) => mutant.clause)) {

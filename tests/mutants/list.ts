@@ -1,4 +1,4 @@
-// All lines that are taken away, one at a time.
+// All mutants. `make mutants` applies them one at a time.
 
 import { ofCredits } from "./credits.ts";
 import { ofDeletion } from "./deletion.ts";

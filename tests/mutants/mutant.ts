@@ -1,17 +1,17 @@
-// A line that matters, to be taken away: a test must notice.
+// A mutant: an important line that is removed or changed. A test must notice it.
 
 export interface Mutant {
   name: string;
-  /** The clause of the privacy policy that it is behind: then a test must notice that POLICY.md names for it. */
+  /** The clause of the privacy policy that the line enforces. A test that POLICY.md names for this clause must notice. */
   clause?: string;
   file: string;
-  /** Occurs once in the file. */
+  /** Occurs exactly once in the file. */
   line: string;
-  /** What stands there instead; nothing if absent. */
+  /** Replaces the line. If absent, the line is removed. */
   instead?: string;
   /**
-   * The suites that are run until one is red: `database` is pgTAP, with the flags of its stack; `cargo <package>` is
-   * that package's unit tests; the others are files of tests.
+   * The suites to run until one fails. `database` is pgTAP, with the flags of its stack. `cargo <package>` is the unit
+   * tests of that package. All others are test files.
    */
   seenBy: string[];
 }
@@ -19,7 +19,7 @@ export interface Mutant {
 export const sql = (file: string) => `sql/${file}.sql`;
 export const rust = (file: string) => `functions/${file}.rs`;
 
-/** pgTAP, on a stack of whatever kind. */
+/** pgTAP, on any kind of stack. */
 export const isDatabase = (suite: string) => suite === "database" || suite.startsWith("database ");
 
 /** Unit tests in Rust. */

@@ -1,5 +1,5 @@
-// Takes the lines of list.ts away, one at a time, in a copy, and says whether a test noticed: `make mutants`.
-// ONLY=pattern tries those alone whose clause or name fits it.
+// `make mutants`: applies each mutant of list.ts to a copy of the sources, one at a time, and reports whether a test
+// noticed. ONLY=pattern selects the mutants whose clause or name matches the pattern.
 
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ const results = join(root, ".local", "mutants", "results");
 const stack = join(root, "supabase/local/node_modules/.bin/bun");
 const rows = parse(readFileSync(join(root, "POLICY.md"), "utf8"));
 
-/** The sources alone: the stack and the tests are those of the repository. */
+/** Copies only the sources. The stack and the tests are those of the repository. */
 function prepare(): void {
   rmSync(copy, { recursive: true, force: true });
   mkdirSync(copy, { recursive: true });
@@ -44,19 +44,19 @@ function passesUnitTests(name: string): boolean {
 
 function passes(suite: string): boolean {
   if (isCargo(suite)) return passesUnitTests(suite.split(" ")[1]!);
-  // A stack that does not come up says nothing of the line. It gets a second chance, for the machine may be busy.
+  // If the stack does not start, that says nothing about the mutant. The machine may be busy, so the suite runs again.
   const status = run(suite) ?? run(suite);
   if (status === undefined) throw new Error(`${suite} ran no test: the stack did not come up`);
   return status === 0;
 }
 
-/** How a suite on the stack has ended; undefined if it ran no test. */
+/** The exit status of a suite on the stack, or undefined if it ran no test. */
 function run(suite: string): number | null | undefined {
   const reporter = "--test-reporter=./policy/reporter.mjs --test-reporter-destination=stdout";
   const test = `node --import tsx --test --test-concurrency=1 --test-timeout=300000 ${reporter}`;
   rmSync(results, { recursive: true, force: true });
   mkdirSync(results, { recursive: true });
-  // A suite of the database may say on what kind of stack: `database --default-privileges legacy`.
+  // A database suite can name flags for its stack: `database --default-privileges legacy`.
   const [, ...flags] = suite.split(" ");
   const command = isDatabase(suite) ? "node --import tsx database/run.ts" : `${test} ${suite}`;
   const own = ["--state", join(root, ".local/mutants/stack"), "--fresh", "--quiet", "--project", copy, ...flags];
@@ -68,14 +68,14 @@ function run(suite: string): number | null | undefined {
   return readResults(results, root).length > 0 ? status : undefined;
 }
 
-/** Whether a test that POLICY.md names for the clause was red in the suite that has just run. */
+/** Whether a test that POLICY.md names for the clause failed in the last suite. */
 function isRed(clause: string, suite: string): boolean {
   const folder = isDatabase(suite) ? "supabase/tests/" : `tests/${suite}`;
   const tests = rows.filter(({ id }) => id === clause).flatMap((row) => row.tests).filter(({ file }) => file.startsWith(folder));
   return tests.some((test) => faultOf(test, readResults(results, root), () => true) !== undefined);
 }
 
-/** The suite that noticed; undefined if none did. */
+/** The suite that noticed, or undefined if none did. */
 function noticedBy({ clause, file, line, instead = "", seenBy }: Mutant): string | undefined {
   const path = join(copy, file);
   const whole = readFileSync(path, "utf8");
@@ -91,11 +91,14 @@ function noticedBy({ clause, file, line, instead = "", seenBy }: Mutant): string
   }
 }
 
-/** The suite that noticed, and the first of its tests that did, for people: a mutant that cannot be judged stops none of the others. */
+/**
+ * The suite that noticed, and a line that also names the first failed test. A mutant that cannot be judged does not
+ * stop the others.
+ */
 function noticed(mutant: Mutant): { by?: string; says: string } {
   try {
     const useless = mutant.seenBy.find((suite) => red.includes(suite));
-    if (useless) throw new Error(`${useless} is red before anything is taken away`);
+    if (useless) throw new Error(`${useless} fails without any mutant`);
     const by = noticedBy(mutant);
     if (!by || by === "the compiler") return { says: by ? `noticed by ${by}` : "NOT NOTICED" };
     const first = readResults(results, root).find(({ outcome }) => outcome === "failed");
@@ -110,7 +113,7 @@ prepare();
 migrate();
 if (!build()) throw new Error("the copy does not compile");
 const suites = [...new Set(chosen.flatMap(({ seenBy }) => seenBy))];
-// What is red already can notice nothing.
+// A suite that already fails cannot notice anything.
 const red = suites.filter((suite) => !passes(suite));
 let survivors = 0;
 for (const mutant of chosen) {

@@ -1,4 +1,4 @@
-// A pass in which one step's failure stays its own, and what a request for the status reads.
+// A failing step must not stop the rest of the sweep, and a status request must not read whole tables.
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
@@ -6,7 +6,7 @@ const pass = "faults/pass.test.ts";
 
 export const ofPasses: Mutant[] = [
   {
-    name: "a photo that makes its decoder panic is tried again and again",
+    name: "a photo that makes its decoder panic is retried again and again",
     file: rust("opusflair/src/submission"),
     line: "Err(fault) if fault.is_panic() => {",
     instead: "Err(fault) if fault.is_panic() && generation.is_nil() => {",
@@ -14,21 +14,21 @@ export const ofPasses: Mutant[] = [
   },
   {
     clause: "X2",
-    name: "a Storage that answered nothing counts as asked",
+    name: "deletions count as attempted although Storage did not answer",
     file: rust("opusflair/src/deletion"),
     line: "if !deleted.values().any(is_answer) && !outcomes.iter().any(|one| one.is_answered) {",
     instead: "if false {",
     seenBy: [pass],
   },
   {
-    name: "a pass that is not told what is due does nothing",
+    name: "a sweep that does not learn what is due does nothing",
     file: rust("cleanup/src/due"),
     line: "            deletions: true,",
     instead: "            deletions: false,",
     seenBy: [pass],
   },
   {
-    name: "a pass asks for deletions though none is due",
+    name: "a sweep asks for deletions although none is due",
     file: sql("operation"),
     line: "  'deletions', exists (\n    select from public.deletions as d where d.verified_at is null and d.due_at <= now()\n  ),\n",
     instead: "  'deletions', true,\n",

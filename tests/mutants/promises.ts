@@ -1,5 +1,5 @@
-// Policies, triggers, constraints and steps of the schedule, each behind a clause of the privacy policy: without it a
-// test that POLICY.md names for that clause must be red. At least one a section.
+// Policies, triggers, constraints and sweep steps, each behind a clause of the privacy policy. Without the line, a test
+// that POLICY.md names for the clause must fail. Each section of the policy has at least one mutant.
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
@@ -18,7 +18,7 @@ const trigger = (name: string, when: string, table: string, does: string) =>
 export const ofPromises: Mutant[] = [
   {
     clause: "C1",
-    name: "photos go into anybody's folder",
+    name: "photos can be uploaded to another user's folder",
     file: sql("storage"),
     line: "  and (storage.foldername(name))[1] = (select private.person())::text\n  and private.is_upload_name(name)\n  and storage.operation()",
     instead: "  and private.is_upload_name(name)\n  and storage.operation()",
@@ -26,14 +26,14 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "C9",
-    name: "use is recorded of who has objected",
+    name: "the use of a user who has not allowed it is recorded",
     file: sql("usage"),
     line: "create trigger usage_events_check\nafter insert on public.usage_events\nreferencing new table as recorded\nfor each statement\nexecute function private.check_usage();\n",
     seenBy: [usage],
   },
   {
     clause: "C10",
-    name: "a browser has any name",
+    name: "a browser may have any name",
     file: sql("usage"),
     line: "check (browser in ('chrome', 'edge', 'firefox', 'opera', 'safari', 'samsung', 'other'))",
     instead: "check (browser <> '')",
@@ -41,14 +41,14 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "U3",
-    name: "who has objected is measured",
+    name: "a user who has objected is measured",
     file: sql("usage"),
     line: "\n  and not exists (select from private.refusals as r where r.person_id = g.person_id and r.purpose = 'improvement')",
     seenBy: [usage],
   },
   {
     clause: "U5",
-    name: "everybody reads everybody's history",
+    name: "every user can read every history",
     file: sql("generations"),
     line: "on public.generations\nfor select\nto authenticated\nusing (person_id = (select private.person()));",
     instead: "on public.generations\nfor select\nto authenticated\nusing (true);",
@@ -56,7 +56,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "U6",
-    name: "four are a group",
+    name: "four users are enough for a report",
     file: sql("usage"),
     line: "group by e.feature\nhaving count(distinct e.person_id) >= 5;",
     instead: "group by e.feature;",
@@ -64,7 +64,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "R1",
-    name: "the schedule does not look for old photos",
+    name: "the sweep does not look for old photos",
     file: rust("cleanup/src/audit"),
     line: 'app.ask(walk, json!({ "batch": STRETCH })).await?;',
     instead: "Audited { done: true, closed: BTreeMap::new() };",
@@ -72,14 +72,14 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "R2",
-    name: "a success orders nothing deleted",
+    name: "a success does not order its photo deleted",
     file: sql("lifecycle"),
     line: "    perform private.order_photo_deletion(new, new.state, new.person_id);\n",
     seenBy: ["database"],
   },
   {
     clause: "R9",
-    name: "an artwork stays when its generation goes",
+    name: "an artwork stays when its generation is deleted",
     file: sql("lifecycle"),
     line: "    perform private.order_deletion(\n      'artworks', old.artwork_path, case when is_leaving then 'erasure' else 'asked_by_person' end, person, old.id);\n",
     instead: "    null;\n",
@@ -87,7 +87,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "R10",
-    name: "the schedule writes to nobody",
+    name: "the sweep sends no notices to inactive users",
     file: rust("cleanup/src/rights"),
     line: 'app.ask("follow_inactive", json!({})).await?;',
     instead: "Walked { done: true };",
@@ -95,7 +95,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "R10",
-    name: "nobody looks again before the end",
+    name: "an account is erased without a last check",
     file: sql("inactivity"),
     line: "if found and private.is_given_up(candidate) then",
     instead: "if found then",
@@ -103,14 +103,14 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "R10",
-    name: "those who came back stand in the way of those who did not",
+    name: "users who came back block the erasure of others",
     file: sql("inactivity"),
     line: "      and private.is_given_up(p.id)\n",
     seenBy: [inactive],
   },
   {
     clause: "R10",
-    name: "a letter is sent though nobody wants it any more",
+    name: "an email is sent although its reason is gone",
     file: sql("letters"),
     line: "and (p.closed_at is not null or",
     instead: "and false and (p.closed_at is not null or",
@@ -118,7 +118,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "R10",
-    name: "what Auth says of a session goes with it",
+    name: "the last use of a session is lost with the session",
     file: sql("inactivity"),
     line: "where p.id = last.id and last.active > p.active_at;",
     instead: "where false and p.id = last.id;",
@@ -126,21 +126,21 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "T3",
-    name: "what came of a deleted generation is not asked about",
+    name: "Replicate is not asked about the prediction of a deleted generation",
     file: sql("dispatch"),
     line: "  perform private.disown_prediction(\n    attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);\n",
     seenBy: ["faults/submission.test.ts"],
   },
   {
     clause: "S4",
-    name: "a table without row-level security",
+    name: "a table has no row-level security",
     file: sql("choices"),
     line: "alter table public.policy_versions enable row level security;\n",
     seenBy: ["database"],
   },
   {
     clause: "G1",
-    name: "nobody sees their own deletions",
+    name: "users cannot see their own deletions",
     file: sql("deletion"),
     line: "on public.deletions\nfor select\nto authenticated\nusing (person_id = (select private.person()));",
     instead: "on public.deletions\nfor select\nto authenticated\nusing (person_id is null and (select private.person()) is null);",
@@ -148,7 +148,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G3",
-    name: "a closed account is open to old tokens",
+    name: "a closed account accepts old tokens",
     file: sql("accounts"),
     line: "where p.id = auth.uid() and p.closed_at is null and private.has_open_session(p.id)",
     instead: "where p.id = auth.uid() and private.has_open_session(p.id)",
@@ -156,7 +156,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G3",
-    name: "a submission that has waited begins for who is leaving",
+    name: "a submission that has waited begins although its account is closed",
     file: sql("submission"),
     line: "  person := private.require_person();\n",
     instead: "  person := wallet.person_id;\n",
@@ -164,7 +164,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G3",
-    name: "an erasure ends though an object is there",
+    name: "an erasure ends although an object is left",
     file: sql("erasure"),
     line: "(d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null",
     instead: "false and (d.person_id = erasure.person_id)",
@@ -179,14 +179,14 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G5",
-    name: "the schedule keeps exports for ever",
+    name: "the sweep keeps exports forever",
     file: rust("cleanup/src/rights"),
     line: '    app.ask::<Value>("expire_exports", json!({})).await?;\n',
     seenBy: ["journeys/export.test.ts"],
   },
   {
     clause: "G3",
-    name: "an upload that is an object by now holds up an erasure",
+    name: "a finished upload blocks an erasure",
     file: rust("opusflair/src/storage/resumable"),
     line: "Some((arrived, length)) if arrived < length => Err(",
     instead: "Some(_) => Err(",
@@ -194,7 +194,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G5",
-    name: "an export is ready that Storage does not have",
+    name: "an export is ready although Storage does not have it",
     file: sql("export_upload"),
     line: "    return false;\n  end if;\n\n  update public.exports as e\n  set state = 'ready'",
     instead: "    null;\n  end if;\n\n  update public.exports as e\n  set state = 'ready'",
@@ -202,21 +202,21 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G6",
-    name: "a restricted person's credits are held",
+    name: "the credits of a restricted user are held",
     file: sql("credits"),
     line: trigger("credit_holds_unrestricted", "before insert", "public.credit_holds", "refuse_restricted"),
     seenBy: [choices],
   },
   {
     clause: "G6",
-    name: "a restricted person's generation begins",
+    name: "the generation of a restricted user begins",
     file: sql("lifecycle"),
     line: trigger("generations_unrestricted", "before insert", "public.generations", "refuse_restricted"),
     seenBy: [choices],
   },
   {
     clause: "G7",
-    name: "what is used counts who has objected",
+    name: "the usage report counts users who have objected",
     file: sql("usage"),
     line: "where not exists (\n  select from private.refusals as r where r.person_id = e.person_id and r.purpose in ('improvement', 'analytics')\n)\ngroup by e.feature",
     instead: "group by e.feature",
@@ -224,7 +224,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "Q1",
-    name: "a sender is believed unverified",
+    name: "an unverified sender is matched with an account",
     file: sql("request_mails"),
     line: "where verified and u.email",
     instead: "where u.email",
@@ -232,7 +232,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "Q2",
-    name: "a request has a week",
+    name: "a request may take a week",
     file: sql("requests"),
     line: "new.filed_at + private.keep('requests_answered')",
     instead: "new.filed_at + interval '7 days'",
@@ -240,7 +240,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "Q2",
-    name: "a button answers whoever asked for something else",
+    name: "a button answers requests of other kinds",
     file: sql("requests"),
     line: "where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;",
     instead: "where r.person_id = person and r.closed_at is null;",
@@ -248,7 +248,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "G7",
-    name: "what somebody allowed and refused names nobody once they are gone",
+    name: "the choices of an erased user have no pseudonym",
     file: sql("erasure"),
     line: "    update public.privacy_choices as c\n    set person_id = null, pseudonym = advance_erasure.pseudonym\n    where c.person_id = erasure.person_id;\n",
     seenBy: [evidence],
@@ -262,21 +262,21 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "T2",
-    name: "a photo leaves as it lies",
+    name: "a photo is sent to the model without being turned upright",
     file: rust("photo/src/prepared"),
     line: "    upright.apply_orientation(orientation.to_image());\n",
     instead: "    let _ = (orientation, &mut upright);\n",
     seenBy: ["journeys/privacy.test.ts"],
   },
   {
-    name: "what is hidden under alpha leaves",
+    name: "pixels hidden under alpha are sent to the model",
     file: rust("photo/src/colour"),
     line: "    on_white(&rgb, alpha.as_deref())\n",
     instead: "    on_white(&rgb, alpha.filter(Vec::is_empty).as_deref())\n",
     seenBy: [units],
   },
   {
-    name: "a JPEG that was cut and closed counts as whole",
+    name: "a JPEG that was cut and then closed counts as complete",
     file: rust("photo/src/jpeg/huffman"),
     line: "        if bits > self.count {\n            return Err(TRUNCATED);\n        }\n        self.buffer <<= bits;\n        self.count -= bits;\n",
     instead: "        self.buffer <<= bits;\n        self.count = self.count.saturating_sub(bits);\n",

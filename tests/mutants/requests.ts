@@ -1,4 +1,4 @@
-// Requests, letters, and what people have allowed.
+// Requests, emails, and what users have allowed.
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
@@ -8,7 +8,7 @@ const requests = "journeys/requests.test.ts";
 
 export const ofRequests: Mutant[] = [
   {
-    name: "a button closes a request with words",
+    name: "a button closes a request that has a message",
     clause: "Q2",
     file: sql("requests"),
     line: "  set closed_at = case when r.message is null then now() end,\n    evidence = case when r.message is null then jsonb_build_object(by, answer_requests.evidence) end,\n",
@@ -16,7 +16,7 @@ export const ofRequests: Mutant[] = [
     seenBy: [requests],
   },
   {
-    name: "a request is extended whenever the operator likes",
+    name: "a request can be extended at any time",
     clause: "Q2",
     file: sql("request_answers"),
     line: "  if now() > request.filed_at + private.keep('requests_extendable') then\n",
@@ -24,14 +24,14 @@ export const ofRequests: Mutant[] = [
     seenBy: [requests],
   },
   {
-    name: "nobody keeps who has answered a request",
+    name: "it is not recorded who answered a request",
     clause: "Q2",
     file: sql("request_answers"),
     line: "  insert into private.request_actions (request_id, action, operator)\n  values (noted.id, note_action.action, note_action.operator);\n",
     seenBy: [requests],
   },
   {
-    name: "a notice that bounced counts as a warning",
+    name: "a bounced notice counts as a warning",
     clause: "R10",
     file: sql("letters"),
     line: "    set bounced_at = now()\n",
@@ -47,7 +47,7 @@ export const ofRequests: Mutant[] = [
     seenBy: ["journeys/usage.test.ts"],
   },
   {
-    name: "accounts that were never confirmed stay",
+    name: "unconfirmed accounts are never erased",
     clause: "R10",
     file: rust("cleanup/src/rights"),
     line: "        let Walked { done } = app.ask(\"erase_unconfirmed\", json!({})).await?;\n",
@@ -62,7 +62,7 @@ export const ofRequests: Mutant[] = [
     seenBy: [mails],
   },
   {
-    name: "an answer to a letter is no request",
+    name: "a reply to one of our emails is not filed",
     clause: "Q1",
     file: rust("privacy-inbox/src/mail"),
     line: " || answers_letter(headers);",
