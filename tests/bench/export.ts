@@ -1,6 +1,6 @@
-// What an export costs: of a person and of a busy one, each built in passes that take over from one another. It
-// prints the speed, the longest pass, the longest statement and the memory of both sides, side by side, so that the ratios
-// tell what the machine's noise does not.
+// Measures exports of users with little and with much data. Sweeps build each export, one after the other. The output
+// compares speed, the longest sweep, the longest statement and the memory of both sides. The ratios are more reliable
+// than the absolute numbers, because the machine is noisy.
 
 import { execFileSync } from "node:child_process";
 import { createWriteStream, mkdtempSync, rmSync } from "node:fs";
@@ -17,14 +17,14 @@ import { watchMemory } from "../lab/memory.ts";
 import { until } from "../waiting.ts";
 import { functionsPid } from "./memory.ts";
 
-/** Artworks, and usage events: a thousand a day for a year are the most that a person can have. */
+/** Artworks and usage events. A thousand events a day for a year is the most that a user can have. */
 const sizes = (process.env.SIZES ?? "100:20000 2000:365000").split(" ").map((size) => size.split(":").map(Number) as [number, number]);
 const kilobytes = Number(process.env.KILOBYTES ?? 1024);
-/** A pass a minute: one that takes longer runs into the next. */
+/** One sweep a minute: a longer one would overlap the next. */
 const longestPassSeconds = 60;
-/** Hosted Supabase ends a statement of the API after this. */
+/** Hosted Supabase ends an API statement after this time. */
 const longestStatementSeconds = 8;
-/** Of the memory of either side, for the largest export against the smallest. */
+/** The largest allowed ratio of memory, on either side, between the largest and the smallest export. */
 const memoryRatio = 1.5;
 
 interface Built {
@@ -39,7 +39,7 @@ interface Built {
   backendMegabytes: number;
 }
 
-/** Fetched by its link, and read by a program that is not ours, checksum by checksum. */
+/** Downloads the export by its link. An independent program reads it and verifies every checksum. */
 async function verify(person: Person, path: string, artworks: number, events: number): Promise<void> {
   const { data, error } = await person.client.storage.from("exports").createSignedUrl(path, 600);
   if (error) throw error;
@@ -67,7 +67,7 @@ async function build(artworks: number, events: number): Promise<Built> {
   const person = await Person.signUp("alice");
   await recordUse(person, events);
   await fillGallery(person, artworks, kilobytes);
-  // The gallery's own photos are ordered deleted: that is not what is measured.
+  // The photos of the gallery are ordered deleted. That is not measured here.
   for (let isComplete = false; !isComplete; ) isComplete = (await cleanUp()).complete as boolean;
   const ordered = await person.call("POST", "/privacy/exports");
   if (ordered.status !== 202) throw new Error(await ordered.text());
@@ -84,7 +84,7 @@ async function build(artworks: number, events: number): Promise<Built> {
     const progress = data.files_total === null ? "being planned" : `${data.files_done} of ${data.files_total} files, ${megabytes.toFixed(0)} MB`;
     console.log(`  ${String(artworks).padStart(7)} artworks, ${events} events, pass ${passes}: ${progress} after ${total.toFixed(0)} s`);
     if (data.state === "building") {
-      // A pass that was cut off keeps its lease for a while.
+      // A sweep that was cut off keeps its lease for a while.
       await until("the lease to end", async () => !(await isLeased(person)) || undefined, 180_000);
       continue;
     }
@@ -111,8 +111,8 @@ for (const each of results) {
 const [first, last] = [results[0]!, results.at(-1)!];
 const most = (figure: (built: Built) => number) => Math.max(...results.map(figure));
 const found = [
-  [most(({ longestSeconds }) => longestSeconds) <= longestPassSeconds, "every pass keeps to its time"],
-  [most(({ statementSeconds }) => statementSeconds) < longestStatementSeconds, "every statement keeps to the API's time"],
+  [most(({ longestSeconds }) => longestSeconds) <= longestPassSeconds, "every sweep stays within its time"],
+  [most(({ statementSeconds }) => statementSeconds) < longestStatementSeconds, "every statement stays within the time limit of the API"],
   [last.functionsMegabytes / first.functionsMegabytes <= memoryRatio, "memory of the functions does not grow with the export"],
   [last.backendMegabytes / first.backendMegabytes <= memoryRatio, "memory of the database does not grow with the export"],
 ] as const;

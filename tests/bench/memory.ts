@@ -1,4 +1,4 @@
-// What the functions of the stack take of memory, as Linux counts it.
+// The memory of the functions of the stack, as Linux reports it.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ const { pids } = JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.j
 /** The process of the functions. */
 export const functionsPid = pids.functions!;
 
-/** The most memory that the functions have taken since the last time this was asked, in MB. */
+/** The peak memory of the functions since the last call, in MB. */
 export function peakMegabytes(): number {
   const status = readFileSync(`/proc/${pids.functions}/status`, "utf8");
   const peak = Number(/VmHWM:\s+(\d+) kB/.exec(status)![1]) / 1024;

@@ -1,5 +1,5 @@
-// What preparing a large photo costs, beside sharp (libvips) doing the same with one thread: each in a process of its
-// own, one after the other, so that the ratios tell what the machine's noise does not.
+// Measures how much it costs to prepare a large photo, compared with sharp (libvips) with one thread. Each runs in its
+// own process, one after the other. The ratios are more reliable than the absolute numbers, because the machine is noisy.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -9,11 +9,11 @@ import sharp, { type Sharp } from "sharp";
 import { mountains } from "../journeys/photos.ts";
 import { build, Preparer } from "../photos/prepare.ts";
 
-/** Processor time and memory for any of these photos: a Lambda function with 1 GB has room for it. */
+/** The limits of CPU time and memory for each photo. A Lambda function with 1 GB has room for them. */
 const mostSeconds = 1.5;
 const mostMegabytes = 450;
 
-/** A photograph of that size, with the grain of a sensor. */
+/** A photograph of this size, with sensor noise. */
 async function photo(width: number, height: number): Promise<Sharp> {
   const grain = await sharp({ create: { width, height, channels: 3, background: "#808080", noise: { type: "gaussian", mean: 128, sigma: 12 } } }).png({ compressionLevel: 0 }).toBuffer();
   const large = await sharp(mountains).resize(width, height, { fit: "cover" }).modulate({ saturation: 3 }).png({ compressionLevel: 0 }).toBuffer();
@@ -35,7 +35,7 @@ const photos: [name: string, width: number, height: number, encode: (image: Shar
 const folder = mkdtempSync(join(tmpdir(), "photos-"));
 const file = join(folder, "photo");
 
-/** The same steps by sharp, and what they took. */
+/** The same steps with sharp, with their time and memory. */
 const bySharp = `
   import sharp from "sharp";
   sharp.concurrency(1);

@@ -1,5 +1,5 @@
-// What a sweep costs: expired photos by the thousand, deleted and verified in passes. Time an object, the longest
-// pass and the memory it took, side by side, so that the ratios tell what the machine's noise does not.
+// Measures sweeps over thousands of expired photos, which are deleted and verified. The output compares the time per
+// object, the longest sweep and the memory. The ratios are more reliable than the absolute numbers.
 
 import { randomUUID } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -8,16 +8,16 @@ import { cleanUp, database } from "../journeys/stack.ts";
 import { peakMegabytes } from "./memory.ts";
 
 const sizes = (process.env.SIZES ?? "1000 10000 100000").split(" ").map(Number);
-/** A pass a minute: one that takes longer runs into the next. */
+/** One sweep a minute: a longer one would overlap the next. */
 const longestPassSeconds = 60;
-/** Of an object among the most, against one among the fewest. */
+/** The largest allowed ratio of the time per object, between the most and the fewest objects. */
 const dearestRatio = 1.5;
-/** Of the function's memory, in the largest sweep against the smallest. */
+/** The largest allowed ratio of the function's memory, between the largest and the smallest sweep. */
 const memoryRatio = 1.5;
 
 const state = process.env.STACK_STATE!;
 
-/** Objects that were uploaded 25 hours ago, rows and bytes. */
+/** Adds objects that were uploaded 25 hours ago: rows and bytes. */
 async function plant(count: number): Promise<void> {
   const folder = join(state, "storage", "inputs", randomUUID());
   const person = folder.slice(-36);
@@ -72,7 +72,7 @@ for (const { objects, passes, longestSeconds, microsecondsEach, peakMegabytes: p
 const [first, last] = [results[0]!, results.at(-1)!];
 const found = [
   [last.microsecondsEach / first.microsecondsEach <= dearestRatio, "an object costs the same among many"],
-  [Math.max(...results.map(({ longestSeconds }) => longestSeconds)) <= longestPassSeconds, "every pass keeps to its time"],
+  [Math.max(...results.map(({ longestSeconds }) => longestSeconds)) <= longestPassSeconds, "every sweep stays within its time"],
   [last.peakMegabytes / first.peakMegabytes <= memoryRatio, "memory does not grow with what is due"],
 ] as const;
 for (const [holds, says] of found) console.log(`  ${holds ? "holds" : "DOES NOT HOLD"}: ${says}`);

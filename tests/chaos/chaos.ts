@@ -1,4 +1,4 @@
-// Random jobs and faults, then quiet, then everything that must hold: SEED=7 or SEED=1..20, JOBS=500.
+// Runs random jobs and faults, waits until all is quiet, and checks every invariant: SEED=7 or SEED=1..20, JOBS=500.
 
 import { rmSync } from "node:fs";
 import { join } from "node:path";
@@ -16,10 +16,10 @@ const lab = await startLab();
 const another = await lab.another();
 const unsound: string[] = [];
 
-/** Every seed begins where nothing has happened. */
+/** Empties the stack, so that every seed starts from the same state. */
 async function empty(): Promise<void> {
   await database.begin(async (sql) => {
-    // The ledger's triggers refuse to have it emptied.
+    // The triggers of the ledger refuse to empty it, so they are off in this transaction.
     await sql`set local session_replication_role = replica`;
     await sql`truncate auth.users, public.wallets, public.deletions, storage.objects cascade`;
   });
@@ -50,7 +50,7 @@ async function chaos(seed: number): Promise<Row> {
   const schedule = draw(seed, jobs);
   const run = new Run(lab, another);
   await run.carryOut(schedule, (done) => show(`seed ${seed}: ${done} of ${schedule.steps.length} steps`));
-  show(`seed ${seed}: until it is quiet`);
+  show(`seed ${seed}: waiting until all is quiet`);
   await run.untilQuiet();
 
   const counts: Row = {};
@@ -75,7 +75,7 @@ async function chaos(seed: number): Promise<Row> {
   };
 }
 
-/** On one line, which the next replaces. */
+/** Shows progress on one line, which the next call overwrites. */
 function show(progress: string): void {
   if (process.stdout.isTTY) process.stdout.write(`\r\x1b[K${progress}`);
 }

@@ -1,4 +1,4 @@
-// Owners of accounts who cheat: they want artworks unpaid, photos unjudged, and room without end.
+// Account owners who cheat: they want artworks without paying, photos without checks, and quotas without limits.
 
 import { randomUUID } from "node:crypto";
 import { type ClientRequest, request } from "node:http";
@@ -12,14 +12,14 @@ import type { Told } from "./client.ts";
 export const cheats = ["swap", "late upload", "held row", "flood", "restrict and allow", "old token"] as const;
 export type Cheat = (typeof cheats)[number];
 
-/** Of no honest photo's size, and it says where it was taken: whatever Replicate has of it was not judged. */
+/** A photo of a size that no honest photo has, with a location. If Replicate gets either, the photo was not checked. */
 const bait: Promise<Buffer> = sharp(mountains)
   .resize(96, 96)
   .withExif({ IFD3: { GPSLatitudeRef: "N", GPSLatitude: "45/1 55/1 0/1" } })
   .jpeg()
   .toBuffer();
 
-/** Milliseconds. */
+/** How long a cheat waits for a generation, in milliseconds. */
 const patience = 2_000;
 
 async function isBegun(path: string): Promise<true> {
@@ -29,7 +29,7 @@ async function isBegun(path: string): Promise<true> {
   }, patience);
 }
 
-/** Tries whatever may lie in the person's folder of artworks for this generation, until it has something or it is over. */
+/** Tries to fetch any artwork of this generation from the user's folder, until one is fetched or the time is over. */
 export async function grab(person: Person, id: string, told: Told, isOver: () => boolean): Promise<void> {
   const artworks = person.client.storage.from("artworks");
   const names = [1, 2].flatMap((attempt) => ["png", "jpg", "webp"].map((extension) => `${person.id}/${id}-${attempt}.${extension}`));
@@ -43,7 +43,7 @@ export async function grab(person: Person, id: string, told: Told, isOver: () =>
   }
 }
 
-/** Once the generation exists, other bytes are put under the name of its photo. */
+/** Once the generation exists, puts other bytes under the name of its photo. */
 async function swap(person: Person, path: string): Promise<void> {
   await isBegun(path);
   const inputs = person.client.storage.from("inputs");
@@ -54,7 +54,7 @@ async function swap(person: Person, path: string): Promise<void> {
   }
 }
 
-/** An upload to the name of the photo that began before it and ends after it was submitted. */
+/** Begins an upload to the name of the photo before the photo is there, and finishes it after the submission. */
 async function finishLate(person: Person, path: string): Promise<void> {
   const bytes = await bait;
   const upload: ClientRequest = request(`${process.env.SUPABASE_URL}/storage/v1/object/inputs/${path}`, {
@@ -77,12 +77,12 @@ async function finishLate(person: Person, path: string): Promise<void> {
   await over;
 }
 
-/** A change with a filter that takes as long as it may: the rows that it has come to are held. */
+/** A change with the slowest filter that is allowed. It holds the rows that it has reached. */
 async function hold(person: Person): Promise<void> {
   await person.client.from("generations").update({ favourite: true }).or("favourite.is.false,prompt.match.((.+)+)+\\1\\1#");
 }
 
-/** More of everything than anybody may have; what Storage has taken is removed again. */
+/** Exceeds every quota. At the end, it removes the photos that Storage accepted. */
 async function flood(person: Person, told: Told): Promise<void> {
   const { client } = person;
   const tiny = await bait;
@@ -113,13 +113,13 @@ async function toggle(person: Person): Promise<void> {
   }
 }
 
-/** Somebody new signs out and goes on with the token that is left. */
+/** A new user signs out and continues with the old token. */
 async function useOldToken(told: Told): Promise<void> {
   const person = await Person.signUp("somebody");
   const input_path = await person.upload(await bait);
   await person.client.auth.signOut({ scope: "local" });
   const isClosed = await database`select from auth.sessions where user_id = ${person.id}`;
-  // A fault has swallowed it.
+  // A fault prevented the sign-out.
   if (isClosed.length > 0) return;
   const submitted = await person.submit({ style: "mosaic", input_path });
   if (submitted.ok) told.overrun.push(`${person.id} has submitted after signing out`);
@@ -129,7 +129,7 @@ async function useOldToken(told: Told): Promise<void> {
   if (rows.ok && ((await rows.json()) as unknown[]).length > 0) told.overrun.push(`${person.id} has read after signing out`);
 }
 
-/** Beside a job, whose photo is at `path`. What fails fails for the cheat alone. */
+/** Cheats next to a job whose photo is at `path`. A failed attempt affects only the cheat. */
 export async function cheat(kind: Cheat, person: Person, path: string, told: Told): Promise<void> {
   const attempt = {
     "swap": () => swap(person, path),

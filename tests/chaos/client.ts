@@ -1,4 +1,4 @@
-// People as their clients are: they lose connections, ask again, change their minds.
+// Users as their clients act: they lose connections, retry, and change their minds.
 
 import { randomUUID } from "node:crypto";
 import type { Person } from "../journeys/person.ts";
@@ -8,26 +8,26 @@ import { cheat, grab } from "./cheats.ts";
 import { photos } from "./photos.ts";
 import type { Job } from "./schedule.ts";
 
-/** What people were told, to be held against what is. */
+/** What users were told. At the end it must match what is there. */
 export interface Told {
-  /** Keys that were used: each is one wish for an artwork. */
+  /** How many idempotency keys were used. Each is a request for one artwork. */
   keys: number;
-  /** Generations that were said to exist. */
+  /** Generations that a response said exist. */
   accepted: Set<string>;
-  /** Generations that were said to be deleted. */
+  /** Generations that a response said were deleted. */
   deleted: Set<string>;
-  /** Generations whose artwork somebody has downloaded. */
+  /** Generations whose artwork was downloaded. */
   fetched: Set<string>;
-  /** What somebody had, or did, that nobody may. */
+  /** What a user had or did although it is not allowed. */
   overrun: string[];
-  /** Answers during an outage that did not say so. */
+  /** Responses during an outage that were not 503 although they needed what was down. */
   untrue: string[];
 }
 
-/** How long a client follows its generation before it turns to something else. */
+/** How long a client follows its generation before it does something else. */
 const patienceMs = 1_500;
 
-/** What a client does that hears nothing, or is told to come back: the same again, later each time. */
+/** Retries after an error or a lost response, with growing pauses. */
 async function insist<T>(ask: () => Promise<T | undefined>): Promise<T | undefined> {
   for (let pause = 100; pause <= 3_200; pause *= 2) {
     const answer = await ask().catch(() => undefined);
@@ -37,14 +37,14 @@ async function insist<T>(ask: () => Promise<T | undefined>): Promise<T | undefin
   return undefined;
 }
 
-/** Uploads a photo to where it says; a name that is there is its own, of an answer that was lost. */
+/** Uploads a photo to `path`. If the name is taken, an earlier try has succeeded and its response was lost. */
 async function upload(person: Person, path: string, bytes: Buffer, contentType: string): Promise<string> {
   const { error } = await person.client.storage.from("inputs").upload(path, bytes, { contentType });
   if (error && !/exists|used before/.test(error.message)) throw error;
   return path;
 }
 
-/** Submits until it is taken or refused; answers the id of what was taken. */
+/** Submits until the request is accepted or refused. Returns the id of an accepted generation. */
 function submit(person: Person, body: Record<string, unknown>, key: string): Promise<string | undefined> {
   return insist(async () => {
     const answer = await person.submit(body, key);
@@ -67,11 +67,11 @@ async function end(person: Person, id: string, call: "cancel" | "delete", told: 
     const answer = await person.call(method!, path!);
     return answer.status < 500 ? answer : undefined;
   });
-  // Not found: it was deleted, and the answer that said so was lost.
+  // 404: it was deleted before, and that response was lost.
   if (call === "delete" && (answer?.ok || answer?.status === 404)) told.deleted.add(id);
 }
 
-/** One job, from the upload to whatever its person makes of it. */
+/** One job, from the upload to whatever its user does with it. */
 export async function carryOut(job: Job, person: Person, told: Told): Promise<void> {
   const { bytes, extension, contentType } = (await photos)[job.photo];
   const keys = Array.from({ length: job.submits === "eight photos" ? 8 : 1 }, () => randomUUID());
@@ -93,10 +93,13 @@ export async function carryOut(job: Job, person: Person, told: Told): Promise<vo
   await Promise.all(cheating);
 }
 
-/** Milliseconds for which a cheat tries to fetch an artwork that is being stored, before it ends the generation. */
+/** How long a cheat tries to fetch an artwork that is being stored before it ends the generation, in milliseconds. */
 const grabMs = 500;
 
-/** To its end, or to where its person ends it: while it is stored, but not before the artwork could be fetched. */
+/**
+ * Follows the generation to its end, or to where its user ends it. In `storing`, the user first tries to fetch the
+ * artwork.
+ */
 async function see(job: Job, person: Person, id: string, told: Told): Promise<void> {
   const when = job.ending?.when ?? "ended";
   let isOver = false;

@@ -1,4 +1,4 @@
-// What may go wrong with a job, to be drawn from.
+// The faults that a job can meet. A schedule draws from them.
 
 import type { Fault } from "../lab/proxy.ts";
 
@@ -12,14 +12,14 @@ export interface SandboxFault {
 
 interface ProxyFaults {
   way: Way;
-  /** Where, as "METHOD /path". */
+  /** Which calls it hits, as "METHOD /path". */
   when: string;
   kinds: Fault[];
 }
 
-/** What tests/replicate-sandbox/src/faults.rs knows, less what would only make everybody wait. */
+/** The faults of tests/replicate-sandbox/src/faults.rs, without those that would only make every job wait. */
 export const sandboxFaults: SandboxFault[] = [
-  // Not create_402: while the account is refused no photo is taken, and little would happen.
+  // No create_402: while the account is refused, no photos are accepted, so little would happen.
   { fault: "create_422" },
   { fault: "create_refused", value: 404 },
   { fault: "create_429", count: 3 },

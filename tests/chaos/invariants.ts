@@ -1,4 +1,4 @@
-// What must hold once it is quiet, whatever went wrong. Each answers what violates it: nothing.
+// What must hold once all is quiet, whatever went wrong. Each check returns its violations, so it must return none.
 
 import { readdirSync, statSync } from "node:fs";
 import { join, relative } from "node:path";
@@ -7,12 +7,12 @@ import type { Told } from "./client.ts";
 
 export interface Found extends Told {
   late: Set<string>;
-  /** The address of what Replicate was given, by prediction. */
+  /** The URL of the photo that Replicate was given, by prediction. */
   given: Map<string, string>;
 }
 
 export interface Invariant {
-  /** The head of its column. */
+  /** The heading of its column. */
   name: string;
   says: string;
   violations(found: Found): Promise<string[]>;
@@ -24,7 +24,7 @@ function query(name: string, says: string, sql: string): Invariant {
   return { name, says, violations: async () => (await database.unsafe(sql)).map(({ what }) => String(what)) };
 }
 
-/** Open past their deadline, though a whole sweep `began` after it; who works under a lease may finish. */
+/** Generations past their deadline although a complete sweep began later, at `began`. A worker with a lease may finish. */
 export async function late(began: string): Promise<string[]> {
   const rows = await database`
     select g.id from public.generations as g
@@ -36,7 +36,7 @@ export async function late(began: string): Promise<string[]> {
 }
 
 const freeLateCancels = "(select q.most from private.quotas as q where q.scope = 'late_cancels')";
-/** How many late cancels of the wallet of hold `h` were free in the day up to it, itself not counted. */
+/** How many late cancels of the wallet were free in the day before hold `h` was settled, without `h` itself. */
 const freeBefore = `(
   select count(*) from public.credit_holds as f
   where f.wallet_id = h.wallet_id and f.id <> h.id and f.is_late_cancel and f.state = 'released'
@@ -45,7 +45,7 @@ const freeBefore = `(
 export const invariants: Invariant[] = [
   query("ledger", "wallets, holds, entries and generations agree", `
     select a::text as what from backend.audit_credits() as a`),
-  query("holds", "no hold is open once its generation has ended or is gone", `
+  query("holds", "no hold is open if its generation has ended or was deleted", `
     select h.id as what from public.credit_holds as h
     left join public.generations as g on g.id = h.generation_id
     where h.state = 'open' and coalesce(g.state in ${terminal}, true)`),
@@ -53,7 +53,7 @@ export const invariants: Invariant[] = [
     select id as what from public.generations where state not in ${terminal}`),
   {
     name: "late",
-    says: "a whole sweep ends every generation that was past its deadline",
+    says: "a complete sweep ends every generation that was past its deadline",
     violations: async (found) => [...found.late],
   },
   query("twice", "a generation ends once, and its hold is captured once", `
@@ -62,31 +62,31 @@ export const invariants: Invariant[] = [
     union all
     select hold_id from public.credit_entries
     where hold_id is not null group by hold_id having count(*) > 1`),
-  query("extra", "a generation has one artwork object at most", `
+  query("extra", "a generation has at most one artwork object", `
     select min(name) as what from storage.objects
     where bucket_id = 'artworks' group by substring(name from '^.{36}/.{36}') having count(*) > 1`),
-  query("lost", "what succeeded has its artwork, of its size", `
+  query("lost", "every succeeded generation has its artwork with the recorded size", `
     select g.id as what from public.generations as g
     left join storage.objects as o on o.bucket_id = 'artworks' and o.name = g.artwork_path
     where g.state = 'succeeded' and g.artwork_bytes is distinct from (o.metadata ->> 'size')::bigint`),
-  query("stray", "no artwork is there that no success knows of", `
+  query("stray", "every stored artwork belongs to a succeeded generation", `
     select o.name as what from storage.objects as o
     left join public.generations as g on g.artwork_path = o.name and g.state = 'succeeded'
     where o.bucket_id = 'artworks' and g.id is null`),
   query("photos", "no photo is left", `
     select name as what from storage.objects where bucket_id = 'inputs'`),
-  { name: "files", says: "on the disk is what Storage knows, and nothing else", violations: files },
-  query("orders", "every deletion that was ordered was verified", `
+  { name: "files", says: "the disk has exactly the files that Storage knows", violations: files },
+  query("orders", "every ordered deletion was verified", `
     select id as what from public.deletions where verified_at is null`),
-  query("wallet", "a balance is what was granted less what was captured, and nothing is held", `
+  query("wallet", "a balance is the sum of the grants minus the captured holds, and no credits are held", `
     select w.id as what from public.wallets as w
     where w.held <> 0 or w.balance <>
       (select coalesce(sum(e.amount), 0) from public.credit_entries as e
         where e.wallet_id = w.id and e.kind = 'grant')
       - (select coalesce(sum(h.amount), 0) from public.credit_holds as h
         where h.wallet_id = w.id and h.state = 'captured')`),
-  // That a generation which is gone had succeeded, the order to delete its artwork says.
-  query("charge", "what succeeded is paid for, and late cancels beyond the day's free ones, and nothing else", `
+  // The generation may be gone. The order to delete its artwork then shows that it had succeeded.
+  query("charge", "only successes and late cancels beyond the free ones of the day are charged", `
     select h.generation_id as what from public.credit_holds as h
     left join public.credit_entries as e on e.hold_id = h.id
     left join public.generations as g on g.id = h.generation_id
@@ -98,10 +98,10 @@ export const invariants: Invariant[] = [
       when h.is_late_cancel and h.state = 'captured' and ${freeBefore} >= ${freeLateCancels} then h.amount
       else 0
     end`),
-  { name: "unpaid", says: "no artwork is had unpaid, and a day has so many free late cancels", violations: unpaid },
-  { name: "swapped", says: "Replicate was given judged photos alone, from where no client writes", violations: swapped },
-  { name: "untrue", says: "during an outage what cannot be done is answered with 503", violations: async ({ untrue }) => untrue },
-  { name: "word", says: "what people were told is so", violations: broken },
+  { name: "unpaid", says: "no user has an artwork without paying, or more free late cancels a day than allowed", violations: unpaid },
+  { name: "swapped", says: "Replicate gets only checked photos, from a folder where no client can write", violations: swapped },
+  { name: "untrue", says: "during an outage, every request that cannot be done gets 503", violations: async ({ untrue }) => untrue },
+  { name: "word", says: "what users were told is true", violations: broken },
 ];
 
 async function files(): Promise<string[]> {
@@ -115,7 +115,7 @@ async function files(): Promise<string[]> {
   const violations: string[] = [];
   for (const { path, size } of await database`
     select concat_ws('/', bucket_id, name, version) as path, (metadata ->> 'size')::int as size from storage.objects`) {
-    if (onDisk.get(path) !== size) violations.push(`${path} is not there, or not whole`);
+    if (onDisk.get(path) !== size) violations.push(`${path} is missing or incomplete`);
     onDisk.delete(path);
   }
   return [...violations, ...onDisk.keys()];
@@ -140,7 +140,7 @@ async function unpaid({ fetched }: Found): Promise<string[]> {
   return rows.map(({ what }) => what);
 }
 
-/** The size of every honest photo, of which a cheat's differs (photos.ts, cheats.ts). */
+/** The size of every honest photo. The photo of a cheat has another size (photos.ts, cheats.ts). */
 const side = 64;
 
 async function swapped({ given }: Found): Promise<string[]> {

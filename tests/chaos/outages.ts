@@ -1,4 +1,4 @@
-// Outages of what the functions need: while one lasts, their answers must say so.
+// Outages of what the functions need. While one lasts, their responses must say so.
 
 import { randomUUID } from "node:crypto";
 import { predictionsOf, send } from "../faults/replicate.ts";
@@ -8,13 +8,13 @@ import { database } from "../journeys/stack.ts";
 import { makeReadOnly, makeWritable } from "../lab/database.ts";
 import type { Functions } from "../lab/functions.ts";
 
-/** The project is read-only, or the functions have a secret key that was rotated away. */
+/** Either the project is read-only, or the functions have an old secret key. */
 export const outages = ["read-only", "rotated key"] as const;
 export type Outage = (typeof outages)[number];
 
-/** An answer of the functions. */
+/** A response of the functions. */
 export interface Answer {
-  /** When its request came, in Unix milliseconds. */
+  /** When its request arrived, in Unix milliseconds. */
   began: number;
   method: string;
   route: string;
@@ -26,7 +26,7 @@ export interface Answer {
 const answerLine =
   /^(\S+) +[A-Z]+ (?:answered|failed|refused) request_id=\S+ method=(\S+) route=(\S+) status=(\d+) elapsed_ms=(\d+)(?: error=(.*))?$/;
 
-/** The functions log every answer, whoever asked (functions/opusflair/src/problem.rs). */
+/** Reads responses from the log. The functions log every response (functions/opusflair/src/problem.rs). */
 export function readAnswers(lines: string[]): Answer[] {
   return lines.flatMap((line) => {
     const [, at, method, route, status, elapsed, error = ""] = answerLine.exec(line) ?? [];
@@ -36,8 +36,9 @@ export function readAnswers(lines: string[]): Answer[] {
 }
 
 /**
- * An answer that needs what is out is 503. The rest is true as it is: what needs no database, a refusal that the
- * database decides by reading alone, and what the outage leaves: reads, or whatever a person's own token may do.
+ * A request that needs what is down must get 503. Other responses may be normal: those that need no database, refusals
+ * that the database decides by reading only, and what still works in the outage. That is reads while the project is
+ * read-only, and what a user's own token may do with a rotated key.
  */
 export function isTrue(outage: Outage, { method, route, status, error }: Answer): boolean {
   if (status === 503 || route === "/health" || error.startsWith("webhook refused: ")) return true;
@@ -52,13 +53,13 @@ function configure(workers: Functions[], env: Record<string, string>): Promise<u
   return Promise.all(workers.map((worker) => worker.configure(env)));
 }
 
-/** Begins an outage. What it answers ends it, and says how many answers were judged and which of them were untrue. */
+/** Begins an outage. The returned function ends it, and reports how many responses were checked and which were untrue. */
 export async function begin(outage: Outage, workers: Functions[]): Promise<() => Promise<{ judged: number; untrue: string[] }>> {
   const lines = listen();
   await (outage === "read-only" ? makeReadOnly() : configure(workers, rotatedAway));
   const began = Date.now();
   return async () => {
-    // What was asked before it began may have been done.
+    // Requests from before the outage may have succeeded.
     const answers = readAnswers(lines()).filter((answer) => answer.began > began);
     await (outage === "read-only" ? makeWritable() : configure(workers, {}));
     const untrue = answers.filter((answer) => !isTrue(outage, answer));
@@ -66,7 +67,7 @@ export async function begin(outage: Outage, workers: Functions[]): Promise<() =>
   };
 }
 
-/** Asks the functions for what people, Replicate and the operator ask of them, whatever else is going on. */
+/** Sends the functions the requests of users, Replicate and the operator. */
 export async function askAll(outage: Outage, people: Person[]): Promise<void> {
   const event = (await predictionsOf("/object/sign/")).findLast(({ webhook }) => webhook);
   const [one] = await database`select id, person_id from public.generations order by reserved_at desc limit 1`;
@@ -74,14 +75,14 @@ export async function askAll(outage: Outage, people: Person[]): Promise<void> {
   const path = `/generations/${one?.id ?? randomUUID()}`;
   const headers = { authorization: `Bearer ${process.env.OPERATOR_SECRET}` };
   const operator = (method: string, path: string) => fetch(`${process.env.FUNCTIONS_URL}${path}`, { method, headers });
-  // With the token alone a person could do these, and then the run would have to account for them.
+  // With a rotated key, the user's token alone could do these, and the run would have to account for them.
   const changes = () => [
     person.submit({ style: "mosaic", input_path: `${person.id}/${randomUUID()}.jpg` }),
     person.call("POST", `${path}/cancel`),
     person.call("DELETE", path),
     person.call("POST", "/privacy/exports"),
   ];
-  // A worker may have died at its point.
+  // A worker may have died at its crash point.
   await Promise.allSettled([
     operator("POST", "/cleanup"),
     operator("GET", "/status"),

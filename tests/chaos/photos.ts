@@ -1,4 +1,4 @@
-// The smallest photos that are photos, and what only claims to be one.
+// The smallest valid photos, and two files that only look like photos.
 
 import sharp from "sharp";
 import { mountains } from "../journeys/photos.ts";
@@ -12,7 +12,7 @@ interface Upload {
 
 async function make(): Promise<Record<PhotoName, Upload>> {
   const tiny = await sharp(mountains).resize(64, 64).png().toBuffer();
-  // With metadata, none of which may leave.
+  // This one has metadata, which must not reach Replicate.
   const jpeg = await sharp(tiny).jpeg().withExif({ IFD0: { Artist: "somebody" } }).toBuffer();
   const webp = await sharp(tiny).webp().toBuffer();
   return {

@@ -1,9 +1,9 @@
-// Numbers that look random and are the same each time: mulberry32.
+// Pseudo-random numbers that are the same for the same seed: mulberry32.
 
 export class Random {
   constructor(private state: number) {}
 
-  /** From 0 to 1, without 1. */
+  /** A number from 0 up to but not including 1. */
   next(): number {
     this.state = (this.state + 0x6d2b79f5) | 0;
     let mixed = Math.imul(this.state ^ (this.state >>> 15), this.state | 1);
@@ -24,7 +24,7 @@ export class Random {
     return choices[this.between(0, choices.length - 1)]!;
   }
 
-  /** One of `choices`, each as often as its weight says. */
+  /** One of `choices`, drawn by its weight. */
   weigh<T extends string>(choices: Record<T, number>): T {
     const weighted = Object.entries(choices) as [T, number][];
     let left = this.next() * weighted.reduce((sum, [, weight]) => sum + weight, 0);

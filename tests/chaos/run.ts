@@ -1,4 +1,4 @@
-// Carries a schedule out, and then lets it become quiet.
+// Carries out a schedule, and then waits until all is quiet.
 
 import { Person } from "../journeys/person.ts";
 import { arm, database, disarm } from "../journeys/stack.ts";
@@ -13,24 +13,24 @@ import { late } from "./invariants.ts";
 import type { Disturbance, Job, Schedule } from "./schedule.ts";
 
 const jobsInFlight = 8;
-/** In minutes: the deadline of a generation, the leases after it, and deletions that were tried in vain. */
+/** In minutes. Covers the deadline of a generation, the leases after it, and the pauses of failed deletions. */
 const patience = 25;
 
 export class Run {
   readonly told: Told = { keys: 0, accepted: new Set(), deleted: new Set(), fetched: new Set(), overrun: [], untrue: [] };
-  /** What Replicate was given for each prediction; it forgets it after an hour. */
+  /** The photo that Replicate was given for each prediction. Replicate forgets it after an hour. */
   readonly given = new Map<string, string>();
-  /** Generations that were open past their deadline after a whole sweep. */
+  /** Generations that were open past their deadline after a complete sweep. */
   readonly late = new Set<string>();
   sweeps = 0;
-  /** Answers that were judged during outages. */
+  /** How many responses were checked during outages. */
   judged = 0;
   private people: Person[] = [];
   private flying = new Set<Promise<void>>();
   private failures: unknown[] = [];
   private outage?: { kind: Outage; end: Awaited<ReturnType<typeof begin>> };
 
-  /** `another` is a second worker of the same functions, which no proxy disturbs. */
+  /** `another` is a second worker of the same functions. No proxy disturbs it. */
   constructor(
     private readonly lab: Lab,
     private readonly another: Functions,
@@ -47,11 +47,11 @@ export class Run {
     if (this.failures.length > 0) throw this.failures[0];
   }
 
-  /** Heals everything and sweeps, a minute at a time, until nothing is under way; then a day later. */
+  /** Heals everything and sweeps, a minute at a time, until nothing is running. Then the same a day later. */
   async untilQuiet(): Promise<void> {
     this.lab.heal();
     await disarm();
-    // It forgets a crash point that nobody has come to.
+    // A restart clears a crash point that was not reached.
     await this.lab.functions.kill();
     await this.untilNone(underWay);
     await this.pass(25 * 60 * 60);
@@ -117,7 +117,7 @@ export class Run {
     this.outage = undefined;
     this.judged += judged;
     this.told.untrue.push(...untrue);
-    if (judged === 0) this.told.untrue.push(`${kind}: no answer was given`);
+    if (judged === 0) this.told.untrue.push(`${kind}: the functions gave no response`);
   }
 
   private async pass(seconds: number): Promise<void> {
@@ -125,7 +125,7 @@ export class Run {
     await pass(seconds, this.outage ? "silent" : "at work");
   }
 
-  /** A sweep that was whole ends whatever had met its deadline when it began. */
+  /** A complete sweep must end every generation that was past its deadline when the sweep began. */
   private async sweep(url: string): Promise<void> {
     const [{ began }] = await database`select now()::text as began`;
     const headers = { authorization: `Bearer ${process.env.OPERATOR_SECRET}` };
@@ -147,7 +147,7 @@ async function signUp(grant: number): Promise<Person> {
   return person;
 }
 
-/** Generations that are open, deletions that are due or will be, and photos past their day. */
+/** How many generations are open, deletions are not verified, and photos are older than 24 hours. */
 async function underWay(): Promise<number> {
   const [{ count }] = await database`
     select (

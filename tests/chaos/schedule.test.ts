@@ -1,4 +1,4 @@
-// A schedule is decided by its seed alone.
+// Only the seed decides a schedule.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -6,13 +6,13 @@ import { cheats } from "./cheats.ts";
 import { isTrue, outages, readAnswers } from "./outages.ts";
 import { type Job, digest, draw } from "./schedule.ts";
 
-test("the same seed gives the same schedule, and another seed another", () => {
+test("the same seed gives the same schedule, and another seed gives another one", () => {
   assert.equal(digest(draw(7, 500)), digest(draw(7, 500)));
   const digests = Array.from({ length: 50 }, (_, seed) => digest(draw(seed, 100)));
   assert.equal(new Set(digests).size, 50);
 });
 
-test("as many jobs as were asked for, about a third of them undisturbed, and every kind of step", () => {
+test("a schedule has the requested number of jobs, about a third undisturbed, and every kind of step", () => {
   const { steps } = draw(1, 2000);
   const jobs = steps.filter((step): step is Job => step.step === "job");
   assert.equal(jobs.length, 2000);
@@ -25,7 +25,7 @@ test("as many jobs as were asked for, about a third of them undisturbed, and eve
   assert.deepEqual([...tried].sort(), [...cheats].sort());
 });
 
-test("each outage once, in the middle, with five minutes in it, and a sweep after it", () => {
+test("each outage occurs once, in the middle of the run, lasts five minutes, and is followed by a sweep", () => {
   for (let seed = 1; seed <= 50; seed += 1) {
     const { steps } = draw(seed, 50);
     const numberOfJobs = (until: number) => steps.slice(0, until).filter(({ step }) => step === "job").length;
@@ -52,7 +52,7 @@ function stretches(steps: ReturnType<typeof draw>["steps"]): [begin: number, end
   return found.filter(([begin]) => begin >= 0).sort(([a], [b]) => a - b);
 }
 
-test("during an outage an answer is 503, or needs nothing that is out", () => {
+test("during an outage, a response is 503 or needs nothing that is down", () => {
   const line = (answer: string) => `2026-01-01T00:00:01.000000Z  INFO ${answer}`;
   const [answer] = readAnswers([
     line("listening port=1"),

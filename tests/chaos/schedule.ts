@@ -1,4 +1,4 @@
-// What happens in a run, in which order: all of it drawn from the seed, before anything begins.
+// The steps of a run and their order. The seed decides all of them before anything begins.
 
 import { createHash } from "node:crypto";
 import { type CrashPoint, crashPoints } from "../lab/functions.ts";
@@ -16,11 +16,11 @@ export interface Job {
   person: number;
   body: { style: string; model?: string };
   photo: PhotoName;
-  /** How often it is asked for at once: under one key, or with a key and a photo each. */
+  /** How many requests are sent at once: with one key, or with a key and a photo each. */
   submits: "once" | "same key twice" | "same key eight times" | "eight photos";
-  /** What the person does with it before the end, or after it. */
+  /** What the user does with the generation, and when. */
   ending?: { call: "cancel" | "delete"; when: "at once" | "running" | "storing" | "ended" };
-  /** What its person tries besides. */
+  /** How the user cheats next to the job. */
   cheat?: Cheat;
   sandbox?: SandboxFault;
   proxy?: Fault & { way: Way; when: string; count: number };
@@ -33,15 +33,15 @@ export type Disturbance =
   | { step: "crash database" }
   | { step: "sweep"; times: number }
   | { step: "pass"; seconds: number }
-  /** Replicate takes no connection, for so many calls. */
+  /** Replicate refuses connections for this number of calls. */
   | { step: "outage"; calls: number }
-  /** An outage of Supabase, from here to its end. */
+  /** The begin or the end of an outage of Supabase. */
   | { step: "begin" | "end"; outage: Outage }
-  /** The functions are asked for everything. */
+  /** Sends the functions every kind of request. */
   | { step: "ask" };
 
 export interface Schedule {
-  /** Credits that each person is given besides the welcome; some get none, and run short. */
+  /** Extra credits for each user, besides the welcome credits. Some users get none, and run out. */
   grants: number[];
   steps: (Job | Disturbance)[];
 }
@@ -61,25 +61,25 @@ export function draw(seed: number, jobs: number): Schedule {
   return { grants, steps };
 }
 
-/** In a shorter run an outage would have too little before and after it. */
+/** In a shorter run, too few jobs would come before and after an outage. */
 const fewestForOutages = 50;
 
-/** Each outage once, in the middle of the run, by the number of the job before which its steps come. */
+/** Each outage once, in the middle of the run. The key is the number of the job before which the steps come. */
 function drawOutages(random: Random, jobs: number): Map<number, Disturbance[]> {
   const planned = new Map<number, Disturbance[]>();
   const order = random.chance(0.5) ? outages : [...outages].reverse();
   for (const [turn, outage] of order.entries()) {
     const first = Math.floor(jobs * (0.3 + 0.3 * turn + 0.1 * random.next()));
     planned.set(first, [{ step: "begin", outage }]);
-    // Five minutes, as every part sees them.
+    // Five minutes pass for every part.
     planned.set(first + random.between(2, 4), [{ step: "pass", seconds: 300 }, { step: "ask" }]);
-    // The schedule makes its next pass within a minute.
+    // The schedule runs the next sweep within a minute.
     planned.set(first + random.between(6, 8), [{ step: "end", outage }, { step: "sweep", times: 1 }]);
   }
   return planned;
 }
 
-/** The same for the same schedule, on every machine. */
+/** A hash of the schedule, the same on every machine. */
 export function digest(schedule: Schedule): string {
   return createHash("sha256").update(JSON.stringify(schedule)).digest("hex").slice(0, 16);
 }
@@ -113,7 +113,7 @@ function drawJob(random: Random, people: number): Job {
     const { kinds, ...aim } = random.pick(proxyFaults);
     job.proxy = { ...aim, ...random.pick(kinds), count: random.between(1, 4) };
   }
-  // Time to fetch what is not paid for yet.
+  // Leaves time to fetch the artwork before it is charged.
   if (job.ending?.when === "storing") job.proxy = slowCompletion;
   if (random.chance(0.06)) job.crashAt = random.pick(crashPoints);
   if (random.chance(0.2)) job.cheat = random.pick(cheats);

@@ -1,4 +1,4 @@
-// The Supabase advisors, on the running database: nothing they warn of may stand (S4).
+// Runs the Supabase advisors on the live database. They may report no warning that is not accepted below (S4).
 
 import { execFileSync } from "node:child_process";
 import { join, resolve } from "node:path";
@@ -16,10 +16,10 @@ interface Finding {
   detail: string;
 }
 
-/** What is reported and may stand, by its lint and what it is about, with the reason. */
+/** Accepted findings: the lint, what it is about, and the reason. */
 const accepted: [lint: string, about: RegExp, reason: string][] = [
-  ["rls_enabled_no_policy", /`private\./, "no role of the API reaches the schema; without a policy nobody would even so"],
-  ["unused_index", /./, "the database has just been made, so no index has been used"],
+  ["rls_enabled_no_policy", /`private\./, "no role of the API can reach the schema, and without a policy no role could read the table"],
+  ["unused_index", /./, "the database is new, so no index has been used yet"],
 ];
 
 function advise(): Finding[] {
@@ -29,15 +29,19 @@ function advise(): Finding[] {
   return (JSON.parse(output) as { results: Finding[] }).results;
 }
 
-/** Hosted lints by this setting of the database. The CLI puts `[api] schemas` of config.toml in its place,
- *  so that what it looks at shows in the self-test alone. */
+/**
+ * The hosted lints read this setting of the database. The CLI replaces it with `[api] schemas` of config.toml, so only
+ * the self-test shows what the lints look at.
+ */
 async function checkSetting(): Promise<void> {
   const [row] = await sql`select current_setting('pgrst.db_schemas', true) as schemas`;
   if (row.schemas !== "public,backend") throw new Error(`pgrst.db_schemas is ${row.schemas}`);
 }
 
-/** The advisors see a table that anybody may read, by the very lint that looks at the exposed schemas:
- *  the primary key keeps another lint from speaking up in its place. */
+/**
+ * Self-test: the advisors must find a table that anyone can read, through the lint that checks the exposed schemas. The
+ * primary key keeps another lint from reporting instead.
+ */
 async function checkThatTheySee(): Promise<void> {
   const table = "backend.advisors_self_test";
   await sql.unsafe(`drop table if exists ${table}; create table ${table} (id int primary key); grant select on ${table} to anon`);

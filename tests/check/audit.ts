@@ -1,4 +1,4 @@
-// The dependencies: their licences, where they come from, and what is known against them (S4).
+// Checks the dependencies: licences, sources, and known vulnerabilities (S4).
 
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -7,9 +7,9 @@ import { record } from "../policy/results.ts";
 
 const root = resolve(import.meta.dirname, "..", "..");
 const check = "tests/check/audit.ts";
-/** Where `make` has built it. */
+/** Where `make` has built cargo-deny. */
 const deny = process.env.CARGO_DENY ?? "";
-/** With ADVISORIES=required, a database of advisories that cannot be had is a failure. */
+/** With ADVISORIES=required, it is a failure if the advisory database cannot be reached. */
 const required = process.env.ADVISORIES === "required";
 let failed = false;
 let areAdvisoriesKnown = true;
@@ -26,8 +26,10 @@ function notChecked(what: string): void {
   else console.log(`${text} (ADVISORIES=required makes this a failure)`);
 }
 
-/** `postgrest` brings reqwest 0.11 with an old TLS: only its request builder is used, its client never
- *  opens a connection (functions/opusflair/src/database.rs), so no advisory against that applies. */
+/**
+ * `postgrest` brings reqwest 0.11 with an old TLS library. We use only its request builder, and its client never opens
+ * a connection (functions/opusflair/src/database.rs). So no advisory against that library applies.
+ */
 const neverConnects = ["--exclude", "reqwest@0.11.27"];
 
 function cargoDeny(flags: string[], ...checks: string[]) {
@@ -45,18 +47,18 @@ function checkCrates(): void {
 
   const advisories = cargoDeny(neverConnects, "advisories");
   if (advisories.ok) console.log("  crates: no advisory stands against one in use");
-  // Without its database cargo-deny does not get as far as the yanked releases either.
+  // Without its advisory database, cargo-deny does not check for yanked releases either.
   else if (/failed to fetch advisory database/.test(advisories.said)) notChecked("crates, nor whether one was yanked");
   else fail(advisories.said);
 }
 
-/** LGPL: sharp's picture library, a shared object of its own, used by tests alone. */
+/** LGPL: the image library of sharp. It is a separate shared object, and only tests use it. */
 const allowed = new Set([
   ...["0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "BlueOak-1.0.0"],
   ...["ISC", "LGPL-3.0-or-later", "MIT", "MIT-0", "Unlicense"],
 ]);
 
-/** Licences that a package says in its readme alone. */
+/** Licences that a package states only in its readme. */
 const inReadme: Record<string, string> = { "node_modules/combine-errors": "MIT" };
 
 function checkPackages(folder: string): void {
@@ -78,7 +80,7 @@ function checkPackages(folder: string): void {
   else console.log(`  ${folder}: no high advisory stands against an npm package`);
 }
 
-/** The crash points are asked for by name, for tests; what is deployed is built without. */
+/** Crash points are a feature that only tests switch on. Deployed functions are built without it. */
 function checkThatNothingCrashesOnCommand(): void {
   const functions = ["submit", "replicate-webhook", "cleanup"].flatMap((name) => ["--package", name]);
   const features = (...more: string[]) =>

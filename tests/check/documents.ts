@@ -1,4 +1,4 @@
-// The documents are part of the code: what they point to exists, and the API's description is sound.
+// The documents must match the code: what they link to exists, and the API description is valid.
 
 import { existsSync, readFileSync, readdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -8,7 +8,7 @@ import { parse } from "yaml";
 const root = resolve(import.meta.dirname, "..", "..");
 const faults: string[] = [];
 const read = (path: string) => readFileSync(join(root, path), "utf8");
-/** What is fetched, built or stored is not ours. A walk, because a downloaded copy has no git. */
+/** Fetched, built or stored files are not part of the sources. We walk the folder, because a downloaded copy has no git. */
 const foreign = new Set([".git", ".local", ".temp", "node_modules", "target", ".env"]);
 
 function walk(folder: string): string[] {
@@ -18,50 +18,50 @@ function walk(folder: string): string[] {
 
 const files = walk("");
 
-/** The code of a document: its spans and its fenced blocks. */
+/** The code in a document: its inline code and its fenced blocks. */
 function code(document: string): string[] {
   const blocks = [...read(document).matchAll(/^```.*\n([^]*?)^```/gm)].map(([, block]) => block!);
   const prose = read(document).replaceAll(/^```[^]*?^```/gm, "");
   return [...blocks, ...[...prose.matchAll(/`([^`\n]+)`/g)].map(([, span]) => span!)];
 }
 
-/** The names by which headings are linked to, as forges make them. */
+/** The anchors of headings, as GitHub and similar sites make them. */
 function anchors(document: string): Set<string> {
   const headings = [...read(document).matchAll(/^#+ (.+)$/gm)].map(([, heading]) => heading!);
   return new Set(headings.map((heading) => heading.toLowerCase().replaceAll(/[^\p{L}\p{N} _-]/gu, "").replaceAll(" ", "-")));
 }
 
-/** Links and images however they are written, and what looks like a path of this repository in code. */
+/** Checks links and images in any notation, and everything in code that looks like a path of this repository. */
 function checkPaths(document: string): void {
   const text = read(document);
   const links = [...text.matchAll(/\]\(([^)\s]+)[^)]*\)|^\[[^\]]+\]: (\S+)|(?:src|href)="([^"]+)"/gm)].map((found) => found.slice(1).find(Boolean)!);
   for (const link of links.filter((one) => !/^(https?|mailto):/.test(one))) {
     const [path, anchor] = link.split("#");
     const target = path ? join(dirname(document), path) : document;
-    if (!existsSync(join(root, target))) faults.push(`${document} points to ${target}, which is not there`);
-    else if (anchor && !anchors(target).has(anchor)) faults.push(`${document} points to ${link}, a heading that is not there`);
+    if (!existsSync(join(root, target))) faults.push(`${document} points to ${target}, which does not exist`);
+    else if (anchor && !anchors(target).has(anchor)) faults.push(`${document} points to ${link}, but that heading does not exist`);
   }
   const paths = /(?<![@\w./-])(?:functions|sql|supabase|tests|docs|web|\.ci|\.cargo)\/[\w./-]*|^[A-Z]+\.md$/g;
   for (const path of code(document).flatMap((piece) => piece.match(paths) ?? [])) {
-    if (!existsSync(join(root, path)) && !path.includes("node_modules/")) faults.push(`${document} points to ${path}, which is not there`);
+    if (!existsSync(join(root, path)) && !path.includes("node_modules/")) faults.push(`${document} points to ${path}, which does not exist`);
   }
 }
 
-/** Each target that a document tells people to make is one. */
+/** Every `make` target that a document mentions must exist. */
 function checkTargets(document: string): void {
   const makefile = read("Makefile");
   for (const [, target] of code(document).join("\n").matchAll(/^(?:\$ )?make ([a-z][\w-]*)/gm)) {
-    if (!makefile.includes(`\n${target}:`)) faults.push(`${document} says \`make ${target}\`, which is no target`);
+    if (!makefile.includes(`\n${target}:`)) faults.push(`${document} says \`make ${target}\`, but that target does not exist`);
   }
 }
 
-/** The variables that the functions read and those that .env.example explains are the same. */
+/** .env.example must explain exactly the variables that the functions read. */
 function checkVariables(): void {
   const sources = files.filter((path) => /^functions\/.*\.rs$/.test(path)).map(read).join("\n");
   const used = new Set([...sources.matchAll(/(?:reader\.\w+\(|env::var\()\s*"([A-Z_]+)"/g)].map(([, name]) => name));
   const explained = new Set([...read(".env.example").matchAll(/^#? ?([A-Z_]+)=/gm)].map(([, name]) => name));
   for (const name of used) if (!explained.has(name)) faults.push(`.env.example does not explain ${name}`);
-  for (const name of explained) if (!sources.includes(`"${name}"`) && name !== "RUST_LOG") faults.push(`.env.example explains ${name}, which no function reads`);
+  for (const name of explained) if (!sources.includes(`"${name}"`) && name !== "RUST_LOG") faults.push(`.env.example explains ${name}, but no function reads it`);
 }
 
 async function checkApi(): Promise<void> {
@@ -73,33 +73,33 @@ async function checkApi(): Promise<void> {
   const described = Object.keys(description.paths).sort();
   const routes = files.filter((path) => /^functions\/.*\.rs$/.test(path)).map(read).join("\n");
   const served = [...routes.matchAll(/\.route\("(\/[^"]+)"/g)].map(([, path]) => path);
-  // /events is how Lambda hands on a scheduled event, /health is for whoever starts the process; /broken is a test's.
+  // Lambda sends scheduled events to /events, whatever starts the process asks /health, and /broken belongs to a test.
   const inner = ["/events", "/health", "/broken"];
   const expected = [...new Set(served)].filter((path) => !inner.includes(path)).sort();
   if (JSON.stringify(described) !== JSON.stringify(expected)) {
-    faults.push(`functions/openapi.yaml describes ${described.join(", ")}; served are ${expected.join(", ")}`);
+    faults.push(`functions/openapi.yaml describes ${described.join(", ")}; the functions serve ${expected.join(", ")}`);
   }
 }
 
-/** Each cause of a failure has its sentence, and the API's description lists the same causes. */
+/** Every failure reason has a sentence, and the API description lists the same reasons. */
 function checkReasons(schemas: { Generation: { properties: { reason: { enum: (string | null)[] } } }; Problem: { properties: { code: { enum: string[] } } } }): void {
   const [, rows] = /insert into public\.failure_reasons \(id, sentence\) values\n([^;]+);/.exec(read("sql/generations.sql"))!;
   const reasons = [...rows!.matchAll(/^ {2}\('(\w+)', /gm)].map(([, id]) => id!).sort();
   const described = schemas.Generation.properties.reason.enum.filter((id) => id !== null).sort();
   if (JSON.stringify(reasons) !== JSON.stringify(described)) faults.push(`functions/openapi.yaml lists the reasons ${described.join(", ")}; failure_reasons has ${reasons.join(", ")}`);
   const rejections = [...read("functions/photo/src/rejection.rs").matchAll(/Self::\w+(?: \{ \.\. \}|\(_\))? => "(\w+)"/g)].map(([, code]) => code!);
-  if (rejections.length < 10) faults.push("functions/photo/src/rejection.rs: its codes could not be read");
+  if (rejections.length < 10) faults.push("functions/photo/src/rejection.rs: the check cannot find its codes");
   for (const code of rejections) {
-    if (!reasons.includes(code)) faults.push(`failure_reasons has no sentence for ${code}, for which a photo is refused`);
+    if (!reasons.includes(code)) faults.push(`failure_reasons has no sentence for ${code}, the code of a refused photo`);
     if (!schemas.Problem.properties.code.enum.includes(code)) faults.push(`functions/openapi.yaml does not list the code ${code}`);
   }
 }
 
-/** Nothing of the machine that something was written on. */
+/** No file may name a path of the machine on which it was written. */
 function checkThatNothingPersonalIsIn(): void {
   for (const path of files.filter((name) => !/\.(png|jpe?g|webp|ico|woff2?)$/.test(name))) {
     const found = /\/(?:home|Users|root|work)\/[\w.-]+/.exec(read(path));
-    if (found) faults.push(`${path} names a path of a machine: ${found[0]}`);
+    if (found) faults.push(`${path} names a path of the author's machine: ${found[0]}`);
   }
 }
 

@@ -1,5 +1,5 @@
-// docs/export.schema.json: what the JSON files of an export look like, as the database declares it. Writes it, or
-// with --check compares it.
+// docs/export.schema.json: the format of the JSON files in an export, as the database declares it. This script writes
+// it, or compares it with --check.
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -18,7 +18,7 @@ const columns = await sql<Column[]>`select * from private.export_columns()`;
 const enums = await sql<{ type: string }[]>`select oid::regtype::text as type from pg_type where typtype = 'e'`;
 await sql.end();
 
-/** What PostgreSQL writes a value of a type as, in JSON. */
+/** How PostgreSQL writes a value of this type in JSON. */
 function shape(type: string): object {
   if (type.endsWith("[]")) return { type: "array", items: shape(type.slice(0, -2)) };
   if (type === "uuid") return { type: "string", pattern: "^[0-9a-f-]{36}$" };
@@ -29,7 +29,7 @@ function shape(type: string): object {
   if (type.startsWith("json")) return {};
   if (enums.some((known) => known.type === type)) return { type: "string" };
   if (type === "text" || type === "inet" || type.startsWith("character varying")) return { type: "string" };
-  throw new Error(`what is a ${type} in JSON? Say so in tests/check/export-schema.ts.`);
+  throw new Error(`how does JSON show the type ${type}? Add it to tests/check/export-schema.ts.`);
 }
 
 function rowOf(table: Column[]): object {
@@ -40,7 +40,7 @@ function rowOf(table: Column[]): object {
   return {
     type: "object",
     required: table.map(({ name }) => name),
-    // A column that is added keeps the version.
+    // A new column keeps the version.
     properties: Object.fromEntries(properties),
   };
 }

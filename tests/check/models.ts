@@ -1,5 +1,4 @@
-// Whether the settings that the catalogue offers are those that the models take: compared with the schemas that
-// Replicate publishes.
+// Compares the settings that the catalogue offers with the schemas that Replicate publishes for the models.
 
 export interface CatalogueModel {
   id: string;
@@ -19,7 +18,7 @@ interface Schema {
   properties: Record<string, Rule & { allOf?: { $ref: string }[]; $ref?: string }>;
 }
 
-/** The schema of a model's input, with the parts that it refers to put in their place. */
+/** The schema of a model's input, with its references resolved. */
 async function publishedSchema(model: string): Promise<Schema["properties"]> {
   const answer = await fetch(`${process.env.REPLICATE_BASE_URL}/models/${model}`, {
     headers: { authorization: `Bearer ${process.env.REPLICATE_API_TOKEN}` },
@@ -37,7 +36,7 @@ async function publishedSchema(model: string): Promise<Schema["properties"]> {
   return Object.fromEntries(resolved);
 }
 
-/** What the catalogue offers and the model does not take, in a sentence each. */
+/** Describes each setting that the catalogue offers and the model does not accept, in one sentence. */
 export async function differencesOf(model: CatalogueModel): Promise<string[]> {
   const published = await publishedSchema(model.replicate_model);
   const differences: string[] = [];

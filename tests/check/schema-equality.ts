@@ -1,5 +1,5 @@
-// `sql/` is the source and `supabase/migrations/` is how a live database gets there: both, applied to
-// empty databases, must give the same schema.
+// `sql/` is the source, and `supabase/migrations/` brings a live database to the same state. Applied to empty databases,
+// both must give the same schema.
 
 import { spawnSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
@@ -17,7 +17,7 @@ function address(database: string): string {
   return url.href;
 }
 
-/** An empty database with the scripts applied as role `postgres`, which on hosted is no superuser. */
+/** Creates an empty database and applies the scripts as role `postgres`, which is not a superuser on hosted projects. */
 async function build(database: string, scripts: string[]): Promise<string> {
   await admin.unsafe(`drop database if exists ${database}`);
   await admin.unsafe(`create database ${database} owner postgres`);
@@ -29,7 +29,7 @@ async function build(database: string, scripts: string[]): Promise<string> {
   return address(database);
 }
 
-/** The rows that the scripts put in, such as the buckets and the retention rules: pg-delta compares none. */
+/** The rows that the scripts insert, such as buckets and retention rules. pg-delta does not compare rows. */
 async function rows(database: string): Promise<Set<string>> {
   const sql = postgres(address(database), { max: 1 });
   const tables = await sql`
@@ -63,7 +63,7 @@ const rowsApart = [
   ...[...wanted].filter((row) => !had.has(row)).map((row) => `  only by sql/: ${row}`),
 ];
 
-// These words are equality; an answer of any other form is none.
+// Only exactly these words mean that the schemas are equal.
 const alike = status === 0 && stdout.trim() === "No differences found.";
 const equal = alike && rowsApart.length === 0 && unlisted.length === 0;
 record("tests/check/schema-equality.ts", "sql/ and the migrations give the same schema", equal ? "passed" : "failed");

@@ -1,5 +1,5 @@
-// Runs supabase/tests/*.sql (pgTAP) as role `postgres`, each in a transaction that it rolls back. With arguments it runs
-// only the files of these names.
+// Runs supabase/tests/*.sql (pgTAP) as role `postgres`. Each file runs in a transaction that it rolls back.
+// With arguments, only the files of these names run.
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, readdirSync } from "node:fs";
@@ -13,7 +13,7 @@ const sql = postgres(process.env.DATABASE_URL!, { onnotice: () => {}, max: 1 });
 
 const archive = join(import.meta.dirname, "..", "node_modules/@electric-sql/pglite-pgtap/dist/pgtap.tar.gz");
 
-/** pgTAP is plain SQL; a copy is in an npm package of PGlite's. */
+/** pgTAP is plain SQL. An npm package of PGlite contains a copy. */
 function pgTap(): string {
   const script = "share/postgresql/extension/pgtap--1.3.5.sql";
   const text = execFileSync("tar", ["-xzOf", archive, script], { encoding: "utf8", maxBuffer: 1e8 });
@@ -30,7 +30,7 @@ interface Tally {
   failed: number;
 }
 
-/** What is wrong with a file as a whole, whatever its tests say. */
+/** What is wrong with a whole file, apart from its failed tests. */
 function faults(script: string, tap: string[]): string[] {
   const plans = tap.flatMap((line) => /^1\.\.(\d+)$/.exec(line)?.[1] ?? []).map(Number);
   const ran = tap.filter((line) => /^(not )?ok \d+/.test(line)).length;
@@ -38,7 +38,7 @@ function faults(script: string, tap: string[]): string[] {
   if (ran === 0) found.push("ran no test");
   if (plans.length !== 1 || plans[0] !== ran) found.push(`planned ${plans.join(" and ") || 0} tests and ran ${ran}`);
   if (tap.some((line) => /^ok \d+.*# SKIP\b/i.test(line))) found.push("skips a test");
-  // What stays behind would decide the tests of the files that follow.
+  // Data that a file leaves behind would affect the next files.
   if (!/\brollback;\s*$/i.test(script) || /^\s*commit\b/im.test(script)) found.push("does not end by rolling back");
   return found;
 }
@@ -48,7 +48,7 @@ function note(file: string, line: string): void {
   if (name) record(`supabase/tests/${file}`, name, directive ? "skipped" : not ? "failed" : "passed");
 }
 
-/** TAP comes as the rows of the file's many statements. */
+/** TAP comes as the rows of the file's statements. */
 async function run(file: string): Promise<Tally> {
   const script = readFileSync(join(folder, file), "utf8");
   const results = (await sql.unsafe(script).simple()) as unknown as object[][];

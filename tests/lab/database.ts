@@ -1,11 +1,11 @@
-// The database, killed as by a power cut, or read-only as with a full disk.
+// Kills the database as a power cut would, or makes it read-only as a full disk would.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { database } from "../journeys/stack.ts";
 import { until } from "../waiting.ts";
 
-/** Kills PostgreSQL with -m immediate, and waits until the stack has brought it back. */
+/** Kills PostgreSQL with -m immediate, and waits until the stack has restarted it. */
 export async function crashDatabase(): Promise<void> {
   const postmaster = () => JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")).pids.PostgreSQL as number;
   const killed = postmaster();
@@ -15,11 +15,11 @@ export async function crashDatabase(): Promise<void> {
     const rows = await database`select 1`.catch(() => []);
     return rows.length === 1 || undefined;
   };
-  // Its processes end when the disk lets them, which on a busy machine takes its time.
+  // The processes end when their disk operations end, which takes longer on a busy machine.
   await until("the database to be back", isBack, 120_000);
 }
 
-/** Connections stay, as on hosted: each of their transactions that begins later has the setting. */
+/** Connections stay open, as on hosted projects. The setting applies to each transaction that begins later. */
 async function setReadOnly(state: "on" | "off"): Promise<void> {
   await database.unsafe(state === "on"
     ? "alter system set default_transaction_read_only = on"
@@ -37,12 +37,12 @@ async function setReadOnly(state: "on" | "off"): Promise<void> {
   });
 }
 
-/** Nothing can be written any more, as on a hosted project whose disk is nearly full. */
+/** Makes the database read-only, like a hosted project whose disk is nearly full. */
 export function makeReadOnly(): Promise<void> {
   return setReadOnly("on");
 }
 
-/** Ends that. */
+/** Makes the database writable again. */
 export function makeWritable(): Promise<void> {
   return setReadOnly("off");
 }

@@ -1,11 +1,11 @@
-// A functions process of the lab's own, which comes back whenever it ends, as a platform would see to.
+// A functions process of the lab. It is restarted whenever it ends, as a hosting platform would do.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { freePort, until } from "../waiting.ts";
 
-/** Where a process can be ended or frozen: after each step of each flow. */
+/** Points at which a process can end or freeze: after each step of each flow. */
 export const crashPoints = [
   "submit.begun",
   "submit.leased",
@@ -20,7 +20,7 @@ export const crashPoints = [
   "end.recorded",
   "cleanup.settling",
 ] as const;
-/** And of the flows by which people exercise their rights. */
+/** The same for the flows of privacy rights. */
 export const crashPointsOfRights = [
   "errand.made",
   "erasure.ordered",
@@ -38,14 +38,14 @@ export const crashPointsOfRights = [
 export type CrashPoint = (typeof crashPoints)[number] | (typeof crashPointsOfRights)[number];
 
 const root = resolve(import.meta.dirname, "..", "..");
-/** What all of them have written. */
+/** The log of all these processes. */
 export const functionsLog = join(process.env.STACK_STATE!, "logs", "lab-functions.log");
 const binary = join(resolve(root, process.env.OPUSFLAIR_BIN_DIR ?? "target/debug"), "local");
 
 export class Functions {
   private process!: ChildProcess;
   private isStopping = false;
-  /** How often it has ended by a crash point or a kill. */
+  /** How often the process has ended by a crash point or a kill. */
   restarts = 0;
   private restartsWhenArmed = 0;
   private configured: Record<string, string> = {};
@@ -70,7 +70,7 @@ export class Functions {
     return `http://127.0.0.1:${this.port}`;
   }
 
-  /** Kills it; resolves when it is up again. */
+  /** Kills the process. Resolves when it is up again. */
   async kill(): Promise<void> {
     const before = this.restarts;
     this.process.kill("SIGKILL");
@@ -78,32 +78,32 @@ export class Functions {
     await this.isUp();
   }
 
-  /** Starts it anew so that it ends itself where it next comes to `point`. */
+  /** Restarts the process, so that it ends itself when it next reaches `point`. */
   async crashAt(point: CrashPoint): Promise<void> {
     await this.again({ CRASH_AT: point });
     this.restartsWhenArmed = this.restarts;
   }
 
   /**
-   * It has ended at its point, and is up again. A caller learns of the end from its connection, and may do so before
-   * this process has: neither how often it has ended nor whether it answers says anything until then.
+   * Waits until the process has ended at its point and is up again. A caller sees the lost connection, perhaps before this
+   * class knows of it. Until this resolves, do not rely on `restarts`, or on whether the process answers.
    */
   async crashed(): Promise<void> {
     await until("the functions to end at their point", async () => this.restarts > this.restartsWhenArmed || undefined);
     await this.isUp();
   }
 
-  /** Starts it anew so that it freezes itself where it next comes to `point`. */
+  /** Restarts the process, so that it freezes itself when it next reaches `point`. */
   freezeAt(point: CrashPoint): Promise<void> {
     return this.again({ FREEZE_AT: point });
   }
 
-  /** Starts it anew, without a point to end at; `env` holds until it starts again. */
+  /** Restarts the process without a crash point. `env` applies until the next restart. */
   restart(env: Record<string, string> = {}): Promise<void> {
     return this.again(env);
   }
 
-  /** Starts it anew with other variables, which hold until it is configured anew. */
+  /** Restarts the process with other variables, which apply until it is configured again. */
   configure(env: Record<string, string>): Promise<void> {
     this.configured = env;
     return this.again({});
@@ -146,7 +146,7 @@ export class Functions {
     await this.isUp();
   }
 
-  /** As /proc says: R, S, T (stopped) … */
+  /** The state of the process as /proc reports it: R, S, T (stopped) … */
   private state(): string {
     const stat = readFileSync(`/proc/${this.process.pid}/stat`, "utf8");
     return stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3);

@@ -1,4 +1,4 @@
-// The fault lab: functions of its own on the running stack, with a proxy on each of their ways.
+// The fault lab: its own functions on the running stack, with a proxy on each of their connections.
 
 import { freePort } from "../waiting.ts";
 import { type Functions, startFunctions } from "./functions.ts";
@@ -12,13 +12,13 @@ export interface Lab {
   /** From Replicate to the functions. */
   webhooks: Proxy;
   functions: Functions;
-  /** Another process of the same functions, past every proxy: what another worker would be. */
+  /** Starts another process of the same functions without proxies. It plays a second worker. */
   another(env?: Record<string, string>): Promise<Functions>;
   heal(): void;
   stop(): Promise<void>;
 }
 
-/** From here on `FUNCTIONS_URL` is the lab's, for whoever calls the functions; `env` is for them alone. */
+/** Starts the lab. From now on, `FUNCTIONS_URL` points to its functions. `env` applies only to them. */
 export async function startLab(env: Record<string, string> = {}): Promise<Lab> {
   const port = await freePort();
   const before = process.env.FUNCTIONS_URL!;

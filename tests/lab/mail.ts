@@ -1,4 +1,4 @@
-// A mail server to which the functions deliver: what a provider is, in memory.
+// A mail server in memory, to which the functions deliver. It plays the provider.
 
 import type { AddressInfo } from "node:net";
 import { type ParsedMail, simpleParser } from "mailparser";
@@ -9,20 +9,20 @@ export interface Delivered {
   subject: string;
   text: string;
   html: string;
-  /** As they were sent, by their names in lower case. */
+  /** The headers as they were sent, by their lower-case names. */
   headers: Record<string, string>;
 }
 
-/** Where answers to letters go. */
+/** Where replies to emails go. */
 export const replyTo = "answers@in.example.com";
 
 export class MailServer {
   readonly letters: Delivered[] = [];
-  /** What came while it was down. */
+  /** The emails that came while it was down. */
   readonly refused: Delivered[] = [];
-  /** Refuses whatever comes, as a provider that is down. */
+  /** While true, it refuses every email, like a provider that is down. */
   isDown = false;
-  /** Takes connections and letters, and says nothing. */
+  /** While true, it accepts connections and emails, but never answers. */
   isSilent = false;
 
   private constructor(private readonly server: SMTPServer) {}
@@ -31,7 +31,7 @@ export class MailServer {
     const server = new SMTPServer({
       authOptional: true,
       disabledCommands: ["AUTH", "STARTTLS"],
-      // The functions keep their connections; half a minute is waited for them otherwise.
+      // The functions keep their connections open. Otherwise, closing would wait for them for half a minute.
       closeTimeout: 100,
       onConnect(_session, greet) {
         if (!mails.isSilent) greet();
@@ -52,7 +52,7 @@ export class MailServer {
     return mails;
   }
 
-  /** What the functions are told of it. */
+  /** The settings that make the functions use this server. */
   get env(): Record<string, string> {
     const { port } = this.server.server.address() as AddressInfo;
     return {

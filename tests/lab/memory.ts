@@ -1,9 +1,9 @@
-// What the processes of the stack take of memory, as Linux counts it, and how long the database's statements run.
+// The memory of the stack's processes, as Linux reports it, and the running time of the database's statements.
 
 import { readFileSync } from "node:fs";
 import type { Sql } from "postgres";
 
-/** A line of `/proc/<pid>/status`, in MB; nothing if the process has ended. */
+/** The value of one line in `/proc/<pid>/status`, in MB, or 0 if the process has ended. */
 export function megabytesOf(pid: number, line: "VmHWM" | "RssAnon"): number {
   try {
     const status = readFileSync(`/proc/${pid}/status`, "utf8");
@@ -14,13 +14,13 @@ export function megabytesOf(pid: number, line: "VmHWM" | "RssAnon"): number {
 }
 
 export interface Watched {
-  /** The most private memory that one backend had: without the buffers that all backends share. */
+  /** The peak private memory of one backend, without the buffers that all backends share. */
   backendMegabytes: number;
-  /** The longest that one statement was seen to run. */
+  /** The longest running time that was seen for one statement. */
   statementSeconds: number;
 }
 
-/** Watches the backends of the database, and the process `functions` if one is given, until it is told to stop. */
+/** Watches the backends of the database, and the process `functions` if given, until it is stopped. */
 export function watchMemory(sql: Sql, functions?: number): { stop(): Promise<Watched & { functionsMegabytes: number }> } {
   const peak = { backendMegabytes: 0, statementSeconds: 0, functionsMegabytes: 0 };
   let isStopping = false;

@@ -1,39 +1,39 @@
-// Stands between two parts and misbehaves on command. It knows HTTP, so that a fault can be aimed at one call.
+// A proxy between two parts that misbehaves on command. It reads HTTP, so that a fault can hit one call.
 
 import { type ClientRequest, type IncomingMessage, type Server, type ServerResponse, createServer, request } from "node:http";
 
 export type Fault =
-  /** The connection closes before anything is forwarded. */
+  /** Closes the connection before anything is forwarded. */
   | { fault: "refuse" }
-  /** Forwarded, and the connection closes instead of the answer. */
+  /** Forwards the request, and closes the connection instead of sending the response. */
   | { fault: "lose_answer" }
-  /** The request's body breaks off after so many bytes, on the way there. */
+  /** Breaks off the request's body after this number of bytes. */
   | { fault: "cut_request"; bytes?: number }
-  /** The answer's body breaks off after so many bytes, though its whole length was announced. */
+  /** Breaks off the response's body after this number of bytes, although its full length was announced. */
   | { fault: "cut_answer"; bytes?: number }
   | { fault: "delay"; ms: number }
-  /** Taken, and never answered nor forwarded. */
+  /** Accepts the request, but never forwards or answers it. */
   | { fault: "hang" }
-  /** Forwarded twice; the second answer is the one that arrives. */
+  /** Forwards the request twice, and returns the second response. */
   | { fault: "duplicate" }
-  /** Answered so, without being forwarded: with an empty object, or with what a real service writes. */
+  /** Answers with this status and does not forward the request. The default body is an empty object. */
   | { fault: "status"; status: number; body?: string; headers?: Record<string, string> }
-  /** Of what a bulk deletion names, the first half is passed on: a partial answer, as Storage gives. */
+  /** Forwards only the first half of the objects that a bulk deletion names. Storage gives such partial answers. */
   | { fault: "halve" };
 
 export type Aim = {
-  /** Strikes where "METHOD /path" matches; everywhere if absent. */
+  /** Hits the calls whose "METHOD /path" matches. If absent, it hits every call. */
   when?: RegExp;
-  /** How often; once if absent. */
+  /** How many calls it hits. The default is 1. */
   count?: number;
-  /** Of the calls that match, each so-manieth; each if absent. */
+  /** Hits only every nth call that matches. If absent, it hits each of them. */
   every?: number;
 };
 
 export class Proxy {
   private armed: (Fault & Aim & { count: number; seen: number })[] = [];
   private sockets = new Set<IncomingMessage["socket"]>();
-  /** How many faults have struck. */
+  /** How many calls were hit by a fault. */
   struck = 0;
 
   private constructor(
@@ -51,7 +51,7 @@ export class Proxy {
     });
   }
 
-  /** A proxy in front of the origin of `target`. */
+  /** Starts a proxy in front of the origin of `target`. */
   static async before(target: string): Promise<Proxy> {
     const server = createServer({ keepAliveTimeout: 60_000 });
     const proxy = new Proxy(server, new URL(target));
@@ -59,7 +59,7 @@ export class Proxy {
     return proxy;
   }
 
-  /** `address` through this proxy. */
+  /** `address`, rewritten to go through this proxy. */
   through(address: string): string {
     const url = new URL(address);
     url.port = String((this.server.address() as { port: number }).port);
@@ -141,7 +141,7 @@ export class Proxy {
   private async halved(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const { prefixes } = JSON.parse(String(await whole(incoming))) as { prefixes: string[] };
     const half = Buffer.from(JSON.stringify({ prefixes: prefixes.slice(0, Math.ceil(prefixes.length / 2)) }));
-    // As long as what is sent now, not as what came.
+    // The length must match what is sent now, not what came.
     const at = incoming.rawHeaders.findIndex((name) => /^content-length$/i.test(name));
     if (at >= 0) incoming.rawHeaders[at + 1] = String(half.length);
     answerWith(await this.send(incoming, half), outgoing);
@@ -163,18 +163,18 @@ function answerWith(answer: IncomingMessage, outgoing: ServerResponse): void {
   answer.once("error", () => outgoing.destroy()).pipe(outgoing);
 }
 
-/** As they came, but for those of one connection: names and values in turn. */
+/** The headers as they came, without those of the connection: names and values in turn. */
 function headersOf({ rawHeaders }: IncomingMessage): string[] {
   return rawHeaders.filter((_, index) => !/^(host|connection)$/i.test(rawHeaders[index & ~1]!));
 }
 
-/** Passes so many bytes on, and then breaks off; what is shorter breaks off at its end. */
+/** Forwards this number of bytes and then breaks off. A shorter body breaks off at its end. */
 function cut(source: IncomingMessage, pass: (piece: Buffer) => void, bytes: number, breakOff: () => void): void {
   let left = bytes;
   source.on("data", (piece: Buffer) => {
     if (left > 0) pass(piece.subarray(0, left));
     left -= piece.length;
-    // Later, so that what was passed on has left.
+    // Wait a moment, so that the forwarded bytes have left.
     if (left <= 0) setImmediate(breakOff);
   });
   source.once("end", breakOff);

@@ -1,11 +1,11 @@
-// A mail server that takes addresses with a quoted local part, as RFC 5321 has them; `smtp-server` refuses those.
+// A mail server that accepts addresses with a quoted local part (RFC 5321). `smtp-server` refuses those.
 
 import { type AddressInfo, createServer } from "node:net";
 
 export interface QuotedMail {
-  /** For `SMTP_URL`. */
+  /** The value for `SMTP_URL`. */
   url: string;
-  /** What was said to it, line by line. */
+  /** What the client sent, line by line. */
   lines: string[];
   stop(): void;
 }

@@ -1,12 +1,14 @@
-// Time that passes when a test says so: what has happened, happened so much earlier.
+// Time passes when a test says so: everything that has happened becomes older.
 
 import { advance, database } from "../journeys/stack.ts";
 import { until } from "../waiting.ts";
 
 const schemas = ["public", "private", "storage"];
 
-/** Makes every time in the database, and the sandbox's clock, `seconds` older, all at once. The sweeper's
- *  heartbeat stays, as if its passes had gone on meanwhile; a test that is about its silence says so. */
+/**
+ * Makes every time in the database, and the sandbox's clock, `seconds` older, all at once. The heartbeat of the sweep
+ * stays, as if sweeps had run meanwhile. Only for "silent", the heartbeat gets older, too.
+ */
 export async function pass(seconds: number, sweeper: "at work" | "silent" = "at work"): Promise<void> {
   const columns = await database`
     select format('%I.%I', c.table_schema, c.table_name) as name,
@@ -18,20 +20,20 @@ export async function pass(seconds: number, sweeper: "at work" | "silent" = "at 
     group by 1 order by 1`;
   const interval = `${seconds} seconds`;
   const tables = columns.map(({ name }) => name).join(", ");
-  await until("a moment in which nobody changes anything", () =>
+  await until("a moment in which no session changes anything", () =>
     database
-      // Also while nobody else can write: time does not stand still in an outage.
+      // Also in a read-only outage, because time does not stand still.
       .begin("read write", async (sql) => {
-        // No trigger takes this for a change.
+        // No trigger may take this for a change.
         await sql`set local session_replication_role = replica`;
-        // Whoever is at work finishes first, and is never waited for with a lock in hand.
+        // Running statements finish first. We never wait for them while we hold a lock.
         await sql.unsafe(`lock table ${tables} in exclusive mode nowait`);
         for (const { name, changes } of columns) await sql.unsafe(`update ${name} set ${changes}`, [interval]);
         return true;
       })
       .catch(async (error: { code?: string }) => {
         if (error.code !== "55P03") throw error;
-        // A vacuum of a table that a test has filled may take longer than anybody waits; it begins again later.
+        // A vacuum of a large table may take longer than the test waits. PostgreSQL starts it again later.
         await database`select pg_cancel_backend(pid) from pg_stat_activity where backend_type = 'autovacuum worker'`;
         return undefined;
       }),
