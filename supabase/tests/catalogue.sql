@@ -14,7 +14,7 @@ select is_empty(
     join pg_namespace as n on n.oid = c.relnamespace
     where n.nspname = 'public' and c.relkind in ('r', 'p', 'v')
       and not has_table_privilege('service_role', c.oid, 'select')$$,
-  'every exposed table is granted to service_role, which hosted no longer does by itself'
+  'every exposed table is granted to service_role, because hosted projects no longer do this on their own'
 );
 
 select is_empty(
@@ -25,7 +25,7 @@ select is_empty(
       and (has_table_privilege(role, c.oid, 'insert, delete, truncate, references, trigger')
         or (n.nspname = 'private' and has_table_privilege(role, c.oid, 'select'))
         or has_table_privilege(role, c.oid, 'update'))$$,
-  'no role of the API writes to a table as a whole, or reads a private one'
+  'no role of the API may write to a whole table or read a private one'
 );
 
 select set_eq(
@@ -34,7 +34,7 @@ select set_eq(
     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0
       and has_column_privilege('authenticated', c.oid, a.attnum, 'update')$$,
   array['profiles.username', 'profiles.default_style', 'profiles.default_settings', 'generations.favourite'],
-  'people change their preferences and their favourites, and nothing else'
+  'users can change only their preferences and favourites'
 );
 
 select set_eq(
@@ -50,7 +50,7 @@ select set_eq(
     'usage_events.viewport_width', 'usage_events.viewport_height', 'usage_events.pixel_ratio',
     'usage_events.image_formats'
   ],
-  'people add choices, consents, requests and what they used, and never say when'
+  'users can add choices, consents, requests and usage events, but cannot set the times'
 );
 
 select is_empty(
@@ -65,13 +65,13 @@ select is_empty(
   $$select p.oid::regprocedure::text from pg_proc as p
     where p.pronamespace in ('public'::regnamespace, 'backend'::regnamespace, 'private'::regnamespace)
       and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)$$,
-  'every function looks for nothing among what its caller has made'
+  'no function resolves names in schemas of its caller'
 );
 
 select is_empty(
   $$select p.oid::regprocedure::text from pg_proc as p
     where p.pronamespace = 'public'::regnamespace and p.prosecdef$$,
-  'no function that the API exposes to people runs with its owner''s rights'
+  'no function that the API exposes to users runs with the rights of its owner'
 );
 
 select is_empty(
@@ -99,7 +99,7 @@ select is_empty(
     where c.connamespace in ('public'::regnamespace, 'private'::regnamespace)
       and c.conrelid <> 0 and c.contype in ('c', 'f', 'u')
       and c.conname ~ '(_check[0-9]*|_fkey[0-9]*|_key[0-9]*)$'$$,
-  'every constraint was given a name'
+  'every constraint has a chosen name'
 );
 
 select is_empty(
@@ -109,7 +109,7 @@ select is_empty(
       join pg_attribute as a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
       where i.indrelid = r.rows_of::regclass and i.indisvalid and a.attname = r.since
     )$$,
-  'what goes by its age is found by an index'
+  'an index finds the rows that a retention rule deletes'
 );
 
 select set_eq(
@@ -122,12 +122,12 @@ select is_empty(
     where not exists (select from private.audit_places as p where p.id = b.id)
       or pg_get_constraintdef((select oid from pg_constraint where conname = 'deletions_bucket_known'))
         !~ quote_literal(b.id)$$,
-  'of every bucket the audit remembers its place, and objects can be ordered deleted'
+  'for every bucket, the audit stores its position and deletions can be ordered'
 );
 
 select is_empty(
   $$select d.id from public.deletion_reasons as d where d.clause !~ '^[A-Z][0-9]+$'$$,
-  'every reason for a deletion has its clause'
+  'every deletion reason names its clause'
 );
 
 select * from finish();

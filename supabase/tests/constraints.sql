@@ -1,8 +1,8 @@
--- Each constraint refuses what it is there to refuse: one statement a constraint, and none without.
+-- Each constraint is tested with one statement that it must refuse. No constraint may lack a statement.
 begin;
 set local search_path = public, tap;
 
--- It refuses in words what the constraints below would refuse without it.
+-- This trigger would refuse these rows first, with a sentence for users.
 alter table profiles disable trigger profiles_check;
 
 insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, prediction_id)
@@ -213,7 +213,7 @@ select set_eq(
     where connamespace in ('public'::regnamespace, 'private'::regnamespace)
       and conrelid <> 0 and contype in ('c', 'f', 'u', 'x')$$,
   'select refused_by from attempts',
-  'every constraint has its statement here'
+  'every constraint has a statement in this test'
 );
 
 select * from finish();

@@ -1,4 +1,4 @@
--- A cancel after the model has begun costs us the prediction: a few a day are free, then the hold is captured.
+-- A cancel after the model has begun costs us the prediction. A few a day are free, and then the hold is captured.
 begin;
 set local search_path = public, tap;
 select plan(14);
@@ -8,7 +8,7 @@ insert into auth.sessions (id, user_id, created_at, updated_at)
 values ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now(), now());
 set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", "session_id": "5e551000-0000-4000-8000-000000000001", "role": "authenticated"}';
 
--- A generation of Alice's in the state asked for.
+-- A generation of Alice in the requested state.
 create function pg_temp.running(wanted text)
 returns uuid
 language plpgsql
@@ -34,13 +34,13 @@ as $$
   from private.cancel_generation(pg_temp.running(wanted)) as a
 $$;
 
-select is(pg_temp.cancel('reserved'), '0 charged, 3 left', 'before the model begins a cancel is free');
-select is(pg_temp.cancel('submitted'), '0 charged, 3 left', 'also when it is submitted');
+select is(pg_temp.cancel('reserved'), '0 charged, 3 left', 'a cancel before the model has begun is free');
+select is(pg_temp.cancel('submitted'), '0 charged, 3 left', 'a cancel of a submitted generation is free');
 select is(pg_temp.cancel('processing'), '0 charged, 2 left', 'the first late cancel is free');
 create temporary table deleted as select pg_temp.running('processing') as id;
-select lives_ok('select private.delete_generation(id) from deleted', 'a late delete is one, too');
-select is(pg_temp.cancel('processing'), '0 charged, 0 left', 'the third is free');
-select is(pg_temp.cancel('processing'), '2 charged, 0 left', 'the fourth is charged');
+select lives_ok('select private.delete_generation(id) from deleted', 'a late delete counts as a late cancel');
+select is(pg_temp.cancel('processing'), '0 charged, 0 left', 'the third late cancel is free');
+select is(pg_temp.cancel('processing'), '2 charged, 0 left', 'the fourth late cancel is charged');
 select is(
   (select array_agg(distinct e.reason) from credit_entries as e join wallets as w on w.id = e.wallet_id
     where e.kind = 'capture' and w.person_id = 'a11ce000-0000-4000-8000-000000000001'), array['late cancel'],
@@ -54,7 +54,7 @@ select throws_ok(
 create temporary table delivered as select pg_temp.running('storing') as id;
 select lives_ok('select private.delete_generation(id) from delivered', 'a delete never is');
 select is(
-  (select state from credit_holds as h join delivered as d on d.id = h.generation_id), 'captured', 'and it is charged'
+  (select state from credit_holds as h join delivered as d on d.id = h.generation_id), 'captured', 'a delete after the model has delivered is charged'
 );
 create temporary table restricted as select pg_temp.running('processing') as id;
 insert into privacy_choices (person_id, purpose, allowed) values ('a11ce000-0000-4000-8000-000000000001', 'generation', false);
@@ -64,12 +64,12 @@ select is(
 );
 insert into privacy_choices (person_id, purpose, allowed) values ('a11ce000-0000-4000-8000-000000000001', 'generation', true);
 update private.quotas set most = 4 where scope = 'late_cancels';
-select is(pg_temp.cancel('processing'), '0 charged, 0 left', 'how many are free is a row');
+select is(pg_temp.cancel('processing'), '0 charged, 0 left', 'a row says how many late cancels are free');
 alter table credit_holds disable trigger credit_holds_settle;
 update credit_holds set settled_at = settled_at - interval '2 days' where state <> 'open';
 alter table credit_holds enable trigger credit_holds_settle;
-select is(pg_temp.cancel('processing'), '0 charged, 3 left', 'and a day later they are free again');
-select is_empty('select * from backend.audit_credits()', 'and the books balance');
+select is(pg_temp.cancel('processing'), '0 charged, 3 left', 'a day later, late cancels are free again');
+select is_empty('select * from backend.audit_credits()', 'the books balance');
 
 select * from finish();
 rollback;

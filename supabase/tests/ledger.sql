@@ -1,10 +1,10 @@
--- What SQL alone can do to the ledger as service_role, whatever it tries: nothing. And what the audit finds
--- where an owner has done it all the same: each kind of difference, by its name.
+-- First part: no SQL statement of service_role can break the ledger. Second part: if the owner of the tables breaks it
+-- anyway, the audit finds each kind of difference and names it.
 begin;
 set local search_path = public, tap;
 select plan(87);
 
--- Alice has one generation in each situation that has to do with credits; the open one is overdue.
+-- Alice has one generation in each situation that matters for credits. The open one is past its deadline.
 create temporary table given (name text, id uuid, lease uuid);
 insert into given values
   ('open', '00000000-0000-4000-8000-00000000000a', '11111111-1111-4111-8111-111111111111'),
@@ -26,10 +26,10 @@ where idempotency_key = 'succeeded';
 update generations set state = 'failed', reason = 'lost' where idempotency_key = 'failed';
 update generations set state = 'canceled' where idempotency_key = 'canceled';
 
--- What is expected: the code of a refusal; or ignored, where nothing of the books changes; or allowed.
+-- The expected outcome is the code of a refusal, `ignored` if the books do not change, or `allowed`.
 create temporary table attempts (place integer generated always as identity, name text, expected text, statement text);
 insert into attempts (name, expected, statement) values
-  -- First, because what a session has once compiled it keeps.
+  -- This attempt comes first, because a session keeps what it has compiled once.
   ('put its own type in the place of text', 'ignored', $$
     create function pg_temp.mine() returns boolean language plpgsql as 'begin if current_user <> ''service_role'' then update public.wallets set balance = 1000; end if; return true; end';
     create domain pg_temp.text as pg_catalog.text check (pg_temp.mine());
@@ -129,7 +129,7 @@ as $$
   )
 $$;
 
--- Undoes what it has tried, so that each attempt begins alike.
+-- Undoes each attempt, so that all of them start from the same state.
 create function pg_temp.attempt(statement text)
 returns text
 language plpgsql
@@ -156,17 +156,17 @@ grant select on attempts to service_role;
 grant insert on outcomes to service_role;
 grant usage on schema tap to service_role;
 
-select is_empty('select * from backend.audit_credits()', 'before anything is tried, the books balance');
+select is_empty('select * from backend.audit_credits()', 'the books balance before the attempts');
 set local role service_role;
 insert into pg_temp.outcomes
 select place, name, expected, pg_temp.attempt(statement) as outcome from pg_temp.attempts order by place;
 reset role;
 select is(outcome, expected, 'to ' || name) from outcomes order by place;
-select is(pg_has_role('service_role', other, 'member'), false, 'service_role does not become ' || other)
+select is(pg_has_role('service_role', other, 'member'), false, 'service_role cannot become ' || other)
 from unnest(array['postgres', 'supabase_admin', 'authenticator']) as other;
-select is_empty('select * from backend.audit_credits()', 'after all of it, the books balance');
+select is_empty('select * from backend.audit_credits()', 'the books balance after the attempts');
 
--- As the owner of the tables, past every trigger.
+-- These changes run as the owner of the tables, with all triggers off.
 create function pg_temp.finds(breakage text)
 returns text
 language plpgsql

@@ -1,4 +1,4 @@
--- Whether an artwork is said to be kept here, by the digest of its bytes (X7).
+-- The detector: whether an artwork with a given digest is stored here (X7).
 begin;
 set local search_path = public, tap;
 select plan(15);
@@ -17,37 +17,37 @@ where idempotency_key = 'marked';
 insert into storage.objects (bucket_id, name)
 select 'artworks', artwork_path from generations where idempotency_key = 'marked';
 
-select ok(backend.is_made_here(repeat('5a', 32)), 'an artwork is known by its digest, also if two have the same');
-select ok(not backend.is_made_here(repeat('5b', 32)), 'another digest is not');
-select ok(not backend.is_made_here(null), 'nor is none');
-select is(pg_typeof(backend.is_made_here('x'))::text, 'boolean', 'the answer is yes or no');
+select ok(backend.is_made_here(repeat('5a', 32)), 'an artwork is known by its digest, even if two artworks have the same one');
+select ok(not backend.is_made_here(repeat('5b', 32)), 'another digest is not known');
+select ok(not backend.is_made_here(null), 'a missing digest is not known');
+select is(pg_typeof(backend.is_made_here('x'))::text, 'boolean', 'the response is yes or no');
 
 delete from generations where id = '00000000-0000-4000-8000-0000000000b1';
-select ok(backend.is_made_here(repeat('5a', 32)), 'if one of two is deleted, the other is still known');
+select ok(backend.is_made_here(repeat('5a', 32)), 'if one of two equal artworks is deleted, the other is still known');
 
 update profiles set closed_at = now() where id = 'a11ce000-0000-4000-8000-000000000001';
 select ok(not backend.is_made_here(repeat('5a', 32)), 'while an account is being erased, its artworks are not known');
 update profiles set closed_at = null where id = 'a11ce000-0000-4000-8000-000000000001';
-select ok(backend.is_made_here(repeat('5a', 32)), 'they are again if the erasure is taken back');
+select ok(backend.is_made_here(repeat('5a', 32)), 'if the erasure is withdrawn, they are known again');
 
 insert into deletions (id, bucket, path, reason)
 select '00000000-0000-4000-8000-0000000000d1', 'artworks', artwork_path, 'orphaned'
 from generations where id = '00000000-0000-4000-8000-0000000000a1';
 select ok(not backend.is_made_here(repeat('5a', 32)), 'an artwork that is ordered deleted is not known');
 delete from deletions where id = '00000000-0000-4000-8000-0000000000d1';
-select ok(backend.is_made_here(repeat('5a', 32)), 'it is again if the order is taken back');
+select ok(backend.is_made_here(repeat('5a', 32)), 'if that order is withdrawn, the artwork is known again');
 
 update storage.objects set name = name || '.moved' where bucket_id = 'artworks' and name like '%/marked.png';
 select ok(not backend.is_made_here(repeat('5a', 32)), 'an artwork that is gone from Storage is not known');
 update storage.objects set name = replace(name, '.moved', '') where bucket_id = 'artworks' and name like '%/marked.png.moved';
-select ok(backend.is_made_here(repeat('5a', 32)), 'while it is there it is');
+select ok(backend.is_made_here(repeat('5a', 32)), 'an artwork that is in Storage is known');
 
 delete from generations where id = '00000000-0000-4000-8000-0000000000a1';
-select ok(not backend.is_made_here(repeat('5a', 32)), 'a deleted artwork is not known, from that moment on');
+select ok(not backend.is_made_here(repeat('5a', 32)), 'a deleted artwork is unknown at once');
 
-select function_privs_are('backend', 'is_made_here', array['text'], 'service_role', array['EXECUTE'], 'the service may ask');
+select function_privs_are('backend', 'is_made_here', array['text'], 'service_role', array['EXECUTE'], 'the service may call the detector');
 select function_privs_are('backend', 'is_made_here', array['text'], 'authenticated', array[]::text[], 'people may not');
-select function_privs_are('backend', 'is_made_here', array['text'], 'anon', array[]::text[], 'nor may who is not signed in');
+select function_privs_are('backend', 'is_made_here', array['text'], 'anon', array[]::text[], 'callers who are not signed in may not');
 
 select * from finish();
 rollback;

@@ -1,9 +1,9 @@
--- X4: what export, erasure or retention forget fails here, and the failure says what to declare.
+-- X4: if export, erasure or retention misses a table or bucket, this test fails and says what to declare.
 begin;
 set local search_path = public, tap;
 select plan(19);
 
--- Where deleting from `origin` leads by foreign keys, over any number of steps; only cascades, or all.
+-- The tables that foreign keys lead to from `origin`, in any number of steps: only along cascades, or along all.
 create function pg_temp.reached_from(origin regclass, only_cascades boolean)
 returns setof oid
 language sql
@@ -18,7 +18,7 @@ as $$
   select relation from reached
 $$;
 
--- Tables that refer to people, by a foreign key or by what a column is called, and are not declared.
+-- Tables that refer to people by a foreign key or a column name, but are not declared.
 create temporary view undeclared_tables as
 with declared as (
   select to_regclass(d.relation)::oid as relation,
@@ -28,7 +28,7 @@ with declared as (
 suspect as (
   select relation, 'by a foreign key' as by from pg_temp.reached_from('auth.users', false) as relation
   union all
-  -- Of Auth's own tables what it says by the name of a column, or in JSON.
+  -- In Auth's own tables, look for a column user_id, or for the JSON column payload.
   select a.attrelid, 'by its column ' || a.attname from pg_attribute as a
   join pg_class as c on c.oid = a.attrelid and c.relnamespace = 'auth'::regnamespace
   where a.attnum > 0 and not a.attisdropped and a.attname in ('user_id', 'payload')
@@ -55,7 +55,7 @@ select b.id || ' is a bucket: declare it in sql/personal_data.sql: export_as, re
 from storage.buckets as b
 where b.id not in (select bucket from private.personal_buckets);
 
--- What is wrong with whose rows a table's are; null where nothing is.
+-- What is wrong with the subject of a declaration, or null if it is correct.
 create function pg_temp.fault_of(declared private.personal_data)
 returns text
 language plpgsql
@@ -80,7 +80,7 @@ exception
 end;
 $$;
 
--- So that a subject that is too wide finds something.
+-- These rows exist so that a subject that is too wide finds something.
 insert into exports (person_id, path) values ('a11ce000-0000-4000-8000-000000000001', 'alice.zip');
 insert into privacy_requests (channel, kind, person_id, sender) values ('mail', 'other', null, 'somebody@example.com');
 
@@ -92,19 +92,19 @@ select is_empty(
   $$select d.relation || ' does not exist: take it out of sql/personal_data.sql'
     from private.personal_data as d
     where to_regclass(d.relation) is null$$,
-  'every table that is declared exists'
+  'every declared table exists'
 );
 select is_empty(
   $$select b.bucket || ' does not exist: take it out of sql/personal_data.sql'
     from private.personal_buckets as b
     where b.bucket not in (select id from storage.buckets)$$,
-  'every bucket that is declared exists'
+  'every declared bucket exists'
 );
 select is_empty(
   $$select format('the subject of %s: %s', d.relation, pg_temp.fault_of(d))
     from private.personal_data as d
     where pg_temp.fault_of(d) is not null$$,
-  'every subject tells whose a row is'
+  'every subject identifies the user of a row'
 );
 select is_empty(
   $$select format('%s has no column %s', d.relation, name) from private.personal_data as d
@@ -113,7 +113,7 @@ select is_empty(
       select from pg_attribute as a
       where a.attrelid = to_regclass(d.relation) and a.attname = name and a.attnum > 0 and not a.attisdropped
     )$$,
-  'every column that is exported or hidden by its name exists'
+  'every column that is named as exported or hidden exists'
 );
 select is_empty(
   $$select d.relation || ': its export goes on after the key of a row, so name columns in `key` that are unique and never null'
@@ -145,7 +145,7 @@ select is_empty(
       select bucket, retention from private.personal_buckets
     ) as d (name, retention)
     where retention <> 'account' and retention not in (select id from private.retention_rules)$$,
-  'everything that is declared has its retention'
+  'every declaration has a retention'
 );
 select is_empty(
   $$select format('%s is kept by %s, which deletes from %s alone', d.relation, r.id, r.rows_of)
@@ -153,14 +153,14 @@ select is_empty(
     join private.retention_rules as r on r.id = d.retention
     where r.rows_of is not null
       and to_regclass(d.relation)::oid not in (select pg_temp.reached_from(r.rows_of::regclass, true))$$,
-  'every retention that is carried out by itself is carried out there'
+  'every retention rule that deletes rows deletes those of the declared table'
 );
 select is_empty(
   $$select format('%s goes by %s, and is declared to be kept by %s', d.relation, r.id, d.retention)
     from private.personal_data as d
     join private.retention_rules as r on r.rows_of = d.relation
     where d.retention not in (select o.id from private.retention_rules as o where o.rows_of = d.relation)$$,
-  'no table goes by another rule than the one it is declared with'
+  'no table has another retention rule than its declared one'
 );
 
 select is_empty(
@@ -168,17 +168,17 @@ select is_empty(
     from private.personal_data as d
     where d.erasure = 'with_account'
       and to_regclass(d.relation)::oid not in (select pg_temp.reached_from('auth.users', true))$$,
-  'what is declared to go with the account does'
+  'tables that are declared to be deleted with the account are deleted with it'
 );
 select is_empty(
   $$select d.relation || ' would not stay: a cascade leads there from auth.users'
     from private.personal_data as d
     where d.erasure = 'forget'
       and to_regclass(d.relation)::oid in (select pg_temp.reached_from('auth.users', true))$$,
-  'what is declared to stay without a name does'
+  'tables that are declared to stay without a name stay'
 );
 
--- A guard that finds nothing may be blind.
+-- A check that finds nothing may be broken. So undeclared tables and buckets are added, and the checks must find them.
 create table private.notes (person_id uuid);
 create table private.pages (generation uuid references generations);
 create table private.lines (page text, sent_to_address text);
@@ -202,11 +202,11 @@ select set_eq(
 select set_eq(
   'select sentence from undeclared_buckets',
   array['sketches is a bucket: declare it in sql/personal_data.sql: export_as, retention'],
-  'a new bucket is found'
+  'a new bucket that is not declared is found'
 );
 select is(
   pg_temp.fault_of(d), given.fault,
-  format('the subject `%s` of %s is found wanting', coalesce(d.names, d.subject), d.relation)
+  format('the subject `%s` of %s is reported as wrong', coalesce(d.names, d.subject), d.relation)
 )
 from (values
   ('public.exports', 'true', null, 'does not ask whose its rows are'),

@@ -1,9 +1,9 @@
--- Alice has things; Bob, signed in, tries to reach them; nobody at all tries, too.
+-- Alice has data. Bob, who is signed in, and callers who are not signed in try to reach it.
 begin;
 set local search_path = public, tap;
 select plan(146);
 
--- Each place where Alice has something, and what she writes to.
+-- Every place where Alice has data, and every table to which she can write.
 create temporary table places (kind text, source text, words text);
 insert into places values
   ('table', 'profiles', 'her profile'),
@@ -31,7 +31,7 @@ insert into writes values
   ('privacy_requests', 'kind, message', $$'access', 'Everything, please.'$$, 'her requests');
 grant select on places, writes to anon, authenticated;
 
--- How many rows a statement changes, or why none. Without a condition the policy of its verb decides alone.
+-- How many rows a statement changes, or the error. Without a condition, only the policy of its verb decides.
 create function pg_temp.changed_by(statement text)
 returns text
 language plpgsql
@@ -53,7 +53,7 @@ select set_eq(
   $$select distinct tablename::text from pg_policies
     where not coalesce(qual, with_check) = any (array['true', 'available', '(published_at <= now())'])$$,
   $$select regexp_replace(source, '^storage\.(\w+).*', '\1') from places where kind <> 'view'$$,
-  'every table with a policy is one that is tried here'
+  'this test covers every table with a policy'
 );
 
 insert into privacy_choices (person_id, purpose, allowed)
@@ -69,7 +69,7 @@ values ('prediction', 'a11ce000-0000-4000-8000-000000000001', now());
 insert into auth.sessions (id, user_id, created_at, updated_at) values
   ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now() - interval '1 day', now()),
   ('5e551000-0000-4000-8000-000000000002', 'b0b00000-0000-4000-8000-000000000002', now(), now());
--- The artwork that she sees is one that has succeeded.
+-- Alice can see only artworks of succeeded generations, so she gets one.
 insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
 values ('00000000-0000-4000-8000-0000000000aa', 'a11ce000-0000-4000-8000-000000000001', 'made', 'watercolor', 1, 'kontext-pro', 'a prompt', '{}', 1,
   'a11ce000-0000-4000-8000-000000000001/99999999-9999-4999-8999-999999999999.jpg', now());
@@ -102,7 +102,7 @@ select lives_ok(
 select lives_ok(
   format('insert into %s (%s) values (%s)', target, columns, cells), format('alice adds to %s', words)
 ) from writes;
-select lives_ok('select request_export()', 'alice asks for an export');
+select lives_ok('select request_export()', 'alice requests an export');
 select isnt_empty('update generations set favourite = true returning id', 'alice marks a favourite');
 select isnt_empty('select from ' || source, format('alice sees %s', words)) from places;
 select lives_ok(
@@ -130,9 +130,9 @@ select throws_ok(
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.jpg', %L)$$, metadata),
   '42501', null, 'alice cannot begin to upload ' || words
 ) from (values
-  ('{"mimetype": "image/gif", "contentLength": 10}', 'another type'),
-  ('{"mimetype": "image/jpeg", "contentLength": 26279937}', 'more than the bucket takes'),
-  ('{"mimetype": "image/jpeg", "contentLength": "a lot"}', 'a length that is no number')
+  ('{"mimetype": "image/gif", "contentLength": 10}', 'a file of another type'),
+  ('{"mimetype": "image/jpeg", "contentLength": 26279937}', 'a file larger than the limit of the bucket'),
+  ('{"mimetype": "image/jpeg", "contentLength": "a lot"}', 'a file whose length is not a number')
 ) as given (metadata, words);
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
@@ -147,30 +147,30 @@ select throws_ok(
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('exports', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.zip')$$,
-  '42501', null, 'nobody uploads exports but the functions'
+  '42501', null, 'only the functions can upload exports'
 );
 select is_empty(
   $$select from storage.objects where bucket_id = 'sketches'$$,
-  'nobody sees into a bucket that no policy names'
+  'no user can see a bucket that no policy names'
 );
--- As Storage does.
+-- Storage sets this before it deletes.
 set local storage.allow_delete_query = 'true';
 select results_eq(
   $$with gone as (delete from storage.objects where name ~ '[2678]{8}-' returning bucket_id)
     select bucket_id from gone$$,
   $$values ('inputs')$$,
-  'alice takes back her photo, and neither artwork nor export'
+  'alice can delete her photo, but neither artworks nor exports'
 );
 
 set local request.jwt.claims = '{"sub": "b0b00000-0000-4000-8000-000000000002", "session_id": "5e551000-0000-4000-8000-000000000002", "role": "authenticated", "amr": [{"method": "password", "timestamp": 9999999999}]}';
 select is_empty($$select from profiles where id::text like 'a11ce%'$$, 'bob does not see her profile');
 select is_empty($$select from wallets where person_id::text like 'a11ce%'$$, 'bob does not see her wallet');
-select results_eq('select count(*)::integer from credit_entries', 'values (1)', 'bob sees his own ledger alone');
+select results_eq('select count(*)::integer from credit_entries', 'values (1)', 'bob sees only his own ledger');
 select is_empty('select from credit_holds', 'bob does not see her holds');
 select is_empty('select from generations', 'bob does not see her generations');
 select is_empty('select from processing_log', 'bob does not see her processing log');
 select is_empty('select from deletions', 'bob does not see her deletions');
-select is_empty('select from replicate_removals', 'bob does not see what Replicate was asked about');
+select is_empty('select from replicate_removals', 'bob does not see her removals at Replicate');
 select is_empty('select from storage.objects', 'bob does not see her objects');
 select is_empty('select from ' || source, format('bob does not see %s', words))
 from places where kind in ('right', 'view');
@@ -190,7 +190,7 @@ select throws_ok(
 ) from places where kind = 'right';
 select throws_ok(
   $$insert into exports (person_id, path) values ('b0b00000-0000-4000-8000-000000000002', 'b.zip')$$, '42501',
-  'permission denied for table exports', 'nobody makes exports but by asking'
+  'permission denied for table exports', 'users can make exports only by a request'
 );
 select throws_ok(
   $$select erase_account('alice@example.com')$$, 'PT422', null, 'bob does not erase her account'
@@ -202,7 +202,7 @@ select is(pg_temp.changed_by(statement), changed, 'bob ' || words)
 from (values
   ($$update profiles set default_style = 'watercolor'$$, '1', 'changes no profile but his'),
   ('update generations set favourite = false', '0', 'marks no artwork but his'),
-  ('delete from storage.objects', '0', 'takes back no photo but his')
+  ('delete from storage.objects', '0', 'deletes no photo but his')
 ) as given (statement, changed, words);
 select is_empty(
   $$update profiles set username = 'bob_was_here' where id::text like 'a11ce%' returning id$$,
@@ -231,7 +231,7 @@ select throws_ok(
   $$select begin_generation('watercolor',
     'b0b00000-0000-4000-8000-000000000002/33333333-3333-4333-8333-333333333333.webp',
     'key', gen_random_uuid())$$,
-  'PT404', null, 'a photo that is not there gives the same answer'
+  'PT404', null, 'a photo that does not exist gives the same response'
 );
 select isnt_empty(
   $$update profiles set username = 'bob', default_style = 'mosaic'
@@ -239,15 +239,15 @@ select isnt_empty(
   'bob changes his own preferences'
 );
 select throws_ok(
-  $$update profiles set id = gen_random_uuid()$$, '42501', null, 'bob does not change who he is'
+  $$update profiles set id = gen_random_uuid()$$, '42501', null, 'bob cannot change his id'
 );
 
 set local role anon;
 set local request.jwt.claims = '{"role": "anon"}';
-select throws_ok('select from generations', '42501', null, 'nobody who is not signed in sees generations');
+select throws_ok('select from generations', '42501', null, 'callers who are not signed in do not see generations');
 select throws_ok(
   $$select begin_generation('watercolor', 'x', 'key', gen_random_uuid())$$, '42501', null,
-  'nobody who is not signed in begins one'
+  'callers who are not signed in cannot begin a generation'
 );
 select throws_ok(
   'select from ' || source, '42501', null, format('nobody who is not signed in sees %s', words)
@@ -263,14 +263,14 @@ from (values
   ('select request_export()', 'asks for an export'),
   ($$select erase_account('alice@example.com')$$, 'erases an account')
 ) as given (statement, words);
-select isnt_empty('select from purposes', 'anybody reads what the purposes are');
-select isnt_empty('select from policy_versions', 'anybody reads which versions of the policy there are');
-select is_empty($$select from styles where id = 'mosaic'$$, 'nobody sees a style that is not available');
-select is_empty('select from models where not available', 'nobody sees a model that is not available');
+select isnt_empty('select from purposes', 'anyone can read the purposes');
+select isnt_empty('select from policy_versions', 'anyone can read the versions of the policy');
+select is_empty($$select from styles where id = 'mosaic'$$, 'no one can see a style that is not available');
+select is_empty('select from models where not available', 'no one can see a model that is not available');
 select isnt_empty('select from styles', 'anybody sees the styles');
 select isnt_empty('select from models', 'anybody sees the models');
-select isnt_empty('select from failure_reasons', 'anybody reads what the reasons for failure mean');
-select isnt_empty('select from deletion_reasons', 'anybody reads what the reasons for deletions mean');
+select isnt_empty('select from failure_reasons', 'anyone can read the failure reasons');
+select isnt_empty('select from deletion_reasons', 'anyone can read the deletion reasons');
 
 reset role;
 update private.heartbeats set at = now() - interval '1 hour';
@@ -282,7 +282,7 @@ select throws_ok(
   '42501', null, 'nobody uploads while the sweeper is silent (X2)'
 );
 
--- S1: a session that is over reaches nothing, though its token has not expired, and neither does a banned person.
+-- S1: a closed session reaches nothing, even if its token has not expired. The same holds for a banned user.
 reset role;
 update private.heartbeats set at = now();
 create temporary table endings (words text, statement text, undo text);
@@ -332,9 +332,9 @@ $$;
 select is(pg_temp.seen_after(statement, undo), '{}'::text[], format('once alice %s, her token reaches nothing', words))
 from endings;
 set local role authenticated;
-select isnt_empty('select from generations', 'and afterwards a new session reaches what is hers');
+select isnt_empty('select from generations', 'a new session of alice reaches her data again');
 
--- G3: from the moment on at which it is closed, the tokens of an account reach nothing.
+-- G3: as soon as an account is closed, its tokens reach nothing.
 reset role;
 update private.heartbeats set at = now();
 update profiles set closed_at = now() where id = 'a11ce000-0000-4000-8000-000000000001';
@@ -356,7 +356,7 @@ select is(pg_temp.changed_by(statement), '0', 'once her account is closed, alice
 from (values
   ($$update profiles set default_style = 'watercolor'$$, 'changes no profile'),
   ('update generations set favourite = false', 'marks no artwork'),
-  ('delete from storage.objects', 'takes back no photo')
+  ('delete from storage.objects', 'deletes no photo')
 ) as given (statement, words);
 select throws_ok(statement, refusal, null, 'once her account is closed, alice ' || words)
 from (values
@@ -366,7 +366,7 @@ from (values
   ('select cancel_generation((select id::uuid from begun))', 'PT403', 'cancels no generation'),
   ('select delete_generation((select id::uuid from begun))', 'PT403', 'deletes no generation'),
   ('select request_export()', 'PT403', 'is given no export'),
-  ($$select erase_account('alice@example.com')$$, 'PT403', 'learns of no erasure without a recent sign-in')
+  ($$select erase_account('alice@example.com')$$, 'PT403', 'cannot read her erasure without a recent sign-in')
 ) as given (statement, refusal, words);
 
 select * from finish();

@@ -1,4 +1,4 @@
--- What the roles of the API may do, all of it. The same on every project: also where default privileges grant everything
+-- All privileges of the API roles. They must be the same on every project, even if default privileges grant everything
 -- that `postgres` makes in `public`.
 begin;
 set local search_path = public, tap;

@@ -1,4 +1,4 @@
--- However many are past saving, each call ends its part, until none is left.
+-- Each call ends at most one batch of generations that cannot succeed any more. Further calls end the rest.
 begin;
 set local search_path = public, tap;
 select plan(7);
@@ -14,29 +14,29 @@ select id, sha256('r'), case when idempotency_key in ('key-1', 'key-2') then now
 from generations
 where person_id = 'a11ce000-0000-4000-8000-000000000001';
 
-select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '5', 'a call ends its part');
-select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '5', 'the next ends the next');
-select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '2', 'the last ends the rest');
+select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '5', 'the first call ends its batch');
+select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '5', 'the second call ends the next batch');
+select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '2', 'the third call ends the rest');
 select is(
-  backend.generations_to_settle(gen_random_uuid(), 5), '{"ended": 0, "silent": []}'::jsonb, 'and then there is none'
+  backend.generations_to_settle(gen_random_uuid(), 5), '{"ended": 0, "silent": []}'::jsonb, 'a further call has nothing to end'
 );
 select results_eq(
   $$select reason, count(*)::integer from generations
     where idempotency_key ~ '^key-\d+$' and person_id = 'a11ce000-0000-4000-8000-000000000001'
     group by reason order by reason$$,
   $$values ('lost', 2), ('platform_error', 10)$$,
-  'where a prediction may have been made it was lost; where none was, the service had a fault'
+  'the reason is lost if a prediction may exist, and platform_error if none does'
 );
-select is_empty('select * from backend.audit_credits()', 'and the books balance');
+select is_empty('select * from backend.audit_credits()', 'the books balance');
 
--- More is due than the caller asked for: a retry gets what was leased, and nothing else.
+-- More deletions are due than the caller wanted. A retry gets the leased ones again, and no others.
 insert into deletions (bucket, path, reason) select 'inputs', 'somewhere/' || place, 'limit_reached' from generate_series(1, 3) as place;
 create temporary table leased as
 select d ->> 'id' as id from jsonb_array_elements(backend.lease_deletions('11111111-1111-4111-8111-111111111111', 2)) as d;
 select set_eq(
   $$select d ->> 'id' from jsonb_array_elements(backend.lease_deletions('11111111-1111-4111-8111-111111111111', 2)) as d$$,
   'select id from leased',
-  'deletions that are leased again under the same lease are the same ones'
+  'a repeated lease call gets the same deletions'
 );
 
 select * from finish();

@@ -1,4 +1,4 @@
--- What is due, what the operator is told of it and what a worker leases are the same, by one rule.
+-- One rule decides what is due, what the operator sees as due, and what a worker leases.
 begin;
 set local search_path = public, tap;
 select plan(12);
@@ -15,7 +15,7 @@ insert into private.account_refusals (status, probe_at) values (402, now());
 
 create temporary table seen (what text, due boolean, counted integer, leased integer, is_account_accepted boolean);
 
--- Looks at the job after a change, and undoes all of it.
+-- Looks at the job after a change, and then undoes everything.
 create function pg_temp.look(what text, change text)
 returns void
 language plpgsql
@@ -50,12 +50,12 @@ from (values
 
 select is(
   s.due::integer || ' ' || s.counted || ' ' || s.leased, case when s.what = 'a job that waits' then '1 1 1' else '0 0 0' end,
-  s.what || ': due, counted and leased'
+  s.what || ': due, counted and leased agree'
 )
 from seen as s;
--- While the account is refused, a job that waits is the one that tries, so nobody else's photo is taken.
+-- While Replicate refuses the account, a waiting job is the one that tries. So no other photo is accepted.
 select is(
-  s.is_account_accepted, s.what ~ 'last 30|six times|over', s.what || ' keeps others'' photos out, or does not'
+  s.is_account_accepted, s.what ~ 'last 30|six times|over', s.what || ': whether it keeps other photos out'
 )
 from seen as s;
 

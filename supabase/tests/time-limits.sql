@@ -1,4 +1,4 @@
--- How long a statement may work: the functions wait a little longer, and then ask again.
+-- Time limits of statements. The functions wait a little longer than these limits, and then retry.
 begin;
 set local search_path = public, tap;
 select plan(3);
@@ -12,10 +12,10 @@ select is(
     where r.rolname in ('authenticated', 'service_role') and setting like 'statement_timeout=%'
   ),
   'authenticated statement_timeout=3s, service_role statement_timeout=8s',
-  'a statement of a person ends after three seconds, and one of the service after eight'
+  'a user''s statement ends after 3 seconds, and one of the service after 8'
 );
 
--- `call_slow` in functions/opusflair/src/database.rs is for these.
+-- The functions call these two with `call_slow` (functions/opusflair/src/database.rs), which waits longer.
 select is_empty(
   $$select p.proname
     from pg_proc as p
@@ -23,7 +23,7 @@ select is_empty(
     where p.pronamespace in ('public'::regnamespace, 'backend'::regnamespace, 'private'::regnamespace)
       and setting like 'statement_timeout=%'
       and (p.pronamespace <> 'backend'::regnamespace or p.proname not in ('forget_in_auth', 'plan_export'))$$,
-  'no other function has a limit of its own than those that are called with more patience'
+  'only functions that are called with call_slow have their own time limit'
 );
 
 select is_empty(
@@ -33,7 +33,7 @@ select is_empty(
     where p.pronamespace = 'backend'::regnamespace
       and setting like 'statement_timeout=%'
       and split_part(setting, '=', 2)::interval > interval '1 minute'$$,
-  'and none works longer than a minute'
+  'no time limit is longer than a minute'
 );
 
 select * from finish();

@@ -1,13 +1,13 @@
--- Every pair of states is tried; what is not allowed is refused, and an end brings all that it implies.
+-- Tries every pair of states. Moves that are not allowed are refused, and an end has all its consequences.
 begin;
 set local search_path = public, tap;
 select plan(63);
 
--- Not a test of how many late cancels are free: late-cancels.sql is.
+-- This test is not about the number of free late cancels. late-cancels.sql is.
 update private.quotas set most = 1000 where scope = 'late_cancels';
 insert into credit_entries (wallet_id, kind, amount, reason) select id, 'grant', 995, 'a test' from wallets;
 
--- A generation of Alice's in the state asked for, by the shortest way there.
+-- A generation of Alice that is moved to the requested state by the shortest way.
 create function pg_temp.bring_to(wanted text)
 returns uuid
 language plpgsql
@@ -74,7 +74,7 @@ select is(pg_temp.attempt(came_from, wanted), expected, format('from %s to %s', 
 select throws_ok(
   $$insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, state)
     values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/x.jpg', now(), 'submitted')$$,
-  '23514', null, 'a generation begins reserved'
+  '23514', null, 'a generation must begin as reserved'
 );
 
 create temporary table fixed (change text);
@@ -107,7 +107,7 @@ select is(
   (select balance - 1000 from wallets where person_id = 'a11ce000-0000-4000-8000-000000000001'),
   (select sum(amount)::integer from credit_entries as e join wallets as w on w.id = e.wallet_id
     where w.person_id = 'a11ce000-0000-4000-8000-000000000001' and e.kind = 'capture'),
-  'only what succeeded was paid'
+  'only succeeded generations were charged'
 );
 select is_empty(
   $$select from generations as g join credit_holds as h on h.generation_id = g.id
@@ -120,16 +120,16 @@ delete from generations where id in (select id from gone);
 select results_eq(
   'select h.state from credit_holds as h join gone on gone.id = h.generation_id',
   $$values ('released'), ('released')$$,
-  'however a generation goes, what it held goes back'
+  'if a generation is deleted, its held credits are returned'
 );
 create temporary table left_behind as select pg_temp.bring_to('processing') as id;
 delete from auth.users where id = 'a11ce000-0000-4000-8000-000000000001';
 select results_eq(
   'select h.state, w.person_id, w.held from credit_holds as h join left_behind as l on l.id = h.generation_id join wallets as w on w.id = h.wallet_id',
   $$values ('released', null::uuid, 0)$$,
-  'also when its person goes'
+  'if its user is deleted, its held credits are returned'
 );
-select is_empty('select * from backend.audit_credits()', 'and the books balance');
+select is_empty('select * from backend.audit_credits()', 'the books balance');
 
 select * from finish();
 rollback;
