@@ -30,7 +30,7 @@ update generations set state = 'canceled' where idempotency_key = 'canceled';
 create temporary table attempts (place integer generated always as identity, name text, expected text, statement text);
 insert into attempts (name, expected, statement) values
   -- This attempt comes first, because a session keeps what it has compiled once.
-  ('put its own type in the place of text', 'ignored', $$
+  ('replace the type text with its own', 'ignored', $$
     create function pg_temp.mine() returns boolean language plpgsql as 'begin if current_user <> ''service_role'' then update public.wallets set balance = 1000; end if; return true; end';
     create domain pg_temp.text as pg_catalog.text check (pg_temp.mine());
     select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'processing')$$),
@@ -41,9 +41,9 @@ insert into attempts (name, expected, statement) values
   ('empty the ledger', '42501', $$truncate public.credit_entries$$),
   ('merge into the ledger', '42501', $$merge into public.credit_entries as e using public.wallets as w on e.wallet_id = w.id when matched then update set amount = 100$$),
   ('copy into the ledger', '42501', $$copy public.credit_entries (wallet_id, kind, amount, reason) from program 'true'$$),
-  ('write the ledger from within a query', '42501', $$with gone as (delete from public.credit_entries returning 1) select count(*) from gone$$),
+  ('write the ledger inside a query', '42501', $$with gone as (delete from public.credit_entries returning 1) select count(*) from gone$$),
   ('set a balance', '42501', $$update public.wallets set balance = 1000$$),
-  ('free what is held', '42501', $$update public.wallets set held = 0$$),
+  ('free held credits', '42501', $$update public.wallets set held = 0$$),
   ('open another wallet', '42501', $$insert into public.wallets (person_id) values (null)$$),
   ('delete a wallet', '42501', $$delete from public.wallets$$),
   ('empty the wallets', '42501', $$truncate public.wallets cascade$$),
@@ -56,7 +56,7 @@ insert into attempts (name, expected, statement) values
   ('bring a generation back', '42501', $$update public.generations set state = 'reserved', finished_at = null$$),
   ('make a generation cheaper', '42501', $$update public.generations set credits = 1$$),
   ('delete a generation by hand', '42501', $$delete from public.generations$$),
-  ('give a generation to another', '42501', $$update public.generations set person_id = 'b0b00000-0000-4000-8000-000000000002'$$),
+  ('give a generation to another user', '42501', $$update public.generations set person_id = 'b0b00000-0000-4000-8000-000000000002'$$),
   ('make a generation without a hold', '42501', $$insert into public.generations select * from public.generations$$),
   ('take a lease by hand', '42501', $$update private.generation_work set lease = gen_random_uuid()$$),
   ('switch the triggers off', '42501', $$alter table public.credit_entries disable trigger all$$),
@@ -65,57 +65,57 @@ insert into attempts (name, expected, statement) values
   ('drop a trigger', '42501', $$drop trigger credit_entries_append_only on public.credit_entries$$),
   ('drop a constraint', '42501', $$alter table public.wallets drop constraint wallets_balance_not_negative$$),
   ('drop the ledger', '42501', $$drop table public.credit_entries cascade$$),
-  ('own the ledger', '42501', $$alter table public.credit_entries owner to service_role$$),
+  ('become the owner of the ledger', '42501', $$alter table public.credit_entries owner to service_role$$),
   ('grant itself the ledger', '42501', $$grant insert, update, delete on public.credit_entries to service_role; delete from public.credit_entries$$),
   ('add a trigger of its own', '42501', $$create trigger mine before insert on public.credit_entries for each row execute function private.refuse_change()$$),
   ('add a rule', '42501', $$create rule mine as on update to public.wallets do instead nothing$$),
   ('replace a function', '42501', $$create or replace function private.settle_hold() returns trigger language plpgsql as 'begin return new; end'$$),
-  ('add a function to the vocabulary', '42501', $$create function backend.mine() returns void language sql security definer as 'update public.wallets set balance = 1'$$),
-  ('add a function beside it', '42501', $$create function public.mine() returns void language sql as 'update public.wallets set balance = 1'$$),
-  ('count the entries anew', '42501', $$select setval(pg_get_serial_sequence('public.credit_entries', 'id'), 1)$$),
+  ('add a function to the schema backend', '42501', $$create function backend.mine() returns void language sql security definer as 'update public.wallets set balance = 1'$$),
+  ('add a function to the schema public', '42501', $$create function public.mine() returns void language sql as 'update public.wallets set balance = 1'$$),
+  ('reset the numbers of entries', '42501', $$select setval(pg_get_serial_sequence('public.credit_entries', 'id'), 1)$$),
   ('use up the numbers of entries', '42501', $$select nextval(pg_get_serial_sequence('public.credit_entries', 'id'))$$),
-  ('add a function to the helpers', '42501', $$create function private.mine() returns void language sql as 'update public.wallets set balance = 1'$$),
+  ('add a function to the schema private', '42501', $$create function private.mine() returns void language sql as 'update public.wallets set balance = 1'$$),
   ('add a schema', '42501', $$create schema mine$$),
-  ('pass by row-level security as another', '42501', $$alter role service_role superuser$$),
-  ('open a wallet by its helper', '42501', $$select private.open_wallet('a11ce000-0000-4000-8000-000000000001')$$),
-  ('begin for somebody', '42501', $$select public.begin_generation('mosaic', 'x', 'k', gen_random_uuid())$$),
-  ('begin for somebody by the helper', '42501', $$select private.begin_generation('mosaic', 'x', 'k', gen_random_uuid(), null, null, '{}')$$),
-  ('cancel for somebody', '42501', $$select public.cancel_generation('00000000-0000-4000-8000-00000000000a')$$),
-  ('cancel as somebody', '42501', $$set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001"}'; select private.cancel_generation('00000000-0000-4000-8000-00000000000a')$$),
-  ('forget a prediction by the helper', '42501', $$select private.submit_again(g) from public.generations as g$$),
-  ('take the right to store by the helper', '42501', $$select private.lease_storing(g, 'png', gen_random_uuid()) from public.generations as g$$),
-  ('delete a person by hand', '42501', $$delete from auth.users$$),
-  ('fail for no reason', '23503', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'because')$$),
-  ('fail without a reason', '23514', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', null)$$),
-  ('take more than there is', 'PT409', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', -1000, 'x', 'k')$$),
-  ('take what is held', 'PT409', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', -4, 'x', 'k')$$),
-  ('complete what is not stored', 'PT409', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
-  ('complete with what is not a picture', '23514', $$
+  ('become a superuser', '42501', $$alter role service_role superuser$$),
+  ('open a wallet through a helper', '42501', $$select private.open_wallet('a11ce000-0000-4000-8000-000000000001')$$),
+  ('begin a generation for a user', '42501', $$select public.begin_generation('mosaic', 'x', 'k', gen_random_uuid())$$),
+  ('begin a generation for a user through a helper', '42501', $$select private.begin_generation('mosaic', 'x', 'k', gen_random_uuid(), null, null, '{}')$$),
+  ('cancel a generation for a user', '42501', $$select public.cancel_generation('00000000-0000-4000-8000-00000000000a')$$),
+  ('cancel a generation as a user', '42501', $$set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001"}'; select private.cancel_generation('00000000-0000-4000-8000-00000000000a')$$),
+  ('forget a prediction through a helper', '42501', $$select private.submit_again(g) from public.generations as g$$),
+  ('take the lease for storing through a helper', '42501', $$select private.lease_storing(g, 'png', gen_random_uuid()) from public.generations as g$$),
+  ('delete a user by hand', '42501', $$delete from auth.users$$),
+  ('fail a generation with an unknown reason', '23503', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'because')$$),
+  ('fail a generation without a reason', '23514', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', null)$$),
+  ('take more credits than the wallet has', 'PT409', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', -1000, 'x', 'k')$$),
+  ('take held credits', 'PT409', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', -4, 'x', 'k')$$),
+  ('complete a generation without a stored artwork', 'PT409', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
+  ('complete a generation with a file that is not a picture', '23514', $$
     select backend.record_prediction_event('22222222-2222-4222-8222-222222222222', null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'succeeded', null, 'png');
     insert into storage.objects (bucket_id, name, metadata) values ('artworks', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', '{"size": 1}');
     select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', 'image/png', 1, 'x')$$),
-  ('complete twice, fail, and speak of it again', 'allowed', $$
+  ('complete a generation twice, fail it, and record another event', 'allowed', $$
     select backend.record_prediction_event('22222222-2222-4222-8222-222222222222', null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'succeeded', null, 'png');
     insert into storage.objects (bucket_id, name, metadata) values ('artworks', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', '{"size": 1}');
     select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '22222222-2222-4222-8222-222222222222', 'a11ce000-0000-4000-8000-000000000001/00000000-0000-4000-8000-00000000000b-1.png', 'image/png', 1, repeat('a', 64)) from generate_series(1, 2);
     select backend.fail_generation('00000000-0000-4000-8000-00000000000b', 'lost');
     select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000b', null, 'prediction-storing', 'canceled')$$),
-  ('fail twice', 'allowed', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost') from generate_series(1, 2)$$),
-  ('fail what has succeeded', 'ignored', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000c', 'lost')$$),
-  ('fail what was canceled', 'ignored', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000e', 'lost')$$),
-  ('complete what has failed', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'a11ce000-0000-4000-8000-000000000001/d.png', 'image/png', 1, repeat('a', 64))$$),
-  ('fail with the lease of another', 'ignored', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost', '22222222-2222-4222-8222-222222222222')$$),
-  ('give back the lease of another', 'allowed', $$
+  ('fail a generation twice', 'allowed', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost') from generate_series(1, 2)$$),
+  ('fail a succeeded generation', 'ignored', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000c', 'lost')$$),
+  ('fail a canceled generation', 'ignored', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000e', 'lost')$$),
+  ('complete a failed generation', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'a11ce000-0000-4000-8000-000000000001/d.png', 'image/png', 1, repeat('a', 64))$$),
+  ('fail a generation with another worker''s lease', 'ignored', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost', '22222222-2222-4222-8222-222222222222')$$),
+  ('release another worker''s lease', 'allowed', $$
     select backend.release_lease('00000000-0000-4000-8000-00000000000b', gen_random_uuid());
     select backend.fail_generation('00000000-0000-4000-8000-00000000000b', 'lost', '22222222-2222-4222-8222-222222222222')$$),
-  ('postpone what another submits', 'allowed', $$
+  ('postpone another worker''s submission', 'allowed', $$
     select backend.postpone_submission('00000000-0000-4000-8000-00000000000a', gen_random_uuid());
     select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost', '11111111-1111-4111-8111-111111111111')$$),
-  ('complete with the lease of another', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '11111111-1111-4111-8111-111111111111', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
-  ('attach to what is over', 'ignored', $$select backend.attach_prediction('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'late')$$),
-  ('speak of what is over', 'ignored', $$select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000c', null, 'prediction-succeeded', 'failed')$$),
-  ('settle everything, again and again', 'allowed', $$select backend.release_lease('00000000-0000-4000-8000-00000000000a', '11111111-1111-4111-8111-111111111111'); select backend.generations_to_settle(gen_random_uuid()) from generate_series(1, 3)$$),
-  ('give credits back, once for a key', 'allowed', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 7, 'x', 'k') from generate_series(1, 3)$$);
+  ('complete a generation with another worker''s lease', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '11111111-1111-4111-8111-111111111111', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
+  ('attach a prediction to an ended generation', 'ignored', $$select backend.attach_prediction('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'late')$$),
+  ('record an event of an ended generation', 'ignored', $$select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000c', null, 'prediction-succeeded', 'failed')$$),
+  ('settle everything several times', 'allowed', $$select backend.release_lease('00000000-0000-4000-8000-00000000000a', '11111111-1111-4111-8111-111111111111'); select backend.generations_to_settle(gen_random_uuid()) from generate_series(1, 3)$$),
+  ('give credits back, once per key', 'allowed', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 7, 'x', 'k') from generate_series(1, 3)$$);
 
 create function pg_temp.books()
 returns text
@@ -197,28 +197,28 @@ select is(pg_temp.finds(breakage), found, name)
 from (values
   ('a balance that is not the sum of its entries', 'balance alice 4 9',
     $$update wallets set balance = 9 where person_id = 'a11ce000-0000-4000-8000-000000000001'$$),
-  ('credits held for nothing', 'held alice 2 3',
+  ('held credits without a hold', 'held alice 2 3',
     $$update wallets set held = 3 where person_id = 'a11ce000-0000-4000-8000-000000000001'$$),
-  ('a captured hold that nobody paid', 'balance alice 5 4, capture alice succeeded -1',
+  ('a captured hold without an entry', 'balance alice 5 4, capture alice succeeded -1',
     $$delete from credit_entries where hold_id = (select id from credit_holds where generation_id = '00000000-0000-4000-8000-00000000000c')$$),
-  ('a captured hold that was paid twofold', 'balance alice 3 4, capture alice succeeded -1 -2',
+  ('a captured hold that was charged twice its amount', 'balance alice 3 4, capture alice succeeded -1 -2',
     $$update credit_entries set amount = -2 where hold_id = (select id from credit_holds where generation_id = '00000000-0000-4000-8000-00000000000c')$$),
-  ('a released hold that was paid', 'balance alice 3 4, capture alice -1',
+  ('a released hold that was charged', 'balance alice 3 4, capture alice -1',
     $$insert into credit_entries (wallet_id, kind, amount, hold_id, reason)
       select wallet_id, 'capture', -1, id, 'x' from credit_holds where generation_id = '00000000-0000-4000-8000-00000000000d'$$),
-  ('credits held for what has ended', 'open_hold alice open 0 1, settlement alice open 0 0',
+  ('credits held for an ended generation', 'open_hold alice open 0 1, settlement alice open 0 0',
     $$update generations set state = 'canceled', finished_at = now() where idempotency_key = 'open'$$),
-  ('credits held for what is gone', 'open_hold alice open 0 1',
+  ('credits held for a deleted generation', 'open_hold alice open 0 1',
     $$delete from generations where idempotency_key = 'open'$$),
-  ('a generation that runs for nothing', 'held alice 1 2, missing_hold alice open 1 0',
+  ('a running generation without a hold', 'held alice 1 2, missing_hold alice open 1 0',
     $$update credit_holds set state = 'released', settled_at = now() where generation_id = '00000000-0000-4000-8000-00000000000a'$$),
-  ('a failure that was paid', 'settlement alice succeeded 0 1',
+  ('a failed generation that was charged', 'settlement alice succeeded 0 1',
     $$update generations set state = 'failed', reason = 'lost', artwork_path = null, artwork_content_type = null, artwork_bytes = null, artwork_sha256 = null
       where idempotency_key = 'succeeded'$$),
-  ('a success that was not paid', 'settlement alice failed 1 0',
+  ('a succeeded generation that was not charged', 'settlement alice failed 1 0',
     $$update generations set state = 'succeeded', reason = null, artwork_path = person_id || '/y.png', artwork_content_type = 'image/png', artwork_bytes = 1, artwork_sha256 = repeat('a', 64)
       where idempotency_key = 'failed'$$),
-  ('nothing, where nothing is wrong', 'nothing', 'select')
+  ('no difference if the books are correct', 'nothing', 'select')
 ) as broken (name, found, breakage);
 
 select * from finish();

@@ -178,15 +178,15 @@ select throws_ok(
   format($$insert into %s (person_id, %s) values ('a11ce000-0000-4000-8000-000000000001', %s)$$,
     target, columns, cells),
   '42501', format('new row violates row-level security policy for table "%s"', target),
-  format('bob does not add to %s, and is told nothing of it', words)
+  format('bob cannot add to %s, and the error reveals nothing', words)
 ) from writes;
 select throws_ok(
   format('update %s set person_id = person_id', source), '42501', 'permission denied for table ' || source,
-  format('nobody changes %s afterwards', words)
+  format('no user can change %s afterwards', words)
 ) from places where kind = 'right';
 select throws_ok(
   format('delete from %s', source), '42501', 'permission denied for table ' || source,
-  format('nobody deletes %s', words)
+  format('no user can delete %s', words)
 ) from places where kind = 'right';
 select throws_ok(
   $$insert into exports (person_id, path) values ('b0b00000-0000-4000-8000-000000000002', 'b.zip')$$, '42501',
@@ -250,18 +250,18 @@ select throws_ok(
   'callers who are not signed in cannot begin a generation'
 );
 select throws_ok(
-  'select from ' || source, '42501', null, format('nobody who is not signed in sees %s', words)
+  'select from ' || source, '42501', null, format('callers who are not signed in do not see %s', words)
 ) from places where kind <> 'bucket' and source <> 'generations';
-select is_empty('select from ' || source, format('nobody who is not signed in sees %s', words))
+select is_empty('select from ' || source, format('callers who are not signed in do not see %s', words))
 from places where kind = 'bucket';
 select throws_ok(
   format('insert into %s (%s) values (%s)', target, columns, cells), '42501', null,
-  format('nobody who is not signed in adds to %s', words)
+  format('callers who are not signed in cannot add to %s', words)
 ) from writes;
-select throws_ok(statement, '42501', null, 'nobody who is not signed in ' || words)
+select throws_ok(statement, '42501', null, 'callers who are not signed in cannot ' || words)
 from (values
-  ('select request_export()', 'asks for an export'),
-  ($$select erase_account('alice@example.com')$$, 'erases an account')
+  ('select request_export()', 'request an export'),
+  ($$select erase_account('alice@example.com')$$, 'erase an account')
 ) as given (statement, words);
 select isnt_empty('select from purposes', 'anyone can read the purposes');
 select isnt_empty('select from policy_versions', 'anyone can read the versions of the policy');

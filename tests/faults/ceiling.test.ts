@@ -51,7 +51,7 @@ const leave: Record<keyof typeof left, (count: number) => Promise<unknown>> = {
     const person = await tireless("never");
     await each(count, async () => person.upload(await small));
   },
-  // The function that was to submit the job died right after the reservation.
+  // The function died right after the reservation, before it dispatched the job.
   async reserved(count) {
     const person = await tireless("reserved");
     await each(count, async () => {

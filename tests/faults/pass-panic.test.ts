@@ -19,7 +19,7 @@ after(async () => {
 
 const poisoned = async () => Buffer.concat([await small, Buffer.from(poison)]);
 
-/** A reserved generation whose function died before it submitted it. */
+/** A reserved generation whose function died before the dispatch. */
 async function owed(person: Person, photo: Buffer): Promise<string> {
   const { data, error } = await person.client.rpc("begin_generation", {
     style: "mosaic", input_path: await person.upload(photo), idempotency_key: randomUUID(), lease: randomUUID(),

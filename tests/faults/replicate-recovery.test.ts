@@ -52,7 +52,7 @@ async function untilAMinuteAfter(began: number): Promise<void> {
   if (left > 0) await pass(left);
 }
 
-test("a thousand jobs that waited for Replicate are all submitted within their deadlines, and none twice", async () => {
+test("a thousand jobs that waited for Replicate are all dispatched within their deadlines, and none twice", async () => {
   const alice = await Person.signUp("alice");
   await database`select backend.adjust_credits(${alice.id}, 2000, 'for a test', ${randomUUID()})`;
   const photo = await small;
@@ -159,7 +159,7 @@ test("unprepared photos are leased one at a time, and prepared photos do not blo
   await sound(bob, { succeeded: 2 });
 });
 
-test("a job that has failed many attempts is still submitted when Replicate is back", async () => {
+test("a job that has failed many attempts is still dispatched when Replicate is back", async () => {
   const alice = await Person.signUp("alice");
   lab.replicate.misbehave({ fault: "status", status: 429, when: /^POST \/v1\/models\//, count: Infinity });
   const { id, input_path } = await alice.generate(await small);

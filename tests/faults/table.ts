@@ -67,7 +67,7 @@ export const fails = (call: string, when: RegExp, ...itself: Column[]): Row => (
   strikes: 1,
 });
 
-/** A user with a reserved generation, whose function died before it submitted it. */
+/** A user with a reserved generation, whose function died before the dispatch. */
 async function reserved(photo?: Buffer): Promise<[person: Person, generation: string]> {
   const person = await Person.signUp("reserved");
   const { data, error } = await person.client.rpc("begin_generation", {
