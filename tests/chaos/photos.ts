@@ -1,4 +1,4 @@
-// The smallest valid photos, and two files that only look like photos.
+// The smallest valid photos, and two files that are not valid photos.
 
 import sharp from "sharp";
 import { mountains } from "../journeys/photos.ts";

@@ -21,7 +21,7 @@ function fail(text: string): void {
 
 function notChecked(what: string): void {
   areAdvisoriesKnown = false;
-  const text = `  NOT CHECKED: advisories for ${what}; their database cannot be reached from here`;
+  const text = `  NOT CHECKED: advisories for ${what}; the advisory database cannot be reached from here`;
   if (required) fail(text);
   else console.log(`${text} (ADVISORIES=required makes this a failure)`);
 }
@@ -46,7 +46,7 @@ function checkCrates(): void {
   else fail(policy.said);
 
   const advisories = cargoDeny(neverConnects, "advisories");
-  if (advisories.ok) console.log("  crates: no advisory stands against one in use");
+  if (advisories.ok) console.log("  crates: no advisory applies to a crate in use");
   // Without its advisory database, cargo-deny does not check for yanked releases either.
   else if (/failed to fetch advisory database/.test(advisories.said)) notChecked("crates, nor whether one was yanked");
   else fail(advisories.said);
@@ -77,7 +77,7 @@ function checkPackages(folder: string): void {
   const report = JSON.parse(audit.stdout || "{}") as { metadata?: unknown; error?: unknown };
   if (!report.metadata) notChecked(`npm packages of ${folder}`);
   else if (audit.status !== 0) fail(`  ${folder}: npm audit:\n${audit.stdout}`);
-  else console.log(`  ${folder}: no high advisory stands against an npm package`);
+  else console.log(`  ${folder}: no advisory of high severity applies to an npm package`);
 }
 
 /** Crash points are a feature that only tests switch on. Deployed functions are built without it. */
@@ -86,9 +86,9 @@ function checkThatNothingCrashesOnCommand(): void {
   const features = (...more: string[]) =>
     spawnSync("cargo", ["tree", "--locked", "--format", "{p} {f}", ...more], { encoding: "utf8", cwd: root }).stdout;
   const inTests = features("--package", "local", "--features", "local/crash-points");
-  if (!inTests.includes("crash-points")) fail("  the crash points are not where this check looks for them");
-  if (features(...functions).includes("crash-points")) fail("  a function that is deployed has crash points");
-  else console.log("  crates: what is deployed has no crash points");
+  if (!inTests.includes("crash-points")) fail("  this check cannot find the crash points");
+  if (features(...functions).includes("crash-points")) fail("  a deployed function has crash points");
+  else console.log("  crates: deployed functions have no crash points");
 }
 
 if (!existsSync(deny)) {

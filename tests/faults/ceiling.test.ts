@@ -143,7 +143,7 @@ test("a thousand photos, left in every state, and Storage that fails a third of 
   assert.equal(open, 0);
   assert.ok(lab.supabase.struck > 300, `Storage failed ${lab.supabase.struck} times`);
 
-  // Each object has its receipt. An object whose upload came back later has one more.
+  // Each object has at least one receipt.
   const [{ proved, unproved }] = await database`
     select count(*) filter (where receipt is not null and bytes is not null)::int as proved,
       count(*) filter (where receipt is null)::int as unproved

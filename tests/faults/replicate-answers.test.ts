@@ -137,7 +137,7 @@ for (const [what, fault] of [["a 404", "output_expired"], ["a redirect", "output
     const lines = listen();
     const { id } = await alice.generate(await small);
     const alarms = () => saying(lines(), "ERROR", "an output cannot be fetched");
-    await until("the operator to be told", async () => alarms().length > 0 || undefined);
+    await until("the error in the log", async () => alarms().length > 0 || undefined);
     await sound(alice, { succeeded: 1 });
     assert.equal(alarms().length, 1);
     await artworkIsWhole(alice, id);
@@ -196,7 +196,7 @@ test("an output on another host waits for the operator, and the log says which v
   const lines = listen();
   const { id } = await alice.generate(await small);
   await until("the output to be refused", async () => (await state(alice, id)) === "storing" || undefined);
-  await until("the operator to be told", async () =>
+  await until("the error in the log", async () =>
     saying(lines(), "ERROR", "REPLICATE_OUTPUT_HOSTS does not list").length > 0 || undefined);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
 

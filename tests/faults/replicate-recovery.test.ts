@@ -87,7 +87,7 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
   const before = lab.replicate.struck;
   let began = Date.now();
   await cleanUp();
-  assert.ok(lab.replicate.struck - before < 40, `${lab.replicate.struck - before} calls in vain`);
+  assert.ok(lab.replicate.struck - before < 40, `${lab.replicate.struck - before} failed calls`);
   await untilAMinuteAfter(began);
 
   // Making so many jobs takes minutes on some machines, so their deadlines are set only now.

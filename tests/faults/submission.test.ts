@@ -144,7 +144,7 @@ test("if a worker freezes before its dispatch and wakes up late, the prediction 
   await arm({ fault: "stuck_processing" });
   await cleanUp();
   const [first] = await predictionsOf(input_path);
-  assert.ok(first, "another worker has submitted it");
+  assert.ok(first, "another worker has dispatched it");
   lab.functions.thaw();
   process.env.FUNCTIONS_URL = lab.functions.url;
   assert.equal((await submitting).status, 201);
