@@ -1,4 +1,4 @@
-// Texts that no column can hold, and texts where a number belongs: a clear 4xx everywhere, and nothing of them in a log.
+// Texts that no column can store, and texts in place of numbers: each gets a clear 4xx, and no log contains them.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -13,7 +13,7 @@ import { nameOf } from "./uploads.ts";
 
 after(() => database.end());
 
-/** Stands for a bad text until the request is written: JSON.stringify would mend it. */
+/** A placeholder for the invalid text until the request is sent, because JSON.stringify would repair it. */
 const BAD = "BADTEXT";
 const texts: Record<string, { json: string; url: string }> = {
   NUL: { json: "a\\u0000b", url: "a%00b" },
@@ -22,7 +22,7 @@ const texts: Record<string, { json: string; url: string }> = {
 
 interface Call {
   method: string;
-  /** Below SUPABASE_URL, or whole. */
+  /** A path below SUPABASE_URL, or a full URL. */
   path: string;
   body?: object;
   headers?: Record<string, string>;
@@ -112,7 +112,7 @@ for (const [what, bad] of Object.entries(texts)) {
     Storage: ({ id }: Person) => storageCalls(id),
     Auth: () => authCalls,
   })) {
-    test(`${what} in any text that is sent to ${where} is refused with a 4xx`, async () => {
+    test(`${where}: every text that contains ${what} is refused with a 4xx`, async () => {
       const mallory = await Person.signUp("mallory");
       const wrong: string[] = [];
       for (const call of calls(mallory, await mallory.upload(await small))) {
@@ -124,7 +124,7 @@ for (const [what, bad] of Object.entries(texts)) {
   }
 }
 
-test("an idempotency key that cannot be one is refused by its name, through the database, too", async () => {
+test("the database refuses an invalid idempotency key with a code that names it", async () => {
   const mallory = await Person.signUp("mallory");
   const input_path = await mallory.upload(await small);
   for (const idempotency_key of ["a b", "", " ", "k".repeat(256), "käse", "a\tb", "a\nb"]) {
@@ -134,11 +134,11 @@ test("an idempotency key that cannot be one is refused by its name, through the 
   assert.deepEqual(await mallory.wallet(), { balance: 5, held: 0 });
 });
 
-test("what is sent where it does not belong is found in no log of the stack", async () => {
+test("no log of the stack contains texts that were sent where they do not belong", async () => {
   const mallory = await Person.signUp("mallory");
   const canary = `canary${randomUUID().replaceAll(/[^a-f]/g, "")}x`;
   const places: string[] = [];
-  /** A text that says where it was sent. */
+  /** A text that names the place to which it is sent. */
   const planted = (place: string, shape = (text: string) => text) => {
     places.push(place);
     return shape(`${canary}at${place}`);
@@ -147,7 +147,7 @@ test("what is sent where it does not belong is found in no log of the stack", as
   const calls: Call[] = [
     ...["browser_version", "viewport_width", "pixel_ratio", "image_formats", "person_id", "feature", "browser"]
       .map((column) => post("/rest/v1/usage_events", { feature: "opened", [column]: planted(column.replace("_", ""), (text) => text.toUpperCase()) })),
-    // Refused for one column, and the whole row is quoted.
+    // One column is invalid, and PostgreSQL would quote the whole row.
     post("/rest/v1/usage_events", { feature: planted("failingrow"), viewport_width: 99_999 }),
     post("/rest/v1/privacy_requests", { kind: "access", message: planted("longmessage").padEnd(5000, "x") }),
     post("/rest/v1/privacy_choices", { purpose: "notices", allowed: planted("allowed") }),

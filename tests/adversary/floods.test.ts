@@ -1,4 +1,4 @@
-// Rows and bytes without end. Each limit holds, however many requests come at the same moment.
+// Users who send too many rows or bytes. Each limit holds, however many requests arrive simultaneously.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -17,7 +17,7 @@ after(() => database.end());
 const mebibyte = 1024 * 1024;
 const times = <T>(count: number, make: (index: number) => PromiseLike<T>) => Promise.all(Array.from({ length: count }, (_, index) => make(index)));
 
-/** Inserts so many at the same moment: all wait at the table until the first of them are there. */
+/** Inserts `count` rows simultaneously: a lock on the table holds them back until the first ones have arrived. */
 async function together<T>(table: string, count: number, insert: (index: number) => PromiseLike<T>): Promise<T[]> {
   let inserting: Promise<T[]> | undefined;
   await database.begin(async (sql) => {
@@ -33,7 +33,7 @@ interface Refusal {
   hint?: string;
 }
 
-/** Uploads so many at the same moment; answers what was refused. */
+/** Uploads `count` photos simultaneously. Returns the refusals. */
 async function flood(person: Person, count: number, bytes: Buffer): Promise<Refusal[]> {
   const inputs = person.client.storage.from("inputs");
   const answers = await times(count, () => inputs.upload(nameOf(person), bytes, { contentType: "image/jpeg" }));
@@ -47,32 +47,32 @@ async function stored(person: Person): Promise<{ photos: number; bytes: number }
   return { ...row } as { photos: number; bytes: number };
 }
 
-/** A limit is explained to its person: in numbers, and without a word of policies or privileges. */
+/** Fails unless each message names the limit in numbers and does not mention policies or privileges. */
 function assertSaid(refusals: Refusal[], number: RegExp): void {
-  assert.ok(refusals.length > 0, "nothing was refused");
+  assert.ok(refusals.length > 0, "no upload was refused");
   for (const { message } of refusals) {
     assert.match(message, number);
     assert.doesNotMatch(message, /row-level|policy|internal|permission/i);
   }
 }
 
-test("of 100 uploads at the same moment 20 are taken, and the rest are told why", async () => {
+test("of 100 simultaneous uploads, the bucket accepts 20 and says why it refuses the rest", async () => {
   const mallory = await Person.signUp("mallory");
   const refusals = await flood(mallory, 100, await small);
   const { photos } = await stored(mallory);
-  assert.equal(photos, 20, `${photos} of 100 uploads were taken`);
+  assert.equal(photos, 20, `${photos} of 100 uploads were accepted`);
   assertSaid(refusals, /20/);
-  // A photo that is taken back makes room.
+  // Deleting a photo makes room for another.
   const { data } = await mallory.client.storage.from("inputs").list(mallory.id);
   await mallory.client.storage.from("inputs").remove([`${mallory.id}/${data![0]!.name}`]);
   assert.ok(await mallory.upload(await small));
 });
 
-test("of 18 uploads of 10 MiB at the same moment 150 MiB are taken", async () => {
+test("of 18 simultaneous uploads of 10 MiB, the bucket accepts 150 MiB", async () => {
   const mallory = await Person.signUp("mallory");
   const refusals = await flood(mallory, 18, Buffer.alloc(10 * mebibyte, 1));
   const { bytes } = await stored(mallory);
-  assert.equal(bytes, 150 * mebibyte, `${bytes / mebibyte} MiB were taken`);
+  assert.equal(bytes, 150 * mebibyte, `${bytes / mebibyte} MiB were accepted`);
   assertSaid(refusals, /150/);
 });
 
@@ -85,7 +85,7 @@ async function filed(person: Person): Promise<{ open: number; all: number }> {
   return { ...row } as { open: number; all: number };
 }
 
-test("of 38 privacy requests, 30 of them at the same moment, 10 are open", async () => {
+test("a user who files 38 privacy requests, 30 of them simultaneously, has 10 open", async () => {
   const mallory = await Person.signUp("mallory");
   for (let each = 0; each < 8; each += 1) await requests(mallory).insert({ kind: "access" });
   const answers = await together("public.privacy_requests", 30, () => requests(mallory).insert({ kind: "access" }));
@@ -94,14 +94,14 @@ test("of 38 privacy requests, 30 of them at the same moment, 10 are open", async
   assert.deepEqual(new Set(answers.flatMap(({ error }) => error?.hint ?? [])), new Set(["too_many_requests"]));
 });
 
-test("of 30 privacy requests in one call none is filed beyond 10", async () => {
+test("a user who files 30 privacy requests in one call has at most 10 open", async () => {
   const mallory = await Person.signUp("mallory");
   const { error } = await requests(mallory).insert(Array.from({ length: 30 }, () => ({ kind: "access" })));
   assert.equal(error?.hint, "too_many_requests");
   assert.ok((await filed(mallory)).open <= 10);
 });
 
-test("requests that a profile edit closes are filed again 20 times a day, not endlessly", async () => {
+test("a user can file at most 20 privacy requests a day, even if profile edits close them", async () => {
   const mallory = await Person.signUp("mallory");
   for (let round = 0; round < 4; round += 1) {
     for (let each = 0; each < 10; each += 1) await requests(mallory).insert({ kind: "correction" });
@@ -114,26 +114,26 @@ test("requests that a profile edit closes are filed again 20 times a day, not en
   assert.equal((await requests(mallory).insert({ kind: "correction" })).error, null);
 });
 
-test("of 1,060 usage events, some in one call and some at the same moment, 1,000 are recorded", async () => {
+test("a user who sends 1,060 usage events, in one call and simultaneously, has 1,000 recorded", async () => {
   const mallory = await Person.signUp("mallory");
   await mallory.allow("analytics");
   const insert = (count: number) => mallory.client.from("usage_events").insert(Array.from({ length: count }, () => ({ feature: "opened" })));
   const recorded = async () =>
     (await database`select count(*)::int as count from public.usage_events where person_id = ${mallory.id}`)[0]!.count as number;
-  // As if it were long ago in the same day, and not checked row by row.
+  // Insert these without triggers, because the check of each row would take too long.
   await database.begin(async (sql) => {
     await sql`set local session_replication_role = replica`;
     await sql`insert into public.usage_events (person_id, feature) select ${mallory.id}, 'opened' from generate_series(1, 960)`;
   });
   assert.equal((await insert(32)).error, null);
   assert.equal((await insert(10)).error?.hint, "too_many_events");
-  assert.equal(await recorded(), 992, "a call that goes beyond the limit records nothing");
+  assert.equal(await recorded(), 992, "a call that exceeds the limit records nothing");
   const answers = await together("public.usage_events", 58, () => insert(1));
   assert.equal(await recorded(), 1000, `${await recorded()} events were recorded`);
   assert.equal(answers.filter(({ error }) => error?.hint === "too_many_events").length, 50);
 });
 
-test("of 40 choices of one purpose, 22 of them at the same moment, 20 count, and another purpose has its own", async () => {
+test("a user who makes 40 choices about one purpose, 22 of them simultaneously, has 20 recorded", async () => {
   const mallory = await Person.signUp("mallory");
   for (let each = 0; each < 18; each += 1) await mallory.client.from("privacy_choices").insert({ purpose: "notices", allowed: each % 2 === 0 });
   await together("public.privacy_choices", 22, (index) => mallory.client.from("privacy_choices").insert({ purpose: "notices", allowed: index % 2 === 0 }));
@@ -143,7 +143,7 @@ test("of 40 choices of one purpose, 22 of them at the same moment, 20 count, and
 });
 
 for (const [who, known] of [["a stranger", false], ["an account", true]] as const) {
-  test(`mails of ${who} open one request a day, and what a further mail says is kept with it`, async () => {
+  test(`emails of ${who} open one request a day, which also keeps the texts of further emails`, async () => {
     const address = known ? (await Person.signUp("alice")).email : `stranger.${randomUUID().slice(0, 8)}@example.com`;
     const words = Array.from({ length: 5 }, () => `word${randomUUID().replaceAll("-", "")}`);
     const before = (await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number;
@@ -151,7 +151,7 @@ for (const [who, known] of [["a stranger", false], ["an account", true]] as cons
     const answers = await times(words.length, (index) => deliver(mail(address, { text: `Please delete ${words[index]}` })));
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
     assert.equal(await opened(), 1, `${await opened()} requests were opened`);
-    for (const word of words) assert.notDeepEqual(await columnsWith(word), [], "a mail's words are lost");
+    for (const word of words) assert.notDeepEqual(await columnsWith(word), [], "the text of an email is lost");
 
     await pass(86_460);
     assert.equal((await deliver(mail(address))).status, 200);
@@ -159,7 +159,7 @@ for (const [who, known] of [["a stranger", false], ["an account", true]] as cons
   });
 }
 
-test("exports are three a day, also when they are ordered at the same moment", async () => {
+test("a user can order three exports a day, even with simultaneous requests", async () => {
   const mallory = await Person.signUp("mallory");
   const statuses: number[] = [];
   for (let round = 0; round < 4; round += 1) {

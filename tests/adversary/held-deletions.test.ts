@@ -1,4 +1,4 @@
-// A deletion that its owner tries to hold back. Leases belong to the functions, and 48 hours wait for none of them.
+// Owners who try to delay a deletion. Only the functions get leases, and no lease delays the limit of 48 hours.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { lab } from "../faults/lab.ts";
 import { pass } from "../lab/time.ts";
 
-/** A job that is under way, and of which no event will come: no event deletes its photo in the owner's place. */
+/** A running job whose webhook events are lost, so that no event leads to the deletion of its photo. */
 async function unheard(person: Person): Promise<string> {
   await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
   return (await person.generate(await small)).id;
@@ -33,11 +33,11 @@ async function askDatabase(person: Person, verb: "cancel_generation" | "delete_g
 
 function assertNoLease(answer: Record<string, unknown>): void {
   assert.ok("cancel_prediction" in answer);
-  assert.ok(!("deletions" in answer), `it was handed ${JSON.stringify(answer.deletions)}`);
+  assert.ok(!("deletions" in answer), `the answer contains leases: ${JSON.stringify(answer.deletions)}`);
   assert.doesNotMatch(JSON.stringify(answer), /lease/);
 }
 
-test("cancelling through the database says what to stop, and hands out no lease of a deletion", async () => {
+test("canceling through the database returns the prediction to stop, and no lease of a deletion", async () => {
   const mallory = await Person.signUp("mallory");
   const id = await unheard(mallory);
   for (let asked = 0; asked < 2; asked += 1) {
@@ -46,31 +46,31 @@ test("cancelling through the database says what to stop, and hands out no lease 
   }
 });
 
-test("deleting through the database hands out no lease of a deletion either", async () => {
+test("deleting through the database returns no lease of a deletion either", async () => {
   const mallory = await Person.signUp("mallory");
   const id = await unheard(mallory);
   assertNoLease(await askDatabase(mallory, "delete_generation", id));
   assert.equal(await leases(mallory), 0);
 });
 
-test("an owner who asks again and again for an hour keeps no photo past the first sweep", async () => {
+test("an owner who repeats a cancel for an hour keeps no photo past the first sweep", async () => {
   const mallory = await Person.signUp("mallory");
   const id = await unheard(mallory);
   await askDatabase(mallory, "cancel_generation", id);
-  assert.ok((await photos(mallory)) > 0, "the functions were not asked, so the photo is still there");
+  assert.ok((await photos(mallory)) > 0, "the functions were not called, so the photo must still exist");
   let lasted = 0;
   for (let minute = 4; minute <= 60; minute += 4) {
     await pass(240);
-    // Right before each sweep, so that a lease of the owner's would always be younger than its minute.
+    // Right before each sweep, so that a lease for the owner would never have expired.
     await mallory.client.rpc("cancel_generation", { generation_id: id });
     await cleanUp();
     if ((await photos(mallory)) > 0) lasted = minute;
   }
-  assert.equal(lasted, 0, `the photo was there for ${lasted} minutes after its cancel`);
+  assert.equal(lasted, 0, `the photo still existed ${lasted} minutes after the cancel`);
   await mallory.forgotten();
 });
 
-test("an owner who asks at the last moment keeps no photo past 48 hours", async () => {
+test("an owner who repeats a cancel at the last moment keeps no photo past 48 hours", async () => {
   const mallory = await Person.signUp("mallory");
   const id = await unheard(mallory);
   await askDatabase(mallory, "cancel_generation", id);
@@ -81,11 +81,11 @@ test("an owner who asks at the last moment keeps no photo past 48 hours", async 
   await mallory.forgotten();
 });
 
-test("a photo past 48 hours goes in the next pass, though a worker that died has the lease of its deletion", async () => {
+test("the next sweep deletes a photo past 48 hours, even if a dead worker has the lease of its deletion", async () => {
   const alice = await Person.signUp("alice");
   await alice.upload(await small);
   await pass(48 * 3600 + 60);
-  // Its deletion is leased, and the answer is lost each time it is asked for.
+  // The database leases the deletion, but each response is lost.
   lab.supabase.misbehave({ fault: "lose_answer", when: /rpc\/lease_deletions/, count: 100 });
   assert.equal((await cleanUp()).complete, false);
   const [order] = await database`select due_at > now() as is_leased from public.deletions where person_id = ${alice.id} and verified_at is null`;
@@ -97,7 +97,7 @@ test("a photo past 48 hours goes in the next pass, though a worker that died has
   await alice.forgotten();
 });
 
-test("the badge does not turn red for an owner who holds deletions back", async () => {
+test("an owner who tries to delay deletions cannot turn the badge red", async () => {
   const mallory = await Person.signUp("mallory");
   const id = await unheard(mallory);
   await askDatabase(mallory, "cancel_generation", id);

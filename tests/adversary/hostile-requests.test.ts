@@ -1,5 +1,5 @@
-// What one request may cost: a hostile one takes at most twice the CPU of an honest one of the same
-// size. Measured in the functions' process, by ten milliseconds, so each is sent many times.
+// A hostile request costs at most twice the CPU time of an honest one of the same size. The CPU time of the
+// functions' process has a resolution of ten milliseconds, so each request is sent many times.
 
 import assert from "node:assert/strict";
 import { createHmac, randomBytes, randomUUID } from "node:crypto";
@@ -15,9 +15,9 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 /** A hostile request may cost this many times the CPU of an honest one. */
 const LIMIT = 2;
-/** The headers that API Gateway lets through, all together, in bytes. */
+/** The total size of the headers that API Gateway lets through, in bytes. */
 const HEADERS_LIMIT = 9600;
-/** CPU of the honest requests that are compared, at least: 25 ticks, of which few may be miscounted. */
+/** The least CPU time to measure for the honest requests: 25 ticks, so that a few wrong ones do not matter. */
 const MEASURED_MS = 250;
 
 const { pids, ports } = JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")) as {
@@ -32,23 +32,23 @@ interface Request {
   path: string;
   headers: Headers;
   body: Buffer | string;
-  /** What it is answered with. */
+  /** The expected status of the response. */
   status: number;
-  /** A server that answers before it has read the body may end the connection while it is sent. */
+  /** Whether the server may close the connection early, because it answers before it has read the body. */
   mayBeCut?: boolean;
 }
 
-/** User and system time of the functions' process so far, in milliseconds. */
+/** The user and system CPU time of the functions' process so far, in milliseconds. */
 function cpu(): number {
   const stat = readFileSync(`/proc/${pids.functions}/stat`, "utf8");
   const [user, system] = stat.slice(stat.lastIndexOf(")") + 2).split(" ").slice(11, 13);
   return (Number(user) + Number(system)) * 10;
 }
 
-/** Straight to the functions: the gateway of the stack is not what is measured. */
+/** Sends a request directly to the functions, so that the gateway of the stack is not measured. */
 function send({ path, headers, body }: Request): Promise<number | "cut"> {
   return new Promise((answered, failed) => {
-    // A connection each: some are cut.
+    // One connection for each request, because the server closes some of them.
     const options = { agent: false, port: ports.functions, path, method: "POST", headers: { ...headers, "content-length": Buffer.byteLength(body) } };
     const sent = request(options, (response) => {
       response.on("error", () => {});
@@ -62,7 +62,7 @@ function send({ path, headers, body }: Request): Promise<number | "cut"> {
   });
 }
 
-/** CPU of so many requests, in milliseconds. */
+/** The CPU time of `count` requests, in milliseconds. */
 async function spent(make: () => Request, count: number): Promise<number> {
   const requests = Array.from({ length: count }, make);
   const before = cpu();
@@ -73,7 +73,7 @@ async function spent(make: () => Request, count: number): Promise<number> {
   return cpu() - before;
 }
 
-/** Sends both in turn until enough is measured, and compares the sums. */
+/** Sends both kinds in turn until enough CPU time is measured, and compares the sums. */
 async function compare(name: string, honest: () => Request, hostile: () => Request, measuredMs = MEASURED_MS): Promise<void> {
   await spent(hostile, 1);
   await spent(honest, 1);
@@ -84,7 +84,7 @@ async function compare(name: string, honest: () => Request, hostile: () => Reque
     sums.honest += await spent(honest, count);
     sums.hostile += await spent(hostile, count);
     sums.rounds += 1;
-    // No need to go on for minutes when it is plain.
+    // Stop early if the result is clear.
     if (sums.hostile > 10 * LIMIT * Math.max(sums.honest, measuredMs / 4)) break;
   }
   const each = (sum: number) => `${(sum / sums.rounds / count).toFixed(1)} ms`;
@@ -106,13 +106,13 @@ interface Webhook {
   name: string;
   path: string;
   secret: string;
-  /** The largest body that is taken. */
+  /** A message of the largest accepted size. */
   honest: Buffer;
 }
 
 type Change = (own: Headers, body: Buffer | string) => Headers;
 
-/** A message that is signed as its sender signs, with what is changed of its headers. */
+/** A correctly signed message, whose headers `change` may modify. */
 function signed({ path, secret }: Webhook, body: Buffer | string, status = 200, change: Change = (own) => own): Request {
   const [id, timestamp] = ["msg_31ZgKQ9r8GKYqrTwjUPD8ILPZIo", String(seconds())];
   const own = { [ID]: id, [TIMESTAMP]: timestamp, [SIGNATURE]: sign(secret, id, timestamp, body) };
@@ -120,7 +120,7 @@ function signed({ path, secret }: Webhook, body: Buffer | string, status = 200, 
   return { path, body, status, headers, mayBeCut: status === 401 };
 }
 
-/** A message that is filled up to a size, by so many of one unit. */
+/** A message that repeats `unit` until it has the given size. */
 function filled(size: number, make: (filling: string) => string, unit: string): Buffer {
   const width = Buffer.byteLength(make(unit)) - Buffer.byteLength(make(""));
   return Buffer.from(make(unit.repeat(Math.floor((size - Buffer.byteLength(make(""))) / width))));
@@ -129,10 +129,10 @@ function filled(size: number, make: (filling: string) => string, unit: string): 
 const prediction = (logs: string) =>
   JSON.stringify({ id: "ufawqhfynnddngldkgtslldrkq", status: "processing", output: null, logs, input: { prompt: "a poster" } });
 
-/** A mail that asks, delivered again and again: it is filed once. */
+/** A request by email. It always has the same Message-ID, so it is filed only once. */
 const letter = (data: Record<string, unknown>) => mail("Ada <ada@example.com>", { message_id: "<1@example.com>", ...data });
 
-/** The same, with a member that is written as given. */
+/** The same email, with a member of raw JSON. */
 const written = (name: string, json: string) => letter({ [name]: 7 }).replace(`"${name}":7`, () => `"${name}":${json}`);
 
 const replicate: Webhook = {
@@ -150,12 +150,12 @@ const inbox: Webhook = {
 
 const unfitting = () => `v1,${randomBytes(32).toString("base64")}`;
 
-/** As many signatures as the headers can hold. */
+/** As many signatures as fit into the headers. */
 function listed(one: () => string): string {
   return Array.from({ length: Math.floor((HEADERS_LIMIT - 200) / (one().length + 1)) }, one).join(" ");
 }
 
-/** Headers whose signature fits, with another id, so many seconds ago. */
+/** Validly signed headers with another id, signed `age` seconds ago. */
 function resigned({ secret }: Webhook, id: string, age = 0): Change {
   return (_, body) => {
     const timestamp = String(seconds() - age);
@@ -168,28 +168,28 @@ for (const webhook of [replicate, inbox]) {
   const nested = Buffer.from("[".repeat(honest.length / 2) + "]".repeat(honest.length / 2));
 
   const hostile: [string, Change][] = [
-    ["one signature that does not fit", (own) => ({ ...own, [SIGNATURE]: unfitting() })],
-    ["hundreds of signatures that do not fit", (own) => ({ ...own, [SIGNATURE]: listed(unfitting) })],
+    ["one invalid signature", (own) => ({ ...own, [SIGNATURE]: unfitting() })],
+    ["hundreds of invalid signatures", (own) => ({ ...own, [SIGNATURE]: listed(unfitting) })],
     ["thousands of empty signatures", (own) => ({ ...own, [SIGNATURE]: listed(() => "v1,") })],
     ["thousands of signatures of another version", (own) => ({ ...own, [SIGNATURE]: listed(() => "v2") })],
-    ["a signature that fits behind hundreds that do not", (own) => ({ ...own, [SIGNATURE]: `${listed(unfitting)} ${own[SIGNATURE]}` })],
+    ["a signature that fits after hundreds of invalid ones", (own) => ({ ...own, [SIGNATURE]: `${listed(unfitting)} ${own[SIGNATURE]}` })],
     ["a signed id of 201 characters", resigned(webhook, "m".repeat(201))],
     ["a signed id of nine thousand characters", resigned(webhook, "m".repeat(9000))],
-    ["a signed time of last year", resigned(webhook, "msg_1", 31_536_000)],
+    ["a signed time from last year", resigned(webhook, "msg_1", 31_536_000)],
     ["no signature", () => ({})],
   ];
   for (const [what, change] of hostile) {
-    test(`${name}: ${what} costs no more than twice an honest message, and is refused`, () =>
+    test(`${name}: ${what} is refused and costs at most twice as much as an honest message`, () =>
       compare(`${name}: ${what}`, () => signed(webhook, honest), () => signed(webhook, honest, 401, change)));
   }
 
-  test(`${name}: lists in lists cost no more than twice an honest message`, async () => {
+  test(`${name}: nested lists cost at most twice as much as an honest message`, async () => {
     const change: Change = (own) => ({ ...own, [SIGNATURE]: unfitting() });
     await compare(`${name}: nested, not signed`, () => signed(webhook, honest), () => signed(webhook, nested, 401, change));
     await compare(`${name}: nested, signed`, () => signed(webhook, honest), () => signed(webhook, nested, 422));
   });
 
-  // Each of these has all that is needed to be judged: the answer does not wait for a body.
+  // The headers alone decide about these requests, so the response does not wait for the body.
   for (const [what, change] of hostile.slice(2).filter(([what]) => !/that fits/.test(what))) {
     test(`${name}: ${what} is refused before the body is sent`, async () => {
       const { path, headers } = signed(webhook, honest, 401, change);
@@ -197,13 +197,13 @@ for (const webhook of [replicate, inbox]) {
     });
   }
 
-  test(`${name}: an id of 200 characters is taken`, async () => {
+  test(`${name}: an id of 200 characters is accepted`, async () => {
     const change = resigned(webhook, "m".repeat(200));
     assert.equal(await send(signed(webhook, name === "inbox" ? letter({}) : prediction(""), 200, change)), 200);
   });
 }
 
-/** What is answered when the headers are sent and the body is not. */
+/** The status of the response if the headers are sent and the body is not. */
 function answerToHeaders(path: string, headers: Headers, length: number): Promise<number> {
   return new Promise((answered, failed) => {
     const options = { agent: false, port: ports.functions, path, method: "POST", headers: { ...headers, "content-length": length } };
@@ -212,12 +212,12 @@ function answerToHeaders(path: string, headers: Headers, length: number): Promis
       sent.destroy();
     });
     sent.on("error", failed);
-    sent.setTimeout(10_000, () => sent.destroy(new Error("the answer waits for the body")));
+    sent.setTimeout(10_000, () => sent.destroy(new Error("the response waits for the body")));
     sent.flushHeaders();
   });
 }
 
-// What a stranger can put into a mail, which the provider then signs.
+// Strangers can put these into an email, and the provider then signs the event.
 const header = '{"name":"Received","value":"x"},';
 for (const [what, make, unit, status] of [
   ["headers", (units) => written("headers", `[${units}{"name":"a","value":""}]`), header, 422],
@@ -231,7 +231,7 @@ for (const [what, make, unit, status] of [
   ["encoded words in the subject", (subject) => letter({ subject }), "=?utf-8?b?AAAA?= ", 200],
   ["encoded words without an end", (subject) => letter({ subject }), "=?utf-8?b?AAAA", 200],
   ["words in the subject", (subject) => letter({ subject }), "a ", 200],
-  ["dots behind the subject", (dots) => letter({ subject: `Privacy Request - AI Data${dots}` }), ".", 200],
+  ["dots after the subject", (dots) => letter({ subject: `Privacy Request - AI Data${dots}` }), ".", 200],
   ["results", (rest) => written("headers", `{"Authentication-Results":"mx.example.net${rest}"}`), ";dmarc=pass", 200],
   ["comments in the results", (rest) => written("headers", `{"Authentication-Results":"mx.example.net${rest}"}`), "(", 200],
   ["empty lines", (text) => letter({ text }), "\n", 422],
@@ -239,21 +239,21 @@ for (const [what, make, unit, status] of [
   ["quotes", (text) => letter({ text }), '"', 422],
   ["spaces", (text) => letter({ text }), " ", 200],
   ["lines", (text) => letter({ text }), `${"Please send me all of it. ".repeat(3)}\n`, 200],
-  ["names of letters in a report", (text) => letter({ from: "MAILER-DAEMON@example.com", text }), "letter.", 200],
-  ["spaces in its name", (message_id) => letter({ message_id }), " ", 200],
+  ["ids of our emails in a bounce report", (text) => letter({ from: "MAILER-DAEMON@example.com", text }), "letter.", 200],
+  ["spaces in its Message-ID", (message_id) => letter({ message_id }), " ", 200],
 ] as [string, (units: string) => string, string, number][]) {
-  test(`inbox: a mail of endless ${what} costs no more than twice an honest one`, () => {
+  test(`inbox: an email with endless ${what} costs at most twice as much as an honest one`, () => {
     const hostile = filled(6 * MIB, make, unit);
     return compare(`inbox: ${what}`, () => signed(inbox, inbox.honest), () => signed(inbox, hostile, status));
   });
 }
 
-test("inbox: as much syntax as a mail may have costs no more than twice an honest one", async () => {
+test("inbox: an email with as much JSON syntax as allowed costs at most twice as much as an honest one", async () => {
   for (const [what, make, unit, cost] of [
     ["quotes", (units, rest) => letter({ text: units + rest }), '"', 2],
     ["NULs", (units, rest) => letter({ text: units + rest }), "\0", 1],
     ["lines", (units, rest) => letter({ text: units + rest }), "\n", 1],
-    ["halves of pairs", (units, rest) => letter({ text: units + rest }).replace(/\\u0000/g, "\\ud83d\\ude00"), "\0", 2],
+    ["surrogate pairs", (units, rest) => letter({ text: units + rest }).replace(/\\u0000/g, "\\ud83d\\ude00"), "\0", 2],
     ["headers", (units, rest) => written("headers", `[${units}{"name":"a","value":"${rest}"}]`), header, 20],
     ["headers of one name", (units, rest) => written("headers", `{"Authentication-Results":[${units}"${rest}"]}`), '"",', 3],
     ["numbers", (units, rest) => written("attachments", `[${units}"${rest}"]`), "1,", 2],
@@ -264,8 +264,8 @@ test("inbox: as much syntax as a mail may have costs no more than twice an hones
   }
 });
 
-test("a person's request of thousands of members costs no more than twice one of a long text", async () => {
-  // The intake closes when no pass has run for a while, and what comes before may take that long.
+test("a user's request with thousands of members costs at most twice as much as one with a long text", async () => {
+  // Run a sweep: the tests before may have taken so long that the intake has closed.
   await cleanUp();
   const alice = await Person.signUp("alice");
   const size = 16 * KIB;
@@ -288,7 +288,7 @@ test("a person's request of thousands of members costs no more than twice one of
   await compare("confirm: unknown members", confirm(filled(size, (token) => JSON.stringify({ token }), "a")), confirm(filled(size, (units) => `{${units}"token":""}`, '"a":[],')));
 });
 
-test("a header of megabytes is cut, and costs no more than twice an honest message of its size", async () => {
+test("a header of megabytes is refused and costs at most twice as much as an honest message of its size", async () => {
   for (const name of ["authorization", "idempotency-key", SIGNATURE]) {
     const headers = { [name]: `Bearer ${"a".repeat(2 * MIB)}` };
     const hostile = () => ({ path: "/generations", body: "{}", status: 431, headers, mayBeCut: true });

@@ -1,4 +1,4 @@
-// Model time without paying: a few cancels a day are free after the model has begun, then they are charged.
+// Owners who try to get model time for free. After the model has begun, only a few cancels a day are free.
 
 import assert from "node:assert/strict";
 import { after, afterEach, test } from "node:test";
@@ -25,7 +25,7 @@ async function cancel(person: Person, id: string): Promise<Cancelled> {
 
 const told = ({ state, charged, free_cancels_left }: Cancelled) => [state, charged, free_cancels_left];
 
-/** Each hold that a late cancel has settled. */
+/** The states of all holds that a late cancel has settled. */
 async function lateHolds(person: Person): Promise<string[]> {
   const rows = await database<{ state: string }[]>`
     select h.state from public.credit_holds as h join public.wallets as w on w.id = h.wallet_id
@@ -33,7 +33,7 @@ async function lateHolds(person: Person): Promise<string[]> {
   return rows.map(({ state }) => state);
 }
 
-test("three cancels a day are free after the model has begun, the fourth is charged, and the answer says so", async () => {
+test("after the model has begun, three cancels a day are free, the fourth is charged, and the response says so", async () => {
   const mallory = await Person.signUp("mallory");
   const jobs = await running(mallory, 4);
   const answers: Cancelled[] = [];
@@ -44,13 +44,13 @@ test("three cancels a day are free after the model has begun, the fourth is char
   const { data } = await mallory.client.from("credit_entries").select("kind, amount, reason").eq("kind", "capture");
   assert.deepEqual(data, [{ kind: "capture", amount: -1, reason: "late cancel" }]);
 
-  // A retry after a lost response is told the same and pays nothing more.
+  // A retry after a lost response gets the same response and is not charged again.
   assert.deepEqual(told(await cancel(mallory, jobs[3]!.id)), ["canceled", 1, 0]);
   assert.equal((await mallory.wallet()).balance, 4);
   await booksBalance();
 });
 
-test("a day later cancels are free again", async () => {
+test("cancels are free again a day later", async () => {
   const alice = await Person.signUp("alice");
   for (const { id } of await running(alice, 4)) await cancel(alice, id);
   assert.equal((await alice.wallet()).balance, 4);
@@ -71,7 +71,7 @@ test("a cancel before the model has begun is always free", async () => {
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
 });
 
-test("deleting a generation whose model runs follows the same rule", async () => {
+test("deleting a generation while the model runs counts as a late cancel", async () => {
   const mallory = await Person.signUp("mallory");
   const jobs = await running(mallory, 5);
   await cancel(mallory, jobs[0]!.id);
@@ -82,7 +82,7 @@ test("deleting a generation whose model runs follows the same rule", async () =>
   await booksBalance();
 });
 
-test("refusing the purpose generation, which ends what runs, follows the same rule", async () => {
+test("refusing the purpose generation counts as a late cancel of each running job", async () => {
   const mallory = await Person.signUp("mallory");
   const jobs = await running(mallory, 5);
   const { error } = await mallory.client.from("privacy_choices").insert({ purpose: "generation", allowed: false });
@@ -93,7 +93,7 @@ test("refusing the purpose generation, which ends what runs, follows the same ru
   await booksBalance();
 });
 
-test("leaving, which ends what runs, follows the same rule", async () => {
+test("erasing the account counts as a late cancel of each running job", async () => {
   const mallory = await Person.signUp("mallory");
   const [{ wallet }] = await database`select id as wallet from public.wallets where person_id = ${mallory.id}`;
   await running(mallory, 5);
@@ -103,7 +103,7 @@ test("leaving, which ends what runs, follows the same rule", async () => {
   await booksBalance();
 });
 
-test("of cancels at the same moment no more are free", async () => {
+test("simultaneous cancels do not get more free cancels", async () => {
   const mallory = await Person.signUp("mallory");
   const jobs = await running(mallory, 5);
   const answers = await Promise.all(jobs.map(({ id }) => cancel(mallory, id)));
@@ -112,7 +112,7 @@ test("of cancels at the same moment no more are free", async () => {
   await booksBalance();
 });
 
-test("how many are free is a row", async () => {
+test("a row sets the number of free cancels", async () => {
   const alice = await Person.signUp("alice");
   await give(alice, 5);
   const set = (most: number) => database`update private.quotas set most = ${most} where scope = 'late_cancels' and id = 'per_day' returning 1`;

@@ -1,4 +1,4 @@
-// Uploads that begin while they are allowed and finish when they are not any more: refused, without a row and without bytes.
+// Uploads that begin while they are allowed and finish when they are not: refused, without a row and without bytes.
 
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
@@ -14,12 +14,12 @@ import { type Finished, type Upload, nameOf, signedPut, slowPost, tusUpload } fr
 
 afterEach(async () => {
   await disarm();
-  // Opens the intake again.
+  // The sweep opens the intake again.
   await cleanUp();
 });
 after(() => database.end());
 
-/** The row as Storage writes it at the end of every upload: with its own rights, in the name of its owner. */
+/** Inserts the row as Storage does at the end of every upload: with its own role, for the owner. */
 async function insertAsStorage(person: Person, name: string, bytes: Buffer): Promise<void> {
   const metadata = { size: bytes.length, contentLength: bytes.length, mimetype: "image/jpeg", eTag: '"x"', cacheControl: "no-cache", httpStatusCode: 200 };
   await database.begin(async (sql) => {
@@ -31,14 +31,14 @@ async function insertAsStorage(person: Person, name: string, bytes: Buffer): Pro
   });
 }
 
-/** By SQLSTATE what Storage answers: a refusal, or a name that is there. */
+/** Storage's response for each SQLSTATE: a refusal, or a name that exists. */
 const asAnswered: Record<string, Finished> = { "42501": { status: 400, statusCode: "403" }, "23505": { status: 400, statusCode: "409" } };
 
 const ways: Record<string, (person: Person, name: string, bytes: Buffer) => Promise<Upload>> = {
   "a slow upload": slowPost,
   "a resumable upload": tusUpload,
-  "a PUT to a signed upload address": signedPut,
-  async "a row of Storage"(person, name, bytes) {
+  "a PUT to a signed upload URL": signedPut,
+  async "an insert by Storage"(person, name, bytes) {
     return {
       finish: () =>
         insertAsStorage(person, name, bytes).then(
@@ -50,10 +50,10 @@ const ways: Record<string, (person: Person, name: string, bytes: Buffer) => Prom
 };
 
 interface Situation {
-  /** What happens between the beginning and the end of the upload. */
+  /** The change between the beginning and the end of the upload. */
   happens(person: Person, name: string): Promise<unknown>;
   refusedWith: string;
-  /** Objects that may be there all the same. */
+  /** The number of objects that stay, if not 0. */
   keeps?: number;
 }
 
@@ -67,28 +67,28 @@ async function generated(person: Person, name: string): Promise<void> {
 }
 
 const situations: Record<string, Situation> = {
-  "the intake has closed": { happens: () => pass(26 * 3600, "silent"), refusedWith: "403" },
-  "its owner has refused generation": {
+  "the intake closes": { happens: () => pass(26 * 3600, "silent"), refusedWith: "403" },
+  "its owner refuses generation": {
     async happens({ client }) {
       assert.equal((await client.from("privacy_choices").insert({ purpose: "generation", allowed: false })).error, null);
     },
     refusedWith: "403",
   },
-  "its owner has ordered the account erased": {
+  "its owner orders the erasure of the account": {
     async happens(person) {
       assert.equal((await person.call("POST", "/privacy/erasures", { email: person.email })).status, 202);
     },
     refusedWith: "403",
   },
-  "a photo of that name has been there, and its generation has ended": { happens: generated, refusedWith: "409" },
-  "a photo of that name is there": {
+  "a photo of that name is processed": { happens: generated, refusedWith: "409" },
+  "a photo of that name arrives": {
     async happens({ client }, name) {
       assert.equal((await client.storage.from("inputs").upload(name, await small, { contentType: "image/jpeg" })).error, null);
     },
     refusedWith: "409",
     keeps: 1,
   },
-  "a photo of that name was deleted": {
+  "a photo of that name is deleted": {
     async happens(person, name) {
       await database`insert into public.deletions (bucket, path, reason, person_id) values ('inputs', ${name}, 'orphaned', ${person.id})`;
       await cleanUp();
@@ -106,19 +106,19 @@ async function left(person: Person): Promise<{ rows: number; files: number }> {
 
 for (const [situation, { happens, refusedWith, keeps = 0 }] of Object.entries(situations)) {
   for (const [way, begin] of Object.entries(ways)) {
-    test(`after ${situation}, ${way} that began before is refused with ${refusedWith} and leaves nothing`, async () => {
+    test(`${way} is refused with ${refusedWith} and leaves nothing if ${situation} before it finishes`, async () => {
       const mallory = await Person.signUp("mallory");
       const name = nameOf(mallory);
       const upload = await begin(mallory, name, await small);
       await happens(mallory, name);
       const { status, statusCode } = await upload.finish();
-      assert.deepEqual(await left(mallory), { rows: keeps, files: keeps }, `it was answered with ${status}`);
+      assert.deepEqual(await left(mallory), { rows: keeps, files: keeps }, `the status was ${status}`);
       assert.equal(statusCode ?? String(status), refusedWith);
     });
   }
 }
 
-test("a slow upload that nothing forbids meanwhile is taken", async () => {
+test("a slow upload is accepted if it stays allowed until it finishes", async () => {
   for (const begin of [slowPost, tusUpload]) {
     const alice = await Person.signUp("alice");
     const { status } = await (await begin(alice, nameOf(alice), await small)).finish();
@@ -127,7 +127,7 @@ test("a slow upload that nothing forbids meanwhile is taken", async () => {
   }
 });
 
-test("a photo larger than its bucket takes, or of another type, is refused when it finishes", async () => {
+test("a photo that is too large or of another type is refused when its upload finishes", async () => {
   const mallory = await Person.signUp("mallory");
   const insert = (metadata: object, name = nameOf(mallory)) => database.begin(async (sql) => {
     await sql`set local role service_role`;
@@ -147,7 +147,7 @@ test("a photo larger than its bucket takes, or of another type, is refused when 
 });
 
 for (const [way, begin] of Object.entries(ways)) {
-  test(`an erasure is done within a minute while ${way} is under way, and complete when it finishes`, async () => {
+  test(`an erasure takes at most a minute during ${way}, whose end then leaves nothing`, async () => {
     const mallory = await Person.signUp("mallory");
     const upload = await begin(mallory, nameOf(mallory), await small);
     assert.equal((await mallory.call("POST", "/privacy/erasures", { email: mallory.email })).status, 202);
@@ -156,7 +156,7 @@ for (const [way, begin] of Object.entries(ways)) {
       await cleanUp();
       const [user] = await database`select id from auth.users where id = ${mallory.id}`;
       if (!user) return true;
-      assert.ok((minutes += 1) <= 1, "it takes longer than a minute");
+      assert.ok((minutes += 1) <= 1, "the erasure takes longer than a minute");
       await pass(60);
       return undefined;
     });

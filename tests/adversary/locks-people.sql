@@ -1,6 +1,6 @@
--- The few people that every pair of verbs meets on. All of it is in pg_temp, and goes with its connection.
+-- The few users on which all pairs of verbs run. Everything here is in pg_temp, so it disappears with the connection.
 
--- Storage lets its rows be deleted only by a connection that says so.
+-- Storage allows a connection to delete its rows only with this setting.
 set storage.allow_delete_query = 'true';
 
 create temporary table people (slot text primary key, id uuid);
@@ -22,7 +22,7 @@ begin
 end;
 $$;
 
--- `active` was here today; `idle` has had all notices and their days; the erasure of `leaving` has begun.
+-- `active` was active today. `idle` has had all notices and can be erased. The erasure of `leaving` has begun.
 create function pg_temp.open_person(slot text)
 returns uuid
 language plpgsql

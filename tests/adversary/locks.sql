@@ -1,5 +1,4 @@
--- Something to do for each verb, for the people of locks-people.sql. `top_up` makes anew what the last pair of verbs has
--- used up.
+-- Work for each verb, for the users of locks-people.sql. `top_up` replaces what the last pair of verbs has used up.
 
 create function pg_temp.mark(generation uuid)
 returns text
@@ -11,7 +10,7 @@ return (
   where g.id = generation
 );
 
--- A generation of each kind for each person. Its lease, where it has one, is its own id.
+-- A generation of each kind for each user. If it is leased, its lease is its own id.
 create function pg_temp.top_up_generations()
 returns void
 language plpgsql
@@ -20,7 +19,7 @@ as $$
 declare
   missing record;
 begin
-  -- While the account is refused nothing would begin.
+  -- No generation would begin while Replicate refuses the account.
   delete from private.account_refusals;
   delete from public.generations as g
   using people as p
@@ -77,13 +76,13 @@ begin
     update public.generations as g
     set state = 'succeeded', artwork_path = artwork, artwork_content_type = 'image/png', artwork_bytes = 1000, artwork_sha256 = repeat('0', 64)
     where g.id = make_generation.id;
-    -- Long enough ago for the audit to miss the artwork, which is not there.
+    -- Past the grace period, so that the audit finds that the artwork is missing.
     update public.generations as g set finished_at = now() - interval '1 day' where g.id = make_generation.id;
   end if;
 end;
 $$;
 
--- Exports: one that is planned and uploaded, one that is not planned, and for each of both one whose time is over.
+-- One export that is planned and uploaded, one that is not planned, and an expired one for each of the two users.
 create function pg_temp.top_up_exports(wanted boolean)
 returns void
 language plpgsql
@@ -112,7 +111,7 @@ begin
 end;
 $$;
 
--- What else is owed, due at once; and rows that are past their time.
+-- Other pending work, which is due at once, and expired rows.
 create function pg_temp.top_up_the_rest(photos integer)
 returns void
 language plpgsql
@@ -143,7 +142,7 @@ begin
   insert into public.deletions (bucket, path, reason, person_id, generation_id)
   select 'inputs', g.person_id || '/' || gen_random_uuid() || '.jpg', 'orphaned', g.person_id, g.id
   from fixtures as f join public.generations as g on g.id = f.id where f.kind in ('due', 'running', 'done');
-  -- Leased by a worker that may still report, and due again.
+  -- Deletions that are due again, although a worker has a lease and may still report.
   insert into private.deletion_leases (deletion_id, lease)
   select d.id, d.id from public.deletions as d join people as p on p.id = d.person_id where d.reason = 'orphaned'
   on conflict (deletion_id) do update set lease = excluded.lease;
@@ -157,7 +156,7 @@ begin
   select p.id, now() - interval '2 years', 'locks' from people as p, generate_series(1, 3) where p.slot <> 'leaving';
   insert into private.webhook_events (id, generation_id, status, received_at)
   select 'locks-' || f.id, f.id, 'starting', now() - interval '1 year' from fixtures as f on conflict (id) do nothing;
-  -- What was just made for them counts as having been here.
+  -- Reset the activity, because the inserts above count as activity.
   update public.profiles as p set active_at = now() - case n.slot when 'idle' then interval '3 years' else '1 day' end
   from people as n where n.id = p.id;
 end;

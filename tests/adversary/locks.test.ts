@@ -1,6 +1,6 @@
-// Every pair of verbs that lock rows, at the same time on the same few people: they wait for each other, never in a
-// circle. ROUNDS=1000 is the whole run, of about two hours; by default as many as fit into a minute or two. PART=1/3 takes
-// every third pair, for runs on several stacks.
+// Runs every pair of locking verbs in parallel on the same few users: they may wait for each other, but never in a circle.
+// ROUNDS=1000 is the full run of about two hours. The default takes a minute or two. PART=1/3 runs every third pair, so
+// that several stacks can share the work.
 
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
@@ -12,16 +12,16 @@ import { type Verb, type World, target, verbs } from "./verbs.ts";
 
 const rounds = Number(process.env.ROUNDS || 10);
 const [part, parts] = (process.env.PART || "1/1").split("/").map(Number) as [number, number];
-/** So many rounds at once. */
+/** The number of parallel rounds. */
 const width = Math.min(rounds, 20);
 
 const connection = { deadlock_timeout: "50ms" } as Record<string, string>;
 const callers = postgres(process.env.DATABASE_ADMIN_URL!, { max: 2 * width, onnotice: () => {}, connection });
-/** One connection, which has the functions of locks-people.sql and locks.sql. */
+/** The only connection that has the functions of locks-people.sql and locks.sql. */
 const fixtures = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1, onnotice: () => {}, idle_timeout: 0, max_lifetime: null });
 
 after(async () => {
-  // What they have under way would be the next suite's.
+  // The next suite must not find the work of these users.
   await fixtures`select pg_temp.remove_person(id) from people`;
   await Promise.all([callers.end(), fixtures.end(), database.end()]);
 });
@@ -29,7 +29,7 @@ after(async () => {
 interface Tally {
   rounds: number;
   deadlocks: Record<string, number>;
-  /** Which verbs did something at least once, and what each was refused. */
+  /** The verbs that succeeded at least once. */
   done: Set<string>;
   unexpected: Record<string, number>;
 }
@@ -40,7 +40,7 @@ function count(counts: Record<string, number>, what: string): void {
   counts[what] = (counts[what] ?? 0) + 1;
 }
 
-/** Refusals, and what a constraint or a policy says no to: that is an answer. */
+/** Whether a code is an expected answer: a refusal by a verb, a constraint or a policy. */
 function isAnswer(code: string): boolean {
   return /^(PT\d{3}|23\d{3}|42501)$/.test(code);
 }
@@ -70,7 +70,7 @@ async function meet(a: Verb, b: Verb, needs: { photos: number; exports: boolean 
   }
 }
 
-/** Limits are not what is tested here: they would refuse nearly everything. */
+/** Lifts the limits, which would refuse nearly everything and are tested elsewhere. */
 async function withoutLimits(run: () => Promise<void>): Promise<void> {
   const before = await database`select scope, id, most from private.quotas where scope <> 'welcome_credits'`;
   await database`update private.quotas set most = 1000000000 where scope not in ('welcome_credits', 'late_cancels')`;
@@ -89,7 +89,7 @@ function logged(): string[] {
   return logs.flatMap((name) => readFileSync(join(folder, name), "utf8").match(/.*deadlock detected.*/g) ?? []);
 }
 
-test(`${rounds} parallel rounds of every pair of verbs that take locks: no deadlock, and the books balance`, async () => {
+test(`${rounds} parallel rounds of every pair of locking verbs cause no deadlock, and the ledger balances`, async () => {
   for (const script of ["locks-people.sql", "locks.sql"]) {
     await fixtures.unsafe(readFileSync(join(import.meta.dirname, script), "utf8")).simple();
   }
@@ -103,7 +103,7 @@ test(`${rounds} parallel rounds of every pair of verbs that take locks: no deadl
         exports: !names.includes("request_export"),
       });
       if ((index + 1) % 50 === 0 || index + 1 === pairs.length) {
-        console.log(`${index + 1} of ${pairs.length} pairs, ${tally.rounds} rounds, ${Object.keys(tally.deadlocks).length} pairs that met in a deadlock`);
+        console.log(`${index + 1} of ${pairs.length} pairs, ${tally.rounds} rounds, ${Object.keys(tally.deadlocks).length} pairs with a deadlock`);
       }
     }
   });

@@ -1,4 +1,4 @@
-// Sessions that are over. From the sign-out or the ban on, the old token reaches nothing, though it has not expired.
+// Sessions that have ended. After a sign-out or a ban, an old token does not work, although it has not expired.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -18,7 +18,7 @@ interface Owned {
   finished: string;
 }
 
-/** Somebody who has one of each. */
+/** A user who has one of each. */
 async function somebody(): Promise<{ person: Person; owned: Owned }> {
   const person = await signUpAs(`alice.${randomUUID()}@example.com`);
   const { id, artwork_path } = await person.ended((await person.generate(await small)).id);
@@ -31,7 +31,7 @@ async function somebody(): Promise<{ person: Person; owned: Owned }> {
 const found = ({ status, body }: { status: number; body: unknown }) => status < 300 && (!Array.isArray(body) || body.length > 0);
 const json = JSON.stringify;
 
-/** Everything that a token may be good for. What it does is done: use it once. */
+/** Tries everything that a token allows. Returns what worked. Call it once, because what works has effects. */
 async function reached({ id, email, token }: Person, owned: Owned): Promise<string[]> {
   const rest = (method: string, path: string, body?: object) =>
     ask(token, method, `/rest/v1/${path}`, body && json(body), { prefer: "return=representation" }).then(found);
@@ -58,7 +58,7 @@ async function reached({ id, email, token }: Person, owned: Owned): Promise<stri
     "lists photos": () => storage("POST", "object/list/inputs", { prefix: `${id}/` }),
     "downloads a photo": () => storage("GET", `object/authenticated/inputs/${owned.photo}`),
     "downloads an artwork": () => storage("GET", `object/authenticated/artworks/${owned.artwork}`),
-    "signs an artwork": () => storage("POST", `object/sign/artworks/${owned.artwork}`, { expiresIn: 60 }),
+    "signs a URL for an artwork": () => storage("POST", `object/sign/artworks/${owned.artwork}`, { expiresIn: 60 }),
     "uploads a photo": async () =>
       found(await ask(token, "POST", `/storage/v1/object/inputs/${nameOf({ id } as Person)}`, await small, { "content-type": "image/jpeg" })),
     "begins through the database": () => rest("POST", "rpc/begin_generation", begin),
@@ -67,7 +67,7 @@ async function reached({ id, email, token }: Person, owned: Owned): Promise<stri
     "submits": () => functions("POST", "/generations", { style: "mosaic", input_path: owned.photo }),
     "cancels": () => functions("POST", `/generations/${owned.running}/cancel`),
     "deletes": () => functions("DELETE", `/generations/${owned.finished}`),
-    "takes back a photo": () => storage("DELETE", "object/inputs", { prefixes: [owned.photo] }),
+    "deletes a photo": () => storage("DELETE", "object/inputs", { prefixes: [owned.photo] }),
     "exports": () => functions("POST", "/privacy/exports"),
     "erases through the database": () => rest("POST", "rpc/erase_account", { email }),
     "erases": () => functions("POST", "/privacy/erasures", { email }),
@@ -77,7 +77,7 @@ async function reached({ id, email, token }: Person, owned: Owned): Promise<stri
   return opened;
 }
 
-/** A session that goes on sees and does what it did before. */
+/** Fails unless the session still works. */
 async function goesOn(person: Person): Promise<void> {
   assert.equal((await person.client.from("wallets").select()).data!.length, 1);
   assert.ok(await person.upload(await small));
@@ -95,7 +95,7 @@ async function ban({ id }: Person, ban_duration: string): Promise<void> {
   assert.equal(status, 200);
 }
 
-test("after a global sign-out no token of the person reaches anything", async () => {
+test("after a global sign-out, no token of the user works", async () => {
   const { person, owned } = await somebody();
   const other = await signIn(person.email);
   await endSession(other, "global");
@@ -103,7 +103,7 @@ test("after a global sign-out no token of the person reaches anything", async ()
   assert.deepEqual(await reached(other, owned), []);
 });
 
-test("after a local sign-out its own token reaches nothing, and other sessions go on", async () => {
+test("after a local sign-out, only the token of that session stops working", async () => {
   const { person, owned } = await somebody();
   const other = await signIn(person.email);
   await endSession(person, "local");
@@ -111,7 +111,7 @@ test("after a local sign-out its own token reaches nothing, and other sessions g
   await goesOn(other);
 });
 
-test("after a sign-out of the other sessions those reach nothing, and this one goes on", async () => {
+test("after a sign-out of the other sessions, only their tokens stop working", async () => {
   const { person, owned } = await somebody();
   const other = await signIn(person.email);
   await endSession(other, "others");
@@ -119,7 +119,7 @@ test("after a sign-out of the other sessions those reach nothing, and this one g
   await goesOn(other);
 });
 
-test("a banned person's token reaches nothing, until the ban is lifted", async () => {
+test("the token of a banned user does not work until the ban is lifted", async () => {
   const { person, owned } = await somebody();
   await ban(person, "24h");
   assert.deepEqual(await reached(person, owned), []);
@@ -127,7 +127,7 @@ test("a banned person's token reaches nothing, until the ban is lifted", async (
   await goesOn(person);
 });
 
-test("a token that names no session reaches nothing", async () => {
+test("a token that names no existing session does not work", async () => {
   const { person, owned } = await somebody();
   const { session_id, ...claims } = claimsOf(person.token);
   assert.ok(session_id);
@@ -136,7 +136,7 @@ test("a token that names no session reaches nothing", async () => {
   }
 });
 
-test("erasure and export demand the second factor of a person who has one", async () => {
+test("erasures and exports require the second factor if the user has one", async () => {
   const person = await signUpAs(`alice.${randomUUID()}@example.com`);
   const aal2 = Object.assign(Object.create(person), { token: sign({ ...claimsOf(person.token), aal: "aal2" }) }) as Person;
   const asks = {
@@ -147,7 +147,7 @@ test("erasure and export demand the second factor of a person who has one", asyn
   await database`
     insert into auth.mfa_factors (id, user_id, factor_type, status, created_at, updated_at)
     values (${factor}, ${person.id}, 'totp', 'unverified', now(), now())`;
-  // A factor that was never verified protects nothing.
+  // An unverified factor is not required.
   assert.equal((await asks.export(person)).status, 202);
   await database`update auth.mfa_factors set status = 'verified' where id = ${factor}`;
   for (const [name, asked] of Object.entries(asks)) {
@@ -160,7 +160,7 @@ test("erasure and export demand the second factor of a person who has one", asyn
   assert.equal((await asks.erasure(aal2)).status, 202);
 });
 
-test("submit, cancel and delete do not ask Auth over HTTP, and erasure does", async () => {
+test("submitting, canceling and deleting make no HTTP call to Auth, and an erasure makes one", async () => {
   const { person, owned } = await somebody();
   lab.supabase.misbehave({ fault: "delay", ms: 0, when: /\/auth\/v1\/user/, count: 1e9 });
   const asked = async (act: () => Promise<Response>) => {

@@ -1,4 +1,4 @@
-// The owner of an account who cheats: what they can send besides what the app sends.
+// An account owner who cheats, and can send requests that the app does not send.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -18,7 +18,7 @@ export interface Answer {
   body: any;
 }
 
-/** A request to Supabase, byte for byte as it is written here. */
+/** Sends a request to Supabase exactly as given. */
 export async function ask(token: string, method: string, path: string, body?: string | Buffer, headers: Record<string, string> = {}): Promise<Answer> {
   const response = await fetch(`${process.env.SUPABASE_URL}${path}`, {
     method,
@@ -36,11 +36,11 @@ const connect = () =>
     realtime: { transport: ws as never },
   });
 
-/** A person with a session of their own. */
+/** A user with the given session. */
 const personOf = (client: unknown, { user, session }: { user: { id: string; email?: string } | null; session: { access_token: string } | null }): Person =>
   Object.assign(Object.create(Person.prototype), { id: user!.id, email: user!.email, token: session!.access_token, client }) as Person;
 
-/** A new account with this very address, and a password that `signIn` knows. */
+/** Signs up an account with exactly this address, and a password that `signIn` knows. */
 export async function signUpAs(email: string): Promise<Person> {
   const client = connect();
   const { data, error } = await client.auth.signUp({ email, password });
@@ -48,7 +48,7 @@ export async function signUpAs(email: string): Promise<Person> {
   return personOf(client, data);
 }
 
-/** One more session of somebody who came by `signUpAs`. */
+/** Another session of a user from `signUpAs`. */
 export async function signIn(email: string): Promise<Person> {
   const client = connect();
   const { data, error } = await client.auth.signInWithPassword({ email, password });
@@ -60,7 +60,7 @@ export async function give(person: Person, credits: number): Promise<void> {
   await database`select backend.adjust_credits(${person.id}, ${credits}, 'for a test', ${randomUUID()})`;
 }
 
-/** Generations whose model runs and does not end by itself. */
+/** Generations whose model runs and never finishes. */
 export async function running(person: Person, count = 1, body: Record<string, unknown> = {}): Promise<Generation[]> {
   await arm({ fault: "stuck_processing", count });
   const made: Generation[] = [];
@@ -69,7 +69,7 @@ export async function running(person: Person, count = 1, body: Record<string, un
   return made;
 }
 
-/** Waits until a generation has a state, as its person sees it. */
+/** Waits until a generation has the given state for its user. */
 export function untilState(person: Person, id: string, state: string): Promise<Generation> {
   return until(`a generation to be ${state}`, async () => {
     const found = await person.generation(id);
@@ -77,7 +77,7 @@ export function untilState(person: Person, id: string, state: string): Promise<G
   });
 }
 
-/** How the holds of a person ended, oldest first. */
+/** The states of a user's holds, oldest first. */
 export async function holds(person: Person): Promise<string[]> {
   const rows = await database<{ state: string }[]>`
     select h.state from public.credit_holds as h join public.wallets as w on w.id = h.wallet_id
@@ -85,7 +85,7 @@ export async function holds(person: Person): Promise<string[]> {
   return rows.map(({ state }) => state);
 }
 
-/** Erases an account as its person does, until nothing of it is left. */
+/** Erases an account as its user would, and waits until it is gone. */
 export async function erase(person: Person): Promise<void> {
   const asked = await person.call("POST", "/privacy/erasures", { email: person.email });
   assert.equal(asked.status, 202, await asked.clone().text());

@@ -1,4 +1,4 @@
-// The photo swapped after it was judged. What Replicate fetches is what was judged, whatever its owner does meanwhile.
+// Owners who swap a photo after its check. Replicate gets the checked photo, whatever the owner does meanwhile.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -14,7 +14,7 @@ import { until } from "../waiting.ts";
 import { ask, running, service } from "./owner.ts";
 import { type Upload, nameOf, signedPut, slowPost, tusUpload } from "./uploads.ts";
 
-/** Two photos with a place and a camera in them: one to be judged, one to take its place. */
+/** Two photos with a location and a camera in their metadata: one to be checked, one to replace it. */
 const photo = await withSecrets("jpeg", "judged");
 const other = await sharp(mountains).resize(500).negate().withExif({
   IFD0: { Make: "swapped" },
@@ -28,7 +28,7 @@ interface Seen {
   xmp: boolean;
 }
 
-/** What Replicate received for a generation. */
+/** What Replicate has received for a generation. */
 async function seen(person: Person, id: string): Promise<Seen> {
   const prediction = await until("a prediction", async () => {
     const [row] = await database`select prediction_id from public.generations where id = ${id} and prediction_id is not null`;
@@ -38,7 +38,7 @@ async function seen(person: Person, id: string): Promise<Seen> {
   return { sha256: input.sha256, exif_fields: input.exif_fields, gps: input.gps, xmp: input.xmp } as Seen;
 }
 
-/** What Replicate receives of the photo if its owner leaves it alone. */
+/** What Replicate receives if the owner does not swap the photo. */
 async function honest(): Promise<Seen> {
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(photo);
@@ -53,12 +53,12 @@ async function objects(person: Person): Promise<string[]> {
   return rows.map(({ name }) => name);
 }
 
-/** The one prepared object of a person. */
+/** The name of the user's only prepared photo. */
 function prepared(person: Person): Promise<string> {
   return until("a prepared photo", async () => (await objects(person)).find((name) => name.startsWith(`${person.id}/prepared/`)), 3_000);
 }
 
-/** A photo that was judged, and Replicate could not take it yet. */
+/** Submits a photo, which is checked while Replicate cannot take it yet. */
 async function postponed(person: Person, input_path: string): Promise<string> {
   await arm({ fault: "create_500", count: 8 });
   const answer = await person.submit({ style: "watercolor", input_path });
@@ -86,11 +86,11 @@ const swaps: Record<string, (person: Person, name: string, early: Upload | undef
     await person.client.storage.from("inputs").move(from, name);
   },
 };
-/** Each begins before the photo is there, and finishes after it was judged. */
+/** Each upload begins before the photo exists and finishes after the photo was checked. */
 const early: Record<string, (person: Person, name: string, bytes: Buffer) => Promise<Upload>> = {
   "finishes a slow upload": slowPost,
   "finishes a resumable upload": tusUpload,
-  "finishes a PUT to a signed upload address": signedPut,
+  "finishes a PUT to a signed upload URL": signedPut,
 };
 for (const way of Object.keys(early)) {
   swaps[`${way} of another, as it is`] = (_, __, begun) => begun!.finish();
@@ -100,12 +100,12 @@ for (const way of Object.keys(early)) {
   };
 }
 
-test("what Replicate receives of a photo has no metadata", () => {
+test("Replicate receives a photo without metadata", () => {
   assert.deepEqual({ ...judged, sha256: "" }, { sha256: "", exif_fields: 0, gps: false, xmp: false });
 });
 
 for (const [swap, carryOut] of Object.entries(swaps)) {
-  test(`an owner who ${swap}: Replicate receives what was judged`, async () => {
+  test(`Replicate receives the checked photo even if its owner ${swap}`, async () => {
     const mallory = await Person.signUp("mallory");
     const name = nameOf(mallory);
     const way = Object.keys(early).find((each) => swap.startsWith(each));
@@ -122,13 +122,13 @@ for (const [swap, carryOut] of Object.entries(swaps)) {
   });
 }
 
-test("a signed upload address is made for no person", async () => {
+test("users cannot get a signed upload URL", async () => {
   const mallory = await Person.signUp("mallory");
   const { data, error } = await mallory.client.storage.from("inputs").createSignedUploadUrl(nameOf(mallory));
-  assert.ok(error, `it was made: ${data?.path}`);
+  assert.ok(error, `a URL was signed: ${data?.path}`);
 });
 
-test("the prepared photo holds what was judged, and its owner cannot reach it", async () => {
+test("the prepared photo is the checked photo, and its owner cannot reach it", async () => {
   const mallory = await Person.signUp("mallory");
   await arm({ fault: "stuck_processing" });
   const { id } = await mallory.generate(photo);
@@ -140,7 +140,7 @@ test("the prepared photo holds what was judged, and its owner cannot reach it", 
     return createHash("sha256").update(Buffer.from(await response.arrayBuffer())).digest("hex");
   };
   assert.equal(await read(), judged.sha256);
-  assert.equal((await predictionsOf(name)).length, 1, "it is what Replicate is to fetch");
+  assert.equal((await predictionsOf(name)).length, 1, "the prediction has the prepared photo as its input");
 
   const inputs = mallory.client.storage.from("inputs");
   const free = nameOf(mallory);
@@ -166,7 +166,7 @@ test("the prepared photo holds what was judged, and its owner cannot reach it", 
   assert.equal((await mallory.call("POST", `/generations/${id}/cancel`)).status, 200);
 });
 
-test("the original goes at once, the prepared photo when the generation ends, each with a receipt", async () => {
+test("the original is deleted at once and the prepared photo when the generation ends, each with a receipt", async () => {
   const alice = await Person.signUp("alice");
   const { id, input_path } = (await running(alice))[0]!;
   const verified = (path: string) => until(`the deletion of ${path}`, async () =>

@@ -1,4 +1,4 @@
-// Two workers, one lease: a lease that was lost is honoured by no verb.
+// Two workers, one lease: no verb accepts a lost lease.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -17,7 +17,7 @@ import {
 } from "./workers.ts";
 
 afterEach(async () => {
-  // An export that no worker builds would be the first that whatever comes next leases.
+  // Delete the exports that no worker builds. Otherwise, the next test would lease them first.
   await database`delete from public.exports where id in (select w.export_id from private.export_work as w where w.due_at = '2000-01-01')`;
 });
 after(() => service.end());
@@ -62,10 +62,10 @@ const cases: [name: string, begins: () => Promise<Leased>, takes: Take, call: Ca
   ["record_input", submitting, takesSubmission, verb(({ id, lease, path }) => service`
     select backend.record_input(generation_id => ${id}::uuid, lease => ${lease}::uuid, capability => ${"ab".repeat(32)},
       prepared_path => ${path}, format => 'jpeg', width => 10, height => 10, bytes => 100, sha256 => ${"0".repeat(64)}) as answer`)],
-  ["attach_prediction of one that was found", submitting, takesSubmission, verb(({ id, lease }) => service`
+  ["attach_prediction for a prediction that was found", submitting, takesSubmission, verb(({ id, lease }) => service`
     select backend.attach_prediction(generation_id => ${id}::uuid, lease => ${lease}::uuid,
       prediction_id => ${`p-${id}`}, capability => null) as answer`)],
-  ["fail_generation while it is submitted", submitting, takesSubmission, fails],
+  ["fail_generation during the submission", submitting, takesSubmission, fails],
   ["fail_generation while its artwork is stored", storing, takesStoring, fails],
   ["fail_generation at its deadline", overdue, takesSettling, fails],
   ["complete_generation while its artwork is stored", storing, takesStoring, completes],
@@ -73,32 +73,32 @@ const cases: [name: string, begins: () => Promise<Leased>, takes: Take, call: Ca
 ];
 
 for (const [name, begins, takes, call] of cases) {
-  test(`${name}: a worker that has lost its lease is told so, and changes nothing`, async () => {
+  test(`${name}: a worker learns that it has lost its lease, and changes nothing`, async () => {
     const leased = await begins();
     const answer = (await handOver(leased, takes, () => call(leased))) as Answer;
     assert.equal(answer.outcome, "superseded");
   });
 }
 
-test("record_prediction_event: a worker that has lost its lease is not told to store", async () => {
+test("record_prediction_event: a worker that has lost its lease is not told to store the artwork", async () => {
   const leased = await storing();
   const answer = await handOver(leased, takesStoring, () => succeeded(service, leased));
   assert.equal(answer.action, "none");
 });
 
-/** What has no answer, or none by which a worker decides anything else than to stop. */
+/** Verbs that return nothing, or nothing that tells a worker to continue. */
 const silent: typeof cases = [
   ["postpone_submission", submitting, takesSubmission, verb(({ id, lease }) => service`
     select backend.postpone_submission(${id}::uuid, ${lease}::uuid) as answer`)],
-  ["release_lease of a submission", submitting, takesSubmission, verb(({ id, lease }) => service`
+  ["release_lease for a submission", submitting, takesSubmission, verb(({ id, lease }) => service`
     select backend.release_lease(${id}::uuid, ${lease}::uuid) as answer`)],
-  ["release_lease of an artwork", storing, takesStoring, verb(({ id, lease }) => service`
+  ["release_lease for an artwork", storing, takesStoring, verb(({ id, lease }) => service`
     select backend.release_lease(${id}::uuid, ${lease}::uuid) as answer`)],
   ["plan_export", building, takesExport, verb(({ id, lease }) => service`
     select backend.plan_export(${id}::uuid, ${lease}::uuid) as answer`)],
   ["restart_export", planned, takesExport, verb(({ id, lease }) => service`
     select backend.restart_export(${id}::uuid, ${lease}::uuid) as answer`)],
-  ["restart_export for an object that is missing", planned, takesExport, verb(({ id, lease }) => service`
+  ["restart_export for a missing object", planned, takesExport, verb(({ id, lease }) => service`
     select backend.restart_export(${id}::uuid, ${lease}::uuid, 'an object') as answer`)],
   ["release_export", planned, takesExport, verb(({ id, lease }) => service`
     select backend.release_export(${id}::uuid, ${lease}::uuid, true) as answer`)],
@@ -113,14 +113,14 @@ for (const [name, begins, takes, call] of silent) {
   });
 }
 
-test("record_export_piece: a worker that has lost its lease sends nothing more", async () => {
+test("record_export_piece: a worker learns that it has lost its lease, and uploads nothing more", async () => {
   const leased = await planned();
   const [{ is_held }] = await handOver(leased, takesExport, () => service`
     select backend.record_export_piece(${leased.id}::uuid, ${leased.lease}::uuid, 'another upload', 500, 1000, '[]') as is_held`);
   assert.equal(is_held, false);
 });
 
-test("two attempts to store one artwork have two paths; asked again under its lease, an attempt keeps its own", async () => {
+test("each attempt to store an artwork has its own path, and a retry with the same lease keeps it", async () => {
   const first = await running();
   const path = (await succeeded(service, first)).artwork_path;
   assert.equal((await succeeded(service, first)).artwork_path, path);
@@ -129,7 +129,7 @@ test("two attempts to store one artwork have two paths; asked again under its le
   assert.notEqual((await succeeded(service, second)).artwork_path, path);
 });
 
-test("a deletion of what the first attempt stored, however late, does not strike the artwork of the second", async () => {
+test("a late deletion of what the first attempt stored does not delete the artwork of the second", async () => {
   const first = await storing();
   const second = { ...first, lease: randomUUID() };
   second.path = (await succeeded(service, second)).artwork_path!;
@@ -138,7 +138,7 @@ test("a deletion of what the first attempt stored, however late, does not strike
     assert.equal(error, null);
   }
   assert.equal(((await completes(second)) as Answer).outcome, "completed");
-  // A worker was told to delete it, and froze until now.
+  // A worker that was told to delete the first object froze until now.
   const { error } = await storage.from("artworks").remove([first.path]);
   assert.equal(error, null);
   const left = await database`
@@ -147,7 +147,7 @@ test("a deletion of what the first attempt stored, however late, does not strike
 });
 
 for (const [verb, order] of Object.entries(owed)) {
-  test(`${verb}: asked again under the same lease it gives the same rows, and another lease gets none of them`, async () => {
+  test(`${verb}: a retry with the same lease gets the same rows, and another lease gets none of them`, async () => {
     const due = await order(await Person.signUp("alice"));
     const [first, second] = [randomUUID(), randomUUID()];
     const ask = async (lease: string) => {
@@ -157,14 +157,14 @@ for (const [verb, order] of Object.entries(owed)) {
       return found.filter((id) => due.includes(id)).sort();
     };
     assert.deepEqual(await ask(first), due);
-    assert.deepEqual(await ask(first), due, "the answer was lost, and it asks again");
+    assert.deepEqual(await ask(first), due, "a retry after a lost response");
     assert.deepEqual(await ask(second), [], "another worker");
   });
 }
 
 for (const end of ["cancel", "delete"] as const) {
   for (const seen of ["its event", "Replicate's list"]) {
-    test(`a create call whose answer was lost, then a ${end}: the prediction shows up by ${seen}, is stopped and asked about (T3)`, async () => {
+    test(`if the response to a create call is lost before a ${end}, ${seen} reveals the prediction, which is stopped and asked about (T3)`, async () => {
       await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
       lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
       const alice = await Person.signUp("alice");
@@ -176,7 +176,7 @@ for (const end of ["cancel", "delete"] as const) {
       assert.ok(ended.ok);
 
       if (seen === "its event") await send(prediction);
-      // Once the row is gone, no event finds it: Replicate's list is searched a minute later.
+      // After a delete, an event finds no row, so a sweep searches Replicate's list a minute later.
       if (seen !== "its event" || end === "delete") await pass(61);
       await cleanUp();
       assert.deepEqual((await predictionsOf(alice.id)).map(({ status }) => status), ["canceled"]);

@@ -1,4 +1,4 @@
-// An owner who wants the picture and the credit. An artwork is readable once it is paid for, and not before.
+// An owner who wants both the picture and the credit. An artwork is readable only after it is paid for.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -16,17 +16,17 @@ const complete = /rpc\/complete_generation/;
 
 afterEach(() => lab.supabase.heal());
 
-/** The time between the upload of an artwork and its row is usually short. Here it is long enough for a thief. */
+/** Extends the usually short time between the upload of an artwork and its row, so that a thief has enough of it. */
 function storeSlowly(ms: number, count = 1): void {
   lab.supabase.misbehave({ fault: "delay", ms, when: complete, count });
 }
 
-/** Artworks are stored, and for now their rows are not written: the generations stay `storing`. */
+/** Lets artworks be stored, but not their rows, so that the generations stay `storing`. */
 function stopBeforeTheRow(): void {
   lab.supabase.misbehave({ fault: "refuse", when: complete, count: 1e9 });
 }
 
-/** The name of the artwork as Storage has it: a thief can guess it, since it begins with the id of the generation. */
+/** The name of the artwork in Storage. A thief can guess it, because it begins with the id of the generation. */
 async function storedArtwork(id: string): Promise<string> {
   const found = await until("an artwork to be stored", async () =>
     (await database`select name from storage.objects where bucket_id = 'artworks' and position(${id} in name) > 0`)[0]);
@@ -44,7 +44,7 @@ const cancels: Record<string, (person: Person, id: string) => Promise<{ status: 
   },
 };
 
-test("an owner who cancels while the artwork is stored gets the picture or the credit, in none of 8 rounds both", async () => {
+test("an owner who cancels while the artwork is stored never gets both the picture and the credit in 8 rounds", async () => {
   const mallory = await Person.signUp("mallory");
   await give(mallory, rounds);
   const steal = async (round: number): Promise<boolean> => {
@@ -58,7 +58,7 @@ test("an owner who cancels while the artwork is stored gets the picture or the c
     return Boolean(downloaded.data ?? signed.data ?? (await artworks.download(name)).data);
   };
   let pictures = 0;
-  // As many at once as one person may run.
+  // As many at once as one user may run.
   for (let round = 0; round < rounds; round += 4) {
     storeSlowly(1500, 4);
     const stolen = await Promise.all([0, 1, 2, 3].map((each) => steal(round + each)));
@@ -71,7 +71,7 @@ test("an owner who cancels while the artwork is stored gets the picture or the c
   await booksBalance();
 });
 
-test("an artwork cannot be downloaded, signed or listed before its generation has succeeded", async () => {
+test("users cannot download, sign or list an artwork before its generation has succeeded", async () => {
   const mallory = await Person.signUp("mallory");
   stopBeforeTheRow();
   const { id } = await mallory.generate(await small);
@@ -90,13 +90,13 @@ test("an artwork cannot be downloaded, signed or listed before its generation ha
   lab.supabase.heal();
   await quiet(mallory);
   assert.equal((await mallory.generation(id))!.state, "succeeded");
-  // A later attempt may have stored it anew.
+  // A later attempt may have stored the artwork again.
   name = (await mallory.generation(id))!.artwork_path!;
   assert.deepEqual(await seen(), { downloaded: true, signed: true, signedWithOthers: true, listed: true, looked: true });
 });
 
 for (const [way, cancel] of Object.entries(cancels)) {
-  test(`a cancel by ${way} while the artwork is stored comes too late: it says so, and the artwork is charged`, async () => {
+  test(`a cancel through ${way} while the artwork is stored is refused as too late, and the artwork is charged`, async () => {
     const alice = await Person.signUp("alice");
     storeSlowly(800);
     const { id } = await alice.generate(await small);
@@ -108,7 +108,7 @@ for (const [way, cancel] of Object.entries(cancels)) {
   });
 }
 
-test("deleting while the artwork is stored leaves nothing, and only the first three of a day cost nothing", async () => {
+test("deleting a generation while its artwork is stored leaves nothing, and only the first three a day are free", async () => {
   const mallory = await Person.signUp("mallory");
   stopBeforeTheRow();
   const jobs = await Promise.all([1, 2, 3, 4].map(async () => mallory.generate(await small)));
@@ -125,12 +125,12 @@ test("deleting while the artwork is stored leaves nothing, and only the first th
   assert.deepEqual([...left], []);
 });
 
-test("a slow filter ends after three seconds, and other people do not wait for it", async () => {
+test("the database ends a slow filter after three seconds, and other users do not wait for it", async () => {
   const [mallory, bob] = [await Person.signUp("mallory"), await Person.signUp("bob")];
   const [his] = await running(bob);
   const [held] = await running(mallory, 1, { prompt: "a".repeat(40) });
   await running(mallory, 1, { prompt: randomBytes(500).toString("hex") });
-  // The pattern fits the first row at once, which is then locked, and takes forever to fail on the second.
+  // The pattern matches the first row at once, which is then locked, and takes forever to fail on the second.
   const filter = encodeURIComponent("(.{9,}).*\\1");
   const began = performance.now();
   const asked = ask(mallory.token, "PATCH", `/rest/v1/generations?prompt=match.${filter}`, JSON.stringify({ favourite: true }))
@@ -145,7 +145,7 @@ test("a slow filter ends after three seconds, and other people do not wait for i
   await cleanUp();
   const others = (performance.now() - began) / 1000;
   const { status, seconds } = await asked;
-  assert.ok(status >= 400, `the filter was answered with ${status} after ${seconds.toFixed(1)} s`);
+  assert.ok(status >= 400, `the filter got status ${status} after ${seconds.toFixed(1)} s`);
   assert.ok(others < 3, `others waited ${others.toFixed(1)} s`);
   assert.ok(seconds < 4, `the filter ran for ${seconds.toFixed(1)} s`);
   assert.equal((await mallory.call("POST", `/generations/${held!.id}/cancel`)).status, 200);

@@ -1,4 +1,4 @@
-// Uploads that begin now and finish when their sender likes.
+// Uploads that begin now and finish when the test wants.
 
 import { randomUUID } from "node:crypto";
 import { connect } from "node:net";
@@ -8,18 +8,18 @@ import { publishable } from "./owner.ts";
 
 export interface Finished {
   status: number;
-  /** What Storage calls it: hosted answers 400 with the status in the body. */
+  /** The status in the body: hosted Storage answers HTTP 400 and puts the real status there. */
   statusCode?: string;
 }
 
 export interface Upload {
-  /** Sends the rest and answers what Storage says. */
+  /** Sends the rest of the body and returns Storage's response. */
   finish(): Promise<Finished>;
 }
 
 export const nameOf = (person: Person, extension = "jpg") => `${person.id}/${randomUUID()}.${extension}`;
 
-/** A request whose body is held back half-way. Resolves when the first half is sent. */
+/** Sends half of the body of a request. Resolves after this half is sent. */
 async function heldRequest(method: string, path: string, headers: Record<string, string>, body: Buffer): Promise<Upload> {
   const { hostname, port, host } = new URL(process.env.SUPABASE_URL!);
   const socket = connect(Number(port), hostname);
@@ -46,12 +46,12 @@ async function heldRequest(method: string, path: string, headers: Record<string,
 
 const bearer = (token: string) => ({ apikey: publishable, authorization: `Bearer ${token}` });
 
-/** A plain upload. */
+/** A plain upload that has sent half of its body. */
 export function slowPost({ token }: Person, name: string, bytes: Buffer): Promise<Upload> {
   return heldRequest("POST", `/storage/v1/object/inputs/${name}`, { ...bearer(token), "content-type": "image/jpeg" }, bytes);
 }
 
-/** A resumable upload that is created, and whose bytes are still to come. */
+/** A resumable upload that is created, but has sent no bytes yet. */
 export async function tusUpload({ token }: Person, name: string, bytes: Buffer): Promise<Upload> {
   const pair = (key: string, value: string) => `${key} ${Buffer.from(value).toString("base64")}`;
   const headers = { ...bearer(token), "tus-resumable": "1.0.0" };
@@ -78,10 +78,10 @@ export async function tusUpload({ token }: Person, name: string, bytes: Buffer):
   };
 }
 
-/** The token of a signed upload address, as Storage made it before its owner was refused such addresses. */
+/** The token of a signed upload URL, as Storage could have signed it before the policy that refuses such URLs. */
 export const uploadToken = ({ id }: Person, name: string) => sign({ url: `inputs/${name}`, owner: id, upsert: true });
 
-/** A PUT to a signed upload address, whose body is held back. */
+/** A PUT to a signed upload URL that has sent half of its body. */
 export function signedPut(person: Person, name: string, bytes: Buffer): Promise<Upload> {
   const path = `/storage/v1/object/upload/sign/inputs/${name}?token=${uploadToken(person, name)}`;
   return heldRequest("PUT", path, { apikey: publishable, "content-type": "image/jpeg" }, bytes);

@@ -1,11 +1,11 @@
-// Every verb that locks rows, as one statement each: the person's own, and the functions'.
+// Every verb that locks rows, as one statement each: the verbs of users and those of the functions.
 
 import { randomUUID } from "node:crypto";
 
 export type Slot = "active" | "idle" | "leaving";
 export type Kind = "due" | "leased" | "running" | "storing" | "late" | "aged" | "done";
 
-/** What `top_up` of locks.sql answers. */
+/** The result of `top_up` in locks.sql. */
 export interface World {
   people: Record<Slot, string>;
   generations: Record<Slot, Record<Kind, string>>;
@@ -15,7 +15,7 @@ export interface World {
   erasure: string;
 }
 
-/** Whom and what a call is about. */
+/** The user and the rows of one call. */
 export interface Target {
   world: World;
   person: string;
@@ -27,14 +27,14 @@ export interface Target {
 
 export interface Verb {
   name: string;
-  /** The kind of generation that it is meant for. */
+  /** The kind of generation that the verb needs. */
   kind?: Kind;
   says: (target: Target) => string;
 }
 
 const nobody = "00000000-0000-4000-8000-000000000000";
 
-/** As PostgREST has it for a person's token. */
+/** Sets the role and the claims as PostgREST does for a user's token. */
 function as(role: "authenticated" | "service_role", person: string, statement: string): string {
   const amr = [{ method: "password", timestamp: Math.floor(Date.now() / 1000) }];
   const claims = { sub: person, role: "authenticated", session_id: person, aal: "aal1", amr };
@@ -48,7 +48,7 @@ function own(name: string, says: Verb["says"], kind?: Kind): Verb {
   return { name, kind, says: (target) => as("authenticated", target.person, says(target)) };
 }
 
-/** What the functions ask of schema backend, its arguments by their names. */
+/** A call of the functions to the schema `backend`, with named arguments. */
 function backend(name: string, given: (target: Target) => Record<string, string | number | null>, kind?: Kind): Verb {
   return {
     name,
@@ -175,7 +175,7 @@ export const verbs: Verb[] = [...people, ...functions];
 
 const order: Slot[] = ["active", "idle", "active", "leaving", "idle"];
 
-/** The `turn`th target of a pair: both verbs of a pair meet on the same. */
+/** The target of a round. Both verbs of a pair use the same one. */
 export function target(world: World, turn: number, kind: Kind): Target {
   const slot = order[turn % order.length]!;
   return {

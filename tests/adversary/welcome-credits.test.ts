@@ -1,4 +1,4 @@
-// Welcome credits come once to a confirmed address, however often its owner leaves and comes back.
+// A confirmed address gets welcome credits once, however often its owner erases the account and signs up again.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -29,7 +29,7 @@ test("an account with a confirmed address gets its welcome credits at once", asy
   assert.equal(await balance(await signUpAs(`${fresh()}@example.com`)), welcome);
 });
 
-test("an owner who erases the account and signs up again with the same address gets nothing, however often", async () => {
+test("an owner who erases the account and signs up again with the same address gets no welcome credits", async () => {
   const email = `${fresh()}@example.com`;
   const balances: number[] = [];
   for (let times = 0; times < 3; times += 1) {
@@ -50,14 +50,14 @@ for (const [provider, first, second] of [
   ["proton.me", "ab", "ab+1"],
   ["fastmail.com", "ab", "ab+1"],
 ] as const) {
-  test(`${first}@${provider} and ${second}@${provider} are one address`, async () => {
+  test(`${first}@${provider} and ${second}@${provider} count as one address`, async () => {
     const own = fresh("x");
     const balances = [await balance(await signUpAs(`${own}${first}@${provider}`)), await balance(await signUpAs(`${own}${second}@${provider}`))];
     assert.deepEqual(balances, [welcome, 0]);
   });
 }
 
-test("gmail.com and googlemail.com are one provider", async () => {
+test("gmail.com and googlemail.com count as one provider", async () => {
   const own = fresh();
   const balances = [await balance(await signUpAs(`${own}@gmail.com`)), await balance(await signUpAs(`${own}@googlemail.com`))];
   assert.deepEqual(balances, [welcome, 0]);
@@ -66,20 +66,20 @@ test("gmail.com and googlemail.com are one provider", async () => {
 for (const [provider, first, second] of [
   ["example.com", "a.b", "ab"],
   ["example.com", "ab", "ab+1"],
-  // Outlook ignores the plus tag alone.
+  // Outlook ignores only the plus tag.
   ["outlook.com", "a.b", "ab"],
 ] as const) {
-  test(`${first}@${provider} and ${second}@${provider} are two people`, async () => {
+  test(`${first}@${provider} and ${second}@${provider} count as two people`, async () => {
     const own = fresh("y");
     const people = [await signUpAs(`${own}${first}@${provider}`), await signUpAs(`${own}${second}@${provider}`)];
     assert.deepEqual(await Promise.all(people.map(balance)), [welcome, welcome]);
-    // The rule that says so exists: it is no accident of an unknown provider.
+    // There are rules, so the result does not come from an empty table.
     const [{ rules }] = await database`select count(*)::int as rules from private.address_rules`;
     assert.ok(rules > 0);
   });
 }
 
-test("an address that is not confirmed gets nothing until it is, and then once", async () => {
+test("an account gets its welcome credits when its address is confirmed, and only once", async () => {
   const email = `${fresh()}@example.com`;
   const { id } = await asAdmin("POST", "", { email, password: randomUUID() });
   assert.equal(await balanceOf(id), 0);
@@ -87,13 +87,13 @@ test("an address that is not confirmed gets nothing until it is, and then once",
   assert.equal(await balanceOf(id), 0);
   await asAdmin("PUT", `/${id}`, { email_confirm: true });
   assert.equal(await balanceOf(id), welcome);
-  // Another address is no second welcome for the same account.
+  // The account gets no more credits for a second address.
   await asAdmin("PUT", `/${id}`, { email: `${fresh()}@example.com`, email_confirm: true });
   assert.equal(await balanceOf(id), welcome);
   await booksBalance();
 });
 
-test("an anonymous account gets nothing until it has a confirmed address", async () => {
+test("an anonymous account gets no welcome credits until it has a confirmed address", async () => {
   const id = randomUUID();
   await database`insert into auth.users (id, aud, role, is_anonymous) values (${id}, 'authenticated', 'authenticated', true)`;
   assert.equal(await balanceOf(id), 0);
@@ -101,7 +101,7 @@ test("an anonymous account gets nothing until it has a confirmed address", async
   assert.equal(await balanceOf(id), welcome);
 });
 
-test("accounts of one address that are made at the same moment get one welcome", async () => {
+test("simultaneous accounts with the same address get welcome credits once", async () => {
   const own = fresh();
   const people = await Promise.all(Array.from({ length: 8 }, (_, tag) => signUpAs(`${own}+${tag}@gmail.com`)));
   const balances = await Promise.all(people.map(balance));
@@ -109,7 +109,7 @@ test("accounts of one address that are made at the same moment get one welcome",
   await booksBalance();
 });
 
-test("how many there are is a row, and 0 is none", async () => {
+test("a row sets the number of welcome credits, and 0 means none", async () => {
   const set = (most: number) => database`update private.quotas set most = ${most} where scope = 'welcome_credits' and id = 'per_address' returning 1`;
   const balances: number[] = [];
   try {
@@ -123,11 +123,11 @@ test("how many there are is a row, and 0 is none", async () => {
   assert.deepEqual(balances, [0, 2]);
 });
 
-test("what is remembered of an address is a keyed hash, and its time ends after a year", async () => {
+test("only a keyed hash of an address is kept, and it is deleted after a year", async () => {
   const email = `${fresh()}@example.com`;
   await erase(await signUpAs(email));
   const [remembered] = await database`select w::text as row, w.address_hash from private.welcomed_addresses as w order by at desc limit 1`;
-  assert.ok(remembered, "an erased account leaves its hash");
+  assert.ok(remembered, "the hash stays after the erasure");
   assert.ok(!remembered.row.includes(email));
   const [{ plain }] = await database`
     select exists (select from private.welcomed_addresses as w where w.address_hash::text in (

@@ -1,4 +1,4 @@
-// Two workers and one lease: fixtures, and the moment at which the lease changes hands.
+// Two workers and one lease: fixtures, and the moment at which another worker gets the lease.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -8,7 +8,7 @@ import { Person } from "../journeys/person.ts";
 import { database } from "../journeys/stack.ts";
 import { untilWaiting } from "../lab/locks.ts";
 
-/** A worker's connections: role service_role, as the Data API has it for the functions. */
+/** The connections of a worker, with the role service_role, as the functions have through the Data API. */
 export const service = postgres(process.env.DATABASE_ADMIN_URL!, {
   max: 4,
   onnotice: () => {},
@@ -17,19 +17,19 @@ export const service = postgres(process.env.DATABASE_ADMIN_URL!, {
 
 /** A lease that the old worker has lost, or is about to lose. */
 export interface Leased {
-  /** Of the generation or the export. */
+  /** The id of the generation or the export. */
   id: string;
   person: Person;
   /** The old worker's lease. */
   lease: string;
-  /** Of the object that the old worker makes. */
+  /** The path of the object that the old worker makes. */
   path: string;
 }
 
-/** Leases for another worker, in an open transaction; fails unless that worker got the lease. */
+/** Leases for another worker in an open transaction. Fails unless that worker gets the lease. */
 export type Take = (sql: TransactionSql, leased: Leased) => Promise<void>;
 
-/** A generation whose submission the old worker has leased; its lease has just run out. */
+/** A generation whose submission the old worker has leased. The lease has just expired. */
 export async function submitting(): Promise<Leased> {
   const person = await Person.signUp("alice");
   const [id, lease] = [randomUUID(), randomUUID()];
@@ -47,7 +47,7 @@ export async function submitting(): Promise<Leased> {
   return { id, person, lease, path: own!.prepared_path };
 }
 
-/** A generation whose prediction runs, and that no worker has leased. */
+/** A generation with a running prediction and without a lease. */
 export async function running(): Promise<Leased> {
   const leased = await submitting();
   await database`
@@ -64,7 +64,7 @@ export interface Answer {
   artwork_path?: string;
 }
 
-/** An event of success: the right to store, if no other worker has it. */
+/** Records a success. The answer allows the caller to store the artwork, unless another worker may do so. */
 export async function succeeded(sql: TransactionSql | typeof service, { id, lease }: Leased): Promise<Answer> {
   const [{ answer }] = await sql`
     select backend.record_prediction_event(
@@ -73,7 +73,7 @@ export async function succeeded(sql: TransactionSql | typeof service, { id, leas
   return answer;
 }
 
-/** Lets a lease run out. */
+/** Lets a lease expire. */
 export async function runOut({ id }: Pick<Leased, "id">): Promise<void> {
   await database`
     update private.generation_work
@@ -81,7 +81,7 @@ export async function runOut({ id }: Pick<Leased, "id">): Promise<void> {
     where generation_id = ${id}`;
 }
 
-/** A generation whose artwork the old worker has stored; its lease has just run out. */
+/** A generation whose artwork the old worker has stored. The lease has just expired. */
 export async function storing(): Promise<Leased> {
   const leased = await running();
   const { action, artwork_path } = await succeeded(service, leased);
@@ -91,7 +91,7 @@ export async function storing(): Promise<Leased> {
   return { ...leased, path: artwork_path! };
 }
 
-/** The same, past its deadline. */
+/** The same as `storing`, but past its deadline. */
 export async function overdue(): Promise<Leased> {
   const leased = await storing();
   await database.begin(async (sql) => {
@@ -101,14 +101,14 @@ export async function overdue(): Promise<Leased> {
   return leased;
 }
 
-/** A row of Storage's, of an object that only its size matters of. */
+/** Inserts the row of an object in Storage. Only its size matters. */
 export async function hasObject(bucket: string, name: string, size: number): Promise<void> {
   await database`
     insert into storage.objects (bucket_id, name, metadata) values (${bucket}, ${name}, ${{ size } as never})
     on conflict (bucket_id, name) do nothing`;
 }
 
-/** An export that the old worker has leased; its lease has just run out. */
+/** An export that the old worker has leased. The lease has just expired. */
 export async function building(): Promise<Leased> {
   const person = await Person.signUp("alice");
   const [id, lease] = [randomUUID(), randomUUID()];
@@ -120,7 +120,7 @@ export async function building(): Promise<Leased> {
   return { id, person, lease, path };
 }
 
-/** The same, with its plan written and all of it uploaded. */
+/** The same as `building`, but completely planned and uploaded. */
 export async function planned(): Promise<Leased> {
   const leased = await building();
   await database`
@@ -131,7 +131,7 @@ export async function planned(): Promise<Leased> {
   return leased;
 }
 
-/** All that a worker could change, but for two things: when Replicate was last heard of, and its own object's deletion. */
+/** Everything that a worker could change, except the time of the last check and the deletion of its own object. */
 async function look(sql: TransactionSql | typeof database, { id, person, path }: Leased): Promise<Record<string, unknown>> {
   const [{ found }] = await sql`
     select jsonb_build_object(
@@ -149,8 +149,8 @@ async function look(sql: TransactionSql | typeof database, { id, person, path }:
 }
 
 /**
- * The lease changes hands while the old worker's call waits for a lock: the other worker's transaction is still open
- * when the call begins. Answers what the old worker was told; fails if it has changed anything.
+ * Another worker gets the lease while the old worker's call waits for a lock: the transaction of the other worker is
+ * still open when the call begins. Returns the answer to the old worker. Fails if the old worker has changed anything.
  */
 export async function handOver<T>(leased: Leased, take: Take, call: () => Promise<T>): Promise<T> {
   let before: Record<string, unknown> = {};
@@ -159,7 +159,7 @@ export async function handOver<T>(leased: Leased, take: Take, call: () => Promis
     before = await look(sql, leased);
     const answer = call().then((told) => ({ told }), (error: Error) => ({ error }));
     await untilWaiting();
-    // In an object, so that the transaction does not wait for it.
+    // Wrapped in an object, so that the transaction does not wait for the promise.
     return { answer };
   });
   const answer = await asked.answer;
@@ -170,7 +170,7 @@ export async function handOver<T>(leased: Leased, take: Take, call: () => Promis
   return answer.told;
 }
 
-/** What is owed in each table that workers lease from: makes some rows of it, and answers by what they are known. */
+/** For each verb that leases rows: inserts some rows that are due, and returns their ids. */
 export const owed: Record<string, (person: Person) => Promise<string[]>> = {
   lease_deletions: async ({ id }) => rows(await database`
     insert into public.deletions (bucket, path, reason, person_id)

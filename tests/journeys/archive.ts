@@ -1,4 +1,4 @@
-// An export as its person gets it: read as it comes down the line, by a program that is not ours.
+// Reads an export as its owner receives it: as a stream, with a third-party ZIP reader.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -11,11 +11,11 @@ export interface Entry {
   name: string;
   bytes: number;
   sha256: string;
-  /** Of files whose content a test looks at: all but artworks. */
+  /** Kept for every file except artworks, because no test reads the content of an artwork. */
   content?: Buffer;
 }
 
-/** The address of the newest export that is ready. */
+/** A signed URL of the newest export that is ready. */
 export async function linkOf(person: Person): Promise<string> {
   const { data } = await person.client.from("exports").select("path").eq("state", "ready").order("ordered_at", { ascending: false }).limit(1).single();
   const { data: signed, error } = await person.client.storage.from("exports").createSignedUrl(data!.path, 600);
@@ -23,7 +23,7 @@ export async function linkOf(person: Person): Promise<string> {
   return signed.signedUrl;
 }
 
-/** Every file of an archive, front to back. The reader knows no more than what has come by then. */
+/** Reads every file of an archive from front to back. The reader sees only the bytes that have arrived so far. */
 export async function readAsItComes(url: string): Promise<Entry[]> {
   const entries: Entry[] = [];
   const unzip = new Unzip((file) => {
@@ -35,7 +35,7 @@ export async function readAsItComes(url: string): Promise<Entry[]> {
       if (error) throw error;
       digest.update(piece);
       bytes += piece.length;
-      // The reader may use its buffer again.
+      // Copy the piece, because the reader may reuse its buffer.
       if (!file.name.startsWith("artworks/")) pieces.push(piece.slice());
       if (!isLast) return;
       assert.equal(bytes, file.size, file.name);
@@ -50,7 +50,7 @@ export async function readAsItComes(url: string): Promise<Entry[]> {
   return entries;
 }
 
-/** Every file has the CRC-32 that the archive says, as Python counts it. */
+/** Fails unless Python finds the stored CRC-32 correct for every file. */
 export async function hasItsChecksums(url: string): Promise<void> {
   const archive = Buffer.from(await (await fetch(url)).arrayBuffer());
   const script = "import io, sys, zipfile; print(zipfile.ZipFile(io.BytesIO(sys.stdin.buffer.read())).testzip())";
@@ -58,7 +58,7 @@ export async function hasItsChecksums(url: string): Promise<void> {
   assert.equal(wrong, "None");
 }
 
-/** Every file but the manifest is what the manifest says. */
+/** Fails unless the manifest lists every other file with its SHA-256 digest. */
 export function agreesWithItsManifest(entries: Entry[]): void {
   const manifest = entries.find(({ name }) => name === "manifest.sha256")!.content!.toString();
   const said = Object.fromEntries(manifest.trimEnd().split("\n").map((line) => [line.slice(66), line.slice(0, 64)]));
@@ -71,10 +71,10 @@ export function rowsIn(entries: Entry[], table: string): Record<string, unknown>
   return (JSON.parse(content.toString()) as { rows: Record<string, unknown>[] }).rows;
 }
 
-/** So many usage events of the past, as the app records them. */
+/** Inserts past usage events with the values that the app records. */
 export async function recordUse(person: Person, events: number): Promise<void> {
   await database.begin(async (sql) => {
-    // The limit of a day is not what this is about.
+    // Skip the triggers: the daily limit is tested elsewhere.
     await sql`set local session_replication_role = replica`;
     await sql`
       insert into public.usage_events

@@ -1,4 +1,4 @@
-// The whole path: a photo becomes an artwork, and the photo is gone.
+// The whole path: a photo becomes an artwork, and the photo is deleted.
 
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
@@ -20,7 +20,7 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   assert.equal(response.status, 201);
   const submitted = (await response.json()) as { id: string; state: string; credits: number };
   assert.equal(new URL(response.headers.get("location")!, response.url).href, `${process.env.FUNCTIONS_URL}/generations/${submitted.id}`);
-  // An event may already have overtaken the answer.
+  // A webhook event may arrive before the response to the submission.
   assert.ok(["submitted", "processing"].includes(submitted.state), submitted.state);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
 
@@ -29,11 +29,11 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
   assert.match(generation.prompt as string, /oil painting.* at dawn$/);
 
-  // C2: measured from the bytes.
+  // C2: the server measures the bytes.
   const { input_format, input_width, input_height, input_bytes } = generation;
   assert.deepEqual([input_format, input_width, input_height, input_bytes], ["jpeg", 1024, 484, mountains.length]);
 
-  // U4: the artwork, at full resolution, is what was recorded.
+  // U4: the user downloads exactly the bytes that were recorded, at full resolution.
   const { data: artwork } = await alice.client.storage.from("artworks").download(generation.artwork_path!);
   const bytes = Buffer.from(await artwork!.arrayBuffer());
   assert.equal(createHash("sha256").update(bytes).digest("hex"), generation.artwork_sha256);
@@ -41,9 +41,9 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   assert.equal(format, "png");
   assert.ok(width * height > 900_000, `${width} × ${height}`);
 
-  // R2: the photo is gone from the listing, from the address, and from the disk.
+  // R2: the photo is gone from the listing, from its URL and from the disk.
   await alice.forgotten();
-  // The original as soon as its copy without metadata was there, and that copy with the success.
+  // The original is deleted as soon as its prepared copy exists, and that copy when the generation succeeds.
   const prepared = `${alice.id}/prepared/${submitted.id}-1.jpg`;
   assert.deepEqual(
     (await alice.deletions()).map(({ bucket, path, reason }) => [bucket, path, reason]).sort(),
@@ -54,12 +54,12 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   for (const photo of [input, prepared]) assert.equal(existsSync(join(process.env.STACK_STATE!, "storage", "inputs", photo)), false);
 });
 
-test("each step is logged with its time, for the person to see", async () => {
+test("the processing log shows the user each step with its time", async () => {
   const alice = await Person.signUp("alice");
   const generation = await alice.ended((await alice.generate(await small)).id);
   const { data } = await alice.client.from("processing_log").select("state, at").order("id");
   const states = data!.map(({ state }) => state);
-  // An event may overtake the answer to the submission, and then that step has no line of its own.
+  // If a webhook event arrives before the response to the submission, the submitted step has no line of its own.
   const way = ["reserved", "submitted", "processing", "storing", "succeeded"];
   assert.deepEqual(states, way.filter((state) => state !== "submitted" || states.includes(state)));
   const steps = ["reserved_at", "submitted_at", "processing_at", "storing_at", "finished_at"];
@@ -68,7 +68,7 @@ test("each step is logged with its time, for the person to see", async () => {
   assert.ok(generation.model_version && Number(generation.predict_seconds) > 0);
 });
 
-test("every model makes an artwork of the format asked for", async () => {
+test("every model makes an artwork in the requested format", async () => {
   for (const [model, output_format, price] of [
     ["kontext-pro", "jpg", 1],
     ["kontext-max", "png", 2],
@@ -83,7 +83,7 @@ test("every model makes an artwork of the format asked for", async () => {
   }
 });
 
-test("the same key and body give the same generation, another body is refused", async () => {
+test("a retry with the same idempotency key and body returns the same generation, and another body is refused", async () => {
   const alice = await Person.signUp("alice");
   const key = randomUUID();
   const body = { style: "mosaic", input_path: await alice.upload(await small) };
@@ -103,7 +103,7 @@ test("the same key and body give the same generation, another body is refused", 
   assert.equal(((await other.json()) as { code: string }).code, "idempotency_key_reused");
 });
 
-test("a cancelled generation gives its credits back, stops the model and loses its photo", async () => {
+test("canceling a generation returns its credits, stops the model and deletes its photo", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(mountains);
   const response = await alice.call("POST", `/generations/${id}/cancel`);
@@ -118,7 +118,7 @@ test("a cancelled generation gives its credits back, stops the model and loses i
   assert.equal(((await asked.json()) as { status: string }).status, "canceled");
 });
 
-test("a deleted generation is gone at once, its artwork with it; the books stay", async () => {
+test("deleting a generation removes it and its artwork at once, and keeps its ledger entries", async () => {
   const alice = await Person.signUp("alice");
   const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
   assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
@@ -131,7 +131,7 @@ test("a deleted generation is gone at once, its artwork with it; the books stay"
   assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 404);
 });
 
-test("a photo that was never submitted is swept when its time is up (R1)", async () => {
+test("a sweep deletes a photo that was not submitted within 24 hours (R1)", async () => {
   const alice = await Person.signUp("alice");
   const [old, young] = [await alice.upload(await small), await alice.upload(await small)];
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${old}`;
@@ -143,7 +143,7 @@ test("a photo that was never submitted is swept when its time is up (R1)", async
   assert.ok(deletion.verified_at);
 });
 
-test("a photo does not come back when its generation is cancelled while it is being checked (R2)", async () => {
+test("canceling a generation while its photo is checked leaves no photo (R2)", async () => {
   const large = await sharp({ create: { width: 5000, height: 5000, channels: 3, background: "teal" } })
     .withExif({ IFD0: { Artist: "somebody" } })
     .jpeg()
@@ -156,7 +156,7 @@ test("a photo does not come back when its generation is cancelled while it is be
     const ended = await alice.call(method, `/generations/${id}${end}`);
     assert.ok(ended.ok, `${method}${end}: ${ended.status} ${await ended.text()}`);
     assert.ok([201, 409].includes((await submission).status));
-    // Put back between the deletion and the look at it, the photo is due again a little later.
+    // If the photo is put back between its deletion and the verification, the deletion is due again a little later.
     await database`update public.deletions set due_at = now() where person_id = ${alice.id} and verified_at is null`;
     await cleanUp();
     await alice.forgotten();
@@ -165,7 +165,7 @@ test("a photo does not come back when its generation is cancelled while it is be
   }
 });
 
-test("a deleted account leaves no object and no hold behind, even while a generation runs", async () => {
+test("deleting an account leaves no object and no hold, even while a generation runs", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await alice.ended((await alice.generate(await small)).id);
   const { data } = await alice.client.from("deletions").select("id");
@@ -180,7 +180,7 @@ test("a deleted account leaves no object and no hold behind, even while a genera
   assert.equal(open, 0);
   const deletions = await database`select * from public.deletions where id = any(${known.map(({ id }) => id)})`;
   assert.ok(deletions.length === 2 && deletions.every(({ verified_at, receipt }) => verified_at && receipt));
-  // What is left of them says nothing of whose they were (X1).
+  // The rows that remain do not say whose objects they were about (X1).
   for (const { path, object_key, generation_id, person_id } of deletions)
     assert.deepEqual([path, object_key, generation_id, person_id], [null, null, null, null]);
   const traces = await database`select id from public.deletions as d where d::text like ${`%${alice.id}%`} or d::text like ${`%${id}%`}`;

@@ -1,4 +1,4 @@
-// What was changed behind the system's back is found and closed by the first walk after the grace period (X3).
+// The first audit after the grace period finds and corrects what was changed behind the system's back (X3).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -11,7 +11,7 @@ import { cleanUp, database, wakeWalks } from "./stack.ts";
 
 after(() => database.end());
 
-/** Whoever has the secret key and does what nobody should. */
+/** Someone who has the secret key and misuses it. */
 const meddler = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
   auth: { persistSession: false, autoRefreshToken: false },
   realtime: { transport: ws as never },
@@ -29,7 +29,7 @@ async function exists(bucket: string, path: string): Promise<boolean> {
   return error === null;
 }
 
-/** Past every trigger and constraint, as a restored backup or a hand in the database would. */
+/** Changes data without triggers, as a restored backup or manual SQL would. */
 async function behind(change: (sql: typeof database) => Promise<unknown>): Promise<void> {
   await database.begin(async (sql) => {
     await sql`set local session_replication_role = replica`;
@@ -42,7 +42,7 @@ async function status(): Promise<{ audit: { orphaned: number; missing: number };
   return (await (await fetch(`${process.env.FUNCTIONS_URL}/status`, { headers })).json()) as Awaited<ReturnType<typeof status>>;
 }
 
-test("an artwork whose row was deleted is left alone during the grace, and then goes, with a receipt", async () => {
+test("the audit deletes an artwork without a row after the grace period, with a receipt", async () => {
   const alice = await Person.signUp("alice");
   const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
   await alice.forgotten();
@@ -65,11 +65,11 @@ test("an artwork whose row was deleted is left alone during the grace, and then 
   assert.ok(deletion!.verified_at);
 });
 
-test("a stray object goes, whoever's folder it is in, or nobody's", async () => {
+test("the audit deletes stray objects in the folders of users and anywhere else", async () => {
   const alice = await Person.signUp("alice");
   const strays = [`${alice.id}/${crypto.randomUUID()}.jpg`, "somewhere/else/stray.jpg", "stray.jpg"];
   for (const path of strays) await put("artworks", path);
-  // In `inputs` an upload that was not submitted yet looks the same: it has until its soft limit.
+  // In `inputs`, a stray object looks like an upload that is not submitted yet, so it stays until the soft limit.
   for (const path of strays.slice(1)) await put("inputs", path);
   await pass(grace + 60);
   await cleanUp();
@@ -79,7 +79,7 @@ test("a stray object goes, whoever's folder it is in, or nobody's", async () => 
   for (const path of strays.slice(1)) assert.equal(await exists("inputs", path), false, path);
 });
 
-test("a photo that was put back after its deletion goes again, and so does one whose order was deleted", async () => {
+test("the audit deletes a photo again if it was put back, even if the record of its deletion is gone", async () => {
   const alice = await Person.signUp("alice");
   const [first, second] = [await alice.generate(await small), await alice.generate(await small)];
   for (const { id } of [first, second]) await alice.ended(id);
@@ -95,7 +95,7 @@ test("a photo that was put back after its deletion goes again, and so does one w
   }
 });
 
-test("an artwork that is deleted from under its row is noticed, said and paid back, once", async () => {
+test("if an artwork disappears from Storage, the audit records it, reports it and refunds it once", async () => {
   const alice = await Person.signUp("alice");
   const { id, artwork_path } = await alice.ended((await alice.generate(await small)).id);
   const kept = await alice.ended((await alice.generate(await small)).id);
@@ -117,7 +117,7 @@ test("an artwork that is deleted from under its row is noticed, said and paid ba
   await alice.forgotten();
 });
 
-test("what is in order stays: photos that wait, and artworks of those who succeeded", async () => {
+test("the audit keeps photos that are not submitted yet and artworks of succeeded generations", async () => {
   const alice = await Person.signUp("alice");
   const { artwork_path } = await alice.ended((await alice.generate(await small)).id);
   const waiting = await alice.upload(await small);
@@ -127,7 +127,7 @@ test("what is in order stays: photos that wait, and artworks of those who succee
   assert.deepEqual([await exists("artworks", artwork_path!), await exists("inputs", waiting)], [true, true]);
 });
 
-test("a walk that is longer than a stretch goes on where it stopped", async () => {
+test("the audit continues a long walk where its last call stopped", async () => {
   const alice = await Person.signUp("alice");
   const paths = await Promise.all(Array.from({ length: 7 }, async () => alice.upload(await small)));
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = any(${paths})`;

@@ -1,4 +1,4 @@
-// What is refused, and in which words.
+// Which requests the API refuses, and with which messages.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -30,7 +30,7 @@ async function refused(response: Response, status: number, code: string): Promis
   return problem;
 }
 
-test("whoever is not signed in is told to sign in", async () => {
+test("the API tells callers who are not signed in to sign in", async () => {
   for (const authorization of ["", "Bearer ", "Bearer nonsense", `Bearer ${process.env.SUPABASE_PUBLISHABLE_KEY}`]) {
     const alice = await Person.signUp("alice");
     const call = (method: string, path: string, body?: unknown) =>
@@ -41,14 +41,14 @@ test("whoever is not signed in is told to sign in", async () => {
   }
 });
 
-test("a token is worth nothing once its session has ended", async () => {
+test("the API refuses a token after its session has ended", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await alice.client.auth.signOut();
   await refused(await alice.submit({ style: "mosaic", input_path }), 401, "not_signed_in");
 });
 
-test("what is not a photo is refused in words that say which, and nothing is charged", async () => {
+test("the API refuses files that are not photos with a message for each kind, and charges nothing", async () => {
   for (const [name, bytes, code] of await impostors()) {
     const alice = await Person.signUp("alice");
     const input_path = await alice.upload(bytes, "png", "image/png");
@@ -60,7 +60,7 @@ test("what is not a photo is refused in words that say which, and nothing is cha
   }
 });
 
-test("a body that cannot be read says what to change", async () => {
+test("the API says what to change in a body that it cannot read", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   const good = { style: "mosaic", input_path };
@@ -89,7 +89,7 @@ test("a body that cannot be read says what to change", async () => {
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
 });
 
-test("a body over the limit is refused, announced or not", async () => {
+test("the API refuses a body over the limit, with or without a declared length", async () => {
   const alice = await Person.signUp("alice");
   await refused(await alice.submit({ prompt: "a".repeat(20_000) }), 413, "body_too_large");
   const stream = new ReadableStream({
@@ -107,7 +107,7 @@ test("a body over the limit is refused, announced or not", async () => {
   await refused(response, 413, "body_too_large");
 });
 
-test("a request needs an idempotency key that can be one", async () => {
+test("the API requires a valid idempotency key", async () => {
   const alice = await Person.signUp("alice");
   const body = { style: "mosaic", input_path: await alice.upload(await small) };
   for (const headers of [{}, { "idempotency-key": "" }, { "idempotency-key": "a b" }, { "idempotency-key": "a".repeat(256) }]) {
@@ -117,7 +117,7 @@ test("a request needs an idempotency key that can be one", async () => {
   }
 });
 
-test("who has too few credits is told the price and the balance", async () => {
+test("the API tells users with too few credits the price and their balance", async () => {
   const alice = await Person.signUp("alice");
   await database`insert into public.credit_entries (wallet_id, kind, amount, reason)
     select id, 'adjustment', -4, 'test' from public.wallets where person_id = ${alice.id}`;
@@ -128,7 +128,7 @@ test("who has too few credits is told the price and the balance", async () => {
   assert.equal(problem.detail, "This costs 2 credits and you have 1.");
 });
 
-test("a photo belongs to one generation", async () => {
+test("the API accepts a photo for one generation only", async () => {
   const alice = await Person.signUp("alice");
   const generation = await alice.generate(await small);
   const { input_path } = (await alice.generation(generation.id))!;
@@ -137,7 +137,7 @@ test("a photo belongs to one generation", async () => {
   await alice.ended(generation.id);
 });
 
-test("unknown addresses and methods are problems, too", async () => {
+test("the API answers unknown paths and methods with a problem document", async () => {
   const alice = await Person.signUp("alice");
   await refused(await alice.call("GET", "/nowhere"), 404, "no_such_route");
   await refused(await alice.call("PUT", "/generations"), 405, "method_not_allowed");

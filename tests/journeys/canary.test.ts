@@ -1,5 +1,5 @@
-// R5: what people send shows nowhere but where it belongs. Every flow is made with planted texts in all that
-// is sent, with the functions at their most talkative; then everything that was written is searched.
+// R5: what users send appears only where it belongs. The flows plant texts in everything they send, while the
+// functions log at their most verbose level. Then the tests search everything that was written.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -21,7 +21,7 @@ after(() => database.end());
 const state = process.env.STACK_STATE!;
 const root = join(import.meta.dirname, "..", "..");
 
-/** The body of every error that anybody is answered. */
+/** The body of every error response. */
 const refusals: string[] = [];
 const plainFetch = globalThis.fetch;
 globalThis.fetch = async (...request) => {
@@ -30,14 +30,14 @@ globalThis.fetch = async (...request) => {
   return response;
 };
 
-/** The messages of the log lines in the source. */
+/** The messages of all log statements in the source. */
 function messages(): Set<string> {
   const sources = filesBelow(join(root, "functions")).filter((path) => /\/src\/.*(?<!tests)\.rs$/.test(path));
   const calls = sources.flatMap((path) => [...readFileSync(path, "utf8").matchAll(/tracing::\w+!\([^;]*?"([^"]+)",?\s*\);/g)]);
   return new Set(calls.map(([, message]) => message!));
 }
 
-/** Everything that the functions write while the flows are made. */
+/** Runs the flows and returns the lines that the functions log meanwhile. */
 async function written(flows: Flows, env: Record<string, string> = {}): Promise<string[]> {
   const { length } = readFileSync(functionsLog, { flag: "a+" });
   const lab = await startLab({ RUST_LOG: "trace", ...env });
@@ -49,7 +49,7 @@ async function written(flows: Flows, env: Record<string, string> = {}): Promise<
       lab.heal();
       await disarm();
     }
-    // Photos that were never submitted wait for a day (R1).
+    // Photos that were not submitted stay for a day (R1).
     await pass(25 * 3600);
     await cleanUp();
     for (const person of people) await quiet(person);
@@ -63,36 +63,36 @@ const content = new Map([...pixels, ["a planted text", Buffer.from(canary)]]);
 const all = () => new Map([...content, ...secrets]);
 
 function assertNothingWithheld(lines: string[]): void {
-  assert.deepEqual(lines.filter((line) => line.includes("[withheld]")), [], "something was to be logged that may not be");
+  assert.deepEqual(lines.filter((line) => line.includes("[withheld]")), [], "a log statement tried to log a value that is not allowed");
 }
 
-test("whatever happens, the functions log technical metadata alone (R5)", async () => {
+test("the functions log only technical metadata, whatever happens (R5)", async () => {
   const lines = await written({ ...asked, ...rights, ...broken }, { POISON: poison });
   assertNothingWithheld(lines);
   assert.ok(lines.length > 150, `${lines.length} lines`);
   const unseen = [...messages()].filter((message) => !lines.some((line) => `${line} `.includes(` ${message} `)));
-  assert.deepEqual(unseen, [], "every line is met");
+  assert.deepEqual(unseen, [], "every log statement is reached");
 });
 
-test("as on Lambda, each line is an object of its level and its fields", async () => {
+test("on Lambda, the functions log each line as a JSON object with its level and fields", async () => {
   const lines = await written(asked, { AWS_LAMBDA_FUNCTION_NAME: "canary" });
   assertNothingWithheld(lines);
   assert.ok(lines.length > 80, `${lines.length} lines`);
   for (const line of lines) assert.deepEqual(Object.keys(JSON.parse(line)).sort(), ["fields", "level"], line);
 });
 
-test("nothing that was planted, and no secret, is in any log of the stack", () => {
+test("no log of the stack contains a planted text or a secret", () => {
   const logs = filesBelow(join(state, "logs"));
   assert.ok(logs.length >= 5, logs.join());
   assert.deepEqual(find(all(), contentsBelow(join(state, "logs"))), []);
 });
 
-test("no error repeats what was sent", () => {
+test("no error response repeats what was sent", () => {
   assert.ok(refusals.length > 80, `${refusals.length} errors`);
   assert.deepEqual(find(all(), refusals.map((body) => [body, Buffer.from(body)])), []);
 });
 
-test("the database holds a planted text where it belongs, and nowhere else", async () => {
+test("the database holds planted texts only in the columns for them", async () => {
   assert.deepEqual(await columnsWith(canary), [
     "auth.audit_log_entries.payload",
     "auth.identities.email",
@@ -106,10 +106,10 @@ test("the database holds a planted text where it belongs, and nowhere else", asy
   ]);
 });
 
-test("what is left in Storage holds nothing of a photo, in its name or its bytes", () => {
+test("the objects left in Storage contain nothing of a photo, in their names or their bytes", () => {
   const stored = contentsBelow(join(state, "storage"));
   assert.ok(stored.length > 5);
-  // An export is its person's own: it holds what they wrote, and no photo.
+  // An export contains the texts that its owner wrote, and no photo.
   const isExport = ([path]: [string, Buffer]) => path.startsWith(join(state, "storage", "exports"));
   assert.ok(stored.some(isExport));
   assert.deepEqual(find(pixels, stored), []);

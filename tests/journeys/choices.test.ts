@@ -1,4 +1,4 @@
-// What people allow and refuse, and that the database obeys (G6, G7).
+// Users allow and refuse purposes, and the database enforces their choices (G6, G7).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -17,7 +17,7 @@ async function choose(person: Person, purpose: string, allowed: boolean): Promis
   assert.equal(error, null);
 }
 
-test("the purposes are data that anyone may read, and without a choice all are allowed but analytics", async () => {
+test("anyone may read the purposes, and without a choice all of them except analytics are allowed", async () => {
   const alice = await Person.signUp("alice");
   const { data } = await alice.client.from("purposes").select("id, allowed_by_default").order("position");
   assert.deepEqual(data!.map(({ id, allowed_by_default }) => [id, allowed_by_default]),
@@ -25,7 +25,7 @@ test("the purposes are data that anyone may read, and without a choice all are a
   assert.equal((await alice.ended((await alice.generate(await small)).id)).state, "succeeded");
 });
 
-test("every choice stays in the history, and nobody rewrites it", async () => {
+test("every choice stays in the history, and users cannot change it", async () => {
   const alice = await Person.signUp("alice");
   for (const allowed of [false, true, false]) await choose(alice, "improvement", allowed);
   const { data } = await alice.client.from("privacy_choices").select("allowed").order("id");
@@ -39,7 +39,7 @@ test("every choice stays in the history, and nobody rewrites it", async () => {
   }
 });
 
-test("who changes a choice without end is told to wait, and the last one counts", async () => {
+test("a user who changes a choice too often must wait, and the last choice counts", async () => {
   const alice = await Person.signUp("alice");
   for (let number = 0; number < 20; number += 1) await choose(alice, "improvement", number % 2 === 0);
   const { error } = await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: true });
@@ -49,7 +49,7 @@ test("who changes a choice without end is told to wait, and the last one counts"
   await choose(alice, "analytics", false);
 });
 
-test("a restricted person is refused in words, and nothing is charged", async () => {
+test("the API tells a restricted user why it refuses, and charges nothing", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await choose(alice, "generation", false);
@@ -63,7 +63,7 @@ test("a restricted person is refused in words, and nothing is charged", async ()
   assert.equal((await alice.submit({ style: "mosaic", input_path })).status, 201);
 });
 
-test("every way to spend or submit is refused for a restricted person, also as service role", async () => {
+test("the database refuses to charge or submit for a restricted user, even for the service role", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await choose(alice, "generation", false);
@@ -87,7 +87,7 @@ test("every way to spend or submit is refused for a restricted person, also as s
     const hold = { wallet_id: wallet, generation_id: randomUUID(), amount: 1 };
     await assert.rejects(as((sql) => sql`insert into public.credit_holds ${sql(hold)}`), /restricted generation/, role);
   }
-  // Each of the two triggers refuses by itself.
+  // Each of the two triggers refuses without the other.
   await assert.rejects(database.begin(async (sql) => {
     await sql`alter table public.credit_holds disable trigger credit_holds_unrestricted`;
     await sql`insert into public.generations ${sql(generation as never)}`;
@@ -95,7 +95,7 @@ test("every way to spend or submit is refused for a restricted person, also as s
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
 });
 
-test("what runs when generation is restricted ends at once, and the model is stopped", async () => {
+test("restricting generation ends running jobs at once and stops the model", async () => {
   await arm({ fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
@@ -108,7 +108,7 @@ test("what runs when generation is restricted ends at once, and the model is sto
   await alice.forgotten();
 });
 
-test("what is owed to Replicate is not submitted for a restricted person", async () => {
+test("a sweep does not dispatch a waiting job of a restricted user", async () => {
   await arm({ fault: "create_429", count: 3, value: 0 });
   const alice = await Person.signUp("alice");
   const { id, state, input_path } = await alice.generate(await small);
@@ -121,13 +121,13 @@ test("what is owed to Replicate is not submitted for a restricted person", async
   assert.deepEqual(await predictionsOf(input_path), []);
 });
 
-test("the version of the policy is agreed to at sign-up, and a new version asks again", async () => {
+test("a user agrees to a version of the policy at sign-up, and is asked again for a new version", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const due = async (person: Person) => (await person.client.rpc("policy_to_agree_to")).data;
   assert.equal(await due(alice), null);
   const { data } = await alice.client.from("policy_consents").select("version, at");
   assert.deepEqual(data!.map(({ version }) => version), ["2026-11"]);
-  // What was agreed to can be proved: anyone can compare the text that was published.
+  // The digest proves what users agreed to: anyone can compare it with the published text.
   const { data: versions } = await alice.client.from("policy_versions").select("digest");
   assert.deepEqual(versions!.map(({ digest }) => /^[0-9a-f]{64}$/.test(digest)), [true]);
 
@@ -144,7 +144,7 @@ test("the version of the policy is agreed to at sign-up, and a new version asks 
   }
 });
 
-test("what is not published yet is seen by nobody, and nobody agrees to it", async () => {
+test("no user can see or accept a version of the policy before it is published", async () => {
   await database`insert into public.policy_versions (id, published_at, digest) values ('2098', now() + interval '1 day', repeat('0', 64))`;
   try {
     const alice = await Person.signUp("alice", { policy_version: "2098" });
@@ -157,7 +157,7 @@ test("what is not published yet is seen by nobody, and nobody agrees to it", asy
   }
 });
 
-test("who has restricted generation is told so, whatever else is missing", async () => {
+test("a restricted user is told about the restriction first, whatever else is wrong with the request", async () => {
   const alice = await Person.signUp("alice");
   await choose(alice, "generation", false);
   const refused = await alice.submit({ style: "mosaic", input_path: `${alice.id}/${randomUUID()}.jpg` });

@@ -1,4 +1,4 @@
-// Putting right what is stored about oneself (G4, C6, C8).
+// Users correct what is stored about them (G4, C6, C8).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -12,7 +12,7 @@ after(() => database.end());
 const change = (person: Person, values: Record<string, unknown>) =>
   person.client.from("profiles").update(values).eq("id", person.id).select("username, default_style, default_settings").single();
 
-test("a profile is changed by its person, and kept tidy", async () => {
+test("users change their own profile, and the database tidies what they enter", async () => {
   const alice = await Person.signUp("alice");
   const username = `Alice_${randomUUID().slice(0, 8)}`;
   const { data, error } = await change(alice, { username: ` ${username} `, default_style: "mosaic", default_settings: { seed: 7 } });
@@ -23,21 +23,21 @@ test("a profile is changed by its person, and kept tidy", async () => {
 const refused: [what: string, values: Record<string, unknown>, code: string, words: RegExp][] = [
   ["a username that is too short", { username: "al" }, "invalid_username", /3 to 30 characters/],
   ["a username with other letters", { username: "al ice!" }, "invalid_username", /a to z/],
-  ["a style that is none", { default_style: "sculpture" }, "unknown_style", /see the styles table/],
+  ["an unknown style", { default_style: "sculpture" }, "unknown_style", /see the styles table/],
   ["a setting that no model has", { default_settings: { colour: "red" } }, "invalid_settings", /it has aspect_ratio/],
   ["a setting out of range", { default_settings: { seed: -1 } }, "invalid_settings", /from 0 to/],
-  ["settings that are no object", { default_settings: [1] }, "invalid_settings", /must be an object/],
+  ["settings that are not an object", { default_settings: [1] }, "invalid_settings", /must be an object/],
 ];
 
 for (const [what, values, code, words] of refused) {
-  test(`${what} is refused in words`, async () => {
+  test(`a profile with ${what} is refused with a message`, async () => {
     const { error } = await change(await Person.signUp("alice"), values);
     assert.equal(error!.hint, code);
     assert.match(error!.message, words);
   });
 }
 
-test("a username is somebody's alone", async () => {
+test("two users cannot have the same username", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const username = `taken_${randomUUID().slice(0, 8)}`;
   assert.equal((await change(alice, { username })).error, null);
@@ -46,7 +46,7 @@ test("a username is somebody's alone", async () => {
   await assert.rejects(behindTheTrigger(bob.id, username), /profiles_username_unique/);
 });
 
-test("the email is changed through Auth, and that of somebody else is refused", async () => {
+test("users change their email through Auth, which refuses the email of another user", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const taken = (await bob.client.auth.getUser()).data.user!.email!;
   assert.ok((await alice.client.auth.updateUser({ email: taken })).error);
@@ -54,7 +54,7 @@ test("the email is changed through Auth, and that of somebody else is refused", 
   assert.equal((await alice.client.auth.updateUser({ email: `new.${randomUUID()}@example.com` })).error, null);
 });
 
-test("favourites are marked by their person, and nothing else of a generation is", async () => {
+test("users mark their favourites, and can change nothing else of a generation", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await alice.ended((await alice.generate(await small)).id);
   const mark = await alice.client.from("generations").update({ favourite: true }).eq("id", id).select("favourite").single();
@@ -65,7 +65,7 @@ test("favourites are marked by their person, and nothing else of a generation is
   }
 });
 
-/** Two who choose it at the same moment: the constraint decides. */
+/** Two users choose the same name at the same moment: only the constraint can decide. */
 function behindTheTrigger(id: string, username: string): Promise<unknown> {
   return database.begin(async (sql) => {
     await sql`alter table public.profiles disable trigger profiles_check`;

@@ -1,7 +1,7 @@
-"""Content Credentials by a program that is not ours, c2pa-python. The picture comes on standard input.
+"""Reads and writes Content Credentials with a third-party library, c2pa-python. The picture comes on standard input.
 
-credentials.py read TYPE ANCHORS               what its manifests say, as JSON; null where there are none
-credentials.py sign TYPE CERTIFICATES KEY      the picture with a manifest, as a model's provider may deliver it
+credentials.py read TYPE ANCHORS               prints its manifests as JSON, or null if it has none
+credentials.py sign TYPE CERTIFICATES KEY      prints the picture with a manifest, as a model provider may deliver it
 """
 
 import io

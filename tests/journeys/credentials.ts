@@ -1,4 +1,4 @@
-// Content Credentials of a picture, read and written by a program that is not ours (credentials.py).
+// Reads and writes the Content Credentials of a picture with a third-party library (credentials.py).
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ export interface Manifest {
   assertions: { label: string; data: Record<string, any> }[];
   ingredients?: { relationship: string; active_manifest?: string }[];
   thumbnail?: unknown;
-  /** `time` is what an authority has stamped. */
+  /** `time` is the time that an authority has stamped. */
   signature_info: { time?: string };
 }
 
@@ -33,7 +33,7 @@ export interface Report {
 export const python = resolve(import.meta.dirname, "../../.local/tools/bin/python");
 const certificates = /-----BEGIN CERTIFICATE-----[^]+?-----END CERTIFICATE-----/g;
 
-/** Runs the program on a picture, with each of `texts` in a file that it is told of. */
+/** Runs credentials.py on a picture. Each of `texts` is written to a file, whose path is passed as an argument. */
 function run(command: string, picture: Buffer, type: string, ...texts: string[]): Buffer {
   const folder = mkdtempSync(join(tmpdir(), "credentials-"));
   try {
@@ -49,13 +49,13 @@ function run(command: string, picture: Buffer, type: string, ...texts: string[])
   }
 }
 
-/** What a reader says that trusts the authorities of `chains`, and no other. */
+/** The report of a reader that trusts only the authorities of `chains`. */
 export function readCredentials(picture: Buffer, type: string, ...chains: string[]): Report | null {
   const authorities = chains.map((chain) => chain.match(certificates)!.at(-1)!);
   return JSON.parse(run("read", picture, type, authorities.join("\n")).toString()) as Report | null;
 }
 
-/** The picture with a manifest of its own, as a model's provider may deliver it. */
+/** Adds a manifest to the picture, as a model provider may do. */
 export function withCredentials(picture: Buffer, type: string, { credentialsCertificate, credentialsKey }: Credentials): Buffer {
   return run("sign", picture, type, credentialsCertificate, credentialsKey);
 }
@@ -64,7 +64,7 @@ export const active = (report: Report): Manifest => report.manifests[report.acti
 
 export const failures = (report: Report): string[] => report.validation_results.activeManifest.failure.map(({ code }) => code);
 
-/** What happened to the picture, by its newest manifest. */
+/** The actions that a manifest lists. */
 export function actionsIn(manifest: Manifest): Record<string, any>[] {
   return manifest.assertions.filter(({ label }) => label.startsWith("c2pa.actions")).flatMap(({ data }) => data.actions);
 }

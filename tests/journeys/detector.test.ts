@@ -1,4 +1,4 @@
-// Anybody can ask whether an artwork is kept here, by the digest of its bytes, and learns nothing else (X7).
+// Anyone can ask whether the artwork with a given digest is stored here, and learns nothing else (X7).
 
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
@@ -13,18 +13,18 @@ afterEach(() => disarm());
 after(() => database.end());
 
 const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
-/** Asks as a stranger, without any token. */
+/** Asks without a token, as a stranger would. */
 const ask = (query: string, method = "GET") => fetch(`${process.env.FUNCTIONS_URL}/privacy/mark${query}`, { method });
 
 async function isMadeHere(sha256: string): Promise<boolean> {
   const response = await ask(`?sha256=${sha256}`);
   const answer = (await response.json()) as { made_here: boolean };
   assert.equal(response.status, 200, JSON.stringify(answer));
-  assert.deepEqual(answer, { made_here: answer.made_here === true }, "yes or no, and nothing else");
+  assert.deepEqual(answer, { made_here: answer.made_here === true }, "the answer is yes or no, and nothing else");
   return answer.made_here;
 }
 
-test("a stranger knows an artwork by the digest of the bytes that its owner downloads, and no other bytes (X7)", async () => {
+test("a stranger can recognise an artwork by the digest of the exact bytes that its owner downloads (X7)", async () => {
   const alice = await Person.signUp("alice");
   const { artwork_path } = await alice.ended((await alice.generate(await small)).id);
   const { data } = await alice.client.storage.from("artworks").download(artwork_path!);
@@ -37,7 +37,7 @@ test("a stranger knows an artwork by the digest of the bytes that its owner down
   assert.equal(await isMadeHere(randomBytes(32).toString("hex")), false);
 });
 
-test("a photo is never known, neither as it was uploaded nor as the model sees it (X7)", async () => {
+test("the API never recognises a photo, neither as uploaded nor as prepared for the model (X7)", async () => {
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const photo = await small;
@@ -52,7 +52,7 @@ test("a photo is never known, neither as it was uploaded nor as the model sees i
   for (const bytes of [photo, prepared]) assert.equal(await isMadeHere(digest(bytes)), false);
 });
 
-test("a deleted artwork is known no more; of two that are the same, the other still is (X7)", async () => {
+test("the API does not recognise a deleted artwork, unless an identical one is still stored (X7)", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const [first, second] = await fillGallery(alice, 2, 2);
   assert.equal(first!.artwork_sha256, second!.artwork_sha256);
@@ -64,17 +64,17 @@ test("a deleted artwork is known no more; of two that are the same, the other st
   assert.equal(await isMadeHere(first!.artwork_sha256), false);
 });
 
-test("the artworks of an account are known no more from the moment at which its erasure is ordered (X7)", async () => {
+test("the API stops recognising the artworks of an account as soon as its erasure is ordered (X7)", async () => {
   const alice = await Person.signUp("alice");
   const { artwork_path, artwork_sha256 } = (await fillGallery(alice, 1, 2))[0]!;
   assert.equal(await isMadeHere(artwork_sha256), true);
   assert.equal((await alice.call("POST", "/privacy/erasures", { email: alice.email })).status, 202);
   const stored = await database`select from storage.objects where name = ${artwork_path}`;
-  assert.equal(stored.length, 1, "no pass has deleted it yet");
+  assert.equal(stored.length, 1, "no sweep has deleted it yet");
   assert.equal(await isMadeHere(artwork_sha256), false);
 });
 
-test("a copy of an answer is soon gone, and only GET and HEAD are taken", async () => {
+test("caches may keep an answer for 10 seconds, and the API accepts only GET and HEAD", async () => {
   for (const method of ["GET", "HEAD"]) {
     const answer = await ask(`?sha256=${"a".repeat(64)}`, method);
     assert.equal(answer.status, 200, method);
@@ -84,7 +84,7 @@ test("a copy of an answer is soon gone, and only GET and HEAD are taken", async 
   assert.deepEqual([posted.status, ((await posted.json()) as { code: string }).code], [405, "method_not_allowed"]);
 });
 
-test("what is no digest is refused in words that say what to do, and is not repeated", async () => {
+test("the API refuses an invalid digest, says what to do, and does not repeat it", async () => {
   const good = "a".repeat(64);
   for (const query of [
     "",

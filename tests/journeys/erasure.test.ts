@@ -1,4 +1,4 @@
-// Leaving: everything of a person goes, at once for whoever looks, and for good within a sweep (G3).
+// Erasing an account: its data is out of reach at once, and deleted for good within one sweep (G3).
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -46,7 +46,7 @@ async function erasure(id: string): Promise<Erasure> {
   return (await (await fetch(`${process.env.FUNCTIONS_URL}/privacy/erasures/${id}`)).json()) as Erasure;
 }
 
-/** Where a text is left: columns of the database, files of Storage, and every log of the stack. */
+/** The places that still contain a text: columns of the database, files of Storage and the logs of the stack. */
 async function leftOf(texts: string[]): Promise<string[]> {
   const folders = [join(process.env.STACK_STATE!, "storage"), join(process.env.STACK_STATE!, "resumable"), join(process.env.STACK_STATE!, "logs")];
   const contents = folders.flatMap((folder) => contentsBelow(folder));
@@ -58,7 +58,7 @@ async function leftOf(texts: string[]): Promise<string[]> {
   return found;
 }
 
-test("with three jobs running and an export being built, nothing of a person is left after one sweep (G3)", async () => {
+test("one sweep erases everything about a person, even while three jobs run and an export is built (G3)", async () => {
   await arm({ fault: "stuck_processing", count: 3 });
   const alice = await Person.signUp("alice");
   const username = `alice_${alice.id.slice(0, 8)}`;
@@ -71,13 +71,13 @@ test("with three jobs running and an export being built, nothing of a person is 
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
   await alice.allow("analytics");
   await alice.client.from("usage_events").insert({ feature: "opened" });
-  // More than goes in one step.
+  // More rows than one step deletes.
   await database`insert into public.usage_events (person_id, feature, at) select ${alice.id}, 'opened', now() - interval '2 days' from generate_series(1, 6000)`;
   await alice.client.from("privacy_requests").insert({ kind: "erasure", message: `From ${alice.email}` });
-  // One that came by mail, and one whose sender the provider could not verify.
+  // One email request, and one from a sender whom the provider could not verify.
   for (const changes of [{}, { headers: [] }]) assert.equal((await deliver(mail(alice.email, changes))).status, 200);
 
-  // One that is there, and one that is under way, as a worker leaves it that ends in the middle.
+  // One export that is ready, and one whose worker crashed in the middle.
   assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
   await cleanUp();
   assert.equal((await alice.client.from("exports").select("state").single()).data!.state, "ready");
@@ -90,19 +90,19 @@ test("with three jobs running and an export being built, nothing of a person is 
   await lab.functions.crashAt("erasure.ordered");
   await erase(alice).catch(() => undefined);
   await lab.functions.crashed();
-  // Its answer was lost, and with it the one way to the receipt; asked again, it is the same.
+  // The response was lost, and with it the only link to the receipt. A retry returns the same erasure.
   await lab.functions.restart();
   const { id } = await ordered(alice);
   assert.deepEqual([...(await database`select id from private.erasures where person_id = ${alice.id}`)], [{ id }]);
 
-  // From the first second an old token reads nothing.
+  // A token from before the erasure reads nothing from the first second.
   for (const table of ["profiles", "wallets", "generations", "deletions", "exports", "privacy_choices", "usage_events", "privacy_requests"]) {
     const { data } = await alice.client.from(table).select();
     assert.deepEqual(data, [], table);
   }
   assert.ok((await alice.client.storage.from("artworks").download(gallery[0]!.artwork_path)).error);
   assert.ok((await alice.client.storage.from("inputs").createSignedUrl(unused, 60)).error);
-  // Whoever signs in all the same is told why nothing goes.
+  // The API tells a user who still signs in why it refuses.
   for (const refused of [await alice.submit({ style: "mosaic", input_path: unused }), await alice.call("POST", "/privacy/exports")])
     assert.deepEqual([refused.status, ((await refused.json()) as { code: string }).code], [403, "account_closed"]);
 
@@ -114,7 +114,7 @@ test("with three jobs running and an export being built, nothing of a person is 
   assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
   for (const { input_path } of jobs) assert.ok((await predictionsOf(input_path)).every(({ status }) => status === "canceled"));
 
-  // Late webhooks find nothing, and bring nothing back.
+  // Late webhook events find nothing and bring nothing back.
   for (const prediction of predictions) {
     const late = await send(prediction, { status: "succeeded", output: "http://127.0.0.1:9/x.png" });
     assert.equal(late.status, 200);
@@ -122,13 +122,13 @@ test("with three jobs running and an export being built, nothing of a person is 
   await cleanUp();
   assert.deepEqual(await leftOf([alice.id]), []);
 
-  // The last letter, with the receipt; then the address is forgotten.
+  // The last email contains the receipt. Sending it deletes the address.
   const letter = mails.to(alice.email).at(-1)!;
   assert.equal(letter.subject, "Your OpusFlair account is erased");
   assert.ok(letter.text.replaceAll(/\s/g, "").includes(done.receipt!.slice(0, 60)));
 });
 
-test("its answer says at once how many objects are left", async () => {
+test("the response to an erasure says how many objects are left", async () => {
   await arm({ fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
@@ -138,9 +138,9 @@ test("its answer says at once how many objects are left", async () => {
   assert.equal(objects_left, 2);
 });
 
-test("the receipt verifies under the published key, and names nobody", async () => {
+test("the receipt of an erasure verifies with the published key, and contains no id and no email", async () => {
   const alice = await Person.signUp("alice");
-  // Two artworks, and the photos that they came of.
+  // Two artworks and their photos.
   await fillGallery(alice, 2);
   const { id } = await ordered(alice);
   await cleanUp();
@@ -150,12 +150,12 @@ test("the receipt verifies under the published key, and names nobody", async () 
   const statement = JSON.parse(Buffer.from(payload).toString()) as Record<string, unknown>;
   assert.deepEqual([statement.jti, statement.rule, statement.reason, statement.objects], [id, "G3", "asked", 4]);
   for (const personal of [alice.id, alice.email]) assert.ok(!JSON.stringify(statement).includes(personal));
-  // Nobody had asked for these artworks alone.
+  // The reason is the erasure, because no one asked to delete these artworks separately.
   const reasons = await database`select reason from public.deletions where bucket = 'artworks' order by ordered_at desc limit 2`;
   assert.deepEqual(reasons.map(({ reason }) => reason), ["erasure", "erasure"]);
 });
 
-test("the books stay, under a keyed hash, and still balance (G3)", async () => {
+test("an erasure keeps the ledger under a keyed hash, and it still balances (G3)", async () => {
   const alice = await Person.signUp("alice");
   await alice.ended((await alice.generate(await small)).id);
   const [{ id: wallet }] = await database`select id from public.wallets where person_id = ${alice.id}`;
@@ -167,11 +167,11 @@ test("the books stay, under a keyed hash, and still balance (G3)", async () => {
   assert.deepEqual([...(await database`select * from backend.audit_credits()`)], []);
 });
 
-test("it asks for the email, typed, and for a recent sign-in", async () => {
+test("an erasure requires the typed email and a recent sign-in", async () => {
   const alice = await Person.signUp("alice");
   const code = async (response: Response) => [response.status, ((await response.json()) as { code: string }).code];
   assert.deepEqual(await code(await erase(alice, "bob@example.com")), [422, "email_differs"]);
-  // However often a session is renewed: when it was signed in to counts, as its token says.
+  // Renewing a session does not help: the time of the sign-in counts, which is in the token.
   const claims = claimsOf(alice.token);
   const amr = (claims.amr as { timestamp: number }[]).map((method) => ({ ...method, timestamp: method.timestamp - 16 * 60 }));
   const renewed = { authorization: `Bearer ${sign({ ...claims, amr })}` };
@@ -181,7 +181,7 @@ test("it asks for the email, typed, and for a recent sign-in", async () => {
   assert.equal((await erase(alice, ` ${alice.email.toUpperCase()} `)).status, 202);
 });
 
-test("within a grace it can be taken back, and all is there again; after it, it cannot", async () => {
+test("an erasure can be withdrawn within its grace period, which restores everything, and not afterwards", async () => {
   await database`update private.retention_rules set keep = '7 days' where id = 'erasure_grace'`;
   try {
     const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
@@ -202,7 +202,7 @@ test("within a grace it can be taken back, and all is there again; after it, it 
   }
 });
 
-test("a Storage that deletes nothing holds it up, and it never reports done early", async () => {
+test("an erasure is not done until Storage has deleted every object", async () => {
   const alice = await Person.signUp("alice");
   await fillGallery(alice, 3);
   const { id } = await ordered(alice);
@@ -216,7 +216,7 @@ test("a Storage that deletes nothing holds it up, and it never reports done earl
   assert.equal((await erasure(id)).stage, "done");
 });
 
-test("an Auth that does not delete holds it up, too", async () => {
+test("an erasure is not done until Auth has deleted the user", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await ordered(alice);
   lab.supabase.misbehave({ fault: "status", status: 500, when: /^DELETE \/auth/, count: 6 });
@@ -228,7 +228,7 @@ test("an Auth that does not delete holds it up, too", async () => {
   assert.equal((await erasure(id)).stage, "done");
 });
 
-test("while mail is down the address waits, and is forgotten with the letter", async () => {
+test("if the mail server is down, an erasure keeps the address only until the last email is sent", async () => {
   const alice = await Person.signUp("alice");
   mails.isDown = true;
   const { id } = await ordered(alice);
@@ -242,22 +242,22 @@ test("while mail is down the address waits, and is forgotten with the letter", a
   assert.deepEqual(await columnsWith(alice.email), []);
 });
 
-test("nobody learns of an erasure by guessing", async () => {
+test("the API does not reveal an erasure to a caller who guesses ids", async () => {
   const answer = await fetch(`${process.env.FUNCTIONS_URL}/privacy/erasures/00000000-0000-4000-8000-000000000000`);
   assert.equal(answer.status, 404);
 });
 
-test("asked twice at the same moment it is one erasure", async () => {
+test("simultaneous requests for an erasure create one erasure", async () => {
   const alice = await Person.signUp("alice");
   const answers = await Promise.all([ordered(alice), ordered(alice), ordered(alice)]);
   assert.equal(new Set(answers.map(({ id }) => id)).size, 1);
   assert.equal((await database`select from private.erasures where person_id = ${alice.id}`).length, 1);
   await cleanUp();
-  // Gone from Auth, nobody asks any more.
+  // Auth has deleted the user, so the token is not valid any more.
   assert.equal((await erase(alice)).status, 401);
 });
 
-test("a submission that waits while its account is closed begins nothing", async () => {
+test("a submission that waits while its account is closed creates no generation", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   const answers: Promise<Response>[] = [];

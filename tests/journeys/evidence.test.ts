@@ -1,4 +1,4 @@
-// What has to be proved later outlives the account: requests and consents, without a name and without words (Q1, C6, G7).
+// Requests, consents and choices stay as evidence after the erasure, without names and without texts (Q1, C6, G7).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -8,7 +8,7 @@ import { cleanUp, database } from "./stack.ts";
 
 after(() => database.end());
 
-test("requests, consents and choices outlive the account as evidence, under the pseudonym of its books, and say no words", async () => {
+test("an erasure keeps requests, consents and choices as evidence, under the pseudonym of the ledger and without texts", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const { data: filed } = await alice.client.from("privacy_requests")
     .insert([{ kind: "objection" }, { kind: "other", message: `I am ${alice.email}.` }]).select("id");
@@ -35,7 +35,7 @@ test("requests, consents and choices outlive the account as evidence, under the 
     { kind: "other", channel: "mail", ...forgotten, evidence: "erasure" },
   ]);
   assert.equal((await database`select from public.privacy_requests where id = any (${ids})`).length, 2);
-  // What nobody could verify names the address, and goes.
+  // The request from the unverified sender contains the address, so the erasure deletes it.
   assert.equal((await database`select from public.privacy_requests where sender = ${alice.email}`).length, 0);
   const consents = await database`
     select version, person_id, left_at is not null as gone from public.policy_consents where pseudonym = ${pseudonym}`;
@@ -49,7 +49,7 @@ test("requests, consents and choices outlive the account as evidence, under the 
   ]);
 });
 
-test("an account that is deleted in Auth leaves the same evidence, under no name at all", async () => {
+test("deleting an account directly in Auth keeps the same evidence without any pseudonym", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const { data: filed } = await alice.client.from("privacy_requests").insert({ kind: "other", message: alice.email }).select("id").single();
   const { data: choice } = await alice.client.from("privacy_choices").insert({ purpose: "notices", allowed: false }).select("id").single();

@@ -1,4 +1,4 @@
-// The archive of an export, opened by programs that are not ours: from a file, and as it comes down the line (G5).
+// Third-party programs read the archive of an export, from a file and as a stream (G5).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -22,7 +22,7 @@ after(async () => {
 
 const artist = 'Zoë "春" O\'Neil';
 
-/** One artwork that was just made, three from before checksums were kept, and one with a name of many alphabets. */
+/** One new artwork, three from before checksums were stored, and one with a name in several alphabets. */
 async function withGallery(): Promise<{ person: Person; made: string; old: string[] }> {
   const person = await Person.signUp("alice");
   const old = await fillGallery(person, 3, 20);
@@ -55,7 +55,7 @@ async function downloaded(): Promise<string> {
   return file;
 }
 
-test("an export can be read as it comes down the line: sizes are known before the data (G5)", async () => {
+test("a program can read an export as a stream, because sizes precede the data (G5)", async () => {
   const { person, old } = await gallery;
   const entries = await readAsItComes(await linkOf(person));
   agreesWithItsManifest(entries);
@@ -64,7 +64,7 @@ test("an export can be read as it comes down the line: sizes are known before th
   for (const name of [...old, foreign]) assert.ok(artworks.includes(name), name);
 });
 
-test("every file's checksum stands before its data, and Python, front to back, finds it right", async () => {
+test("every file in an export has a correct checksum before its data", async () => {
   const script = `
 import struct, sys, zipfile, zlib
 data = open(sys.argv[1], "rb").read()
@@ -83,7 +83,7 @@ print(len(names))`;
   assert.ok(Number(execFileSync("python3", ["-c", script, await downloaded()], { encoding: "utf8" })) > 40);
 });
 
-test("an artwork's checksum is kept when it is stored, and one from before is counted by its export", async () => {
+test("the checksum of an artwork is stored with it, or computed by the export for older artworks", async () => {
   const { person, made } = await gallery;
   const [{ artwork_path, artwork_crc32 }] = await database`
     select g.artwork_path, w.artwork_crc32 from public.generations as g
@@ -95,10 +95,10 @@ test("an artwork's checksum is kept when it is stored, and one from before is co
   const kept = await database`
     select from public.generations as g join private.generation_work as w on w.generation_id = g.id
     where g.person_id = ${person.id} and w.artwork_crc32 is not null`;
-  assert.equal(kept.length, 1, "the others have none");
+  assert.equal(kept.length, 1, "only the new artwork has a stored checksum");
 });
 
-test("every CSV begins with a byte order mark, once, so that Excel takes it for UTF-8", async () => {
+test("every CSV in an export begins with one byte order mark, so that Excel reads it as UTF-8", async () => {
   const { person } = await gallery;
   const tables = (await readAsItComes(await linkOf(person))).filter(({ name }) => name.endsWith(".csv"));
   assert.ok(tables.length > 15);

@@ -1,4 +1,4 @@
-// Everything that is somebody's, in one file, checked with tools that are not ours (G2, G5).
+// An export contains everything about a person in one file. Third-party tools check it (G2, G5).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -47,7 +47,7 @@ async function latest(person: Person): Promise<Export> {
   return data as Export;
 }
 
-/** Sweeps until it is ready. */
+/** Runs sweeps until the latest export is ready. */
 async function built(person: Person): Promise<Export> {
   return until("the export to be ready", async () => {
     await cleanUp();
@@ -56,7 +56,7 @@ async function built(person: Person): Promise<Export> {
   }, 120_000);
 }
 
-/** Fetched by a signed link, as a browser would, and unpacked with the system's own tool. */
+/** Downloads an export by its signed URL, as a browser would, and unpacks it with a system tool. */
 async function unpacked(person: Person, { path, bytes_total }: Export): Promise<string> {
   const { data, error } = await person.client.storage.from("exports").createSignedUrl(path, 60);
   if (error) throw error;
@@ -71,7 +71,7 @@ async function unpacked(person: Person, { path, bytes_total }: Export): Promise<
   return target;
 }
 
-/** `unzip` where the machine has one; Python's, which reads the checksums just so, where it has not. */
+/** Uses `unzip` if the machine has it, otherwise Python, which verifies the checksums in the same way. */
 function unzip(zip: string, target: string): void {
   const hasUnzip = ["/usr/bin/unzip", "/bin/unzip", "/usr/local/bin/unzip"].some((path) => existsSync(path));
   if (hasUnzip) execFileSync("unzip", ["-q", zip, "-d", target]);
@@ -96,7 +96,7 @@ function check(target: string): Record<string, Record<string, unknown>[]> {
     const document = JSON.parse(readFileSync(join(target, "data", name), "utf8")) as Document;
     const isValid = ajv.validate(schema, document) as boolean;
     assert.ok(isValid, `${name}: ${ajv.errorsText().slice(0, 500)}`);
-    // The schema lets others add columns; we have those that it says.
+    // The schema allows additional columns, but our exports have exactly those that it lists.
     const columns = Object.keys(rowsOf(document.table)).sort();
     for (const row of document.rows) assert.deepEqual(Object.keys(row).sort(), columns, name);
     tables[document.table] = document.rows;
@@ -113,7 +113,7 @@ function check(target: string): Record<string, Record<string, unknown>[]> {
   return tables;
 }
 
-test("an export of 200 artworks unpacks, its manifest holds, its CSV opens, its JSON follows the schema (G5)", async () => {
+test("standard tools can unpack, verify and read an export of 200 artworks (G5)", async () => {
   const alice = await Person.signUp("alice", { policy_version: "2026-11" });
   const artworks = await fillGallery(alice, 200);
   await alice.allow("analytics");
@@ -137,7 +137,7 @@ test("an export of 200 artworks unpacks, its manifest holds, its CSV opens, its 
   assert.deepEqual(JSON.parse(readFileSync(join(target, "missing.json"), "utf8")), []);
 });
 
-test("it holds each declared table, with the receipts, and the request for it is answered with it (G1, G5)", async () => {
+test("an export contains every declared table and the receipts, and answers the request for it (G1, G5)", async () => {
   const alice = await Person.signUp("alice");
   await alice.ended((await alice.generate(await small, { prompt: "with a red hat" })).id);
   await alice.forgotten();
@@ -158,13 +158,13 @@ test("it holds each declared table, with the receipts, and the request for it is
   assert.ok(!text.includes("request_digest") && !text.includes("lease"));
 });
 
-test("an object that is gone is listed as missing, and the rest is there", async () => {
+test("an export lists missing objects and contains the rest", async () => {
   const alice = await Person.signUp("alice");
   const [lost, unreadable, kept] = await fillGallery(alice, 3);
   await database.begin(async (sql) => {
     await sql`set local session_replication_role = replica`;
     await sql`delete from storage.objects where name = ${lost!.artwork_path}`;
-    // A row whose bytes are not there, or not all of them.
+    // The row of this artwork announces more bytes than Storage has.
     await sql`update storage.objects set metadata = metadata || '{"size": 9999999}' where name = ${unreadable!.artwork_path}`;
   });
   await order(alice);
@@ -177,7 +177,7 @@ test("an object that is gone is listed as missing, and the rest is there", async
   assert.deepEqual(readdirSync(join(target, "artworks")), [name(kept!).slice(9)]);
 });
 
-test("one is built at a time, and three a day are enough", async () => {
+test("a user may have one export built at a time, and three a day", async () => {
   const alice = await Person.signUp("alice");
   for (const _ of [1, 2, 3]) {
     assert.equal((await order(alice)).status, 202);
@@ -195,7 +195,7 @@ test("one is built at a time, and three a day are enough", async () => {
   await built(alice);
 });
 
-test("an export goes by its rule, with a receipt, and its link with it", async () => {
+test("a sweep deletes an expired export with a receipt, and its link stops working", async () => {
   const alice = await Person.signUp("alice");
   await order(alice);
   const { path } = await built(alice);
@@ -210,7 +210,7 @@ test("an export goes by its rule, with a receipt, and its link with it", async (
   assert.ok(deleted.reason === "export_expired" && deleted.verified_at);
 });
 
-test("who deletes an artwork deletes it from exports, too (R9)", async () => {
+test("deleting an artwork also deletes the exports that contain it (R9)", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await alice.ended((await alice.generate(await small)).id);
   await order(alice);
@@ -222,7 +222,7 @@ test("who deletes an artwork deletes it from exports, too (R9)", async () => {
   assert.equal(left, 0);
 });
 
-test("a stray object among the exports goes, and an export that is ready stays (X3)", async () => {
+test("the audit deletes stray objects in the bucket of exports and keeps the exports that are ready (X3)", async () => {
   const alice = await Person.signUp("alice");
   await order(alice);
   const { path } = await built(alice);
@@ -234,6 +234,6 @@ test("a stray object among the exports goes, and an export that is ready stays (
   assert.deepEqual(left.map(({ name }) => name), [path]);
 });
 
-test("the published schema is what the database says", () => {
+test("the published schema of exports matches the database", () => {
   execFileSync("node", ["--import", "tsx", "check/export-schema.ts", "--check"], { cwd: join(root, "tests"), stdio: "pipe" });
 });

@@ -1,4 +1,4 @@
-// A large gallery: artworks that are real objects in Storage, with the rows that a generation leaves.
+// A large gallery: artworks with real objects in Storage and the rows that their generations would leave.
 
 import { createHash, randomUUID } from "node:crypto";
 import { createClient } from "@supabase/supabase-js";
@@ -18,14 +18,14 @@ const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SEC
   realtime: { transport: ws as never },
 });
 
-/** One picture, of noise, so that it is about as long as an artwork: `kilobytes` of PNG. */
+/** A PNG of noise, which does not compress, so that its size is close to `kilobytes`. */
 async function picture(kilobytes: number): Promise<Buffer> {
   const side = Math.ceil(Math.sqrt((kilobytes * 1024) / 3));
   const noise = { type: "gaussian" as const, mean: 128, sigma: 30 };
   return sharp({ create: { width: side, height: side, channels: 3, background: "#888", noise } }).png().toBuffer();
 }
 
-/** So many artworks, made long ago, of which the bookkeeping has been settled. */
+/** Stores `count` artworks that were made and paid for 30 days ago. */
 export async function fillGallery(person: Person, count: number, kilobytes = 120): Promise<Artwork[]> {
   const bytes = await picture(kilobytes);
   const artwork_sha256 = createHash("sha256").update(bytes).digest("hex");
@@ -51,7 +51,7 @@ export async function fillGallery(person: Person, count: number, kilobytes = 120
       artwork_content_type = 'image/png', artwork_bytes = ${bytes.length}, artwork_sha256 = ${artwork_sha256}
     where id = any (${made.map(({ id }) => id)})`;
   await database.begin(async (sql) => {
-    // Long ago, so that nobody's limits count them.
+    // Long ago, so that these artworks do not count towards the limits of the user.
     await sql`set local session_replication_role = replica`;
     await sql`update public.credit_holds set opened_at = opened_at - interval '30 days' where generation_id = any (${made.map(({ id }) => id)})`;
   });

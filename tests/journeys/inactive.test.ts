@@ -1,4 +1,4 @@
-// Accounts that nobody uses: a ladder of letters, then the end; and who comes back keeps everything (R10).
+// Inactive accounts get a series of notices and are then erased. Users who come back keep everything (R10).
 
 import assert from "node:assert/strict";
 import { after, afterEach, test } from "node:test";
@@ -26,7 +26,7 @@ after(async () => {
 const subjects = (person: Person) => mails.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
 const exists = async (person: Person) => (await database`select from auth.users where id = ${person.id}`).length === 1;
 
-/** Accounts whose letters have all had their days, erasures under way, and letters that are due. */
+/** Counts the work left for sweeps: accounts to erase, erasures in progress and emails that are due. */
 async function open(): Promise<number> {
   const [{ count }] = await database`
     select (select count(*) from public.profiles as p where p.closed_at is null and private.is_given_up(p.id))::int
@@ -39,7 +39,7 @@ async function comeBack(person: Person): Promise<void> {
   await database`update auth.users set last_sign_in_at = now() where id = ${person.id}`;
 }
 
-test("a hundred accounts over a year: letters on their days, none to the active, erased on time, and who returns stays (R10)", async () => {
+test("over a year, 100 inactive accounts get notices on time and are erased on time, unless their users return (R10)", async () => {
   const people = await Promise.all(Array.from({ length: 100 }, (_, number) => Person.signUp(`p${number}`)));
   const [active, returning, late, refusing] = people as [Person, Person, Person, Person];
   const quiet = people.slice(4);
@@ -52,11 +52,11 @@ test("a hundred accounts over a year: letters on their days, none to the active,
     for (const person of [returning, late, ...quiet]) assert.deepEqual(subjects(person), rungs, `${passed} days later`);
     for (const person of [active, refusing]) assert.deepEqual(subjects(person), []);
   }
-  // On the last day one signs in, another does something here.
+  // On the last day, one user signs in and another one uses the product.
   await comeBack(returning);
   await database`update public.profiles set active_at = now() where id = ${late.id}`;
   await days(1);
-  // Accounts of other tests are as old by now; each sweep takes some.
+  // Accounts of other tests are just as old by now, and each sweep erases only some.
   for (let sweeps = 0; sweeps < 60 && (await open()) > 0; sweeps += 1) await cleanUp();
   const left = (await Promise.all(people.map(exists))).map((is, place) => (is ? place : -1)).filter((place) => place >= 0);
   assert.deepEqual(left, [0, 1, 2, 3]);
@@ -64,13 +64,13 @@ test("a hundred accounts over a year: letters on their days, none to the active,
   assert.equal((await database`select from public.generations where person_id = ${returning.id}`).length, 1);
   assert.equal((await database`select from storage.objects where name like ${`${returning.id}/%`}`).length, 1);
 
-  // Another year, and it begins with the first rung.
+  // After another year, the notices begin with the first one again.
   await comeBack(active);
   await days(305);
   assert.deepEqual(subjects(returning).slice(4), ["60 days"]);
 });
 
-test("letters that come late push the end back: nobody is erased unwarned", async () => {
+test("late notices delay the erasure, so that no account is erased without warning", async () => {
   const alice = await Person.signUp("alice");
   mails.isDown = true;
   await days(400);
@@ -91,13 +91,13 @@ test("letters that come late push the end back: nobody is erased unwarned", asyn
   assert.ok(!(await exists(alice)));
 });
 
-test("those who came back after their last letter do not hold up the end of those who did not", async () => {
+test("users who return after their last notice do not delay the erasure of others", async () => {
   const people = await Promise.all(["p1", "p2", "p3", "p4"].map((name) => Person.signUp(name)));
   const [quiet, ...returned] = people.sort((one, other) => (one.id < other.id ? 1 : -1)) as [Person, ...Person[]];
   for (const passed of [305, 30, 23, 6]) await days(passed);
   for (const person of returned) await comeBack(person);
   await elapse(1);
-  // One at a time: whoever is not to be erased takes nobody's place.
+  // One at a time: a user who returned must not take the place of an account to erase.
   for (let erased = 1; erased > 0; ) [{ erased }] = (await database`select backend.erase_inactive(1) as erased`) as unknown as [{ erased: number }];
   const closed = await database`select id from public.profiles where id = any (${people.map(({ id }) => id)}) and closed_at is not null`;
   assert.deepEqual(closed.map(({ id }) => id), [quiet.id]);
@@ -105,7 +105,7 @@ test("those who came back after their last letter do not hold up the end of thos
   assert.ok(!(await exists(quiet)));
 });
 
-test("a session that is renewed is a sign of its person, though nobody signs in", async () => {
+test("renewing a session counts as activity, even without a sign-in", async () => {
   const alice = await Person.signUp("alice");
   await days(300);
   assert.equal((await alice.client.auth.refreshSession()).error, null);
@@ -115,7 +115,7 @@ test("a session that is renewed is a sign of its person, though nobody signs in"
   await comeBack(alice);
 });
 
-test("who signs out was here until then, though Auth forgets the session", async () => {
+test("signing out counts as activity, although Auth deletes the session", async () => {
   const alice = await Person.signUp("alice");
   await days(300);
   assert.equal((await alice.client.auth.refreshSession()).error, null);
@@ -127,7 +127,7 @@ test("who signs out was here until then, though Auth forgets the session", async
   await comeBack(alice);
 });
 
-test("a letter that could not be sent is not sent to who has come back meanwhile, or wants none", async () => {
+test("a delayed notice is not sent to users who have returned or refused notices", async () => {
   const [alice, bob, carol] = await Promise.all(["alice", "bob", "carol"].map((name) => Person.signUp(name))) as [Person, Person, Person];
   mails.isDown = true;
   await days(305);
@@ -142,7 +142,7 @@ test("a letter that could not be sent is not sent to who has come back meanwhile
   for (const person of [bob, carol]) await comeBack(person);
 });
 
-test("without mail nobody is erased, however long it takes", async () => {
+test("without a mail server, no inactive account is erased, however much time passes", async () => {
   const other = await lab.another({ SMTP_URL: "" });
   const alice = await Person.signUp("alice");
   const url = process.env.FUNCTIONS_URL!;
@@ -156,12 +156,12 @@ test("without mail nobody is erased, however long it takes", async () => {
   }
 });
 
-test("who comes back between the look and the erasure keeps everything: both wait for one lock", async () => {
+test("a user who signs in while a sweep is about to erase the account keeps everything", async () => {
   const alice = await Person.signUp("alice");
   for (const passed of [305, 30, 23, 6]) await days(passed);
   assert.equal(subjects(alice).length, 4);
   await elapse(1);
-  // She is signing in: her row is locked, and the sweep comes by.
+  // Her sign-in holds a lock on her row, and the sweep waits for it.
   let sweep: Promise<unknown> | undefined;
   await database.begin(async (sql) => {
     await sql`update auth.users set last_sign_in_at = now() where id = ${alice.id}`;

@@ -1,4 +1,4 @@
-// The mail provider of the stack: events that tell of a mail, signed as it signs them (Q1).
+// Webhook events about received emails, signed as the email provider signs them (Q1).
 
 import { randomUUID } from "node:crypto";
 import { Webhook } from "standardwebhooks";
@@ -6,7 +6,7 @@ import { Webhook } from "standardwebhooks";
 export const inbox = new Webhook(process.env.INBOX_WEBHOOK_SECRET!);
 export const subject = "Privacy Request - AI Data";
 
-/** How an event is signed and sent, where not as the provider does. */
+/** Deviations from how the provider signs and sends an event. */
 interface Sending {
   id?: string;
   prefix?: string;
@@ -14,7 +14,7 @@ interface Sending {
   sentAt?: Date;
 }
 
-/** An event of the mail provider's, as it would be delivered. */
+/** Delivers an event as the email provider would. */
 export function deliver(body: string, { id = `msg_${randomUUID()}`, prefix = "webhook", signature, sentAt = new Date() }: Sending = {}): Promise<Response> {
   const headers = {
     "content-type": "application/json",
@@ -25,7 +25,7 @@ export function deliver(body: string, { id = `msg_${randomUUID()}`, prefix = "we
   return fetch(`${process.env.FUNCTIONS_URL}/privacy-inbox`, { method: "POST", headers, body });
 }
 
-/** An event that tells of a mail whose sender the provider has verified. */
+/** An event about a received email with a verified sender. */
 export function mail(from: string, changes: Record<string, unknown> = {}): string {
   const domain = from.split("@")[1]!.replace(">", "");
   const data = {

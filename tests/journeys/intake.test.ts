@@ -1,4 +1,4 @@
-// What could not be deleted in time does not come in (X2).
+// The intake closes if photos could not be deleted in time (X2).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -17,7 +17,7 @@ async function live(): Promise<Live> {
   return (await (await fetch(`${process.env.FUNCTIONS_URL}/privacy/status`)).json()) as Live;
 }
 
-test("the sweeper stops: intake refuses after the allowed silence, and resumes by itself with the next pass", async () => {
+test("intake closes when no sweep has run for the allowed time, and opens again after the next sweep", async () => {
   const alice = await Person.signUp("alice");
   const [{ seconds }] = await database`select extract(epoch from keep)::int as seconds from private.retention_rules where id = 'sweep_silence'`;
   await cleanUp();
@@ -44,7 +44,7 @@ test("the sweeper stops: intake refuses after the allowed silence, and resumes b
   assert.equal((await alice.submit({ style: "mosaic", input_path })).status, 201);
 });
 
-test("what a person may undo can be undone while intake is closed, and what runs comes to its end", async () => {
+test("while intake is closed, users can still delete, and running jobs finish", async () => {
   const alice = await Person.signUp("alice");
   const first = await alice.ended((await alice.generate(await small)).id);
   const second = await alice.generate(await small);

@@ -1,4 +1,4 @@
-// Letters: that mailboxes take them, that their answers are filed, and that one which did not arrive warns nobody (R10).
+// Emails: mailboxes accept them, replies are filed as requests, and a bounced notice does not count (R10).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -24,7 +24,7 @@ after(async () => {
   await database.end();
 });
 
-/** An account that has mailed a request, so that a letter is owed to it. */
+/** Signs up a user who has sent a request by email, so that an email to them is due. */
 async function owed(): Promise<Person> {
   const person = await Person.signUp("alice");
   assert.equal((await deliver(mail(person.email))).status, 200);
@@ -35,7 +35,7 @@ async function exists(person: Person): Promise<boolean> {
   return (await database`select from auth.users where id = ${person.id}`).length === 1;
 }
 
-/** What the provider says of a letter that did not arrive. */
+/** The provider's event about a bounced email. */
 function bounce(letter: Delivered, isNamed: boolean): string {
   const headers = isNamed ? [{ name: "Message-ID", value: letter.headers["message-id"] }] : undefined;
   const data = {
@@ -46,7 +46,7 @@ function bounce(letter: Delivered, isNamed: boolean): string {
   return JSON.stringify({ type: "email.bounced", created_at: new Date().toISOString(), data });
 }
 
-test("a letter that is sent again has the same Message-ID, and the headers that mailboxes ask for", async () => {
+test("a retried email has the same Message-ID, and the headers that mailboxes require", async () => {
   const alice = await owed();
   mails.isDown = true;
   await cleanUp();
@@ -62,7 +62,7 @@ test("a letter that is sent again has the same Message-ID, and the headers that 
   assert.ok(Math.abs(Date.parse(letter!.headers.date!) - Date.now()) < 600_000, letter!.headers.date);
 });
 
-test("an address with two dots in a row gets its letter, with its local part in quotes", async () => {
+test("an address with consecutive dots gets its email, with its local part in quotes", async () => {
   const server = await startQuotedMail();
   const functions = await lab.another({ SMTP_URL: server.url });
   const url = process.env.FUNCTIONS_URL!;
@@ -83,7 +83,7 @@ test("an address with two dots in a row gets its letter, with its local part in 
   }
 });
 
-test("an answer to a letter is filed with its words, whatever its subject says", async () => {
+test("a reply to an email is filed with its text, whatever its subject", async () => {
   const alice = await owed();
   await cleanUp();
   const [letter] = mails.to(alice.email);
@@ -97,7 +97,7 @@ test("an answer to a letter is filed with its words, whatever its subject says",
   assert.deepEqual(data, [{ message: "Please send me all of it.\n\nThat was me, on 2 May." }]);
 });
 
-test("who answers a notice keeps the account (R10)", async () => {
+test("replying to a notice keeps the account (R10)", async () => {
   const alice = await Person.signUp("alice");
   await days(305);
   const answer = mail(alice.email, { subject: `Re: ${mails.to(alice.email)[0]!.subject}`, text: "I am still here." });
@@ -108,7 +108,7 @@ test("who answers a notice keeps the account (R10)", async () => {
     ["Your OpusFlair account will be deleted in 60 days", "Your privacy request has arrived"]);
 });
 
-test("a notice that bounced is no warning: it is written again weeks later, and nobody is erased meanwhile (R10)", async () => {
+test("a bounced notice does not count: it is sent again weeks later, and the account stays until then (R10)", async () => {
   const alice = await Person.signUp("alice");
   const notices = () => mails.to(alice.email).map(({ subject }) => /in (.*)$/.exec(subject)![1]);
   await days(305);
@@ -120,7 +120,7 @@ test("a notice that bounced is no warning: it is written again weeks later, and 
   assert.deepEqual(notices(), ["60 days", "60 days"]);
   for (const passed of [30, 23, 6]) await days(passed);
   assert.deepEqual(notices().slice(2), ["30 days", "7 days", "1 day"]);
-  // The provider may not name the letter: then it is each of the last week.
+  // If the event does not name the email, it counts for all notices of the last week.
   assert.equal((await deliver(bounce(mails.to(alice.email).at(-1)!, false))).status, 200);
   for (const passed of [1, 20]) await days(passed);
   assert.ok(await exists(alice));

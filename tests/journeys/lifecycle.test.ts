@@ -1,4 +1,4 @@
-// What goes wrong between here and Replicate, and how it ends.
+// Failures between our functions and Replicate, and how generations end then.
 
 import assert from "node:assert/strict";
 import { after, afterEach, test } from "node:test";
@@ -11,7 +11,7 @@ import { arm, cleanUp, database, disarm } from "./stack.ts";
 afterEach(disarm);
 after(() => database.end());
 
-/** However it ended: nothing is charged, nothing held, no photo is left. */
+/** Fails unless the generation ended without a charge, without a hold and without any object left. */
 async function endedWithoutCharge(alice: Person, id: string, state: string, reason: string | null): Promise<void> {
   const generation = await alice.ended(id);
   assert.deepEqual([generation.state, generation.reason], [state, reason]);
@@ -22,12 +22,12 @@ async function endedWithoutCharge(alice: Person, id: string, state: string, reas
   assert.deepEqual((await alice.client.storage.from("artworks").list(alice.id)).data, []);
 }
 
-/** Makes a generation look as if nothing was heard of it for a while. */
+/** Makes a generation look as if its prediction was last checked `interval` ago. */
 async function silenceFor(id: string, interval: string): Promise<void> {
   await database`update private.generation_work set checked_at = now() - ${interval}::interval where generation_id = ${id}`;
 }
 
-/** Tells the function of a prediction, signed as Replicate would. */
+/** Sends an event about a prediction, signed as Replicate would. */
 async function tell(body: Record<string, unknown>, query: string, id = "msg_test"): Promise<Response> {
   const text = JSON.stringify(body);
   const now = new Date();
@@ -50,7 +50,7 @@ for (const [fault, reason] of [
   ["output_wrong_type", "output_invalid"],
   ["output_too_large", "output_invalid"],
 ] as const) {
-  test(`${fault} ends a generation as ${reason}, and its credits go back`, async () => {
+  test(`the fault ${fault} ends a generation as ${reason} and returns its credits`, async () => {
     await arm({ fault });
     const alice = await Person.signUp("alice");
     const { id } = await alice.generate(await small);
@@ -58,7 +58,7 @@ for (const [fault, reason] of [
   });
 }
 
-test("an output that breaks off is fetched again, and stored once", async () => {
+test("an incomplete output is downloaded again and stored once", async () => {
   await arm({ fault: "output_truncated" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -69,13 +69,13 @@ test("an output that breaks off is fetched again, and stored once", async () => 
   assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
 });
 
-test("a throttled submission is tried again", async () => {
+test("a throttled create call is retried", async () => {
   await arm({ fault: "create429" });
   const alice = await Person.signUp("alice");
   assert.equal((await alice.ended((await alice.generate(await small)).id)).state, "succeeded");
 });
 
-test("a submission that Replicate has no room for waits, and its schedule submits it", async () => {
+test("a job that Replicate keeps throttling waits, and a later sweep dispatches it", async () => {
   await arm({ fault: "create429", count: 3 });
   const alice = await Person.signUp("alice");
   const { id, state } = await alice.generate(await small);
@@ -86,7 +86,7 @@ test("a submission that Replicate has no room for waits, and its schedule submit
   assert.equal((await alice.ended(id)).state, "succeeded");
 });
 
-test("an answer that is lost on the way does not lose the artwork: its events name it", async () => {
+test("if the response to a create call is lost, webhook events still deliver the artwork", async () => {
   await arm({ fault: "create_hang" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -94,7 +94,7 @@ test("an answer that is lost on the way does not lose the artwork: its events na
   assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
 });
 
-test("events that never come are asked for", async () => {
+test("if webhook events are lost, a sweep asks Replicate for the result", async () => {
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -112,7 +112,7 @@ test("events that never come are asked for", async () => {
   await alice.forgotten();
 });
 
-test("events that come twice, and out of order, change nothing", async () => {
+test("duplicate and reordered webhook events change nothing", async () => {
   await arm({ fault: "webhook_duplicate", value: 5 }, { fault: "webhook_reorder" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -127,7 +127,7 @@ test("events that come twice, and out of order, change nothing", async () => {
   assert.equal((await alice.client.storage.from("artworks").list(alice.id)).data!.length, 1);
 });
 
-test("a generation that is past its deadline ends by itself", async () => {
+test("a sweep ends a generation that is past its deadline", async () => {
   await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -136,7 +136,7 @@ test("a generation that is past its deadline ends by itself", async () => {
   await endedWithoutCharge(alice, id, "failed", "expired");
 });
 
-test("a prediction that Replicate no longer knows is lost, and its credits go back", async () => {
+test("a generation whose prediction Replicate no longer knows ends as lost, and its credits are returned", async () => {
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" }, { fault: "get404", count: 2 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -149,7 +149,7 @@ test("a prediction that Replicate no longer knows is lost, and its credits go ba
   await endedWithoutCharge(alice, id, "failed", "lost");
 });
 
-test("a success that comes after the person has cancelled is discarded", async () => {
+test("a success that arrives after the user has canceled is discarded", async () => {
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -162,7 +162,7 @@ test("a success that comes after the person has cancelled is discarded", async (
   await endedWithoutCharge(alice, id, "canceled", null);
 });
 
-test("an event that does not know the capability of its generation is ignored", async () => {
+test("an event without the valid token of its generation is ignored", async () => {
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -178,7 +178,7 @@ test("an event that does not know the capability of its generation is ignored", 
   await alice.call("DELETE", `/generations/${id}`);
 });
 
-test("a badly signed event is refused and leaves no trace", async () => {
+test("an event with an invalid signature is refused and leaves no trace", async () => {
   await arm({ fault: "webhook_bad_signature", count: 20 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);

@@ -1,4 +1,4 @@
-// What anyone may see of how the promises are kept (X5).
+// The public status shows anyone whether the promises are kept (X5).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -20,7 +20,7 @@ interface Live {
 const at = (path: string) => fetch(`${process.env.FUNCTIONS_URL}${path}`);
 const live = async () => (await (await at("/privacy/status")).json()) as Live;
 
-test("the age of the oldest original, what is overdue and when the sweeper came by are there for anyone", async () => {
+test("the public status shows the age of the oldest original, overdue deletions and the last sweep", async () => {
   const alice = await Person.signUp("alice");
   await pass(25 * 3600);
   await cleanUp();
@@ -42,7 +42,7 @@ test("the age of the oldest original, what is overdue and when the sweeper came 
   assert.equal((await live()).deletions.overdue, 0);
 });
 
-test("open privacy requests are counted, with the shortest time that is left to answer one", async () => {
+test("the public status shows the number of open requests and the shortest time left to answer one", async () => {
   await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   assert.deepEqual((await live()).requests, { open: 0, shortest_seconds_left: null, limit_seconds: 72 * 3600 });
   const alice = await Person.signUp("alice");
@@ -55,14 +55,14 @@ test("open privacy requests are counted, with the shortest time that is left to 
   await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
 });
 
-test("nothing of it is personal: numbers and answers of yes and no alone", async () => {
+test("the public status contains only numbers and booleans, and no personal data", async () => {
   const alice = await Person.signUp("alice");
   await alice.upload(await small);
   const values = Object.values(await live()).flatMap((part) => Object.values(part as object));
   assert.ok(values.length >= 7 && values.every((value) => value === null || ["number", "boolean"].includes(typeof value)));
 });
 
-test("the badge is a picture that any page may embed, red while a promise is at risk", async () => {
+test("any page may embed the badge, which is red while a promise is at risk", async () => {
   const alice = await Person.signUp("alice");
   await alice.upload(await small);
   const fetched = async () => {

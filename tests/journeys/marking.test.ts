@@ -1,4 +1,4 @@
-// What an artwork says about itself: that a model made it, in words that programs read and a signature that others check (X7).
+// Each artwork says that a model made it: in XMP that programs read, and in a signed manifest that anyone can verify (X7).
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -22,7 +22,7 @@ import { cleanUp, database, deliver, delivered } from "./stack.ts";
 const sourceType = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
 const root = resolve(import.meta.dirname, "../..");
 const ours = process.env.CONTENT_CREDENTIALS_CERTIFICATE!;
-/** Of a provider who signs what its models make. */
+/** The credentials of a provider that signs the outputs of its models. */
 const provider = await makeCredentials();
 
 const formats = [
@@ -39,7 +39,7 @@ async function download(person: Person, { artwork_path }: Generation): Promise<B
   return Buffer.from(await data.arrayBuffer());
 }
 
-/** An artwork of the settings, and what the model put out for it. */
+/** Makes an artwork. Returns it with the output of the model. */
 async function makeArtwork(settings: Record<string, unknown> = {}) {
   const person = await Person.signUp("alice");
   const generation = await person.ended((await person.generate(await small, settings)).id);
@@ -48,11 +48,11 @@ async function makeArtwork(settings: Record<string, unknown> = {}) {
   return { person, generation, completed_at, output, artwork: await download(person, generation) };
 }
 
-/** An artwork of a picture that the model puts out. */
+/** Makes an artwork from a given output of the model. */
 async function makeOf(output: Buffer, { model, output_format, type }: (typeof formats)[number]) {
   await deliver(output, type);
   const made = await makeArtwork({ model, settings: { output_format } });
-  assert.ok(made.output.equals(output), "the sandbox put out something else");
+  assert.ok(made.output.equals(output), "the sandbox delivered another output");
   return made;
 }
 
@@ -63,7 +63,7 @@ async function paint(format: (typeof formats)[number]["format"], xmp?: string): 
   return (xmp ? painted.withXmp(xmp) : painted).toFormat(format).toBuffer();
 }
 
-/** A PNG whose chunks have been changed, with checksums that fit again. */
+/** Corrects the checksums of a PNG after its chunks were changed. */
 function withChecksums(png: Buffer): Buffer {
   const mended = Buffer.from(png);
   for (let at = 8; at < mended.length; ) {
@@ -76,7 +76,7 @@ function withChecksums(png: Buffer): Buffer {
 
 const pixels = (picture: Buffer) => sharp(picture).raw().toBuffer();
 const xmpOf = async (picture: Buffer) => (await sharp(picture).metadata()).xmpAsString ?? "";
-/** The value of each property that XMP gives as `name="value"` or `<name>value</name>`. */
+/** The values of a property in XMP, written as `name="value"` or `<name>value</name>`. */
 const saidIn = (xmp: string, name: string) =>
   [...xmp.matchAll(new RegExp(`${name}(?:="|>)([^"<]*)["<]`, "g"))].map(([, value]) => value);
 
@@ -85,7 +85,7 @@ async function saysSo(artwork: Buffer): Promise<void> {
 }
 
 for (const { model, output_format, format, type } of formats) {
-  test(`an artwork in ${format} says that a model made it, and another program's reader believes it (X7)`, async () => {
+  test(`a ${format} artwork says that a model made it, and a third-party reader trusts its signature (X7)`, async () => {
     const made = await makeArtwork({ model, settings: { output_format }, prompt: "a heliotrope lighthouse" });
     const { person, generation, completed_at, artwork, output } = made;
     assert.equal((await sharp(artwork).metadata()).format, format);
@@ -96,7 +96,7 @@ for (const { model, output_format, format, type } of formats) {
     const stranger = readCredentials(artwork, type)!;
     assert.deepEqual([stranger.validation_state, failures(stranger)], ["Valid", ["signingCredential.untrusted"]]);
 
-    // Which model made it, when, and nothing else.
+    // The mark names the model and the time, and nothing else.
     const manifest = active(report);
     assert.deepEqual(Object.keys(report.manifests), [manifest.label]);
     const [{ replicate_model: name }] = await database`select replicate_model from public.models where id = ${model}`;
@@ -107,7 +107,7 @@ for (const { model, output_format, format, type } of formats) {
     assert.equal(Date.parse(when), Date.parse(completed_at));
     await saysSo(artwork);
 
-    // Neither whose it is nor what was asked for.
+    // The file contains neither the identity of its owner nor the prompt.
     const text = artwork.toString("latin1").toLowerCase();
     const words = (generation.prompt as string).toLowerCase().split(/\W+/);
     const phrases = words.slice(2).map((word, at) => `${words[at]} ${words[at + 1]} ${word}`);
@@ -117,11 +117,11 @@ for (const { model, output_format, format, type } of formats) {
     for (const secret of ["heliotrope", person.id, email, generation.id, generation.prediction_id as string, ...photo, ...phrases])
       assert.ok(!text.includes(secret.toLowerCase()), `it holds ${secret}`);
 
-    // The picture is the model's, to the bit, and its credentials are those of that picture alone.
+    // The pixels are exactly those of the model, and the credentials are valid for this picture only.
     assert.ok((await pixels(artwork)).equals(await pixels(output)), "its pixels have changed");
     const part = output.subarray(output.length >> 1, (output.length >> 1) + 64);
     const at = artwork.indexOf(part);
-    assert.ok(at > 0, "it was encoded anew");
+    assert.ok(at > 0, "it was encoded again");
     const changed = Buffer.from(artwork);
     changed[at]! ^= 1;
     const found = readCredentials(changed, type, ours)!;
@@ -129,7 +129,7 @@ for (const { model, output_format, format, type } of formats) {
   });
 }
 
-test("what is recorded of an artwork, and exported with it, is of the file with its mark (X7, G5)", async () => {
+test("the recorded digest and the export of an artwork are those of the marked file (X7, G5)", async () => {
   const { person, generation, artwork } = await makeArtwork();
   const sha256 = createHash("sha256").update(artwork).digest("hex");
   assert.ok(readCredentials(artwork, "image/png", ours));
@@ -149,7 +149,7 @@ test("what is recorded of an artwork, and exported with it, is of the file with 
 });
 
 for (const kind of formats) {
-  test(`a manifest that the model's provider put into a ${kind.format} is kept, as the parent of ours (X7)`, async () => {
+  test(`the manifest that a model provider put into a ${kind.format} is kept as the parent of ours (X7)`, async () => {
     const signed = withCredentials(await paint(kind.format), kind.type, provider);
     const theirs = readCredentials(signed, kind.type, provider.credentialsCertificate)!;
     const { artwork } = await makeOf(signed, kind);
@@ -168,7 +168,7 @@ for (const kind of formats) {
   });
 }
 
-test("an output whose manifest is broken is stored all the same, with our mark", async () => {
+test("an output with a broken manifest is stored with our mark", async () => {
   for (const kind of formats) {
     const whole = withCredentials(await paint(kind.format), kind.type, provider);
     const forged = Buffer.from(whole);
@@ -179,7 +179,7 @@ test("an output whose manifest is broken is stored all the same, with our mark",
       const output = kind.format === "png" ? withChecksums(broken) : broken;
       const { artwork } = await makeOf(output, kind);
       await saysSo(artwork);
-      // What is left of a manifest in a JPEG would make ours void, so there is none.
+      // The remains of a manifest in a JPEG would make ours invalid, so we add none.
       const expected = kind.format === "jpeg" && name === "garbled" ? null : "Trusted";
       const report = readCredentials(artwork, kind.type, ours);
       assert.equal(report && report.validation_state, expected, `${kind.format}, ${name}`);
@@ -188,7 +188,7 @@ test("an output whose manifest is broken is stored all the same, with our mark",
   }
 });
 
-test("XMP that an output has is kept beside our mark", async () => {
+test("marking an output keeps the XMP that it already has", async () => {
   const title = 'xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="kept"';
   const xmp = `<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" ${title}/></rdf:RDF></x:xmpmeta>`;
   for (const kind of formats) {
@@ -200,7 +200,7 @@ test("XMP that an output has is kept beside our mark", async () => {
   }
 });
 
-/** Runs with functions of this test's own, which have another certificate than the stack's, or none. */
+/** Runs with separate functions that have another certificate than those of the stack, or none. */
 function withCertificate({ credentialsCertificate, credentialsKey }: Credentials, run: () => Promise<void>): Promise<void> {
   return withFunctions({ CONTENT_CREDENTIALS_CERTIFICATE: credentialsCertificate, CONTENT_CREDENTIALS_KEY: credentialsKey }, run);
 }
@@ -217,7 +217,7 @@ async function withFunctions(env: Record<string, string>, run: () => Promise<voi
   }
 }
 
-test("without a certificate XMP says it alone, and a manifest that is there stays as it was", async () => {
+test("without a certificate, only XMP marks an artwork, and an existing manifest stays unchanged", async () => {
   await withCertificate({ credentialsCertificate: "", credentialsKey: "" }, async () => {
     for (const kind of formats) {
       const plain = await makeOf(await paint(kind.format), kind);
@@ -232,7 +232,7 @@ test("without a certificate XMP says it alone, and a manifest that is there stay
   });
 });
 
-test("a certificate made as the documentation says signs artworks, and is found in them as it says", async () => {
+test("a certificate made as documented signs artworks, and the documented script verifies them", async () => {
   const folder = mkdtempSync(join(tmpdir(), "certificate-"));
   try {
     const documentation = readFileSync(join(root, "docs/credentials-certificate.md"), "utf8");
@@ -251,7 +251,7 @@ test("a certificate made as the documentation says signs artworks, and is found 
   }
 });
 
-test("an authority stamps the time of a signature; while it is out, artworks are signed without", async () => {
+test("an authority stamps the time of signatures, and artworks are signed without a stamp while it is down", async () => {
   const authority = spawn(python, [join(import.meta.dirname, "timestamps.py")], { stdio: ["pipe", "pipe", "inherit"] });
   const ended = once(authority, "exit");
   try {

@@ -1,4 +1,4 @@
-// What whoever operates this sees.
+// What the operator can see.
 
 import assert from "node:assert/strict";
 import { X509Certificate } from "node:crypto";
@@ -13,13 +13,13 @@ import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { arm, cleanUp, database, disarm, wakeWalks } from "./stack.ts";
 
-/** As whoever operates it connects. */
+/** Connects as the operator would. */
 const migrator = postgres(process.env.DATABASE_URL!, { onnotice: () => {}, max: 1 });
 
 afterEach(disarm);
 after(() => Promise.all([database.end(), migrator.end()]));
 
-test("the status is for the operator alone", async () => {
+test("only the operator can read the status", async () => {
   const alice = await Person.signUp("alice");
   for (const secret of ["", "guess", alice.token, process.env.SUPABASE_PUBLISHABLE_KEY]) {
     const answer = await askForStatus("*/*", secret);
@@ -28,7 +28,7 @@ test("the status is for the operator alone", async () => {
   }
 });
 
-test("the status says what is under way, what is held, what is due and how things ended", async () => {
+test("the status shows running jobs, open holds, due work and recent results", async () => {
   await cleanUp();
   const before = await status();
   const alice = await Person.signUp("alice");
@@ -55,7 +55,7 @@ test("the status says what is under way, what is held, what is due and how thing
   assert.equal(ended("expired", after), ended("expired", before) + 1);
 });
 
-test("what ended badly is counted for a day, also if its person deletes the artwork or the account", async () => {
+test("the status counts failures for a day, even if users delete the artwork or the account", async () => {
   await cleanUp();
   const before = await status();
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
@@ -85,7 +85,7 @@ test("what ended badly is counted for a day, also if its person deletes the artw
   );
 });
 
-test("for people the status is a table, and what needs somebody stands out", async () => {
+test("as text, the status is a table that highlights what needs attention", async () => {
   await cleanUp();
   const quiet = await (await askForStatus("*/*")).text();
   assert.match(quiet, /^UNDER WAY +count +oldest +past deadline$/m);
@@ -95,7 +95,7 @@ test("for people the status is a table, and what needs somebody stands out", asy
   assert.match(await (await askForStatus("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
 });
 
-test("the status says whether artworks are signed, and for how long the certificate lasts (X7)", async () => {
+test("the status shows whether artworks are signed, and how long the certificate stays valid (X7)", async () => {
   const certificate = new X509Certificate(process.env.CONTENT_CREDENTIALS_CERTIFICATE!);
   const { is_signed, certificate_seconds_left } = (await status()).marks;
   assert.equal(is_signed, true);
@@ -115,14 +115,14 @@ test("the status says whether artworks are signed, and for how long the certific
   }
 });
 
-test("a difference in the ledger is counted, by whatever it came about", async () => {
+test("the status counts a difference in the ledger, whatever its cause", async () => {
   const alice = await Person.signUp("alice");
   const tamper = (by: number) =>
     database.begin(async (sql) => {
       await sql`set local session_replication_role = replica`;
       await sql`update public.wallets set balance = balance + ${by} where person_id = ${alice.id}`;
     });
-  /** What the next walk over the ledger finds. */
+  /** The number of differences that the next audit of the ledger finds. */
   const counted = async () => {
     await wakeWalks();
     await cleanUp();
@@ -140,7 +140,7 @@ test("a difference in the ledger is counted, by whatever it came about", async (
   assert.equal(await counted(), 0);
 });
 
-test("every statement of the runbook does something", async () => {
+test("every statement in the runbook runs without an error", async () => {
   const runbook = readFileSync(join(import.meta.dirname, "..", "..", "docs", "runbook.md"), "utf8");
   const blocks = [...runbook.matchAll(/^```sql\n([^]*?)^```/gm)].map(([, block]) => block!);
   assert.ok(blocks.length >= 8, `${blocks.length} blocks`);
@@ -159,7 +159,7 @@ test("every statement of the runbook does something", async () => {
   }
 });
 
-test("what the runbook says brings the books back in line", async () => {
+test("the statements in the runbook repair a ledger with differences", async () => {
   const runbook = readFileSync(join(import.meta.dirname, "..", "..", "docs", "runbook.md"), "utf8");
   const repair = runbook.slice(runbook.indexOf("## The ledger differs"), runbook.indexOf("## Replicate is down"));
   const statements = [...repair.matchAll(/^```sql\n([^]*?)^```/gm)].map(([, block]) => block!).slice(1);

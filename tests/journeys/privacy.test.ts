@@ -1,4 +1,4 @@
-// What a photo says beside the picture is nobody's business. Where else it may not turn up: canary.test.ts.
+// The metadata of a photo never reaches the model. canary.test.ts shows where else it must not appear.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -12,24 +12,24 @@ import { database, received } from "./stack.ts";
 after(() => database.end());
 
 for (const format of ["jpeg", "png", "webp"] as const) {
-  test(`nothing of a ${format}'s metadata reaches the model, and the picture stands upright (T2)`, async () => {
+  test(`the model gets a ${format} photo upright and without its metadata (T2)`, async () => {
     const secret = `canary-${randomUUID()}`;
     const photo = await withSecrets(format, secret);
     assert.ok(photo.includes(secret) && (await sharp(photo).metadata()).orientation === 6);
 
     const alice = await Person.signUp("alice");
     const input_path = await alice.upload(photo, format, `image/${format}`);
-    // It arrives where nobody takes it away.
+    // Without preparation, the metadata does reach the model.
     const untouched = await alice.client.storage.from("inputs").createSignedUrl(input_path, 60);
     const direct = (await received(await predict(untouched.data!.signedUrl)))!;
     assert.deepEqual([direct.gps, direct.thumbnail, direct.xmp, direct.orientation], [true, true, true, 6]);
-    assert.deepEqual([direct.width, direct.height], [640, 300], "the model's loader turns nothing");
+    assert.deepEqual([direct.width, direct.height], [640, 300], "the loader of the model does not rotate");
 
     const response = await alice.submit({ style: "pencil-sketch", input_path });
     const { id } = (await response.json()) as { id: string };
     const generation = await alice.ended(id);
     assert.equal(generation.state, "succeeded");
-    // Lying on its side, 640 × 300; upright, 300 × 640.
+    // The stored photo is 640 × 300. Upright, it is 300 × 640.
     assert.deepEqual([generation.input_width, generation.input_height], [300, 640]);
 
     const seen = (await received(generation.prediction_id as string))!;
@@ -39,8 +39,8 @@ for (const format of ["jpeg", "png", "webp"] as const) {
   });
 }
 
-test("an artwork of a photo that lies on its side stands upright, and has the colours that its person sees (T2)", async () => {
-  // Seen by its person: red above, half transparent blue below. Stored turned, in the colours of Display P3.
+test("a rotated photo in another colour space becomes an upright artwork with the colours that its user sees (T2)", async () => {
+  // The user sees red above half-transparent blue. The file is rotated and uses the colours of Display P3.
   const half = { width: 240, height: 200, channels: 4 } as const;
   const above = await sharp({ create: { ...half, background: { r: 200, g: 20, b: 20, alpha: 1 } } }).png().toBuffer();
   const upright = sharp({ create: { width: 240, height: 400, channels: 4, background: { r: 20, g: 20, b: 200, alpha: 0.5 } } })
@@ -65,7 +65,7 @@ test("an artwork of a photo that lies on its side stands upright, and has the co
   assert.ok(below[2]! > below[0]! + 40 && below[0]! > 80, `light blue below: ${below}`);
 });
 
-/** Has Replicate take a photo as it is. */
+/** Sends a photo to Replicate without preparing it. */
 async function predict(input_image: string): Promise<string> {
   const replicate = new Replicate({ auth: process.env.REPLICATE_API_TOKEN!, baseUrl: process.env.REPLICATE_BASE_URL! });
   const input = { prompt: "a drawing", input_image };

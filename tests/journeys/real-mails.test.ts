@@ -1,5 +1,5 @@
-// Mails as people's programs really send them, in the provider's events: each is filed with its words, or is an answer
-// of a program and opens no request (Q1).
+// Events about emails as real email programs send them. The inbox files each with its text, or recognises an automatic
+// reply and opens no request (Q1).
 
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
@@ -16,24 +16,24 @@ const verifiedBy = (domain: string) => ({ name: "Authentication-Results", value:
 
 interface RealMail {
   name: string;
-  /** What the event says of the mail. `message_id` and the provider's word are added. */
+  /** The data of the event. The test adds `message_id` and the provider's verification of the sender. */
   data: Record<string, unknown>;
   headers?: { name: string; value: string }[];
-  /** Verified for this domain; nobody's word if absent. */
+  /** The domain that the provider has verified. If absent, the sender is not verified. */
   domain?: string;
-  /** An account has this address, and the request is its person's. */
+  /** The address of an existing account, to which the request must belong. */
   account?: string;
-  /** Of whom nobody is recognised: the sender as it is kept. */
+  /** The sender that is stored if the email matches no account. */
   sender?: string;
-  /** The words that are kept; the mail is no request if absent. */
+  /** The text that is stored. If absent, the email must not open a request. */
   words?: string | null;
-  /** Written into the body of the event as it is, where JSON could not say it. */
+  /** Changes the JSON of the event, for bytes that JSON.stringify cannot produce. */
   raw?: (body: string) => string;
 }
 
 const mails: RealMail[] = [
   {
-    name: "Outlook for Windows: a ticket number behind the subject, HTML and no text",
+    name: "Outlook for Windows: a ticket number after the subject, and HTML without plain text",
     data: {
       from: `"Ada Lovelace" <ada.${run}@contoso.example>`,
       to: ["privacy@opusflair.example"],
@@ -51,14 +51,14 @@ const mails: RealMail[] = [
     words: "Ticket#20260714\n\nHello,\nplease delete my photos & artworks.",
   },
   {
-    name: "Outlook in a German company: family name first, with a comma and without quotes",
+    name: "Outlook in a German company: the family name first, with a comma and without quotes",
     data: { from: `Müller, Anna <anna.${run}@mueller.example>`, subject: `AW: ${subject}`, text: "Bitte löschen Sie alles.\r\n\r\nGrüße\r\nAnna" },
     domain: "mueller.example",
     account: `anna.${run}@mueller.example`,
     words: "Bitte löschen Sie alles.\r\n\r\nGrüße\r\nAnna",
   },
   {
-    name: "Gmail on the web: nested HTML alone",
+    name: "Gmail on the web: nested HTML without plain text",
     data: {
       from: `Grace Hopper <grace.${run}@gmail.com>`,
       subject,
@@ -70,7 +70,7 @@ const mails: RealMail[] = [
     words: "Which data do you keep?\nGrace",
   },
   {
-    name: "Gmail: an answer to our letter, whose subject stands in the person's own words",
+    name: "Gmail: a reply to our email, with a subject that the sender has changed",
     data: { from: `Katherine <katherine.${run}@gmail.com>`, subject: "It was me", text: "Yes, that mail was mine.\r\n\r\nOn Tue, OpusFlair wrote:\r\n> Hello," },
     headers: [{ name: "In-Reply-To", value: letter }, { name: "References", value: `<CAF@mail.gmail.com> ${letter}` }],
     domain: "gmail.com",
@@ -78,7 +78,7 @@ const mails: RealMail[] = [
     words: "Yes, that mail was mine.\r\n\r\nOn Tue, OpusFlair wrote:\r\n> Hello,",
   },
   {
-    name: "Apple Mail: an answer to our notice, of which the provider leaves out the headers",
+    name: "Apple Mail: a reply to our notice, without the headers, which the provider leaves out",
     data: { from: `"Jean" <jean.${run}@icloud.com>`, subject: "Re: Your OpusFlair account will be deleted in 7 days", text: "Please keep it.", headers: null },
     sender: `jean.${run}@icloud.com`,
     words: "Please keep it.",
@@ -91,14 +91,14 @@ const mails: RealMail[] = [
     words: "Send me everything. ❤️",
   },
   {
-    name: "a docomo phone: two dots in the address, which is quoted",
+    name: "a docomo phone: an address with consecutive dots, in quotes",
     data: { from: `"山田" <"a..b${run}"@docomo.ne.jp>`, subject: `=?ISO-2022-JP?B?${Buffer.from("Re: ").toString("base64")}?= ${subject}`, text: "写真を消してください。" },
     domain: "docomo.ne.jp",
     account: `a..b${run}@docomo.ne.jp`,
     words: "写真を消してください。",
   },
   {
-    name: "an au phone: a dot before the @, which is not quoted, and a full-width subject",
+    name: "an au phone: an address with a dot before the @, without quotes, and a full-width subject",
     data: { from: `c.${run}.@ezweb.ne.jp`, subject: "Ｐｒｉｖａｃｙ　Ｒｅｑｕｅｓｔ　－　ＡＩ　Ｄａｔａ", text: "お願いします" },
     domain: "ezweb.ne.jp",
     account: `c.${run}.@ezweb.ne.jp`,
@@ -116,7 +116,7 @@ const mails: RealMail[] = [
     words: "Löschung\n\nAlles.",
   },
   {
-    name: "half of an emoji: a lone surrogate in the words",
+    name: "half of an emoji: a lone surrogate in the text",
     data: { from: `emoji.${run}@gmail.com`, subject, text: "Please delete this \uE000 photo." },
     raw: (body) => body.replace("\uE000", "\\ud83d"),
     domain: "gmail.com",
@@ -124,35 +124,35 @@ const mails: RealMail[] = [
     words: "Please delete this \ufffd photo.",
   },
   {
-    name: "quoted-printable that the provider has decoded wrongly: NULs and control characters",
+    name: "quoted-printable text that the provider has decoded incorrectly: NULs and control characters",
     data: { from: `"Ode\u0007tte" <odette.${run}@orange.fr>`, subject, text: "\u0000\u0000Suppr=C3=A9ssion\u0000 s'il vous pla\u00eet" },
     domain: "orange.fr",
     account: `odette.${run}@orange.fr`,
     words: "Suppr=C3=A9ssion s'il vous pla\u00eet",
   },
   {
-    name: "an empty text: a mail that says all in its subject",
+    name: "an empty text: an email whose subject says everything",
     data: { from: `short.${run}@yahoo.com`, subject: `${subject}: DELETE MY ACCOUNT!!`, text: "\r\n" },
     domain: "yahoo.com",
     account: `short.${run}@yahoo.com`,
     words: "DELETE MY ACCOUNT",
   },
   {
-    name: "nothing but the subject, and the HTML of an empty line",
+    name: "only a subject, and the HTML of an empty line",
     data: { from: `empty.${run}@outlook.com`, subject, text: null, html: "<div><br></div>" },
     domain: "outlook.com",
     account: `empty.${run}@outlook.com`,
     words: null,
   },
   {
-    name: "forwarded by a friend: the request is the friend's to confirm",
+    name: "forwarded by a friend: the friend must confirm the request",
     data: { from: `friend.${run}@gmail.com`, subject: `Fwd: ${subject}`, text: "---------- Forwarded message ---------\r\nFrom: Ada <ada@contoso.example>\r\n\r\nDelete my photos." },
     domain: "gmail.com",
     account: `friend.${run}@gmail.com`,
     words: "---------- Forwarded message ---------\r\nFrom: Ada <ada@contoso.example>\r\n\r\nDelete my photos.",
   },
   {
-    name: "through a mailing list: from the list, with the name of the person, and marked as bulk",
+    name: "through a mailing list: from the list, with the name of the author, and marked as bulk",
     data: { from: `"Ada via Rights" <rights.${run}@lists.example>`, subject: `[Rights] ${subject}`, text: "Delete my photos.\r\n\r\n_____\r\nRights mailing list" },
     headers: [{ name: "Precedence", value: "list" }, { name: "List-Id", value: "<rights.lists.example>" }],
     domain: "lists.example",
@@ -167,7 +167,7 @@ const mails: RealMail[] = [
     words: "All of us.",
   },
   {
-    name: "two senders: nobody is recognised, and the words are kept",
+    name: "two senders: the email matches no account, and its text is kept",
     data: { from: `one.${run}@gmx.net, two.${run}@gmx.net`, subject, text: "We both." },
     domain: "gmx.net",
     sender: `one.${run}@gmx.net`,
@@ -181,20 +181,20 @@ const mails: RealMail[] = [
     words: `${"very ".repeat(794)}very\n\nLong.`,
   },
   {
-    name: "no readable sender: filed as it is written",
+    name: "no readable sender: stored as written",
     data: { from: `Undisclosed ${run}`, subject, text: "Guess who." },
     sender: `Undisclosed ${run}`,
     words: "Guess who.",
   },
   {
-    name: "an internationalised domain, of which the provider speaks in its other form",
+    name: "an internationalised domain, which the provider writes in its other form",
     data: { from: `anna.${run}@bücher.example`, subject, text: "Bitte." },
     domain: "xn--bcher-kva.example",
     account: `anna.${run}@bücher.example`,
     words: "Bitte.",
   },
   {
-    name: "a program that sends requests for people, as such marked",
+    name: "a service that sends requests for its customers, and marks them as automatic",
     data: { from: `agent.${run}@optery.example`, subject, text: "On behalf of our customer." },
     headers: [{ name: "Auto-Submitted", value: "auto-generated" }],
     domain: "optery.example",
@@ -202,34 +202,34 @@ const mails: RealMail[] = [
     words: "On behalf of our customer.",
   },
   {
-    name: "Exchange's out-of-office reply to our letter",
+    name: "Exchange: an out-of-office reply to our email",
     data: { from: `ooo.${run}@contoso.example`, subject: "Automatic reply: Your privacy request has arrived", text: "I am away until Monday." },
     headers: [{ name: "In-Reply-To", value: letter }, { name: "X-Auto-Response-Suppress", value: "All" }, { name: "Auto-Submitted", value: "auto-generated" }],
     domain: "contoso.example",
   },
   {
-    name: "Gmail's vacation reply to our letter",
+    name: "Gmail: a vacation reply to our email",
     data: { from: `away.${run}@gmail.com`, subject: "Away Re: Your OpusFlair account will be deleted in 30 days", text: "Back in May." },
     headers: [{ name: "In-Reply-To", value: letter }, { name: "Auto-Submitted", value: "auto-replied" }, { name: "Precedence", value: "bulk" }],
     domain: "gmail.com",
   },
   {
-    name: "an out-of-office reply of which the provider leaves out the headers",
+    name: "an out-of-office reply, without the headers, which the provider leaves out",
     data: { from: `weg.${run}@web.de`, subject: `Abwesenheitsnotiz: ${subject}`, text: "Ich bin im Urlaub.", headers: null },
   },
   {
-    name: "Postfix returns our letter",
+    name: "Postfix: our email is returned",
     data: { from: "MAILER-DAEMON@mx.contoso.example (Mail Delivery System)", subject: "Undelivered Mail Returned to Sender", text: "I'm sorry to have to inform you" },
     headers: [{ name: "Return-Path", value: "<>" }, { name: "Auto-Submitted", value: "auto-replied" }, { name: "Content-Type", value: "multipart/report; report-type=delivery-status" }],
   },
   {
-    name: "Exchange returns a mail, and keeps its subject",
+    name: "Exchange: an email is returned with its original subject",
     data: { from: `postmaster.${run}@contoso.example`, subject: `Undeliverable: ${subject}`, text: "Delivery has failed to these recipients" },
     headers: [{ name: "In-Reply-To", value: letter }],
     domain: "contoso.example",
   },
   {
-    name: "the other subject of the policy's page, which asks for nothing",
+    name: "the other subject in the privacy policy, which is not a request",
     data: { from: `question.${run}@gmail.com`, subject: "Privacy Policy - AI Data Protection", text: "Which law applies?" },
     domain: "gmail.com",
   },

@@ -1,4 +1,4 @@
-// Receipts are checked as the documentation says, with libraries that are not ours (X1).
+// Third-party libraries verify receipts as the documentation describes (X1).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -55,7 +55,7 @@ function verify(tool: string, receipt: string): Record<string, any> {
   return JSON.parse(output);
 }
 
-/** The receipt with one bit of one of its parts turned over. */
+/** Flips one bit in one part of a receipt. */
 function flip(receipt: string, part: number): string {
   const parts = receipt.split(".");
   const bytes = Buffer.from(parts[part]!, "base64url");
@@ -70,7 +70,7 @@ async function receiptsOf(person: Person): Promise<Deletion[]> {
   return data as Deletion[];
 }
 
-/** Somebody whose photo went with its success, and whose artwork went because she asked for it. */
+/** A user whose photo was deleted after the success, and who then deleted the artwork. */
 const alice = (async () => {
   const person = await Person.signUp("alice");
   const generation = await person.ended((await person.generate(await small)).id);
@@ -81,7 +81,7 @@ const alice = (async () => {
 })();
 
 for (const tool of Object.keys(tools)) {
-  test(`a receipt verifies with ${tool}, and says what the row says`, async () => {
+  test(`a receipt verifies with ${tool}, and matches its row`, async () => {
     for (const row of await receiptsOf(await alice)) {
       const statement = verify(tool, row.receipt);
       const told = [statement.jti, statement.bucket, statement.reason, statement.object.bytes];
@@ -92,14 +92,14 @@ for (const tool of Object.keys(tools)) {
     }
   });
 
-  test(`one bit that is turned over fails with ${tool}, wherever it is`, async () => {
+  test(`a receipt with one changed bit, wherever it is, fails to verify with ${tool}`, async () => {
     const [{ receipt }] = (await receiptsOf(await alice)) as [Deletion];
     assert.ok(verify(tool, receipt));
     for (const part of [0, 1, 2]) assert.throws(() => verify(tool, flip(receipt, part)), `part ${part}`);
   });
 }
 
-test("a photo and an artwork have a receipt each, with the clause that asked for it", async () => {
+test("a photo and an artwork each have a receipt with the clause that required the deletion", async () => {
   const rows = await receiptsOf(await alice);
   const statements = rows.map(({ receipt }) => verify("jose, from npm", receipt));
   assert.deepEqual(statements.map(({ bucket, reason, rule }) => [bucket, reason, rule]), [
@@ -110,7 +110,7 @@ test("a photo and an artwork have a receipt each, with the clause that asked for
   assert.ok(statements.every(({ object }) => object.bytes > 1000));
 });
 
-test("who has the object key shows which object it was; the receipt itself names nobody", async () => {
+test("the object key proves which object a receipt is about; the receipt alone does not identify the user", async () => {
   const person = await alice;
   for (const { receipt, bucket, path, object_key } of await receiptsOf(person)) {
     const statement = verify("jose, from npm", receipt);
@@ -121,7 +121,7 @@ test("who has the object key shows which object it was; the receipt itself names
   }
 });
 
-/** As the documentation says: by the commands for a shell, and by the function for a web page. */
+/** Computes the digest in both documented ways: with the shell commands and with the function for a web page. */
 async function contentDigests(content: Buffer, objectKey: string): Promise<string[]> {
   const block = (language: string, word: string) =>
     [...documentation.matchAll(new RegExp(`^\`\`\`${language}\n([^\`]+)^\`\`\``, "gm"))].map(([, code]) => code!).find((code) => code.includes(word))!;
@@ -131,7 +131,7 @@ async function contentDigests(content: Buffer, objectKey: string): Promise<strin
   return [shell.trim().split(" ").at(-1)!, await contentDigest(new Blob([new Uint8Array(content)]), objectKey)];
 }
 
-test("who kept the photo shows that the receipt is of its content, and of no other (X1)", async () => {
+test("a user who kept the photo can prove that the receipt is about its content, and no other (X1)", async () => {
   const [original, ...others] = await receiptsOf(await alice);
   const statement = verify("jose, from npm", original!.receipt);
   const photo = await small;
@@ -139,13 +139,13 @@ test("who kept the photo shows that the receipt is of its content, and of no oth
   const changed = Buffer.from(photo);
   changed[changed.length - 1]! ^= 1;
   for (const digest of await contentDigests(changed, original!.object_key)) assert.notEqual(digest, statement.object.content_hmac_sha256);
-  // The copy that the model saw, and the artwork, are none that anybody uploaded.
+  // The receipts of the prepared copy and of the artwork have no digest, because no user uploaded them.
   for (const { receipt } of others) assert.equal(verify("jose, from npm", receipt).object.content_hmac_sha256, undefined);
   const [{ content_sha256 }] = await database`select content_sha256 from public.deletions where id = ${original!.id}`;
   assert.equal(content_sha256, null);
 });
 
-test("the receipt of a photo that was refused is of its content, too (X1)", async () => {
+test("the receipt of a refused photo covers its content, too (X1)", async () => {
   const bob = await Person.signUp("bob");
   const content = Buffer.concat([await small, Buffer.from("and more")]).subarray(0, 300);
   const input_path = await bob.upload(content);
@@ -156,7 +156,7 @@ test("the receipt of a photo that was refused is of its content, too (X1)", asyn
   assert.equal(verify("jose, from npm", row!.receipt).object.content_hmac_sha256, digest);
 });
 
-test("nobody else sees a receipt, and nobody writes one", async () => {
+test("only the owner can read a receipt, and no user can write one", async () => {
   const [bob, [row]] = [await Person.signUp("bob"), await receiptsOf(await alice)];
   assert.deepEqual(await receiptsOf(bob), []);
   for (const person of [bob, await alice]) {
@@ -165,7 +165,7 @@ test("nobody else sees a receipt, and nobody writes one", async () => {
   }
 });
 
-test("every verified deletion has a receipt, by constraint", async () => {
+test("a constraint requires a receipt for every verified deletion", async () => {
   const [{ count }] = await database`select count(*)::int as count from public.deletions where verified_at is not null`;
   assert.ok(count >= 2);
   await assert.rejects(database`update public.deletions set receipt = null where verified_at is not null`, /deletions_verified_has_receipt/);

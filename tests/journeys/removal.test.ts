@@ -1,4 +1,4 @@
-// Replicate is asked whether it keeps anything, after its hour (T3).
+// Sweeps ask Replicate whether it still keeps data after its hour (T3).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -28,7 +28,7 @@ async function kept(): Promise<{ kept: number; overdue: number }> {
   return ((await answer.json()) as { replicate: { kept: number; overdue: number } }).replicate;
 }
 
-test("each prediction is asked about once its hour is over, and what Replicate says is the evidence", async () => {
+test("a sweep asks Replicate about each prediction after its hour, and records the answer as evidence", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await alice.ended((await alice.generate(await small)).id);
   await pass(3500);
@@ -43,7 +43,7 @@ test("each prediction is asked about once its hour is over, and what Replicate s
   assert.equal(removal!.prediction_id, (await alice.generation(id))!.prediction_id);
 });
 
-test("one whose generation was deleted within the hour is asked about all the same, and so is one of nobody", async () => {
+test("a sweep also asks about predictions whose generation or account was deleted within the hour", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   for (const person of [alice, bob]) await person.ended((await person.generate(await small)).id);
   const [{ prediction_id }] = (await removals(bob)) as [Removal];
@@ -57,12 +57,12 @@ test("one whose generation was deleted within the hour is asked about all the sa
   assert.deepEqual({ ...of }, { person_id: null, evidence: "data_removed" });
 });
 
-test("what is still there is asked about again, later, and raised; what Replicate does not know is gone", async () => {
+test("a sweep asks again while Replicate keeps data, and the status shows it; unknown predictions count as removed", async () => {
   const alice = await Person.signUp("alice");
   await alice.ended((await alice.generate(await small)).id);
   await database`insert into public.replicate_removals (prediction_id, person_id, due_at) values ('unknown0000000000000000000', ${alice.id}, now())`;
   const before = await kept();
-  // Asked too early, Replicate has it still.
+  // The sweep asks too early, so Replicate still has the data.
   for (let times = 1; times <= 3; times += 1) {
     await database`update public.replicate_removals set due_at = now() where person_id = ${alice.id} and removed_at is null`;
     await database`update private.removal_absences set since = since - interval '2 minutes'`;
@@ -78,7 +78,7 @@ test("what is still there is asked about again, later, and raised; what Replicat
   assert.equal((await kept()).overdue, before.overdue);
 });
 
-test("nobody else sees what was removed", async () => {
+test("only the owner can read what Replicate has removed", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   await alice.generate(await small);
   assert.equal((await removals(alice)).length, 1);

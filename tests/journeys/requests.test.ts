@@ -1,4 +1,4 @@
-// Privacy requests, in the app and by mail, and their clock (Q1, Q2).
+// Privacy requests in the app and by email, and the time left to answer them (Q1, Q2).
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -30,7 +30,7 @@ const service = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SEC
 const clock = async (person: Person) => (await person.client.from("privacy_request_clock").select().order("filed_at")).data!;
 const count = async () => (await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number;
 
-test("a request is filed in the app, and its subject sees the hours that are left (Q2)", async () => {
+test("a user files a request in the app and sees the hours left (Q2)", async () => {
   const alice = await Person.signUp("alice");
   assert.equal((await alice.client.from("privacy_requests").insert({ kind: "access", message: "Everything, please." })).error, null);
   assert.deepEqual((await clock(alice)).map(({ kind, channel, hours_left }) => [kind, channel, hours_left]), [["access", "app", 72]]);
@@ -42,12 +42,12 @@ test("a request is filed in the app, and its subject sees the hours that are lef
   assert.deepEqual(await clock(bob), []);
 });
 
-test("a mail that is delivered three times files one request, of the account with that address (Q1)", async () => {
+test("an email that is delivered three times files one request, for the account with that address (Q1)", async () => {
   const alice = await Person.signUp("alice");
   const body = mail(`Alice <${alice.email.toUpperCase()}>`.replace("ALICE", "alice"));
   const id = `msg_${randomUUID()}`;
   for (const _ of [1, 2, 3]) assert.equal((await deliver(body, { id })).status, 200);
-  // Another delivery of the same mail, by its own name.
+  // The same email in another event: its Message-ID identifies it.
   assert.equal((await deliver(body)).status, 200);
   const requests = await clock(alice);
   assert.deepEqual(requests.map(({ channel, kind, hours_left, confirmed_at }) => [channel, kind, hours_left, confirmed_at]), [["mail", "other", 72, null]]);
@@ -55,15 +55,15 @@ test("a mail that is delivered three times files one request, of the account wit
   assert.equal((await clock(alice))[0]!.hours_left, 71);
 });
 
-test("the older names of the headers are accepted, too", async () => {
+test("the inbox also accepts the older names of the headers", async () => {
   const alice = await Person.signUp("alice");
   assert.equal((await deliver(mail(alice.email), { prefix: "svix" })).status, 200);
   assert.equal((await clock(alice)).length, 1);
 });
 
-test("the subject counts however it is cased, prefixed and encoded", async () => {
+test("the inbox recognises the subject in any case, with any prefix and encoding", async () => {
   const subjects = ["RE: privacy request - ai data", "[Ticket 7] Fwd: Privacy Request – AI Data", `=?utf-8?B?${Buffer.from(subject).toString("base64")}?=`];
-  // A sender has one request a day, so each subject has a sender of its own.
+  // A sender can open one request a day, so each subject has its own sender.
   for (const each of subjects) {
     const person = await Person.signUp("alice");
     assert.equal((await deliver(mail(person.email, { subject: each }))).status, 200);
@@ -71,7 +71,7 @@ test("the subject counts however it is cased, prefixed and encoded", async () =>
   }
 });
 
-test("a forged, stale or unsigned event is refused and files nothing", async () => {
+test("the inbox refuses a forged, stale or unsigned event and files nothing", async () => {
   const before = await count();
   const body = mail("alice@example.com");
   const other = new Webhook(`whsec_${Buffer.alloc(32, 7).toString("base64")}`);
@@ -88,7 +88,7 @@ test("a forged, stale or unsigned event is refused and files nothing", async () 
   assert.equal(await count(), before);
 });
 
-test("what is no request is ignored cleanly, and what is huge or unreadable is refused", async () => {
+test("the inbox ignores emails that are not requests, and refuses huge or unreadable events", async () => {
   const before = await count();
   const alice = await Person.signUp("alice");
   for (const body of [
@@ -101,13 +101,13 @@ test("what is no request is ignored cleanly, and what is huge or unreadable is r
     assert.deepEqual([answer.status, ((await answer.json()) as { ignored: boolean }).ignored], [200, true], body);
   }
   assert.equal((await deliver("{")).status, 422);
-  // It is refused by its announced length: the connection may close before all of it is sent.
+  // The functions refuse it by its declared length, so the connection may close before the body is sent.
   const huge = await deliver(mail(alice.email, { text: "x".repeat(7 * 1024 * 1024) })).then(({ status }) => status, () => "closed");
   assert.ok(huge === 413 || huge === "closed", String(huge));
   assert.equal(await count(), before);
 });
 
-test("odd bytes in a mail are kept as text or left out, and attachments are not read", async () => {
+test("the inbox keeps unusual characters as text or drops them, and does not read attachments", async () => {
   const alice = await Person.signUp("alice");
   const text = `emoji 🖼️, nul \u0000, right-to-left \u202e, ${"long ".repeat(2000)}`;
   assert.equal((await deliver(mail(alice.email, { text }))).status, 200);
@@ -117,7 +117,7 @@ test("odd bytes in a mail are kept as text or left out, and attachments are not 
   assert.equal(found, 0);
 });
 
-test("a sender whom the provider has not verified is matched with nobody", async () => {
+test("the inbox does not match an unverified sender with an account", async () => {
   const alice = await Person.signUp("alice");
   const spoofed = [
     [{ name: "Authentication-Results", value: "mx.example.net; dmarc=fail header.from=example.com" }],
@@ -133,7 +133,7 @@ test("a sender whom the provider has not verified is matched with nobody", async
   assert.deepEqual(mails.to(alice.email), []);
 });
 
-/** The letter about somebody's mail, and the way that its link goes. */
+/** The email that asks a sender to confirm, and a function that uses its link. */
 async function lettered(person: Person) {
   await cleanUp();
   const letter = mails.to(person.email).at(-1)!;
@@ -147,7 +147,7 @@ async function lettered(person: Person) {
   return { letter, confirm, token: link.searchParams.get("token")! };
 }
 
-test("a mail moves nothing: its person confirms it by the link of our letter, and only by that", async () => {
+test("an email changes nothing until its sender confirms it with the link in our email", async () => {
   const alice = await Person.signUp("alice");
   await deliver(mail(alice.email, { text: "Erase my account." }));
   const { letter, confirm, token } = await lettered(alice);
@@ -160,7 +160,7 @@ test("a mail moves nothing: its person confirms it by the link of our letter, an
   assert.deepEqual((await alice.wallet()).balance, 5);
 });
 
-test("who confirms a mail may say what it is about, and the button of that proposes the answer", async () => {
+test("a sender who confirms a request may say what it is about, and using that right then proposes the answer", async () => {
   const alice = await Person.signUp("alice");
   await deliver(mail(alice.email, { text: "I object." }));
   const { confirm, token } = await lettered(alice);
@@ -175,12 +175,12 @@ test("who confirms a mail may say what it is about, and the button of that propo
   const { id } = (await clock(alice))[0] as { id: string };
   assert.equal((await alice.client.rpc("accept_proposal", { id })).error, null);
   assert.ok((await clock(alice))[0]!.evidence.choice);
-  // It is closed: what it was about stays.
+  // A closed request keeps its kind.
   assert.equal((await confirm({ token, kind: "export" })).status, 200);
   assert.equal((await clock(alice))[0]!.kind, "objection");
 });
 
-test("who signs in confirms a mail without its letter, and nobody confirms another's", async () => {
+test("a signed-in user can confirm their own email request without the link, and no other user's", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   await deliver(mail(alice.email));
   const [{ id }] = (await clock(alice)) as [{ id: string }];
@@ -190,19 +190,19 @@ test("who signs in confirms a mail without its letter, and nobody confirms anoth
   assert.equal(error, null);
   assert.deepEqual([data.id, data.kind], [id, "restriction"]);
   assert.ok((await clock(alice))[0]!.confirmed_at);
-  // What was filed in the app needs no such word.
+  // A request filed in the app needs no confirmation.
   const { data: filed } = await alice.client.from("privacy_requests").insert({ kind: "access" }).select("id").single();
   assert.equal((await alice.client.rpc("confirm_request", { id: filed!.id })).error!.hint, "request_not_found");
 });
 
-test("what cannot be filed is refused in words", async () => {
+test("an invalid request is refused with a message", async () => {
   const alice = await Person.signUp("alice");
   const refusal = async (request: { kind: string; message?: string }) => (await alice.client.from("privacy_requests").insert(request)).error!;
   assert.match((await refusal({ kind: "world_peace" })).message, /kind must be one of access, export,/);
   assert.match((await refusal({ kind: "other", message: "x".repeat(4001) })).message, /1 to 4000 characters/);
 });
 
-test("a button answers the request that it is about, with evidence", async () => {
+test("using a right in the app answers the open request for it, with evidence", async () => {
   const alice = await Person.signUp("alice");
   for (const kind of ["objection", "correction", "restriction", "export"]) await alice.client.from("privacy_requests").insert({ kind });
   await alice.client.from("privacy_choices").insert({ purpose: "analytics", allowed: false });
@@ -213,7 +213,7 @@ test("a button answers the request that it is about, with evidence", async () =>
   assert.ok(closed.every(({ evidence, hours_left }) => Object.keys(evidence).length === 1 && hours_left === null));
 });
 
-test("a request with words is closed by no button: the button proposes, and its person accepts", async () => {
+test("using a right only proposes an answer to a request with a text, and its user must accept it", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const { data: filed } = await alice.client.from("privacy_requests")
     .insert({ kind: "correction", message: "My invoices name the wrong person." }).select("id").single();
@@ -232,7 +232,7 @@ test("a request with words is closed by no button: the button proposes, and its 
   assert.equal((await accept(alice)).error!.hint, "request_not_found");
 });
 
-test("a button that does something else answers nothing", async () => {
+test("an action that is not what a request asks for does not answer it", async () => {
   const alice = await Person.signUp("alice");
   for (const kind of ["objection", "correction", "restriction"]) await alice.client.from("privacy_requests").insert({ kind });
   for (const choice of [
@@ -242,12 +242,12 @@ test("a button that does something else answers nothing", async () => {
   ]) {
     assert.equal((await alice.client.from("privacy_choices").insert(choice)).error, null);
   }
-  // What was there already corrects nothing.
+  // Saving an unchanged value corrects nothing.
   await alice.client.from("profiles").update({ default_style: null }).eq("id", alice.id);
   assert.ok((await clock(alice)).every(({ closed_at }) => closed_at === null));
 });
 
-test("the operator answers the rest, and sees what will breach next before it does", async () => {
+test("the operator answers the other requests, and sees which one will be overdue next", async () => {
   await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   const alice = await Person.signUp("alice");
   await alice.client.from("privacy_requests").insert({ kind: "other", message: "Who reads my prompts?" });
@@ -265,7 +265,7 @@ test("the operator answers the rest, and sees what will breach next before it do
   assert.equal((await service.rpc("close_request", { id, answer: "again", operator: "eve" })).error!.hint, "request_not_found");
 });
 
-test("the operator refuses or extends a request with a reason, within what the law allows, and who did it is kept", async () => {
+test("the operator refuses or extends a request with a reason and within legal limits, and the actions are recorded", async () => {
   const alice = await Person.signUp("alice");
   await alice.client.from("privacy_requests").insert({ kind: "other", message: "Delete the books." });
   const [{ id, filed_at }] = (await clock(alice)) as [{ id: string; filed_at: string }];
@@ -291,7 +291,7 @@ test("the operator refuses or extends a request with a reason, within what the l
   assert.ok((await alice.client.schema("backend" as never).rpc("refuse_request", refused)).error);
 });
 
-test("a refusal and an extension are told by letter, with the reason and where to complain (Q2)", async () => {
+test("an email tells the user about a refusal or an extension, with the reason and where to complain (Q2)", async () => {
   const alice = await Person.signUp("alice");
   await alice.client.from("privacy_requests").insert({ kind: "other", message: "Delete the books." });
   const [{ id }] = (await clock(alice)) as [{ id: string }];
@@ -316,7 +316,7 @@ test("a refusal and an extension are told by letter, with the reason and where t
   assert.equal(mails.to(alice.email).length, 2);
 });
 
-test("a refusal is not told if a further mail has opened the request again, nor to an address that nobody has confirmed", async () => {
+test("no email announces a refusal if another email has reopened the request, or to an unconfirmed address", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   await deliver(mail(alice.email));
   await cleanUp();
@@ -335,7 +335,7 @@ test("a refusal is not told if a further mail has opened the request again, nor 
   assert.equal((await database`select from private.letters where sent_at is null and person_id in (${alice.id}, ${bob.id})`).length, 0);
 });
 
-test("nobody files without end", async () => {
+test("a user can have at most 10 open requests", async () => {
   const alice = await Person.signUp("alice");
   const file = async () => (await alice.client.from("privacy_requests").insert({ kind: "other" })).error;
   for (let number = 0; number < 10; number += 1) assert.equal(await file(), null);

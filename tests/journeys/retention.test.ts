@@ -1,4 +1,4 @@
-// Each rule of private.retention_rules is carried out by a pass, and by nothing earlier than its time.
+// Each rule in private.retention_rules takes effect at its time and not earlier.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -39,14 +39,14 @@ async function stored(name: string): Promise<boolean> {
   return (await database`select from storage.objects where name = ${name}`).length === 1;
 }
 
-/** A photo of this age that waits. */
+/** A photo of this age that is not submitted. */
 async function waiting(person: Person, ageSeconds: number): Promise<string> {
   const path = await person.upload(await small);
   await database`update storage.objects set created_at = now() - make_interval(secs => ${ageSeconds}) where name = ${path}`;
   return path;
 }
 
-/** A photo of this age whose generation is open and has no end: what the model reads is as old as the original. */
+/** A photo of this age whose generation stays open. Its prepared copy counts as old as the original. */
 async function needed(person: Person, ageSeconds: number): Promise<{ id: string; path: string }> {
   const input_path = await person.upload(await small);
   await arm({ fault: "stuck_processing" });
@@ -59,7 +59,7 @@ async function needed(person: Person, ageSeconds: number): Promise<{ id: string;
   return { id, path };
 }
 
-/** What a rule whose subject is no row by itself does to what is a minute younger, and to what is older. */
+/** For rules that do not delete rows of one table: what happens shortly before and shortly after the limit. */
 const carriedOut: Record<string, () => Promise<void>> = {
   async inputs_soft_limit() {
     const alice = await Person.signUp("alice");
@@ -163,7 +163,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
       await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
       await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
       await database`update private.audit_places set after = '', ended_at = null where id = 'unconfirmed'`;
-      // One pass orders it, the next erases.
+      // The first sweep orders the erasure, the next one carries it out.
       await cleanUp();
       await cleanUp();
       assert.equal((await database`select from auth.users where id = ${alice.id}`).length === 1, isOpen, past);
@@ -215,7 +215,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
   },
 };
 
-/** A request of this age. */
+/** Files a request of this age. */
 async function filed(ageSeconds: number): Promise<string> {
   const alice = await Person.signUp("alice");
   const [{ id }] = await database`
@@ -224,17 +224,17 @@ async function filed(ageSeconds: number): Promise<string> {
   return id as string;
 }
 
-/** Extends a request until so many seconds after its filing. */
+/** Extends a request until `seconds` after its filing. */
 async function extend(id: string, seconds: number) {
   const [{ due_at }] = await database`
     select filed_at + make_interval(secs => ${seconds}) as due_at from public.privacy_requests where id = ${id}`;
   return service.rpc("extend_request", { id, due_at, reason: "We need longer.", operator: "eve" });
 }
 
-/** By which column a row is known, where that is not its id. */
+/** The column that identifies a row, for tables without an id. */
 const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.errands": "target", "private.welcomed_addresses": "address_hash" };
 
-/** Removes an object's row past whoever guards it. */
+/** Deletes the row of an object without the triggers that protect it. */
 async function behind(name: string): Promise<void> {
   await database.begin(async (sql) => {
     await sql`set local session_replication_role = replica`;
@@ -242,7 +242,7 @@ async function behind(name: string): Promise<void> {
   });
 }
 
-/** Somebody who leaves a row in every table that has a rule. */
+/** Creates a row in every table that has a rule. */
 before(async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   await alice.ended((await alice.generate(await small)).id);
@@ -257,7 +257,7 @@ before(async () => {
   await carol.call("POST", "/privacy/erasures", { email: carol.email });
   await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
   await database`insert into private.letters (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;
-  // Nobody answers there, so it stays owed.
+  // No server listens there, so this task stays in the outbox.
   await database`insert into private.errands (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
   await pass(3700);
   await cleanUp();
@@ -266,9 +266,9 @@ before(async () => {
 });
 
 for (const { id, clause, rows_of, since } of rules) {
-  test(`${id} is carried out (${clause})`, async () => {
+  test(`the rule ${id} takes effect at its time and not earlier (${clause})`, async () => {
     if (!rows_of) {
-      assert.ok(carriedOut[id], `${id} is carried out by nothing that this file knows`);
+      assert.ok(carriedOut[id], `this file has no test for the rule ${id}`);
       return carriedOut[id]();
     }
     const key = keys[rows_of] ?? "id";
@@ -282,7 +282,7 @@ for (const { id, clause, rows_of, since } of rules) {
   });
 }
 
-/** Every time of one row, so much earlier that it is so far past its rule. A year is no number of seconds. */
+/** Moves all times of a row back until it is `past` beyond its rule. In SQL, because a year is not a fixed number of seconds. */
 async function older(table: string, key: string, row: string, since: string, rule: string, past: string): Promise<void> {
   const [schema, name] = table.split(".");
   const columns = await database`
@@ -296,7 +296,7 @@ async function older(table: string, key: string, row: string, since: string, rul
   });
 }
 
-test("books go whole, only when their time is over, and then the rest still balances", async () => {
+test("a sweep deletes a closed ledger completely and not too early, and the other ledgers still balance", async () => {
   const carol = await Person.signUp("carol");
   await carol.ended((await carol.generate(await small)).id);
   const [{ id }] = await database`select id from public.wallets where person_id = ${carol.id}`;

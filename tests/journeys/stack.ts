@@ -1,11 +1,11 @@
-// The stack's other doors: the operator's, the sandbox's and, to look behind, the database's.
+// Access to the stack beyond the API: the operator's endpoints, the sandbox and the database.
 
 import postgres from "postgres";
 
-/** As superuser, to look at what no API shows. */
+/** Connects as superuser, to read what no API shows. */
 export const database = postgres(process.env.DATABASE_ADMIN_URL!, { onnotice: () => {}, max: 2 });
 
-/** A pass of cleanup, now; of other functions than the stack's by their address. */
+/** Runs a sweep now. Pass a URL to use other functions than those of the stack. */
 export async function cleanUp(functions = process.env.FUNCTIONS_URL): Promise<Record<string, number | boolean>> {
   const response = await fetch(`${functions}/cleanup`, {
     method: "POST",
@@ -15,15 +15,15 @@ export async function cleanUp(functions = process.env.FUNCTIONS_URL): Promise<Re
   return (await response.json()) as Record<string, number | boolean>;
 }
 
-/** The walks that rest for an hour between two of them are due in the next pass. */
+/** Makes the hourly audits due in the next sweep. */
 export async function wakeWalks(): Promise<void> {
   await database`update private.audit_places set ended_at = null`;
 }
 
-// No photo is taken before a pass (X2), and the schedule stands still while tests run.
+// The intake opens only after a sweep (X2), and no schedule runs sweeps during tests.
 await cleanUp();
 
-/** Arms faults of the sandbox for what comes next. */
+/** Arms faults of the sandbox for the next calls and predictions. */
 export async function arm(...next: { fault: string; count?: number; value?: number }[]): Promise<void> {
   await control("POST", "/faults", { next });
 }
@@ -37,13 +37,13 @@ export async function advance(seconds: number): Promise<void> {
   await control("POST", "/clock", { advance_seconds: seconds });
 }
 
-/** What the sandbox received of the input of a prediction. */
+/** What the sandbox recorded about the input of a prediction. */
 export async function received(prediction: string): Promise<Record<string, unknown> | undefined> {
   const inputs = (await (await control("GET", "/inputs")).json()) as Record<string, unknown>[];
   return inputs.find((input) => input.prediction === prediction);
 }
 
-/** What the next prediction puts out, instead of what it would paint. */
+/** Sets the output of the next prediction. */
 export async function deliver(picture: Buffer, type: string): Promise<void> {
   const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/outputs`, {
     method: "POST",
@@ -53,7 +53,7 @@ export async function deliver(picture: Buffer, type: string): Promise<void> {
   if (!answer.ok) throw new Error(`POST /outputs: ${answer.status}`);
 }
 
-/** A prediction as Replicate tells of it, and what it made, for as long as Replicate keeps it. */
+/** A prediction and its output from Replicate's API. Works only while Replicate keeps the data. */
 export async function delivered(prediction: unknown): Promise<{ completed_at: string; picture: Buffer }> {
   const headers = { authorization: `Bearer ${process.env.REPLICATE_API_TOKEN}` };
   const asked = await fetch(`${process.env.REPLICATE_BASE_URL}/predictions/${prediction}`, { headers });

@@ -1,4 +1,4 @@
-// What a request of anybody's reads: a few rows that an index finds, however large the tables are (X5, X7).
+// A public request reads only a few rows by an index, however large the tables are (X5, X7).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -9,7 +9,7 @@ after(() => database.end());
 const many = 20_000;
 const undone = new Error("undone");
 
-/** What a statement reads of each table, in rows: by a scan of the whole table, and by an index. */
+/** How many rows a statement reads from each table, by a scan of the whole table and by an index. */
 async function reads(sql: typeof database, statement: string): Promise<Record<string, { scanned: number; found: number }>> {
   const read = async () =>
     (await sql`select schemaname || '.' || relname as name, seq_tup_read::int as scanned, coalesce(idx_tup_fetch, 0)::int as found
@@ -25,12 +25,12 @@ async function reads(sql: typeof database, statement: string): Promise<Record<st
 }
 
 for (const call of ["status()", "privacy_status()", "due()", `is_made_here(encode(sha256('${many}'), 'hex'))`]) {
-  test(`backend.${call} reads none of the large tables, though each has ${many} rows of the past`, async () => {
+  test(`backend.${call} reads fewer than 1000 rows of each table, although each has ${many} old rows`, async () => {
     await cleanUp();
     await database
       .begin(async (transaction) => {
         const sql = transaction as unknown as typeof database;
-        // Rows alone: no trigger acts on them, and all of it is undone.
+        // Insert only rows, without triggers. The transaction is rolled back.
         await sql`set local session_replication_role = replica`;
         await sql`
           insert into public.generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits,

@@ -1,4 +1,4 @@
-// Alice has a photo, an artwork and a history. Bob is signed in and knows every id of hers.
+// Alice has a photo, an artwork and a history. Bob is signed in and knows all her ids.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -36,7 +36,7 @@ before(async () => {
 });
 after(() => database.end());
 
-/** All that is hers, to see that it stays as it is. */
+/** Everything of Alice's, to check that it stays unchanged. */
 async function everythingOfAlice(): Promise<string> {
   const rows = await database`select
     (select jsonb_agg(to_jsonb(g)) from public.generations g where person_id = ${alice.id}) as generations,
@@ -59,7 +59,7 @@ const exports = () => bob.client.storage.from("exports");
 const unsigned = { authorization: "" };
 const own = (table: string, column: string) => bob.client.from(table).select().eq(column, alice.id);
 
-/** One row a verb: what Bob tries, and how he fails. */
+/** One row for each verb: what Bob tries, and how he fails. */
 const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | number][] = [
   ["read her profile", () => own("profiles", "id"), "nothing"],
   ["read her wallet", () => own("wallets", "person_id"), "nothing"],
@@ -71,25 +71,25 @@ const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 
   ["read her holds", () => bob.client.from("credit_holds").select().eq("generation_id", generation.id), "nothing"],
   ["read her choices", () => own("privacy_choices", "person_id"), "nothing"],
   ["read her consents", () => own("policy_consents", "person_id"), "nothing"],
-  ["read what she used", () => own("usage_events", "person_id"), "nothing"],
+  ["read her usage events", () => own("usage_events", "person_id"), "nothing"],
   ["read her requests", () => own("privacy_requests", "person_id"), "nothing"],
-  ["read the clock of her request", () => bob.client.from("privacy_request_clock").select().eq("id", request), "nothing"],
+  ["read the time left for her request", () => bob.client.from("privacy_request_clock").select().eq("id", request), "nothing"],
   ["read her exports", () => own("exports", "person_id"), "nothing"],
-  ["choose for her", () => bob.client.from("privacy_choices").insert({ person_id: alice.id, purpose: "generation", allowed: false }), "error"],
-  ["agree for her", () => bob.client.from("policy_consents").insert({ person_id: alice.id, version: "2026-11" }), "error"],
-  ["say what she uses", () => bob.client.from("usage_events").insert({ person_id: alice.id, feature: "gallery" }), "error"],
+  ["record a choice for her", () => bob.client.from("privacy_choices").insert({ person_id: alice.id, purpose: "generation", allowed: false }), "error"],
+  ["record a consent for her", () => bob.client.from("policy_consents").insert({ person_id: alice.id, version: "2026-11" }), "error"],
+  ["record a usage event for her", () => bob.client.from("usage_events").insert({ person_id: alice.id, feature: "gallery" }), "error"],
   ["file a request for her", () => bob.client.from("privacy_requests").insert({ person_id: alice.id, kind: "erasure" }), "error"],
   ["close her request", () => bob.client.from("privacy_requests").update({ closed_at: new Date() }).eq("id", request), "error"],
-  ["make an export of hers his own", () => bob.client.from("exports").insert({ person_id: bob.id, path: file }), "error"],
+  ["claim her export as his own", () => bob.client.from("exports").insert({ person_id: bob.id, path: file }), "error"],
   ["mark her artwork as his favourite", () => bob.client.from("generations").update({ favourite: true }).eq("id", generation.id).select(), "nothing"],
   ["change her profile", () => bob.client.from("profiles").update({ username: "mine_now" }).eq("id", alice.id).select(), "nothing"],
   ["change her generation", () => bob.client.from("generations").update({ state: "failed" }).eq("id", generation.id).select(), "error"],
   ["delete her generation's row", () => bob.client.from("generations").delete().eq("id", generation.id).select(), "error"],
   ["insert a generation for her", () => bob.client.from("generations").insert({ person_id: alice.id }), "error"],
   ["give himself credits", () => bob.client.from("credit_entries").insert({ kind: "grant", amount: 100 }), "error"],
-  ["fill his wallet", () => bob.client.from("wallets").update({ balance: 100 }).eq("person_id", bob.id), "error"],
+  ["raise his own balance", () => bob.client.from("wallets").update({ balance: 100 }).eq("person_id", bob.id), "error"],
   ["call the backend", () => bob.client.schema("backend").rpc("lease_deletions"), "error"],
-  ["ask the database itself what was made", () => bob.client.schema("backend").rpc("is_made_here", { sha256: generation.artwork_sha256 }), "error"],
+  ["ask the database directly whether an artwork is stored", () => bob.client.schema("backend").rpc("is_made_here", { sha256: generation.artwork_sha256 }), "error"],
   ["cancel through the database", () => bob.client.rpc("cancel_generation", { generation_id: generation.id }), "error"],
   ["delete through the database", () => bob.client.rpc("delete_generation", { generation_id: generation.id }), "error"],
   ["list her photos", () => inputs().list(alice.id), "nothing"],
@@ -97,21 +97,21 @@ const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 
   ["list all folders", () => artworks().list(), "nothing"],
   ["download her photo", () => inputs().download(photo), "error"],
   ["download her artwork", () => artworks().download(generation.artwork_path!), "error"],
-  ["ask about her artwork", () => artworks().info(generation.artwork_path!), "error"],
-  ["sign her photo", () => inputs().createSignedUrl(photo, 60), "error"],
-  ["sign her artwork", () => artworks().createSignedUrl(generation.artwork_path!, 60), "error"],
+  ["read the metadata of her artwork", () => artworks().info(generation.artwork_path!), "error"],
+  ["sign a URL for her photo", () => inputs().createSignedUrl(photo, 60), "error"],
+  ["sign a URL for her artwork", () => artworks().createSignedUrl(generation.artwork_path!, 60), "error"],
   ["upload into her folder", async () => inputs().upload(`${alice.id}/${randomUUID()}.jpg`, await small, { contentType: "image/jpeg" }), "error"],
   ["overwrite her photo", async () => inputs().upload(photo, await small, { contentType: "image/jpeg", upsert: true }), "error"],
   ["update her artwork", async () => artworks().update(generation.artwork_path!, await small, { contentType: "image/png" }), "error"],
-  ["sign an upload into her folder", () => inputs().createSignedUploadUrl(`${alice.id}/${randomUUID()}.jpg`), "error"],
+  ["sign a URL for an upload into her folder", () => inputs().createSignedUploadUrl(`${alice.id}/${randomUUID()}.jpg`), "error"],
   ["move her artwork to himself", () => artworks().move(generation.artwork_path!, `${bob.id}/${randomUUID()}.png`), "error"],
   ["copy her artwork to himself", () => artworks().copy(generation.artwork_path!, `${bob.id}/${randomUUID()}.png`), "error"],
   ["remove her photo", () => inputs().remove([photo]), "nothing"],
   ["remove her artwork", () => artworks().remove([generation.artwork_path!]), "nothing"],
   ["list her exports", () => exports().list(alice.id), "nothing"],
   ["download her export", () => exports().download(file), "error"],
-  ["ask about her export", () => exports().info(file), "error"],
-  ["sign her export", () => exports().createSignedUrl(file, 60), "error"],
+  ["read the metadata of her export", () => exports().info(file), "error"],
+  ["sign a URL for her export", () => exports().createSignedUrl(file, 60), "error"],
   ["move her export to himself", () => exports().move(file, `${bob.id}/${randomUUID()}.zip`), "error"],
   ["remove her export", () => exports().remove([file]), "nothing"],
   ["upload an export of his own", () => exports().upload(`${bob.id}/${randomUUID()}.zip`, Buffer.from("PK"), { contentType: "application/zip" }), "error"],
@@ -120,8 +120,8 @@ const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 
   ["delete her generation", () => bob.call("DELETE", `/generations/${generation.id}`), 404],
   ["confirm her request", () => bob.call("POST", `/privacy/requests/${request}/confirm`, { token: "0".repeat(64) }), 422],
   ["erase her account", () => bob.call("POST", "/privacy/erasures", { email: alice.email }), 422],
-  ["see an erasure by an id that he made up", () => bob.call("GET", `/privacy/erasures/${randomUUID()}`), 404],
-  ["take back an erasure by an id that he made up", () => bob.call("DELETE", `/privacy/erasures/${randomUUID()}`), 404],
+  ["read an erasure by a guessed id", () => bob.call("GET", `/privacy/erasures/${randomUUID()}`), 404],
+  ["withdraw an erasure by a guessed id", () => bob.call("DELETE", `/privacy/erasures/${randomUUID()}`), 404],
   ["ask for an export without a token", () => bob.call("POST", "/privacy/exports", undefined, unsigned), 401],
   ["erase an account without a token", () => bob.call("POST", "/privacy/erasures", { email: bob.email }, unsigned), 401],
 ];
@@ -140,7 +140,7 @@ for (const [verb, attempt, failure] of attempts) {
   });
 }
 
-test("bob's answers are the same for what is hers and for what is not there", async () => {
+test("bob gets the same answers for her objects and for objects that do not exist", async () => {
   const answers = async (path: string, id: string) => {
     const calls = [
       await bob.submit({ style: "mosaic", input_path: path }),
@@ -156,7 +156,7 @@ test("bob's answers are the same for what is hers and for what is not there", as
   assert.deepEqual(hers, nobodys);
 });
 
-test("alice herself can do what bob cannot", async () => {
+test("alice can do what bob cannot", async () => {
   assert.ok((await alice.client.storage.from("artworks").download(generation.artwork_path!)).data);
   const { data } = await alice.client.storage.from("artworks").createSignedUrl(generation.artwork_path!, 60);
   assert.equal((await fetch(data!.signedUrl)).status, 200);

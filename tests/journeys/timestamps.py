@@ -1,5 +1,5 @@
-"""A time-stamping authority (RFC 3161) for tests: signs when it was asked. It prints its address, and ends with its standard
-input. `openssl ts -verify` accepts what it answers.
+"""A time-stamping authority (RFC 3161) for tests: it signs the time of each request. It prints its URL, and exits when
+its standard input closes. `openssl ts -verify` accepts its answers.
 """
 
 import sys

@@ -1,4 +1,4 @@
-// What is recorded of how people use this, and the reports that are made of it (C9, C10, U3, U6, G7).
+// Usage events, and the reports over them (C9, C10, U3, U6, G7).
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -25,7 +25,7 @@ async function record(person: Person, event: Record<string, unknown>) {
   return (await person.client.from("usage_events").insert(event)).error;
 }
 
-test("an event has a feature and what the device can do, and its person sees it (C9, C10)", async () => {
+test("an event records a feature and the capabilities of the device, and its user can read it (C9, C10)", async () => {
   const alice = await Person.signUp("alice");
   await alice.allow("analytics");
   assert.equal(await record(alice, { feature: "style_picked", ...device }), null);
@@ -33,7 +33,7 @@ test("an event has a feature and what the device can do, and its person sees it 
   assert.deepEqual(data, [{ feature: "style_picked", ...device }]);
 });
 
-test("the columns are those of the policy, and none can hold an address or a user agent (C10)", async () => {
+test("usage events have only the columns of the policy, and none can hold an IP address or a user agent (C10)", async () => {
   const columns = await database`
     select column_name as name, data_type as type from information_schema.columns
     where table_schema = 'public' and table_name = 'usage_events' order by 1`;
@@ -56,10 +56,10 @@ test("the columns are those of the policy, and none can hold an address or a use
   }
 });
 
-test("the README's helper records exactly these columns", async () => {
+test("the helper in docs/privacy.md records exactly these columns", async () => {
   const page = readFileSync(join(import.meta.dirname, "../../docs/privacy.md"), "utf8");
   const block = [...page.matchAll(/^```js\n([^]*?)^```/gm)].map(([, code]) => code!).find((code) => code.includes("usage_events"))!;
-  /** A browser that can show what `sharp` can read, but no WebP. */
+  /** The browser can show all formats that `sharp` can read, except WebP. */
   class Image {
     src = "";
     async decode(): Promise<void> {
@@ -72,7 +72,7 @@ test("the README's helper records exactly these columns", async () => {
   const browser = {
     navigator: { userAgent: "Mozilla/5.0 (Macintosh) AppleWebKit/605 (KHTML, like Gecko) Version/18.2 Safari/605" },
     ...{ innerWidth: 1200, innerHeight: 800, Image },
-    // Zoomed out to a quarter.
+    // The user has zoomed out to 25 %.
     devicePixelRatio: 0.25,
   };
   const alice = await Person.signUp("alice");
@@ -87,7 +87,7 @@ test("the README's helper records exactly these columns", async () => {
   assert.deepEqual(data, { ...recorded, pixel_ratio: 0.3, image_formats: ["jpeg", "png", "avif"] });
 });
 
-test("nothing is recorded of who has not allowed analytics, whoever inserts, nor after they object (G7)", async () => {
+test("no role can record usage before a user allows analytics, or after the user objects (G7)", async () => {
   const alice = await Person.signUp("alice");
   const refused = async () => {
     assert.equal((await record(alice, { feature: "opened" }))!.hint, "analytics_not_allowed");
@@ -101,14 +101,14 @@ test("nothing is recorded of who has not allowed analytics, whoever inserts, nor
   await refused();
 });
 
-test("nobody floods the table", async () => {
+test("a user can record at most 1,000 events a day", async () => {
   const alice = await Person.signUp("alice");
   await alice.allow("analytics");
   await database`insert into public.usage_events (person_id, feature) select ${alice.id}, 'opened' from generate_series(1, 1000)`;
   assert.match((await record(alice, { feature: "opened" }))!.message, /1000 events/);
 });
 
-test("reports show groups of five and leave out whoever objects, from that moment on, past included (U3, U6, G7)", async () => {
+test("reports show groups of five or more, and exclude users and their past data once they object (U3, U6, G7)", async () => {
   const people = await Promise.all(Array.from({ length: 5 }, (_, place) => Person.signUp(`p${place}`)));
   const feature = `only_${"abcdefgh".slice(0, 4)}_${[...people[0]!.id.replaceAll(/[^a-f]/g, "")].slice(0, 8).join("")}`;
   const find = async (report: string, column: string, value: string) => {
@@ -125,7 +125,7 @@ test("reports show groups of five and leave out whoever objects, from that momen
   assert.deepEqual(await find("usage_report", "feature", feature), [{ feature, events: 6, people: 5 }]);
   assert.equal((await find("device_report", "browser", "samsung"))[0]!.people, 5);
 
-  // A style of their own, for others make artworks, too.
+  // Their own style, because other tests also make artworks.
   const style = `only-${people[0]!.id.slice(0, 8)}`;
   await database`insert into private.style_versions (style_id, version, prompt) values (${style}, 1, 'a style of their own')`;
   await database`insert into public.styles (id, name, description, model_id, position)
@@ -142,7 +142,7 @@ test("reports show groups of five and leave out whoever objects, from that momen
   await database`update public.styles set available = false where id = ${style}`;
 });
 
-test("reports are the operator's alone", async () => {
+test("users cannot read the reports", async () => {
   const alice = await Person.signUp("alice");
   for (const report of ["usage_report", "device_report", "processing_report"]) {
     assert.ok((await alice.client.schema("backend").from(report).select()).error);

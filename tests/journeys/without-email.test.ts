@@ -1,4 +1,4 @@
-// People without a confirmed email: they can leave, and accounts that nobody ever confirmed go by themselves (G3, R10).
+// Users without a confirmed email can erase their accounts, and sweeps erase accounts that were never confirmed (G3, R10).
 
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
@@ -31,14 +31,14 @@ async function erase(token: string, body: Record<string, string>): Promise<{ sta
   return { status: response.status, code: ((await response.json()) as { code?: string }).code };
 }
 
-/** An account as an anonymous sign-in makes it; the project of these tests does not offer those. */
+/** An account like one from an anonymous sign-in, which the project of these tests does not offer. */
 async function anonymous(): Promise<Person> {
   const person = await Person.signUp("nameless");
   await database`update auth.users set email = null, email_confirmed_at = null, is_anonymous = true where id = ${person.id}`;
   return person;
 }
 
-/** Asks the database under a session that was signed in to an hour ago. */
+/** Calls the database with a session whose sign-in was an hour ago. */
 async function eraseLate({ id }: Person): Promise<string> {
   const [{ session }] = await database`select id as session from auth.sessions where user_id = ${id}`;
   const amr = [{ method: "anonymous", timestamp: Math.floor(Date.now() / 1000) - 3600 }];
@@ -50,7 +50,7 @@ async function eraseLate({ id }: Person): Promise<string> {
   });
 }
 
-test("a person with a phone number and no email erases the account by typing the number (G3)", async () => {
+test("a user with a phone number and no email can erase the account by typing the number (G3)", async () => {
   const alice = await Person.signUp("alice");
   const phone = `49${randomInt(1e9, 9e9)}`;
   await database`update auth.users set email = null, email_confirmed_at = null, phone = ${phone}, phone_confirmed_at = now() where id = ${alice.id}`;
@@ -61,7 +61,7 @@ test("a person with a phone number and no email erases the account by typing the
   assert.ok(!(await exists(alice.id)));
 });
 
-test("a person whose email is not confirmed erases the account by typing it, and no letter goes there (G3)", async () => {
+test("a user with an unconfirmed email can erase the account by typing it, and gets no email (G3)", async () => {
   const alice = await Person.signUp("alice");
   await database`update auth.users set email_confirmed_at = null where id = ${alice.id}`;
   assert.deepEqual(await erase(alice.token, {}), { status: 422, code: "email_differs" });
@@ -72,7 +72,7 @@ test("a person whose email is not confirmed erases the account by typing it, and
   assert.deepEqual(mails.to(alice.email), []);
 });
 
-test("an anonymous person, who cannot sign in again, erases the account (G3)", async () => {
+test("an anonymous user, who cannot sign in again, can erase the account (G3)", async () => {
   const [nameless, named] = [await anonymous(), await Person.signUp("named")];
   assert.equal(await eraseLate(nameless), "ordered");
   await assert.rejects(eraseLate(named), /sign in again/);
@@ -81,7 +81,7 @@ test("an anonymous person, who cannot sign in again, erases the account (G3)", a
   assert.ok(!(await exists(nameless.id)));
 });
 
-test("an account that was never confirmed goes after 30 days, without a letter; one that was stays (R10)", async () => {
+test("a sweep erases an unconfirmed account after 30 days without an email, and keeps a confirmed one (R10)", async () => {
   const [stays, goes, returns] = [await Person.signUp("stays"), await Person.signUp("goes"), await Person.signUp("returns")];
   const { id: nameless } = await anonymous();
   const unconfirmed = async () =>
@@ -98,7 +98,7 @@ test("an account that was never confirmed goes after 30 days, without a letter; 
   assert.ok((await unconfirmed()) - before >= 2);
 });
 
-test("the address in a last letter that no server takes is forgotten a week after the erasure (G3)", async () => {
+test("if no server accepts the last email, its address is deleted a week after the erasure (G3)", async () => {
   mails.isDown = true;
   const alice = await Person.signUp("alice");
   assert.equal((await erase(alice.token, { email: alice.email })).status, 202);

@@ -1,12 +1,12 @@
-// Days in which nobody does anything.
+// Lets days pass without any activity.
 
 import { pass } from "../lab/time.ts";
 import { cleanUp, database } from "./stack.ts";
 
-/** The people of the seed are for the tests of the database: for them no day passes, so that nobody erases them. */
+/** The database tests use the people of the seed, so time does not pass for them and no sweep erases them. */
 const seeded = ["alice@example.com", "bob@example.com", "carol@example.com"];
 
-/** Lets days pass, for Auth too. */
+/** Lets days pass, in Auth as well. */
 export async function elapse(number: number): Promise<void> {
   await pass(number * 86_400);
   await database`update auth.users set created_at = created_at - make_interval(days => ${number}),
@@ -17,7 +17,7 @@ export async function elapse(number: number): Promise<void> {
   await database`update auth.refresh_tokens set created_at = created_at - make_interval(days => ${number})`;
 }
 
-/** Lets days pass, and sweeps once. */
+/** Lets days pass, and then runs one sweep. */
 export async function days(number: number): Promise<void> {
   await elapse(number);
   await cleanUp();

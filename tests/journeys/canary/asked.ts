@@ -1,4 +1,4 @@
-// What people and strangers ask for, well or badly: each flow with the planted texts in all that it sends.
+// Valid and invalid requests of users and strangers. Each flow plants texts in everything it sends.
 
 import assert from "node:assert/strict";
 import { randomBytes, randomUUID } from "node:crypto";
@@ -32,7 +32,7 @@ export const asked: Flows = {
       noteCapability(prediction!);
     }
   },
-  "the same again, and another under the same key": async () => {
+  "a retry, and another body with the same idempotency key": async () => {
     const person = await somebody();
     const body = { style: "mosaic", input_path: await person.upload(photos.jpeg), prompt: planted("prompt") };
     for (const status of [201, 200]) await answers(status, person.submit(body, planted("again")));
@@ -56,7 +56,7 @@ export const asked: Flows = {
       await answers(404, person.submit({ style: "mosaic", input_path: path }));
     }
   },
-  "what is no photo": async () => {
+  "files that are not photos": async () => {
     const text = Buffer.from(planted("impostor"));
     for (const [name, bytes] of [...(await impostors()), ["a text", text], ["an SVG", Buffer.concat([Buffer.from("<svg>"), text])]] as const) {
       const person = await somebody();
@@ -94,7 +94,7 @@ export const asked: Flows = {
     await answers(422, person.submit(good, `${text} with a space`));
     await answers(422, person.submit(good, text.repeat(13)));
   },
-  "nobody, and somebody who has left": async () => {
+  "callers without a valid token, and a user who has signed out": async () => {
     for (const authorization of [`Bearer ${planted("token")}`, `Bearer ${planted("token")}, and more`, `Basic ${planted("token")}`, planted("token")]) {
       const headers = { authorization, "user-agent": planted("agent"), cookie: `session=${planted("cookie")}` };
       const body = JSON.stringify({ style: planted("style"), input_path: planted("path") });
@@ -106,7 +106,7 @@ export const asked: Flows = {
     await person.client.auth.signOut();
     await answers(401, person.submit({ style: "mosaic", input_path: planted("path") }));
   },
-  "addresses and methods that are none": async () => {
+  "unknown paths and methods": async () => {
     const person = await somebody();
     const text = planted("path");
     await answers(404, person.call("GET", `/${text}`));
@@ -116,7 +116,7 @@ export const asked: Flows = {
     await answers(405, person.call("PUT", `/generations/${text}`));
     await answers(405, person.call(text.toUpperCase(), "/generations"));
   },
-  "events that are forged, old, foreign, strange and told twice": async () => {
+  "webhook events that are forged, old, foreign, strange and delivered twice": async () => {
     await arm({ fault: "webhook_drop" });
     const person = await somebody();
     const { id, input_path } = await submitted(person);
@@ -151,11 +151,11 @@ export const asked: Flows = {
       select id, 'adjustment', -5, 'test' from public.wallets where person_id = ${person.id}`;
     await answers(402, person.submit({ style: "mosaic", input_path: await person.upload(photos.jpeg), prompt: planted("prompt") }));
   },
-  "the operator, who looks and makes a pass": async () => {
+  "the operator, who reads the status and runs a sweep": async () => {
     await cleanUp();
     await answers(200, functions("/status", { headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}` } }));
   },
-  "anybody, who looks how the promises are kept": async () => {
+  "strangers, who read the public status": async () => {
     for (const path of ["/privacy/status", "/privacy/badge.svg", "/.well-known/jwks.json"]) {
       await answers(200, functions(`${path}?${planted("query")}`));
     }

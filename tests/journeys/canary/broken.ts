@@ -1,4 +1,4 @@
-// What breaks on the way: models, Storage, the database. Each flow comes by the lines that speak of it.
+// Failures of models, Storage and the database. Each flow reaches the log statements about its failure.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -11,12 +11,12 @@ import { arm, cleanUp, database } from "../stack.ts";
 import type { Flows } from "./asked.ts";
 import { photos, planted, somebody, submitted } from "./planted.ts";
 
-/** Every try of a call is answered so. */
+/** Makes all three attempts of a call fail with `status`. */
 const fails = (lab: Lab, when: RegExp, status = 500) => lab.supabase.misbehave({ fault: "status", status, when, count: 3 });
 const verb = (name: string) => new RegExp(`rpc/${name}$`);
 const create = /^POST \/v1\/models\//;
 
-/** A generation whose prediction is over, and nobody was told. */
+/** A generation whose prediction has ended, but whose webhook events were lost. */
 async function unheard() {
   await arm({ fault: "webhook_drop" });
   const person = await somebody();
@@ -30,7 +30,7 @@ async function refusedInput(): Promise<Response> {
   return person.submit({ style: "mosaic", input_path: await person.upload(Buffer.from(planted("impostor"))) });
 }
 
-/** In a photo, this makes the decoder panic. */
+/** The decoder panics on a photo that contains this text. */
 export const poison = `poison-${randomUUID()}`;
 
 export const broken: Flows = {
@@ -39,7 +39,7 @@ export const broken: Flows = {
     const photo = Buffer.concat([photos.jpeg, Buffer.from(poison)]);
     assert.equal((await person.submit({ style: "mosaic", input_path: await person.upload(photo) })).status, 422);
   },
-  "predictions that fail, and outputs that are none": async () => {
+  "predictions that fail, and outputs that are not pictures": async () => {
     for (const [fault, reason] of [
       ["fail_moderation", "content_flagged"],
       ["fail_model", "model_error"],
@@ -64,14 +64,14 @@ export const broken: Flows = {
     await assert.rejects(submitted(await somebody()), /submit_refused/);
     await arm({ fault: "create_refused", value: 404 });
     await submitted(await somebody());
-    // The account is refused, twice, and accepted again.
+    // Replicate refuses the account twice, then accepts it again.
     await arm({ fault: "create_402", count: 2 });
     await submitted(await somebody());
     for (let times = 0; times < 2; times += 1) {
       await pass(61);
       await cleanUp();
     }
-    // Throttled for as long as is tried, and refused by the next pass.
+    // Replicate throttles every attempt, and refuses the one of the next sweep.
     await arm({ fault: "create_429", count: 3, value: 0 });
     fails(lab, verb("postpone_submission"));
     await submitted(await somebody());
@@ -80,7 +80,7 @@ export const broken: Flows = {
     await arm({ fault: "create_422" });
     await pass(181);
     await cleanUp();
-    // Somebody else has the lease by the time that Replicate refuses.
+    // Another worker has the lease when Replicate refuses.
     lab.replicate.misbehave({ fault: "delay", ms: 1_000, when: create });
     await arm({ fault: "create_422" });
     const person = await somebody();
@@ -91,7 +91,7 @@ export const broken: Flows = {
     await database`update private.generation_work set lease = gen_random_uuid() where generation_id = ${open.id}`;
     await submitting;
   },
-  "a refusal that the database does not hear of": async (lab) => {
+  "a refusal that the database does not record": async (lab) => {
     fails(lab, verb("fail_generation"));
     assert.equal((await refusedInput()).status, 422);
   },
@@ -102,12 +102,12 @@ export const broken: Flows = {
     lab.replicate.misbehave({ fault: "status", status: 500, when: /cancel$/, count: 3 });
     assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
   },
-  "silence, and nobody to ask": async (lab) => {
+  "no webhook events, and a Replicate that does not answer": async (lab) => {
     await unheard();
     await arm({ fault: "get_500", count: 3 });
     await pass(61);
     await cleanUp();
-    // However many are past their deadlines by now.
+    // Other tests may have left generations past their deadlines, so the number of calls is unknown.
     lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET /, count: Infinity });
     lab.supabase.misbehave({ fault: "status", status: 500, when: verb("fail_generation"), count: Infinity });
     await pass(800);
@@ -136,7 +136,7 @@ export const broken: Flows = {
     await pass(181);
     await cleanUp();
   },
-  "a refusal of the account that the database does not hear of": async (lab) => {
+  "a refusal of the account that the database does not record": async (lab) => {
     fails(lab, verb("record_account_refusal"));
     await arm({ fault: "create_402" });
     await submitted(await somebody());
@@ -152,7 +152,7 @@ export const broken: Flows = {
     await cleanUp();
     assert.equal((await person.generation(id))!.state, "succeeded");
   },
-  "an authority that stamps no signature, and a certificate that is over": async (lab) => {
+  "a time-stamping authority that fails, and an expired certificate": async (lab) => {
     const { credentialsCertificate, credentialsKey } = await makeCredentials(new Date("2020-01-01"));
     const environments: Record<string, string>[] = [
       { CONTENT_CREDENTIALS_TIMESTAMP_URL: `${process.env.REPLICATE_BASE_URL}/${planted("authority")}` },
@@ -176,14 +176,14 @@ export const broken: Flows = {
       assert.equal((await refusedInput()).status, 422);
       lab.heal();
     }
-    // Nothing is deleted, and then nobody can say so.
+    // Storage deletes nothing, and the verification fails.
     await arm({ fault: "stuck_processing" });
     const person = await somebody();
     const { id } = await submitted(person);
     fails(lab, /^DELETE \/storage/, 200);
     fails(lab, /^GET \/storage\/v1\/object\/inputs/);
     assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
-    // By the cancel, or by the event of the prediction that it stops.
+    // Either the cancel or the webhook event of the stopped prediction attempts the deletion.
     await until("the deletion to be tried in vain", async () => {
       const tried = await database`
         select from public.deletions as d
@@ -192,14 +192,14 @@ export const broken: Flows = {
       return tried.length > 0 || undefined;
     });
   },
-  "a database and an Auth that answer nothing, or no": async (lab) => {
+  "a database and an Auth that do not answer, or refuse": async (lab) => {
     const person = await somebody();
     const input_path = await person.upload(photos.jpeg);
     const submit = () => person.submit({ style: "mosaic", input_path, prompt: planted("prompt") });
     fails(lab, verb("begin_generation"), 502);
     assert.equal((await submit()).status, 503);
     lab.heal();
-    // Only an erasure asks Auth.
+    // Only erasures call Auth.
     fails(lab, /^GET \/auth/, 502);
     assert.equal((await person.call("POST", "/privacy/erasures", { email: planted("email") })).status, 503);
     lab.heal();
@@ -210,7 +210,7 @@ export const broken: Flows = {
     lab.heal();
     fails(lab, verb("record_heartbeat"));
     await assert.rejects(cleanUp(), /unavailable/);
-    // The database's own words for this quote the whole row.
+    // PostgreSQL quotes the whole row in its message about this constraint.
     await database`alter table public.generations add constraint nothing_today check (style_id <> 'pop-art') not valid`;
     try {
       const refused = await person.submit({ style: "pop-art", input_path: await person.upload(photos.png), prompt: planted("prompt") });
@@ -219,7 +219,7 @@ export const broken: Flows = {
       await database`alter table public.generations drop constraint nothing_today`;
     }
   },
-  "a clock without a database": async (lab) => {
+  "a schedule without a database": async (lab) => {
     lab.supabase.misbehave({ fault: "refuse", count: 1000 });
     const before = lab.supabase.struck;
     await lab.another({ SUPABASE_URL: lab.supabase.through(process.env.SUPABASE_URL!), CLEANUP_INTERVAL_SECONDS: "1" });

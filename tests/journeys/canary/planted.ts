@@ -1,4 +1,4 @@
-// What is planted wherever a person can put something, to see where it turns up again.
+// The texts that the tests plant in every place where a user can enter something.
 
 import type { Generation } from "../person.ts";
 import { Person } from "../person.ts";
@@ -6,36 +6,36 @@ import { withSecrets, withText } from "../photos.ts";
 
 const letters = Array.from(crypto.getRandomValues(new Uint8Array(10)), (byte) => String.fromCharCode(97 + (byte % 26)));
 
-/** Every planted text begins with it. Letters alone, so that no rule on the shape of a value catches it. */
+/** Every planted text begins with this. It has only letters, so that no rule about the shape of a value catches it. */
 export const canary = `canary${letters.join("")}`;
 
-/** A text that says where it was planted. */
+/** A text that names the place where it was planted. */
 export const planted = (where: string) => `${canary}${where}`;
 
-/** Photos as people have them, with what they say beside the picture. */
+/** Typical photos, with planted metadata. */
 export const photos = {
   jpeg: await withSecrets("jpeg", planted("exif")),
   png: withText(await withSecrets("png", planted("exif")), planted("text")),
   webp: await withSecrets("webp", planted("exif")),
 };
 
-/** What identifies a photo in a copy of any length, by what it is. */
+/** Bytes that identify each photo, even in a partial copy, by their description. */
 export const pixels = new Map<string, Buffer>();
 for (const [format, photo] of Object.entries(photos)) {
   pixels.set(`the first bytes of the ${format}`, photo.subarray(0, 30));
   pixels.set(`bytes of the ${format}'s picture`, photo.subarray(photo.length / 2, photo.length / 2 + 30));
 }
 
-/** What nobody planted and nobody may find either, by what it is. */
+/** Secrets that no log may contain either, by their description. */
 export const secrets = new Map<string, Buffer>();
 for (const name of ["SUPABASE_SECRET_KEY", "REPLICATE_API_TOKEN", "REPLICATE_WEBHOOK_SECRET", "RECEIPT_SIGNING_KEY", "PSEUDONYM_KEY", "INBOX_WEBHOOK_SECRET", "OPERATOR_SECRET"]) {
   secrets.set(name, Buffer.from(process.env[name]!));
 }
 
-/** Everybody who takes part. */
+/** The users of all flows. */
 export const people: Person[] = [];
 
-/** Somebody new, whose name and address are planted. */
+/** Signs up a user whose username and email are planted texts. */
 export async function somebody(): Promise<Person> {
   const person = await Person.signUp(planted("email"));
   const { error } = await person.client.from("profiles").update({ username: planted(`name${people.length}`) }).eq("id", person.id);
@@ -47,7 +47,7 @@ export async function somebody(): Promise<Person> {
   return person;
 }
 
-/** Submits a photo with a planted prompt; answers the generation and notes where the photo is. */
+/** Submits a photo with a planted prompt. Returns the generation and records the path of the photo as a secret. */
 export async function submitted(person: Person, format: keyof typeof photos = "jpeg"): Promise<Generation> {
   const input_path = await person.upload(photos[format], format, `image/${format}`);
   secrets.set(`the path of ${input_path}`, Buffer.from(input_path));

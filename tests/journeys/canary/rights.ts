@@ -1,4 +1,4 @@
-// Rights, as people use them and as strangers try: with the planted texts in all that is sent.
+// Users exercise their rights, and strangers try to. Each flow plants texts in everything it sends.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -13,14 +13,14 @@ import { planted, somebody, submitted } from "./planted.ts";
 
 const functions = (path: string, init: RequestInit = {}) => fetch(`${process.env.FUNCTIONS_URL}${path}`, init);
 
-/** A signed event of the mail provider's. */
+/** Sends a signed webhook event of the email provider. */
 const sendMail = (person: Person, changes: Record<string, unknown> = {}): Promise<Response> =>
   deliver(mail(`${planted("sender")} <${person.email}>`, { text: planted("mail"), ...changes }));
 
 const json = (body: unknown): RequestInit => ({ method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
 export const rights: Flows = {
-  "mail with requests, some of which say too much": async () => {
+  "emails with requests, some of which say too much": async () => {
     const person = await somebody();
     await answers(200, sendMail(person));
     await answers(200, sendMail(person, { subject: planted("subject") }));
@@ -35,11 +35,11 @@ export const rights: Flows = {
     await cleanUp();
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   },
-  "an export, with an object that is not there, and a Storage that takes none": async (lab) => {
+  "an export with a missing object, and a Storage that refuses uploads": async (lab) => {
     const person = await somebody();
     const [gone, changed] = await fillGallery(person, 2, 20);
     await database`update storage.objects set metadata = metadata || '{"size": 9999999}' where name = ${gone!.artwork_path}`;
-    // Other bytes than were stored: found while they are uploaded.
+    // The stored checksum is wrong. The export finds this during its upload.
     await database`insert into private.generation_work (generation_id, request_digest, capability_digest, submit_at, artwork_crc32)
       values (${changed!.id}, sha256('r'), sha256('c'), null, 7)
       on conflict (generation_id) do update set artwork_crc32 = excluded.artwork_crc32`;
@@ -51,7 +51,7 @@ export const rights: Flows = {
     await cleanUp();
     assert.equal((await person.client.from("exports").select("state").single()).data!.state, "ready");
   },
-  "somebody who leaves, past an Auth and a Replicate that are down": async (lab) => {
+  "an erasure while Auth and Replicate are down": async (lab) => {
     await arm({ fault: "stuck_processing" });
     const person = await somebody();
     const { input_path } = await submitted(person);
@@ -71,20 +71,20 @@ export const rights: Flows = {
     await answers(404, functions(`/privacy/erasures/${planted("erasure")}`));
     await answers(404, functions(`/privacy/erasures/${randomUUID()}`));
   },
-  "a step of a pass that fails": async (lab) => {
+  "a sweep with a step that fails": async (lab) => {
     await wakeWalks();
     lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/due$/, count: 3 });
     lab.supabase.misbehave({ fault: "status", status: 500, when: /rpc\/audit_artworks$/, count: 3 });
     assert.equal((await cleanUp()).complete, false);
     lab.heal();
   },
-  "letters that nobody takes": async (lab) => {
+  "emails that no server accepts": async (lab) => {
     const person = await somebody();
     const other = await lab.another({ RUST_LOG: "trace", SMTP_URL: "smtp://127.0.0.1:9", MAIL_FROM: "a@example.com", APP_URL: "http://127.0.0.1/" });
     await answers(200, sendMail(person));
     await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
     await cleanUp(other.url);
-    // One was taken, and does not arrive.
+    // A server accepted one email, which then bounced.
     await database`update private.letters set sent_at = now() where person_id = ${person.id}`;
     await answers(200, deliver(JSON.stringify({
       type: "email.bounced", created_at: new Date().toISOString(),

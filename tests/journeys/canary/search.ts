@@ -1,4 +1,4 @@
-// Where something turns up: in files, and in the columns of the database.
+// Searches files and the columns of the database.
 
 import { readFileSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ export function filesBelow(folder: string): string[] {
     .filter((path) => statSync(path).isFile());
 }
 
-/** As it is, and as programs print bytes: base64 wherever it begins, hexadecimal, a list of numbers, escaped. */
+/** The secret itself and the forms in which programs print bytes: base64 at each alignment, hex, numbers, escapes. */
 function formsOf(secret: Buffer): Buffer[] {
   const base64 = [0, 1, 2].map((skipped) => {
     const whole = Math.floor((secret.length - skipped) / 3) * 3;
@@ -21,7 +21,7 @@ function formsOf(secret: Buffer): Buffer[] {
   return [secret, ...[...base64, ...base64.map((text) => text.replaceAll("+", "-").replaceAll("/", "_")), ...texts].map((text) => Buffer.from(text))];
 }
 
-/** Which of the secrets each content holds, in whichever form, as "secret in content". */
+/** Finds the secrets in each content, in any form. Returns entries such as "secret in content". */
 export function find(secrets: Map<string, Buffer>, contents: Iterable<[name: string, content: Buffer]>): string[] {
   const sought = [...secrets].map(([name, secret]) => [name, formsOf(secret)] as const);
   return [...contents].flatMap(([where, content]) => {
@@ -30,12 +30,12 @@ export function find(secrets: Map<string, Buffer>, contents: Iterable<[name: str
   });
 }
 
-/** Files as they are searched: by their names, too. */
+/** The path and content of each file. The content begins with the path, so that a search covers both. */
 export function contentsBelow(folder: string): [name: string, content: Buffer][] {
   return filesBelow(folder).map((path) => [path, Buffer.concat([Buffer.from(`${path}\n`), readFileSync(path)])]);
 }
 
-/** The columns that hold a text, as "schema.table.column". */
+/** The columns that contain a text, as "schema.table.column". */
 export async function columnsWith(text: string): Promise<string[]> {
   const columns = await database<{ schema: string; relation: string; name: string }[]>`
     select n.nspname as schema, c.relname as relation, a.attname as name
