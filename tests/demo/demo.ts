@@ -1,5 +1,5 @@
-// A person uploads a photo, it becomes an artwork in a private gallery, and the photo is deleted. Each
-// step is looked at from outside; exit 0 only if all of it held.
+// A user uploads a photo, it becomes an artwork in a private gallery, and the photo is deleted. The demo checks each
+// step from outside, and exits with 0 only if every check holds.
 
 import { createHash, createHmac } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from "node:fs";
@@ -27,7 +27,7 @@ const photo = await openPhoto(photoPath).catch((error: Error) =>
 
 heading("A photo becomes an artwork");
 const person = await Person.signUp("demo");
-say(`signed up; the account begins with ${(await person.wallet()).balance} credits`);
+say(`signed up; the new account has ${(await person.wallet()).balance} credits`);
 const { data: styles } = await person.client.from("styles").select("id, name").order("position");
 if (!styles!.some(({ id }) => id === style)) {
   end(`STYLE=${style} is not one of: ${styles!.map(({ id }) => id).join(", ")}`);
@@ -44,7 +44,7 @@ const response = await person.submit({ style, input_path: input });
 const submitted = (await response.json()) as Generation & { detail?: string };
 if (photoPath && submitted.detail) end(`PHOTO=${process.env.PHOTO} cannot be used: ${submitted.detail}`);
 check(response.status === 201, `submitted as ${style}${submitted.detail ? `: ${submitted.detail}` : ""}`);
-check((await person.wallet()).held === Number(submitted.credits), `${submitted.credits} credit is held, none is spent`);
+check((await person.wallet()).held === Number(submitted.credits), `${submitted.credits} credit is held, nothing is charged yet`);
 
 const generation = await follow(submitted.id);
 check(generation.state === "succeeded", `the model has finished (${generation.predict_seconds} s)`);
@@ -59,38 +59,38 @@ const differs = await difference(photo.bytes, artwork);
 check(differs > 8, `it looks different from the photo (${differs.toFixed(0)} of 255)`);
 const stranger = await Person.signUp("stranger");
 const tried = await stranger.client.storage.from("artworks").download(generation.artwork_path!);
-check(tried.error !== null, "somebody else who knows its address cannot open it");
+check(tried.error !== null, "another user cannot open it, even with its path");
 const asked = await fetch(`${process.env.FUNCTIONS_URL}/privacy/mark?sha256=${generation.artwork_sha256}`);
-check(((await asked.json()) as { made_here?: boolean }).made_here === true, "anybody who has it can check by its digest that it was made here");
+check(((await asked.json()) as { made_here?: boolean }).made_here === true, "anyone with the file can check by its digest that it was made here");
 
 heading("The photo");
 await person.forgotten();
 const deletions = (await person.deletions()) as unknown as Record<string, string>[];
 const deletion = deletions.find(({ path }) => path === input)!;
 const copy = deletions.find(({ bucket, reason }) => bucket === "inputs" && reason === "succeeded");
-say(`deletion ordered ${time(deletion.ordered_at)}, as soon as its copy without metadata was there`);
+say(`deletion ordered ${time(deletion.ordered_at)}, as soon as its copy without metadata existed`);
 check(Boolean(deletion.verified_at), `absence verified ${time(deletion.verified_at)}, by fetching and listing it again`);
-check(Boolean(copy?.verified_at), "so is the absence of the copy that the model read");
+check(Boolean(copy?.verified_at), "the absence of the copy for the model is verified, too");
 const listed = await person.client.storage.from("inputs").list(person.id);
-check(listed.data?.length === 0, "its owner's folder is empty");
-check((await person.client.storage.from("inputs").download(input)).error !== null, "its address answers nothing");
-check(filesBelow(join(state, "storage", "inputs")).length === 0, "no file is left in the bucket on disk");
+check(listed.data?.length === 0, "the user's folder is empty");
+check((await person.client.storage.from("inputs").download(input)).error !== null, "the photo cannot be downloaded any more");
+check(filesBelow(join(state, "storage", "inputs")).length === 0, "the bucket has no file on disk");
 const sql = postgres(process.env.DATABASE_ADMIN_URL!, { max: 1 });
 const [{ count }] = await sql`select count(*)::int as count from storage.objects where bucket_id = 'inputs'`;
 await sql.end();
-check(count === 0, "no row is left in the bucket in the database");
+check(count === 0, "the bucket has no row in the database");
 const traces = filesBelow(join(state, "logs")).filter((log) => leaks(readFileSync(log)));
-check(traces.length === 0, "no log holds its bytes, the prompt or the person's token");
+check(traces.length === 0, "no log contains its bytes, the prompt or the user's token");
 
 heading("The proof");
 const keys = await (await fetch(`${process.env.FUNCTIONS_URL}/.well-known/jwks.json`)).json();
 const { payload } = await compactVerify(deletion.receipt, createLocalJWKSet(keys));
 const statement = JSON.parse(new TextDecoder().decode(payload));
-check(statement.jti === deletion.id, "the receipt of its deletion holds under the published key");
-check(!JSON.stringify(statement).includes(person.id), "it names nobody");
+check(statement.jti === deletion.id, "the receipt of its deletion verifies with the published key");
+check(!JSON.stringify(statement).includes(person.id), "the receipt does not contain the user's id");
 const digest = createHash("sha256").update(photo.bytes).digest("hex");
 const keyed = createHmac("sha256", deletion.object_key!).update(digest).digest("hex");
-check(statement.object.content_hmac_sha256 === keyed, "it is of the very bytes that were uploaded: their digest is in it");
+check(statement.object.content_hmac_sha256 === keyed, "the receipt contains a digest of exactly the uploaded bytes");
 say(`${statement.object.bytes} bytes, deleted ${time(statement.deleted_at)}, verified ${time(statement.verified_at)} (${statement.rule})`);
 const proof = { receipt: join(results, "receipt.jws"), keys: join(results, "jwks.json") };
 writeFileSync(proof.receipt, deletion.receipt);
@@ -107,9 +107,9 @@ const wallet = await person.wallet();
 const sum = entries!.reduce((total, { amount }) => total + amount, 0);
 check(wallet.balance === sum && wallet.held === 0, `the balance is ${wallet.balance}, the sum of its entries; nothing is held`);
 
-heading("Look at it");
+heading("See for yourself");
 for (const path of Object.values({ ...pictures, ...proof })) console.log(`         ${path.slice(root.length + 1)}`);
-console.log("\n         check the receipt yourself: docs/receipts.md");
+console.log("\n         how to verify the receipt: docs/receipts.md");
 console.log(`         another style: make demo STYLE=${next(style)}`);
 console.log("         your own photo: make demo PHOTO=path/to/photo.jpg\n");
 

@@ -1,4 +1,4 @@
-// Before and after, side by side, and the photo to begin with.
+// The photo for the demo, and a picture of before and after.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,7 +14,7 @@ export interface Photo {
   height: number;
 }
 
-/** The photo at `path`, or one of the French Alps, in the public domain. */
+/** Opens the photo at `path`, or a photo of the French Alps in the public domain. */
 export async function openPhoto(path: string | undefined): Promise<Photo> {
   const bytes = readFileSync(path || join(data, "image.jpg"));
   const { format, width, height } = await sharp(bytes).metadata();
@@ -22,7 +22,7 @@ export async function openPhoto(path: string | undefined): Promise<Photo> {
   return { bytes, contentType: `image/${format}`, extension, width, height };
 }
 
-/** Writes both into one picture, as wide as a page. */
+/** Writes both pictures side by side into one file. */
 export async function sideBySide(before: Buffer, after: Buffer, path: string): Promise<void> {
   const [height, gap] = [480, 16];
   const fit = (bytes: Buffer) => sharp(bytes).rotate().resize({ height }).png().toBuffer({ resolveWithObject: true });
@@ -38,7 +38,7 @@ export async function sideBySide(before: Buffer, after: Buffer, path: string): P
     .toFile(path);
 }
 
-/** How much two pictures differ, from 0 (not at all) to 255, seen from afar. */
+/** How much two pictures differ at a small size, from 0 (not at all) to 255. */
 export async function difference(a: Buffer, b: Buffer): Promise<number> {
   const small = (bytes: Buffer) => sharp(bytes).rotate().resize(64, 64, { fit: "fill" }).removeAlpha().toColourspace("srgb").raw().toBuffer();
   const [left, right] = await Promise.all([small(a), small(b)]);

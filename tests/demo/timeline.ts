@@ -1,4 +1,4 @@
-// What the demo says while it goes, and the checks that it makes: each is shown, and each must hold.
+// The output of the demo. It shows every check, and every check must hold.
 
 const began = Date.now();
 const colour = process.stdout.isTTY && !process.env.NO_COLOR;
@@ -13,10 +13,10 @@ export function say(text: string): void {
   console.log(`${paint(2, `${seconds}s`)}  ${text}`);
 }
 
-/** Shows a check; the demo ends in failure with the first that does not hold. */
+/** Shows a check. Throws if it does not hold, which ends the demo with an error. */
 export function check(holds: boolean, text: string): void {
   say(`${holds ? paint(32, "✓") : paint(31, "✗")} ${text}`);
-  if (!holds) throw new Error(`this should have held: ${text}`);
+  if (!holds) throw new Error(`this check failed: ${text}`);
 }
 
 export function table(rows: string[][]): void {
@@ -24,7 +24,7 @@ export function table(rows: string[][]): void {
   for (const row of rows) console.log(`         ${row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd()}`);
 }
 
-/** One line that grows with each state it is told, once. */
+/** Shows each state once, when it is reported for the first time. */
 export function progress(): (state: string) => void {
   let last = "";
   return (state) => {

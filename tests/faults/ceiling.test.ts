@@ -101,7 +101,7 @@ async function originals(olderThan: string): Promise<number> {
   return count;
 }
 
-test("a thousand photos, left in every state, and Storage that fails a third of the time: none is there after 48 hours", async () => {
+test("none of a thousand photos in all states exists after 48 hours, although Storage fails a third of the time", async () => {
   const usual = await database`select * from private.quotas`;
   await database`update private.quotas set most = 10000 where scope in ('generations', 'late_cancels', 'uploads') and id <> 'bytes'`;
   const [{ begun }] = await database`select now() as begun`;

@@ -105,7 +105,7 @@ const flows: Record<string, (person: Person) => Promise<unknown>> = {
 };
 
 for (const point of crashPoints) {
-  test(`killed at ${point}: credits are conserved, one artwork at most, no photo left (X6)`, async () => {
+  test(`a worker killed at ${point} loses no credits, makes at most one artwork and leaves no photo (X6)`, async () => {
     const alice = await Person.signUp("alice");
     await lab.functions.crashAt(point as CrashPoint);
     const crashes = lab.functions.restarts;
@@ -116,7 +116,7 @@ for (const point of crashPoints) {
   });
 }
 
-test("database killed mid-flow, at any moment: what was answered holds, and the rest is made later", async () => {
+test("if the database is killed at any moment, accepted submissions stay valid and the rest is done later", async () => {
   const alice = await Person.signUp("alice");
   for (const wait of [0, 60, 150, 300]) {
     const [input_path, key] = [await alice.upload(await small), randomUUID()];

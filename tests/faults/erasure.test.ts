@@ -32,7 +32,7 @@ const erasurePoints: CrashPoint[] = [
 ];
 
 for (const point of erasurePoints) {
-  test(`an erasure that is killed at ${point} converges, and nothing of the person is left`, async () => {
+  test(`an erasure whose worker is killed at ${point} still completes and leaves nothing about the person`, async () => {
     await arm({ fault: "stuck_processing" });
     const alice = await Person.signUp("alice");
     await fillGallery(alice, 3, 20);
@@ -54,7 +54,7 @@ for (const point of erasurePoints) {
   });
 }
 
-test("a letter that was sent by a worker that then died is sent once more at most, and its address forgotten", async () => {
+test("an email whose worker dies after sending it is sent at most once more, and its address is deleted", async () => {
   const mails = await MailServer.start();
   try {
     const other = await lab.another(mails.env);
@@ -78,7 +78,7 @@ test("a letter that was sent by a worker that then died is sent once more at mos
 const exportPoints: CrashPoint[] = ["export.leased", "export.planned", "export.begun", "export.recorded", "export.sent"];
 
 for (const point of exportPoints) {
-  test(`an export that is killed at ${point} goes on where it had come to, and is whole`, async () => {
+  test(`an export whose worker is killed at ${point} continues where it stopped and is complete`, async () => {
     const alice = await Person.signUp("alice");
     await fillGallery(alice, 12, 2000);
     await alice.call("POST", "/privacy/exports");
@@ -156,7 +156,7 @@ test("an export that Storage refuses is retried with growing pauses, then given 
   await sweepUntil("not exported", async () => (await alice.client.from("exports").select("state").eq("state", "ready")).data!.length === 1);
 });
 
-test("an export that Storage says it has, and has not, begins anew", async () => {
+test("an export that Storage confirms but does not have starts again", async () => {
   const alice = await Person.signUp("alice");
   await sent(alice);
   const { path: lost } = (await alice.client.from("exports").select("path").single()).data!;
@@ -181,7 +181,7 @@ test("an export that another version of the functions began starts again from th
   assert.equal(data!.size, bytes_total);
 });
 
-test("an erasure is not held up by an upload that is an object by now, and cannot be abandoned", async () => {
+test("an erasure is not delayed by an upload that is complete by now and cannot be abandoned", async () => {
   const alice = await Person.signUp("alice");
   await sent(alice);
   const { id } = (await (await alice.call("POST", "/privacy/erasures", { email: alice.email })).json()) as { id: string };
@@ -192,7 +192,7 @@ test("an erasure is not held up by an upload that is an object by now, and canno
   assert.equal((await database`select from private.errands`).length, 0);
 });
 
-test("an export that cannot be planned holds up nobody else's, and is given up", async () => {
+test("an export that cannot be planned is given up and does not delay the exports of others", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const [artwork] = await fillGallery(alice, 1, 20);
   await database.unsafe(`

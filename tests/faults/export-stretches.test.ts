@@ -96,7 +96,7 @@ async function planned(events: number): Promise<{ calls: number; longestAnswer: 
   return seen;
 }
 
-test("planning takes more calls for more rows, and no longer answers nor more memory for each (G5)", async () => {
+test("planning an export of more rows takes more calls, but no larger answers and no more memory per call (G5)", async () => {
   const few = await planned(500);
   const many = await planned(20_000);
   assert.ok(many.calls > few.calls + 10 && many.calls < 60, `${few.calls} and ${many.calls} calls`);
@@ -105,7 +105,7 @@ test("planning takes more calls for more rows, and no longer answers nor more me
   assert.ok(many.megabytes < few.megabytes + 16, `${few.megabytes} and ${many.megabytes} MB`);
 });
 
-test("a plan goes on in the hands of another worker: each row that stays is in it once, in its order", async () => {
+test("another worker can continue the plan of an export, which has each remaining row once and in order", async () => {
   const person = await Person.signUp("alice");
   await recordUse(person, 6000);
   await ordered(person);

@@ -44,7 +44,7 @@ function fails(call: string): void {
 const everyStepIsTried = () => fails("due");
 
 for (const [what, calls] of steps) {
-  test(`${what} fails, and the pass deletes and says so all the same`, async () => {
+  test(`if ${what} fails, the sweep still deletes and reports that it is incomplete`, async () => {
     const alice = await Person.signUp("alice");
     const path = await overdue(alice);
     const before = await heartbeat();
@@ -78,7 +78,7 @@ async function ordered(person: Person): Promise<string> {
   return path;
 }
 
-test("a Storage that answers nothing was not asked: the pass does not count, and the next one tries again (X2)", async () => {
+test("a sweep does not count if Storage does not answer, and the next sweep tries again (X2)", async () => {
   const alice = await Person.signUp("alice");
   const path = await ordered(alice);
   const before = await heartbeat();
@@ -93,7 +93,7 @@ test("a Storage that answers nothing was not asked: the pass does not count, and
   assert.ok((await heartbeat()) > before);
 });
 
-test("a Storage that answers with failures was asked: the pass counts, and the deletion is due again later (X2)", async () => {
+test("a sweep counts if Storage answers with failures, and the deletion is due again later (X2)", async () => {
   const alice = await Person.signUp("alice");
   const path = await ordered(alice);
   const before = await heartbeat();
@@ -134,7 +134,7 @@ test("a sweep with nothing to do makes two calls: one asks what is due, one writ
   assert.equal(lab.supabase.struck - struck, 2, JSON.stringify(due));
 });
 
-test("a mail server that takes the connection and says nothing holds up no pass", async () => {
+test("a mail server that accepts a connection and never answers does not delay a sweep", async () => {
   const sockets = new Set<Socket>();
   const silent = createServer((socket) => void sockets.add(socket));
   await new Promise<void>((listening) => silent.listen(0, "127.0.0.1", listening));

@@ -52,7 +52,7 @@ test("if a cancel and a success race, the first one decides, and the books balan
   await booksBalance(alice);
 });
 
-test("delete against success: nothing stays, and what was made is paid once", async () => {
+test("a delete that races a success leaves no object, and a finished artwork is charged once", async () => {
   const alice = await Person.signUp("alice");
   const statuses = await race(alice, (id) => alice.call("DELETE", `/generations/${id}`));
   assert.deepEqual(new Set(statuses), new Set([204]));

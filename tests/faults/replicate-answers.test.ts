@@ -223,7 +223,7 @@ test("an output on another host waits for the operator, and the log says which v
   }
 });
 
-test("one 404 is no evidence that Replicate has removed something (T3)", async () => {
+test("a single 404 is not evidence that Replicate has removed data (T3)", async () => {
   const alice = await Person.signUp("alice");
   await alice.generate(await small);
   await sound(alice, { succeeded: 1 });

@@ -26,7 +26,7 @@ test("if Storage never stores the confirmed uploads, the job ends with a refund"
   await sound(alice, { expired: 1 });
 });
 
-test("a deletion that is answered and never done is done again, until the photo is gone", async () => {
+test("a deletion that Storage confirms but does not carry out is repeated until the photo is gone", async () => {
   lab.supabase.misbehave({ fault: "status", status: 200, when: /^DELETE \/storage\/v1\/object\/inputs/, count: 2 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
@@ -49,7 +49,7 @@ test("a bulk deletion that was only partly done is repeated for the rest", async
   assert.deepEqual(attempts.map(({ attempts, count }) => [attempts, count]), [[1, 5], [2, 2], [3, 2]]);
 });
 
-test("a look that finds nothing is not believed while the listing still has the object", async () => {
+test("a deletion is not verified while the listing still has the object, even if fetching it finds nothing", async () => {
   const alice = await Person.signUp("alice");
   const path = await alice.upload(await small);
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${path}`;

@@ -121,7 +121,7 @@ test("if a worker freezes past its lease, another stores the artwork, and the fi
   await artworkIsWhole(alice, id);
 });
 
-test("worker frozen while its person deletes: what it has stored is deleted when it wakes", async () => {
+test("if a worker freezes while the user deletes the generation, what it stores late is deleted", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   const another = await lab.another();

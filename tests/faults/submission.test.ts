@@ -207,7 +207,7 @@ test("if a worker freezes after its create call, its prediction counts as long a
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-test("a generation that is deleted while its prediction is created is stopped, and Replicate is asked whether it keeps anything (T3)", async () => {
+test("deleting a generation while its prediction is created stops it, and Replicate is asked whether it keeps data (T3)", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await arm({ fault: "stuck_processing" });

@@ -46,7 +46,7 @@ for (const [what, answer, operator] of outages) {
   });
 }
 
-test("the Data API does not reach the database: nobody is told that an artwork was not made here, but 503", async () => {
+test("if the Data API cannot reach the database, the API answers 503 and not that an artwork was not made here", async () => {
   const answer = error(503, "PGRST000", "Database connection error. Retrying the connection.");
   lab.supabase.misbehave({ fault: "status", ...answer, when: /rpc\/is_made_here$/, count: 3 });
   const response = await fetch(`${lab.functions.url}/privacy/mark?sha256=${"a".repeat(64)}`);

@@ -1,4 +1,4 @@
-// Each artwork says that a model made it: in XMP that programs read, and in a signed manifest that anyone can verify (X7).
+// Each artwork says that a model made it: in XMP that programs read, and in a manifest that anyone can verify (X7).
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";

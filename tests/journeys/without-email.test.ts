@@ -1,4 +1,4 @@
-// Users without a confirmed email can erase their accounts, and sweeps erase accounts that were never confirmed (G3, R10).
+// Users without a confirmed email can erase their accounts, and sweeps erase unconfirmed accounts (G3, R10).
 
 import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";

@@ -1,4 +1,4 @@
-// The Lambda emulator of cargo-lambda, with the functions as they were built.
+// The Lambda emulator of cargo-lambda, with the functions as built.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -16,7 +16,7 @@ export interface Answer {
   body: string;
 }
 
-/** The pipe closes when this process is gone, however it went: nothing is left behind by a killed test. */
+/** Ends the program when its standard input closes, so that even a killed test leaves no process. */
 const untilStdinCloses = '"$@" < /dev/null & cat > /dev/null; kill -KILL $!; wait';
 
 export class Emulator {
@@ -41,7 +41,7 @@ export class Emulator {
     return emulator;
   }
 
-  /** Invokes a function with an event, and answers what it returned. */
+  /** Invokes a function with an event and returns its result. */
   async invoke<T = Answer>(name: string, event: unknown): Promise<T> {
     const response = await fetch(`http://127.0.0.1:${this.port}/2015-03-31/functions/${name}/invocations`, {
       method: "POST",

@@ -1,4 +1,4 @@
-// Each function as a Lambda: a recorded event in, the answer that API Gateway would pass on out.
+// Runs each function as a Lambda: it gets a recorded event and returns the response for API Gateway.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Webhook } from "standardwebhooks";
 import { Person } from "../journeys/person.ts";
-// For the pass before which nothing is taken.
+// This import runs a sweep, which opens the intake.
 import "../journeys/stack.ts";
 import { type Answer, Emulator } from "./emulator.ts";
 
@@ -52,7 +52,7 @@ test("submit answers an event without a token with 401", async () => {
   assertProblem(answer, 401, "not_signed_in");
 });
 
-test("submit answers a person's event with what the database says", async () => {
+test("submit answers a user's event with the refusal of the database", async () => {
   const alice = await Person.signUp("alice");
   const event = recorded("create-generation");
   event.headers.authorization = `Bearer ${alice.token}`;
@@ -64,12 +64,12 @@ test("replicate-webhook answers an event signed with another key with 401", asyn
   assertProblem(await emulator.invoke("replicate-webhook", event), 401, "invalid_signature");
 });
 
-test("replicate-webhook answers an event from long ago with 401", async () => {
+test("replicate-webhook answers an old event with 401", async () => {
   const event = signed(own, new Date(Date.now() - 600_000));
   assertProblem(await emulator.invoke("replicate-webhook", event), 401, "invalid_signature");
 });
 
-test("replicate-webhook verifies the bytes that were sent, however carried", async () => {
+test("replicate-webhook verifies the exact body, with and without Base64", async () => {
   const encoded = signed(own);
   const body = Buffer.from(encoded.body, "base64").toString();
   for (const event of [encoded, { ...encoded, body, isBase64Encoded: false }]) {
@@ -79,7 +79,7 @@ test("replicate-webhook verifies the bytes that were sent, however carried", asy
   }
 });
 
-test("cleanup makes a pass on a scheduled event, and reports it", async () => {
+test("cleanup runs a sweep on a scheduled event and reports it", async () => {
   const event = recorded("scheduled");
   const report = await emulator.invoke<Record<string, unknown>>("cleanup", event);
   const { complete, closed, expired, ...counts } = report;
@@ -89,14 +89,14 @@ test("cleanup makes a pass on a scheduled event, and reports it", async () => {
   assert.ok(Object.values(counts).every(Number.isInteger));
 });
 
-/** A request of a browser for `path`. */
+/** A browser's request for `path`. */
 function got(path: string, rawQueryString = ""): Event {
   const event = recorded("webhook");
   const context = event.requestContext as { http: object };
   return { ...event, body: "", rawPath: path, rawQueryString, requestContext: { ...context, http: { ...context.http, path, method: "GET" } } };
 }
 
-test("privacy answers anyone with the live status, its badge and the keys of receipts", async () => {
+test("privacy gives anyone the public status, its badge and the keys for receipts", async () => {
   const status = await emulator.invoke("privacy", got("/privacy/status"));
   assert.deepEqual(Object.keys(JSON.parse(status.body)).sort(), ["deletions", "originals", "requests", "sweeper"]);
   const badge = await emulator.invoke("privacy", got("/privacy/badge.svg"));
@@ -107,14 +107,14 @@ test("privacy answers anyone with the live status, its badge and the keys of rec
   assertProblem(await emulator.invoke("privacy", got("/privacy/elsewhere")), 404, "no_such_route");
 });
 
-test("privacy answers anyone, from any page, whether an artwork is kept here, or what to ask", async () => {
+test("privacy tells anyone, on any page, whether an artwork is stored here, or how to ask", async () => {
   const mark = (query: string) => emulator.invoke("privacy", got("/privacy/mark", query));
   const { body, headers } = await mark(`sha256=${"a".repeat(64)}`);
   assert.deepEqual([body, headers["access-control-allow-origin"]], ['{"made_here":false}', "*"]);
   assertProblem(await mark(`sha256=${"a".repeat(63)}`), 422, "invalid_request");
 });
 
-test("privacy-inbox verifies the bytes that were sent, and ignores what is no request", async () => {
+test("privacy-inbox verifies the exact body, and ignores emails that are not requests", async () => {
   const event = got("/privacy-inbox");
   const context = event.requestContext as { http: object };
   const post = { ...event, requestContext: { ...context, http: { ...context.http, method: "POST" } } } as Event;
@@ -131,7 +131,7 @@ test("privacy-inbox verifies the bytes that were sent, and ignores what is no re
   }
 });
 
-test("cleanup makes no pass for whoever asks over HTTP without being the operator", async () => {
+test("cleanup runs no sweep for HTTP requests unless they come from the operator", async () => {
   const asked = (path: string) => {
     const event = recorded("webhook");
     const context = event.requestContext as { http: object };

@@ -1,5 +1,5 @@
-// Damaged photos for MINUTES, of each kind, and of the largest that fit into a megabyte:
-// functions/photo/examples/fuzz. No panic, and no more than a second or 500 MB for any of them.
+// Prepares damaged photos of each kind for MINUTES (functions/photo/examples/fuzz), and of the largest photos that fit
+// into a megabyte. None may cause a panic or take more than a second or 500 MB.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
@@ -26,4 +26,4 @@ mkdirSync(folder);
 for (const { name, make } of kinds) writeFileSync(join(folder, name), await make());
 for (const [name, image] of Object.entries(large)) writeFileSync(join(folder, name), await image.toBuffer());
 const { status, signal } = spawnSync(build("fuzz", "release", ["heic"]), [folder, process.env.MINUTES ?? "60"], { stdio: "inherit" });
-if (status !== 0) throw new Error(`It ended with ${status ?? signal}. The photos are beside ${folder}`);
+if (status !== 0) throw new Error(`The program ended with ${status ?? signal}. The photos are next to ${folder}`);

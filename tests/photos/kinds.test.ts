@@ -1,5 +1,5 @@
-// Each kind of photo: what becomes of it, and whether what leaves looks as it does to its person. The judge is
-// another decoder, libvips with Little CMS.
+// Prepares each kind of photo, and checks that the result looks as the original does to its user. Another decoder
+// judges this: libvips with Little CMS.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -10,10 +10,10 @@ import { build, Preparer } from "./prepare.ts";
 const preparer = new Preparer(build("prepare", "debug"));
 after(() => preparer[Symbol.dispose]());
 
-/** Of levels from 0 to 255, on average over all pixels and colours. */
+/** The largest allowed difference in levels from 0 to 255, averaged over all pixels and colours. */
 const mostDifference = 3;
 
-/** Pixels as a person sees them: upright, in sRGB, on white, whole. */
+/** The pixels as a user sees them: the whole picture, upright, in sRGB, on white. */
 async function seen(photo: Buffer, width: number, height: number): Promise<Buffer> {
   const opaque = await sharp(photo, { failOn: "none" }).autoOrient().flatten({ background: "#fff" }).toColourspace("srgb").png().toBuffer();
   return sharp(opaque).resize(width, height, { fit: "contain", background: "#fff" }).removeAlpha().raw().toBuffer();
@@ -25,7 +25,7 @@ function difference(one: Buffer, other: Buffer): number {
 }
 
 for (const { name, make, becomes, looks } of kinds) {
-  const verdict = typeof becomes === "string" ? `is refused as ${becomes}` : `leaves as ${becomes[0]} × ${becomes[1]}, as its person sees it`;
+  const verdict = typeof becomes === "string" ? `is refused as ${becomes}` : `becomes ${becomes[0]} × ${becomes[1]}, and looks as its user sees it`;
   test(`${name} ${verdict}`, async () => {
     const photo = await make();
     const { prepared, code, sentence } = preparer.prepare(photo);
@@ -38,13 +38,13 @@ for (const { name, make, becomes, looks } of kinds) {
     const { format, width, height, chromaSubsampling, space, exif, icc, xmp, orientation } = await sharp(prepared).metadata();
     assert.deepEqual([format, width, height, chromaSubsampling, space], ["jpeg", ...becomes, "4:4:4", "srgb"]);
     assert.deepEqual([exif, icc, xmp, orientation], [undefined, undefined, undefined, undefined]);
-    assert.ok(!prepared.includes(canary), "a text beside the picture leaves");
+    assert.ok(!prepared.includes(canary), "the prepared photo contains the planted text");
     const off = difference(await sharp(prepared).raw().toBuffer(), await seen(looks ? await looks() : photo, width, height));
     assert.ok(off <= mostDifference, `its colours are ${off.toFixed(2)} levels off`);
   });
 }
 
-test("there are at least 40 kinds, and the text beside the picture is there before", async () => {
+test("the tests cover at least 40 kinds of photo, and the originals contain the planted text", async () => {
   assert.ok(kinds.length >= 40, `${kinds.length}`);
   const photos = await Promise.all(kinds.filter(({ becomes }) => typeof becomes !== "string").map(async ({ make }) => make()));
   assert.ok(photos.filter((photo) => photo.includes(canary)).length >= 40);

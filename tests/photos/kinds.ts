@@ -1,21 +1,21 @@
-// Kinds of photo that people have, and of what they take for one; each made in a line or two.
+// Kinds of photo that users have, and files that they take for photos. Each is made in a line or two.
 
 import { crc32 } from "node:zlib";
 import sharp, { type Sharp } from "sharp";
 
-/** A text beside each picture that can hold one. */
+/** The text in the metadata of each picture that can have metadata. */
 export const canary = "canarybesidethepicture";
 
-/** A kind of photo, and what becomes of it: the size of what leaves, or the code of the refusal. */
+/** A kind of photo and its result: the size of the prepared photo, or the code of the refusal. */
 export interface Kind {
   name: string;
   make(): Promise<Buffer>;
   becomes: [width: number, height: number] | string;
-  /** How it looks, if libvips does not know how its file names the colours. */
+  /** The expected look, if libvips does not understand how the file names its colour space. */
   looks?: () => Promise<Buffer>;
 }
 
-/** Smooth, and of many colours: redder to the right, greener to the bottom, bluer to the middle. */
+/** A smooth picture with many colours: red increases to the right, green to the bottom, blue to the middle. */
 function picture(width = 480, height = 320, alpha = false): Sharp {
   const channels = alpha ? 4 : 3;
   const pixels = Buffer.alloc(width * height * channels);
@@ -57,21 +57,21 @@ async function cut(file: Promise<Buffer>, part: number): Promise<Buffer> {
 
 const closed = async (file: Promise<Buffer>) => Buffer.concat([await cut(file, 0.8), Buffer.from("ffd9", "hex")]);
 
-/** With its frame header changed: `at` counts from the marker. */
+/** A JPEG with a changed byte in its frame header. `at` counts from the marker. */
 async function frame(at: number, value: number): Promise<Buffer> {
   const file = Buffer.from(await jpeg());
   file[file.indexOf(Buffer.from("ffc00011", "hex")) + at] = value;
   return file;
 }
 
-/** With a chunk behind the header. Its checksum is wrong, as in files that a program changed in haste. */
+/** A PNG with an additional chunk after the header. Its checksum is wrong, as careless programs leave it. */
 async function chunk(name: string, content: string): Promise<Buffer> {
   const [file, length] = [await png(), Buffer.alloc(4)];
   length.writeUInt32BE(content.length);
   return Buffer.concat([file.subarray(0, 33), length, Buffer.from(`${name}${content}`), Buffer.alloc(4), file.subarray(33)]);
 }
 
-/** Linear sRGB in other primaries with its white, as CSS Color 4 converts it. */
+/** Matrices from linear sRGB to other primaries with the same white point, as in CSS Color 4. */
 const fromSrgb = {
   "Display P3": [0.822462, 0.177538, 0, 0.033194, 0.966806, 0, 0.017083, 0.072397, 0.91052],
   "BT.2020": [0.627404, 0.329283, 0.043313, 0.069097, 0.91954, 0.011362, 0.016391, 0.088013, 0.895595],
@@ -81,7 +81,7 @@ const fromSrgb = {
 const linear = (level: number) => (level <= 0.04045 ? level / 12.92 : ((level + 0.055) / 1.055) ** 2.4);
 const encoded = (level: number) => (level <= 0.0031308 ? level * 12.92 : 1.055 * level ** (1 / 2.4) - 0.055);
 
-/** The same picture, in the numbers of that space. */
+/** The same picture, encoded in the given colour space. */
 async function picturedIn(space: keyof typeof fromSrgb, transfer: (level: number) => number): Promise<Sharp> {
   const { data, info } = await picture().raw().toBuffer({ resolveWithObject: true });
   for (let at = 0; at < data.length; at += 3) {
@@ -96,7 +96,7 @@ async function picturedIn(space: keyof typeof fromSrgb, transfer: (level: number
 
 const looking = (kind: Kind): Kind => ({ ...kind, looks: () => made(picture().png()) });
 
-/** A PNG in that space that says so by those chunks, each with its numbers. */
+/** A PNG whose chunks declare its colour space. */
 async function declared(image: Promise<Sharp>, chunks: [name: string, content: Buffer][]): Promise<Buffer> {
   const file = await made(planted(await image).png());
   const added = chunks.map(([name, content]) => {
@@ -106,7 +106,7 @@ async function declared(image: Promise<Sharp>, chunks: [name: string, content: B
   return Buffer.concat([file.subarray(0, 33), ...added, file.subarray(33)]);
 }
 
-/** A JPEG that names Adobe RGB as cameras do: without a profile. */
+/** A JPEG that declares Adobe RGB as cameras do: without a profile. */
 async function dcf(): Promise<Buffer> {
   const exif = { IFD0: { Artist: canary }, IFD2: { ColorSpace: "65535" }, IFD4: { InteroperabilityIndex: "R03" } };
   const image = await picturedIn("Adobe RGB", (level) => level ** (1 / 2.2));
@@ -115,7 +115,7 @@ async function dcf(): Promise<Buffer> {
 
 const uint32 = (...numbers: number[]) => Buffer.from(new Uint32Array(numbers).buffer).swap32();
 
-/** A WebP of the extended form that promises alpha, a profile and Exif, and has none. */
+/** An extended WebP whose header announces alpha, a profile and Exif, but which has none of them. */
 async function promising(): Promise<Buffer> {
   const plain = await made(picture().webp());
   const extended = Buffer.from("565038580a0000003c000000df01003f0100", "hex");

@@ -1,4 +1,4 @@
-// Prepares photos as `submit` does, in a process of its own: functions/photo/examples/prepare.rs.
+// Prepares photos as `submit` does, in a separate process (functions/photo/examples/prepare.rs).
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -7,19 +7,19 @@ import { join, resolve } from "node:path";
 
 const root = resolve(import.meta.dirname, "..", "..");
 
-/** What was measured, or why it was refused. */
+/** The measurements of the photo, or the reason for its refusal. */
 export interface Verdict {
   format?: string;
   width?: number;
   height?: number;
   code?: string;
   sentence?: string;
-  /** Processor time, and the most memory that it took; on Linux alone. */
+  /** The CPU time and, in `megabytes`, the peak memory. Only on Linux. */
   seconds?: number;
   megabytes?: number;
 }
 
-/** Builds one of the examples of `photo`; answers where it is. */
+/** Builds an example of the crate `photo`. Returns the path of the program. */
 export function build(example: "prepare" | "fuzz", profile: "debug" | "release", features: "heic"[] = []): string {
   const release = profile === "release" ? ["--release"] : [];
   const cargo = ["build", "--quiet", "--locked", "--package", "photo", "--example", example, "--features", features.join(), ...release];
@@ -40,7 +40,7 @@ export class Preparer implements Disposable {
     const [from, to] = [join(this.#folder, "photo"), join(this.#folder, "prepared")];
     writeFileSync(from, photo);
     const run = spawnSync(this.#program, [from, to], { encoding: "utf8" });
-    if (run.status !== 0) throw new Error(`it ended with ${run.status ?? run.signal}: ${run.stderr}`);
+    if (run.status !== 0) throw new Error(`the program ended with ${run.status ?? run.signal}: ${run.stderr}`);
     const verdict = JSON.parse(run.stdout) as Verdict;
     return verdict.code ? verdict : { ...verdict, prepared: readFileSync(to) };
   }

@@ -1,10 +1,10 @@
-// The clauses of the privacy policy: what POLICY.md has to account for, no more and no less.
+// The clauses of the privacy policy. POLICY.md must have exactly one row for each.
 
 function numbered(letter: string, last: number): string[] {
   return Array.from({ length: last }, (_, index) => `${letter}${index + 1}`);
 }
 
-/** All of them, by section, in the order in which they are shown. */
+/** All clauses by section, in the order of the table. */
 export const sections: ReadonlyMap<string, string[]> = new Map([
   ["Collect", numbered("C", 10)],
   ["Use", numbered("U", 6)],
@@ -14,12 +14,12 @@ export const sections: ReadonlyMap<string, string[]> = new Map([
   ["Beyond the text", numbered("X", 7)],
 ]);
 
-/** Those that somebody asks for, as in "R2 G3"; all where nobody does.
- *  @throws where one is no clause. */
+/** The requested clauses, as in "R2 G3", or all if the request is empty.
+ *  @throws if one is not a clause. */
 export function chosen(asked: string): ReadonlyMap<string, string[]> {
   const ids = asked.split(/[\s,]+/).filter(Boolean);
   const unknown = ids.filter((id) => ![...sections.values()].flat().includes(id));
-  if (unknown.length > 0) throw new Error(`CLAUSES names ${unknown.join(", ")}, which POLICY.md does not know`);
+  if (unknown.length > 0) throw new Error(`CLAUSES names ${unknown.join(", ")}, which POLICY.md does not have`);
   if (ids.length === 0) return sections;
   const found = [...sections].map(([section, all]) => [section, all.filter((id) => ids.includes(id))] as const);
   return new Map(found.filter(([, some]) => some.length > 0));

@@ -1,4 +1,4 @@
-// Reads POLICY.md: a table a section, a row a clause.
+// Reads POLICY.md, which has a table for each section and a row for each clause.
 
 export interface NamedTest {
   file: string;
@@ -9,16 +9,16 @@ export interface Row {
   id: string;
   section: string;
   promise: string;
-  /** The files that the mechanism names. */
+  /** The files that the mechanism mentions. */
   files: string[];
   tests: NamedTest[];
-  /** What of the row cannot be read. */
+  /** The problems with the row itself, such as a test that cannot be parsed. */
   faults: string[];
 }
 
 const placeholder = "…";
 const header = ["id", "promise", "mechanism", "tests"];
-/** What else is in backticks, such as the name of a table, has no slash. */
+/** Matches the paths among the code spans. Other names, such as those of tables, have no slash. */
 const path = /^[\w.-]+(?:\/[\w.-]+)+$/;
 
 function cells(line: string): string[] {
@@ -43,7 +43,7 @@ function row(section: string, line: string): Row {
   return { id, section, promise, files, tests: entries.filter((entry) => typeof entry !== "string"), faults };
 }
 
-/** Every line of every table whose header is that of a table of clauses. */
+/** The rows of all tables with the header of a table of clauses. */
 export function parse(text: string): Row[] {
   const rows: Row[] = [];
   let section = "";

@@ -1,4 +1,4 @@
-// Compares what POLICY.md says with what ran. A clause is kept only if each of its tests passed in this run.
+// Compares POLICY.md with the results of a run. A clause is kept only if each of its tests passed in this run.
 
 import type { NamedTest, Row } from "./document.ts";
 import type { Result } from "./results.ts";
@@ -8,19 +8,19 @@ export interface Line {
   section: string;
   promise: string;
   tests: number;
-  /** Why it does not count as kept; empty if it does. */
+  /** The reasons why the clause is not kept. Empty if it is. */
   faults: string[];
 }
 
 export interface Verdict {
   lines: Line[];
-  /** What is wrong with no clause in particular. */
+  /** Faults that belong to no single clause. */
   faults: string[];
 }
 
 type Exists = (path: string) => boolean;
 
-/** Cargo names a test by its crate and module; the document names the file, for people to find it. */
+/** Cargo names a test by its crate and module. The document names the file, so that readers can find the test. */
 function place(test: NamedTest): { file: string; module: string } {
   const [, crate, inner = ""] = /^(.+)\/src\/(.+)\.rs$/.exec(test.file) ?? [];
   if (!crate) return { file: test.file, module: "" };
@@ -28,14 +28,14 @@ function place(test: NamedTest): { file: string; module: string } {
   return { file: crate, module: isRoot ? "" : `${inner.replaceAll("/", "::")}::` };
 }
 
-/** What is wrong with a test that a row names; undefined where it exists, ran and passed. */
+/** The fault of a test that a row names, or undefined if the test exists, ran and passed. */
 export function faultOf(test: NamedTest, results: Result[], exists: Exists): string | undefined {
   const { file, module } = place(test);
-  if (!exists(test.file)) return "does not exist, nor does its file";
+  if (!exists(test.file)) return "does not exist, and neither does its file";
   if (!test.name.startsWith(module)) return `does not exist in that file, whose tests begin with ${module}`;
   const ofFile = results.filter((result) => result.file === file);
   const found = ofFile.filter(({ name }) => name === test.name);
-  if (found.length > 1) return "ran twice, so it is unclear which is meant";
+  if (found.length > 1) return "ran twice, so it is unclear which test is meant";
   if (found[0]?.outcome === "failed") return "failed";
   if (found[0]?.outcome === "skipped") return "was skipped";
   if (found[0]) return undefined;
@@ -48,7 +48,7 @@ function line(id: string, section: string, rows: Row[], results: Result[], exist
   if (!row) return { id, section, promise: "", tests: 0, faults: ["has no row"] };
   const faults = [...row.faults];
   if (rows.length > 1) faults.push(`has ${rows.length} rows`);
-  if (row.section !== section) faults.push(`stands under "${row.section}"`);
+  if (row.section !== section) faults.push(`is in the section "${row.section}"`);
   if (row.files.length === 0) faults.push("names no mechanism");
   for (const file of row.files) if (!exists(file)) faults.push(`the mechanism ${file} does not exist`);
   if (row.tests.length === 0) faults.push("names no test");
@@ -77,7 +77,7 @@ export function judge(
   sections: ReadonlyMap<string, string[]>,
 ): Verdict {
   const known = new Set([...sections.values()].flat());
-  const unknown = rows.filter(({ id }) => !known.has(id)).map(({ id }) => `${id} is no clause`);
+  const unknown = rows.filter(({ id }) => !known.has(id)).map(({ id }) => `${id} is not a clause`);
   const lines = [...sections].flatMap(([section, ids]) =>
     ids.map((id) => line(id, section, rows.filter((row) => row.id === id), results, exists)));
   return { lines, faults: [...unknown, ...repeated(results)] };

@@ -1,4 +1,4 @@
-// A promise counts as kept only if its row is whole and each of its tests passed in this very run.
+// A promise counts as kept only if its row is complete and each of its tests passed in the same run.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -27,13 +27,13 @@ function ran(name: string, outcome: Outcome = "passed", file = journey): Result 
   return { file, name, outcome };
 }
 
-/** All that is found wrong. */
+/** All faults, of single clauses and in general. */
 function faults(text: string, results: Result[], ids: ReadonlyMap<string, string[]> = one): string[] {
   const verdict = judge(parse(text), results, (path) => repository.has(path), ids);
   return [...verdict.lines.flatMap((line) => line.faults), ...verdict.faults];
 }
 
-test("a row is read cell by cell, with several tests and an escaped bar", () => {
+test("the parser reads a row with several tests and an escaped bar", () => {
   const [read, ...others] = parse(head + row(`${named(journey, "one")}<br>${named(unit, 'a "b" \\| c')}`));
   assert.equal(others.length, 0);
   assert.deepEqual([read!.id, read!.section, read!.files], ["C1", "Collect", ["sql/storage.sql"]]);
@@ -41,7 +41,7 @@ test("a row is read cell by cell, with several tests and an escaped bar", () => 
   assert.deepEqual(read!.faults, []);
 });
 
-test("the clauses are fifty, each once", () => {
+test("there are fifty clauses, without duplicates", () => {
   const ids = [...sections.values()].flat();
   assert.equal(ids.length, 50);
   assert.equal(new Set(ids).size, ids.length);
@@ -51,13 +51,13 @@ test("a promise whose test passed is kept", () => {
   assert.deepEqual(faults(head + row(named(journey, "one")), [ran("one")]), []);
 });
 
-test("a clause that is missing, there twice, unknown or in the wrong section is a fault", () => {
+test("a clause that is missing, repeated, unknown or in the wrong section is a fault", () => {
   const good = row(named(journey, "one"));
   assert.deepEqual(faults(head, [ran("one")]), ["has no row"]);
   assert.deepEqual(faults(head + good + good, [ran("one")]), ["has 2 rows"]);
-  assert.deepEqual(faults(head + good + row(named(journey, "one"), "C99"), [ran("one")]), ["C99 is no clause"]);
+  assert.deepEqual(faults(head + good + row(named(journey, "one"), "C99"), [ran("one")]), ["C99 is not a clause"]);
   const elsewhere = head.replace("Collect", "Use");
-  assert.deepEqual(faults(elsewhere + good, [ran("one")]), ['stands under "Use"']);
+  assert.deepEqual(faults(elsewhere + good, [ran("one")]), ['is in the section "Use"']);
 });
 
 test("a row needs a promise, a mechanism that exists and a test", () => {
@@ -68,7 +68,7 @@ test("a row needs a promise, a mechanism that exists and a test", () => {
   assert.match(faults(head + row("by looking at it"), [])[0]!, /^cannot be read/);
 });
 
-test("a test that failed, was skipped, did not run or does not exist keeps nothing", () => {
+test("a promise is not kept if its test failed, was skipped, did not run or does not exist", () => {
   const text = head + row(named(journey, "one"));
   const said = `${journey} › "one"`;
   assert.deepEqual(faults(text, [ran("one", "failed")]), [`${said} failed`]);
@@ -78,10 +78,10 @@ test("a test that failed, was skipped, did not run or does not exist keeps nothi
   assert.deepEqual(faults(text, [ran(journey, "failed")]), [`${said} did not run: its file ended early`]);
   const lost = "tests/journeys/lost.test.ts";
   const found = faults(head + row(named(lost, "one")), []);
-  assert.deepEqual(found, [`${lost} › "one" does not exist, nor does its file`]);
+  assert.deepEqual(found, [`${lost} › "one" does not exist, and neither does its file`]);
 });
 
-test("two tests of one name in one file are a fault, and in two files none", () => {
+test("two tests with the same name are a fault in one file, but not in two files", () => {
   const text = head + row(named(journey, "one"));
   assert.equal(faults(text, [ran("one"), ran("one")]).length, 2);
   const other = [`${journey} › "two" is the name of more than one test`];
@@ -101,7 +101,7 @@ test tests::signed ... ok
 test functions/opusflair/src/lib.rs - (line 3) ... ok
 `;
 
-test("results of cargo are told apart by crate", () => {
+test("results of cargo are assigned to their crates", () => {
   const results = cargoResults(output, ["functions/opusflair", "functions/replicate-webhook"]);
   assert.deepEqual(
     results.map(({ file, name, outcome }) => `${file} ${name} ${outcome}`),
@@ -115,7 +115,7 @@ test("results of cargo are told apart by crate", () => {
   );
 });
 
-test("a Rust test is found by its file and its path in the crate", () => {
+test("a Rust test is found by its file and its module path", () => {
   const results = cargoResults(output, ["functions/opusflair"]);
   assert.deepEqual(faults(head + row(named(unit, "photo::tests::measured")), results), []);
   assert.match(faults(head + row(named(unit, "photo::tests::gone")), results)[0]!, / does not exist$/);
@@ -123,7 +123,7 @@ test("a Rust test is found by its file and its path in the crate", () => {
   assert.match(elsewhere[0]!, /begin with photo::tests::$/);
 });
 
-test("the table has a line a clause, what is wrong below it, and the sum", () => {
+test("the table has a line for each clause, its faults below it, and a total", () => {
   const two = new Map([["Collect", ["C1", "C2"]]]);
   const text = head + row(named(journey, "one")) + row(named(journey, "two"), "C2");
   const results = [ran("one"), ran("two", "failed")];

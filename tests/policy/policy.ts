@@ -1,5 +1,4 @@
-// Prints which promises of POLICY.md are kept, from the results of a run that is over. Without such a run use
-// `make policy`, which makes one.
+// Prints which promises of POLICY.md are kept, from the results of an earlier run. `make policy` runs the tests first.
 
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";

@@ -1,4 +1,4 @@
-// The verdict as a table for a terminal: a line a clause, and below one that is not kept, why.
+// Prints the verdict as a table for a terminal: a line for each clause, with the reasons below if it is not kept.
 
 import type { Line, Verdict } from "./judge.ts";
 
@@ -27,7 +27,7 @@ export function table({ lines, faults }: Verdict, width: number, isColoured: boo
     ...lines.filter((line) => line.section === section).flatMap(clause),
   ]);
   const kept = lines.filter((line) => line.faults.length === 0).length;
-  const sum = `${kept} of ${lines.length} promises are kept, each by tests that passed in this run`;
+  const sum = `${kept} of ${lines.length} promises are kept: all their tests passed in this run`;
   const isAll = isKept({ lines, faults });
   const rest = faults.map((fault) => bad(`  ${fault}`));
   return [...body, "", ...rest, isAll ? good(sum) : bad(sum)].join("\n");

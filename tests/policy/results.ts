@@ -1,4 +1,4 @@
-// What ran, and how it ended. Whoever runs tests adds to one file of the folder that RESULTS names.
+// The results of a test run. All test runners append to one file in the folder that RESULTS names.
 
 import { appendFileSync, existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,13 +6,13 @@ import { join } from "node:path";
 export type Outcome = "passed" | "failed" | "skipped";
 
 export interface Result {
-  /** From the root of the repository; of a Rust test the folder of its crate. */
+  /** The path from the root of the repository. For a Rust test, the folder of its crate. */
   file: string;
   name: string;
   outcome: Outcome;
 }
 
-/** Without RESULTS nobody asked. */
+/** Does nothing if RESULTS is not set. */
 export function record(file: string, name: string, outcome: Outcome): void {
   const folder = process.env.RESULTS;
   if (folder) appendFileSync(join(folder, "results.jsonl"), `${JSON.stringify({ file, name, outcome })}\n`);
@@ -20,7 +20,7 @@ export function record(file: string, name: string, outcome: Outcome): void {
 
 const outcomes: Record<string, Outcome> = { ok: "passed", FAILED: "failed", ignored: "skipped" };
 
-/** From what `cargo test` prints. `crates` are the folders of the workspace, named as their packages. */
+/** Parses the output of `cargo test`. `crates` are the folders of the workspace, which end with the package name. */
 export function cargoResults(output: string, crates: string[]): Result[] {
   const results: Result[] = [];
   let crate: string | undefined;

@@ -1,4 +1,4 @@
-// What an account has besides predictions, and what it is refused, as the official client meets it.
+// An account without its predictions, and which requests are refused, with the official client.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -17,7 +17,7 @@ after(() => sandbox.stop());
 
 const input = { prompt: "a watercolor painting" };
 
-test("files are uploaded, got, listed, used and deleted", async () => {
+test("files can be uploaded, read, listed, used and deleted", async () => {
   const photo = new Blob([new Uint8Array(await small)], { type: "image/jpeg" });
   const file = await replicate.files.create(photo, { album: "Alps" });
   assert.deepEqual([file.size, file.content_type], [photo.size, "image/jpeg"]);
@@ -34,7 +34,7 @@ test("files are uploaded, got, listed, used and deleted", async () => {
   await assert.rejects(replicate.files.get(file.id), /404.*could not be found/s);
 });
 
-test("the account, its webhook secret and the models are there", async () => {
+test("the client can read the account, its webhook secret and the models", async () => {
   assert.ok((await replicate.accounts.current()).username);
   assert.deepEqual(await replicate.webhooks.default.secret.get(), { key: secret });
 
@@ -46,7 +46,7 @@ test("the account, its webhook secret and the models are there", async () => {
   for (const { owner, name } of results) {
     const { latest_version } = await replicate.models.get(owner, name);
     assert.ok(latest_version!.openapi_schema);
-    // A page, whatever the client's types say.
+    // The API returns a page, although the types of the client say otherwise.
     const versions: object = await replicate.models.versions.list(owner, name);
     assert.deepEqual(versions, { previous: null, next: null, results: [latest_version] });
     const version = await replicate.models.versions.get(owner, name, latest_version!.id);
@@ -54,7 +54,7 @@ test("the account, its webhook secret and the models are there", async () => {
   }
 });
 
-test("a wrong token opens nothing", async () => {
+test("a wrong token is refused everywhere", async () => {
   const stranger = sandbox.client("r8_wrong");
   for (const call of [
     () => stranger.predictions.list(),
@@ -70,7 +70,7 @@ test("a wrong token opens nothing", async () => {
   }
 });
 
-test("what is not there is not found", async () => {
+test("unknown resources answer 404", async () => {
   const id = "0123456789abcdefghjkmnpqrs";
   for (const call of [
     () => replicate.predictions.get(id),
@@ -85,7 +85,7 @@ test("what is not there is not found", async () => {
   await assert.rejects(unknown, /422.*Invalid version or not permitted/s);
 });
 
-test("a wrong input is refused, and each field at fault is named", async () => {
+test("an invalid input is refused with the names of the invalid fields", async () => {
   for (const [body, ...faults] of [
     [{ input: {} }, ["required", "input.prompt"]],
     [{}, ["required", "input"]],

@@ -1,4 +1,4 @@
-// Replicate's official client, unmodified, cannot tell the sandbox from the real one: predictions.
+// Predictions: Replicate's official client works with the sandbox as with Replicate, unmodified.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -23,7 +23,7 @@ async function withPhoto(more = {}): Promise<object> {
   return { prompt, seed: 3, input_image, ...more };
 }
 
-test("a prediction is created, followed and got", async () => {
+test("a prediction can be created, followed and read", async () => {
   const created = await replicate.predictions.create({ model: pro, input: await withPhoto() });
   assert.match(created.id, /^[0-9a-z]{26}$/);
   const { status, output, logs, error, version } = created;
@@ -39,7 +39,7 @@ test("a prediction is created, followed and got", async () => {
   assert.ok(finished.metrics!.predict_time! > 0);
 });
 
-test("a version is named by its model, by itself, or by both", async () => {
+test("a version can be named by its model, by its id, or by both", async () => {
   const { latest_version } = await replicate.models.get("black-forest-labs", "flux-kontext-dev");
   const model = "black-forest-labs/flux-kontext-dev";
   const id = latest_version!.id;
@@ -51,7 +51,7 @@ test("a version is named by its model, by itself, or by both", async () => {
   }
 });
 
-test("an output is a picture of about a megapixel, with an entity tag and ranges", async () => {
+test("an output is a picture of about a megapixel, with an ETag and ranges", async () => {
   const input = await withPhoto({ output_format: "jpg" });
   const { id } = await replicate.predictions.create({ model: pro, input });
   const { output } = await sandbox.ended(id);
@@ -68,7 +68,7 @@ test("an output is a picture of about a megapixel, with an entity tag and ranges
 test("run() waits for the output, blocking and polling", async () => {
   for (const wait of [{ mode: "block" }, { mode: "poll", interval: 50 }] as const) {
     const input = { prompt, input_image: mountains };
-    // The client makes a file object of an https address alone; the sandbox has only http.
+    // The client makes file objects only from https URLs, and the sandbox has only http.
     const output = (await replicate.run(pro, { input, wait })) as unknown as string;
     const response = await fetch(output);
     assert.equal(response.headers.get("content-type"), "image/png", wait.mode);
@@ -77,13 +77,13 @@ test("run() waits for the output, blocking and polling", async () => {
   }
 });
 
-test("run() tells of a failure in Replicate's words", async () => {
+test("run() throws the error message of a failed prediction", async () => {
   await sandbox.arm({ fault: "fail_moderation" });
   const run = replicate.run(pro, { input: { prompt } });
   await assert.rejects(run, /Prediction failed: .*flagged as sensitive.*\(E005\)/);
 });
 
-test("a running prediction is cancelled, in Replicate's spelling; an ended one stays", async () => {
+test("a running prediction can be canceled, and one that has ended stays unchanged", async () => {
   await sandbox.arm({ fault: "stuck_processing" });
   const stuck = await replicate.predictions.create({ model: pro, input: { prompt } });
   await sandbox.running(stuck.id);
@@ -95,7 +95,7 @@ test("a running prediction is cancelled, in Replicate's spelling; an ended one s
   assert.equal((await replicate.predictions.cancel(quick.id)).status, "succeeded");
 });
 
-test("predictions are listed newest first, a page of a hundred at a time", async () => {
+test("predictions are listed newest first, in pages of a hundred", async () => {
   const created: string[] = [];
   for (let i = 0; i < 105; i++) {
     const { id } = await replicate.predictions.create({ model: pro, input: { prompt } });

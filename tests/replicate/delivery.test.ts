@@ -1,4 +1,4 @@
-// What the sandbox signs, the official libraries accept; when it sends, and how often.
+// The official libraries accept the sandbox's webhook events, which it sends when and as often as Replicate does.
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
@@ -23,7 +23,7 @@ afterEach(async () => {
   await sandbox.disarm();
 });
 
-/** Creates a prediction, and waits until `count` events of it have come. */
+/** Creates a prediction and waits until `count` of its events have arrived. */
 async function receive(count: number, events: WebhookEventType[]): Promise<Delivery[]> {
   const { id } = await sandbox.client().predictions.create({
     model: pro,
@@ -38,7 +38,7 @@ async function receive(count: number, events: WebhookEventType[]): Promise<Deliv
 const statuses = (deliveries: Delivery[]) => deliveries.map(({ prediction }) => prediction.status);
 const ids = (deliveries: Delivery[]) => deliveries.map(({ headers }) => headers["webhook-id"]);
 
-test("the official libraries accept every event, and none that was changed", async () => {
+test("the official libraries accept every event and refuse every changed one", async () => {
   const events: WebhookEventType[] = ["start", "output", "logs", "completed"];
   const deliveries = await receive(4, events);
   assert.equal(new Set(ids(deliveries)).size, 4);
@@ -56,7 +56,7 @@ test("the official libraries accept every event, and none that was changed", asy
   }
 });
 
-test("an event shows the prediction as it was then", async () => {
+test("an event shows the prediction at that moment", async () => {
   assert.deepEqual(statuses(await receive(2, ["start", "completed"])), ["processing", "succeeded"]);
   const [logs] = await receive(1, ["logs"]);
   assert.equal(logs.prediction.status, "processing");
@@ -66,7 +66,7 @@ test("an event shows the prediction as it was then", async () => {
   assert.match(output.prediction.output, /^http:.*\.png$/);
 });
 
-test("the last event comes for every end", async () => {
+test("the last event is sent for every end state", async () => {
   await sandbox.arm({ fault: "fail_moderation" });
   assert.deepEqual(statuses(await receive(2, ["start", "completed"])), ["processing", "failed"]);
   await sandbox.arm({ fault: "stuck_processing" });
@@ -77,7 +77,7 @@ test("the last event comes for every end", async () => {
   assert.deepEqual(statuses(await receive(2, ["start", "completed"])), ["processing", "canceled"]);
 });
 
-test("the last event is sent six times within a minute, under one id, and then lost", async () => {
+test("the last event is sent six times within a minute, with the same id, and then given up", async () => {
   receiver.answer = 500;
   const [{ prediction }] = await receive(1, ["completed"]);
   for (let tries = 2; tries <= 6; tries++) {
@@ -92,12 +92,12 @@ test("the last event is sent six times within a minute, under one id, and then l
   assert.equal(receiver.of(prediction.id).length, 6);
 });
 
-test("a try that is accepted is the last, and only the last event is tried again", async () => {
+test("an accepted attempt is the last one, and only the last event is retried", async () => {
   receiver.answer = ({ prediction: { id } }) => (receiver.of(id).length < 3 ? 503 : 200);
   const [start, end] = await receive(2, ["start", "completed"]);
   await sandbox.advance(30);
   const { id } = start.prediction;
-  await until("the second try", async () => receiver.of(id).length === 3 || undefined);
+  await until("the second attempt", async () => receiver.of(id).length === 3 || undefined);
   const [, ...ends] = ids(receiver.of(id));
   assert.deepEqual(ends, [end.headers["webhook-id"], end.headers["webhook-id"]]);
   await sandbox.advance(600);
@@ -105,7 +105,7 @@ test("a try that is accepted is the last, and only the last event is tried again
   assert.equal(receiver.of(id).length, 3);
 });
 
-test("a redirect is neither followed nor tried again", async () => {
+test("a redirect is neither followed nor retried", async () => {
   receiver.answer = 301;
   const [{ prediction }] = await receive(1, ["completed"]);
   await sandbox.advance(600);
@@ -114,7 +114,7 @@ test("a redirect is neither followed nor tried again", async () => {
   assert.equal(receiver.of(prediction.id).length, 1);
 });
 
-test("events can be dropped, sent twice, late, out of order and badly signed", async () => {
+test("faults can drop, duplicate, delay and reorder events, and sign them incorrectly", async () => {
   await sandbox.arm({ fault: "webhook_duplicate", value: 2 });
   assert.equal(new Set(ids(await receive(3, ["completed"]))).size, 1);
 

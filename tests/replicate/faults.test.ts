@@ -1,4 +1,4 @@
-// Misbehaviour on command, as the official client and a plain fetch meet it.
+// Faults of the sandbox, with the official client and with fetch.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -41,7 +41,7 @@ test("a refused create says why and creates nothing", async () => {
   }
 });
 
-test("a throttled create is tried again by the client itself, six times in all", async () => {
+test("the client makes a throttled create call up to six times", async () => {
   const before = await count();
   await sandbox.arm({ fault: "create_429", count: 5 });
   assert.ok((await create()).id);
@@ -51,21 +51,21 @@ test("a throttled create is tried again by the client itself, six times in all",
   assert.equal(await count(), before + 1);
 });
 
-test("an answer that is lost makes the official client create, and pay, once more", async () => {
+test("a lost response makes the official client create, and pay for, another prediction", async () => {
   const before = await count();
   await sandbox.arm({ fault: "create_hang", count: 2 });
   assert.ok((await create()).id);
   assert.equal(await count(), before + 3);
 });
 
-test("a call that is lost on its way creates nothing", async () => {
+test("a lost call creates nothing", async () => {
   const before = await count();
   await sandbox.arm({ fault: "create_drop_before" });
   assert.ok((await create()).id);
   assert.equal(await count(), before + 1);
 });
 
-test("a failed prediction says why in Replicate's words", async () => {
+test("a failed prediction has Replicate's error message", async () => {
   for (const [fault, words] of [
     ["fail_moderation", /flagged as sensitive.*\(E005\)$/],
     ["fail_platform", /please retry \(code: PA\)$/],
@@ -78,13 +78,13 @@ test("a failed prediction says why in Replicate's words", async () => {
   }
 });
 
-test("a success can come without an output", async () => {
+test("a prediction can succeed without an output", async () => {
   await sandbox.arm({ fault: "succeed_without_output" });
   const { status, error, output } = await finished();
   assert.deepEqual([status, error, output], ["succeeded", null, null]);
 });
 
-test("an output can be everything but a picture", async () => {
+test("an output can be anything except a picture", async () => {
   const { output } = await finished();
   const fetchWith = async (fault: string, value?: number, init?: RequestInit) => {
     await sandbox.arm({ fault, value });
@@ -109,7 +109,7 @@ test("an output can be everything but a picture", async () => {
   assert.equal((await fetch(output)).status, 200);
 });
 
-test("a question can fail; the client asks again after a 500, and not after a 404", async () => {
+test("reading a prediction can fail, and the client retries after a 500 but not after a 404", async () => {
   const { id } = await create();
   await sandbox.arm({ fault: "get_500" });
   assert.equal((await replicate.predictions.get(id)).id, id);
@@ -117,14 +117,14 @@ test("a question can fail; the client asks again after a 500, and not after a 40
   await assert.rejects(replicate.predictions.get(id), /404.*could not be found/s);
 });
 
-test("faults are disarmed together, and what is no fault is refused", async () => {
+test("disarming removes all faults, and an unknown fault is refused", async () => {
   await sandbox.arm({ fault: "create_500", count: 5 });
   await sandbox.disarm();
   assert.ok((await create()).id);
   assert.equal((await sandbox.arm({ fault: "create_418" })).status, 422);
 });
 
-test("an input is downloaded and recorded; one that is no picture fails", async () => {
+test("an input is downloaded and recorded, and the prediction fails if it is not a picture", async () => {
   const photo = await small;
   const server = createServer((request, response) => {
     if (request.url === "/signed/photo.jpg?token=t") {
@@ -158,7 +158,7 @@ test("an input is downloaded and recorded; one that is no picture fails", async 
   server.close();
 });
 
-test("more than six hundred creates a minute are throttled, until the minute is over", async () => {
+test("more than 600 create calls a minute are throttled until the minute is over", async () => {
   await sandbox.advance(61);
   const call = () => sandbox.create({});
   for (let remaining = 599; remaining >= 0; remaining--) {
@@ -174,7 +174,7 @@ test("more than six hundred creates a minute are throttled, until the minute is 
   assert.equal((await call()).status, 422);
 });
 
-test("it ends when it is asked to, although somebody waits for a prediction", async () => {
+test("the sandbox stops when asked, even if a client waits for a prediction", async () => {
   const other = await Sandbox.start();
   await other.arm({ fault: "stuck_processing" });
   const waiting = other.create({ input }, { prefer: "wait" });

@@ -1,4 +1,4 @@
-// Where a test receives webhooks.
+// A server that receives webhook events for a test.
 
 import { type Server, createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -12,7 +12,7 @@ export interface Delivery {
 
 export class Receiver {
   readonly deliveries: Delivery[] = [];
-  /** What it answers; a number, or one for each delivery. */
+  /** The status of its responses: one number, or one for each delivery. */
   answer: number | ((delivery: Delivery) => number) = 200;
 
   private constructor(private readonly server: Server) {}

@@ -1,4 +1,4 @@
-// A sandbox of this test's own, whose clock and faults are nobody else's.
+// A sandbox for one test, with its own clock and faults.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { join, resolve } from "node:path";
@@ -42,7 +42,7 @@ export class Sandbox {
     return new Replicate({ auth, baseUrl: `${this.url}/v1` });
   }
 
-  /** Creates a prediction as the client cannot: with any body and headers. */
+  /** Creates a prediction with any body and headers, which the client does not allow. */
   create(body: unknown, headers: Record<string, string> = {}): Promise<Response> {
     const usual = { authorization: `Bearer ${token}`, "content-type": "application/json" };
     return fetch(`${this.url}/v1/models/${pro}/predictions`, {
@@ -52,7 +52,7 @@ export class Sandbox {
     });
   }
 
-  /** Waits until a prediction has reached its end, whichever that is. */
+  /** Waits until a prediction has reached any end state. */
   ended(id: string): Promise<Prediction> {
     return until(`prediction ${id} to end`, async () => {
       const found = await this.client().predictions.get(id);

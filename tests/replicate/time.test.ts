@@ -1,4 +1,4 @@
-// What time does to predictions, on a clock of this test's own.
+// How time affects predictions, on a separate clock.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -23,7 +23,7 @@ async function createWithDeadline(after: string): Promise<{ id: string; deadline
   return (await response.json()) as { id: string; deadline: string };
 }
 
-test("a deadline aborts what has not started", async () => {
+test("a deadline aborts a prediction that has not started", async () => {
   await sandbox.arm({ fault: "stuck_starting" });
   const { id } = await createWithDeadline("5m");
   await sandbox.advance(290);
@@ -33,7 +33,7 @@ test("a deadline aborts what has not started", async () => {
   assert.deepEqual([status, started_at], ["aborted", undefined]);
 });
 
-test("a deadline cancels what runs, and not what has ended", async () => {
+test("a deadline cancels a running prediction, but not one that has ended", async () => {
   await sandbox.arm({ fault: "stuck_processing" });
   const { id } = await createWithDeadline("1h30m45s");
   await sandbox.running(id);
@@ -46,7 +46,7 @@ test("a deadline cancels what runs, and not what has ended", async () => {
   assert.equal((await replicate.predictions.get(quick.id)).status, "succeeded");
 });
 
-test("a deadline is told, and one of less than five seconds refused", async () => {
+test("the response contains the deadline, and one of less than five seconds is refused", async () => {
   const { deadline } = await createWithDeadline("30s");
   assert.match(deadline, /^\d{4}-\d\d-\d\dT.*Z$/);
   for (const after of ["4", "4s", "soon", ""]) {
@@ -55,7 +55,7 @@ test("a deadline is told, and one of less than five seconds refused", async () =
   }
 });
 
-test("data is kept for an hour after the end, and then gone for good", async () => {
+test("data is kept for an hour after the end, and then removed", async () => {
   const input_image = `data:image/jpeg;base64,${(await small).toString("base64")}`;
   const withPhoto = { ...input, input_image };
   const { id } = await replicate.predictions.create({ model: pro, input: withPhoto });

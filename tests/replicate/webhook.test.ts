@@ -1,5 +1,5 @@
-// What the official library signs, the function accepts, and nothing else. The messages are of a
-// generation that waits for one and carry its true token: only the signature stands between them.
+// The function accepts only what the official library signs. The messages are for a generation that waits for one
+// and carry its valid token, so that only the signature decides.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -51,7 +51,7 @@ async function answerTo(headers: Headers, sent = body, to = address): Promise<un
   return response.json();
 }
 
-/** Whatever an event that is accepted would change. */
+/** Everything that an accepted event would change. */
 async function traces(): Promise<unknown> {
   const [found] = await database`
     select g.state, g.prediction_id, w.checked_at,
@@ -82,7 +82,7 @@ const changed = (header: string, to: (own: string) => string): Headers => {
 const forged = () => new Webhook(secret).sign("msg_1", new Date(), body);
 
 for (const [name, headers, change] of [
-  ["made with another key", () => changed("webhook-signature", forged)],
+  ["with another key", () => changed("webhook-signature", forged)],
   ["of a body that differs in one byte", () => signed(), (sent) => `${sent.slice(0, -1)} `],
   ["of another id", () => changed("webhook-id", () => "msg_2")],
   ["of another time", () => changed("webhook-timestamp", (own) => String(Number(own) + 1))],
@@ -93,9 +93,9 @@ for (const [name, headers, change] of [
   ["that is missing", () => without("webhook-signature")],
   ["without its id", () => without("webhook-id")],
   ["without its time", () => without("webhook-timestamp")],
-  ["that is missing with everything around it", () => ({})],
+  ["without any of its headers", () => ({})],
 ] as [string, () => Headers, ((sent: string) => string)?][]) {
-  test(`a signature ${name} is refused and leaves no trace`, async () => {
+  test(`an event is refused and leaves no trace: a signature ${name}`, async () => {
     await leavesNoTrace(async () => {
       const response = await deliver(headers(), change ? change(body) : body);
       assert.equal(response.status, 401);
@@ -106,7 +106,7 @@ for (const [name, headers, change] of [
   });
 }
 
-test("a good signature for no known generation or token is accepted and ignored", async () => {
+test("a valid event for an unknown generation or token is accepted and ignored", async () => {
   const ignored = { received: true, ignored: true };
   const nobody = address.replace(generation, "00000000-0000-4000-8000-000000000000");
   const wrongToken = address.replace(/token=[^&]*/, "token=x");
@@ -119,7 +119,7 @@ test("a good signature for no known generation or token is accepted and ignored"
   });
 });
 
-test("what the official library signs, the function follows, once", async () => {
+test("the function processes an event that the official library signs, once", async () => {
   const events = () => database`
     select id, deliveries from private.webhook_events where generation_id = ${generation}`;
   assert.deepEqual(await answerTo(signed()), { received: true });
@@ -133,7 +133,7 @@ test("what the official library signs, the function follows, once", async () => 
   assert.deepEqual([...(await events())], [{ id: "msg_1", deliveries: 2 }]);
 });
 
-test("the client finds in the stack's environment all that it needs", async () => {
+test("the client needs only the environment of the stack", async () => {
   const baseUrl = process.env.REPLICATE_BASE_URL;
   const replicate = new Replicate({ auth: process.env.REPLICATE_API_TOKEN, baseUrl });
   const { key } = await replicate.webhooks.default.secret.get();

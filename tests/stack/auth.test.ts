@@ -8,7 +8,7 @@ function claimsOf(token: string): Record<string, unknown> {
 }
 
 describe("Auth", () => {
-  it("gives a session at once, and people come back with their password", async () => {
+  it("signs users up with a session at once, and in again with their password", async () => {
     const own = client(publishable);
     const [email, password] = [`ada.${randomUUID()}@example.com`, randomUUID()];
     const { data } = await own.auth.signUp({ email, password, options: { data: { name: "Ada" } } });
@@ -25,7 +25,7 @@ describe("Auth", () => {
     assert.deepEqual([short.error!.status, short.error!.code], [422, "weak_password"]);
   });
 
-  it("says who a token belongs to", async () => {
+  it("returns the user of a token", async () => {
     const alice = await signUp("alice");
     const { status, body } = await ask("/auth/v1/user", { key: publishable, token: alice.token });
     assert.deepEqual(
@@ -51,7 +51,7 @@ describe("Auth", () => {
     assert.deepEqual([forged.status, forged.body.error_code], [403, "bad_jwt"]);
   });
 
-  it("has no public keys to show, for HS256 has none, and says that it is well", async () => {
+  it("publishes no keys, because HS256 has no public keys, and reports that it is healthy", async () => {
     const jwks = await ask("/auth/v1/.well-known/jwks.json");
     assert.deepEqual([jwks.status, jwks.body], [200, { keys: [] }]);
     const health = await ask("/auth/v1/health", { key: publishable });
@@ -64,7 +64,7 @@ describe("a session", () => {
   const isOpen = async (token: string) =>
     (await admin`select from auth.sessions where id = ${sessionOf(token)}`).length === 1;
 
-  /** The same person, signed in on a device of its own each time. */
+  /** Signs the same user in on several devices. */
   async function devices(count: number) {
     const [email, password] = [`ada.${randomUUID()}@example.com`, randomUUID()];
     await service.auth.admin.createUser({ email, password, email_confirm: true });
@@ -76,7 +76,7 @@ describe("a session", () => {
     return Promise.all(made);
   }
 
-  it("is named by its token, with what hosted's tokens say besides", async () => {
+  it("is named in its token, which has the same claims as on hosted Supabase", async () => {
     const alice = await signUp("alice");
     const [row] = await admin`select user_id, aal, not_after from auth.sessions where id = ${sessionOf(alice.token)}`;
     assert.deepEqual({ ...row }, { user_id: alice.id, aal: "aal1", not_after: null });
@@ -95,7 +95,7 @@ describe("a session", () => {
     assert.ok(Math.abs(method!.timestamp - (claims.iat as number)) < 60);
   });
 
-  it("has a token that says aal2 once its second factor counts", async () => {
+  it("has a token with aal2 after the second factor was used", async () => {
     const alice = await signUp("alice");
     await admin`
       insert into auth.mfa_factors (id, user_id, factor_type, status, created_at, updated_at, secret)
@@ -114,7 +114,7 @@ describe("a session", () => {
     assert.equal(left.length, 0);
   });
 
-  it("ends by a sign-out: here, elsewhere or everywhere, and everywhere if it does not say where", async () => {
+  it("ends with a sign-out of scope local, others or global, and global is the default", async () => {
     for (const [scope, open] of [
       ["local", [false, true, true]],
       ["others", [true, false, false]],
@@ -138,7 +138,7 @@ describe("a session", () => {
     assert.equal(odd.status, 400);
   });
 
-  it("of a person who is banned stays, but Auth refuses its token, its renewal and the password", async () => {
+  it("of a banned user stays, but Auth refuses its token, its renewal and the password", async () => {
     const [email, password] = [`ada.${randomUUID()}@example.com`, randomUUID()];
     const made = await service.auth.admin.createUser({ email, password, email_confirm: true });
     const { id } = made.data.user!;
@@ -174,7 +174,7 @@ describe("a session", () => {
 });
 
 describe("the administration of Auth", () => {
-  it("makes people who can sign in, finds, changes and lists them", async () => {
+  it("creates users who can sign in, and finds, changes and lists them", async () => {
     const [email, password] = [`grace.${randomUUID()}@example.com`, randomUUID()];
     const made = await service.auth.admin.createUser({
       email,
@@ -215,7 +215,7 @@ describe("the administration of Auth", () => {
     assert.equal((await service.auth.admin.deleteUser(id)).error, null);
   });
 
-  it("deletes people with all that refers to them, and says when there is nobody", async () => {
+  it("deletes users with everything that refers to them, and answers 404 if there is no such user", async () => {
     const alice = await signUp("alice");
     assert.equal((await service.auth.admin.deleteUser(alice.id)).error, null);
     const [left] = await admin`select
@@ -228,7 +228,7 @@ describe("the administration of Auth", () => {
     assert.equal(user.status, 403);
   });
 
-  it("keeps a person who is referred to without cascade, as hosted does", async () => {
+  it("refuses to delete a user whom a foreign key without cascade refers to, as on hosted Supabase", async () => {
     const alice = await signUp("alice");
     await admin.unsafe(`create table public.stack_refers (person uuid references auth.users (id))`);
     await admin`insert into public.stack_refers values (${alice.id})`;
@@ -238,7 +238,7 @@ describe("the administration of Auth", () => {
     assert.equal((await service.auth.admin.getUserById(alice.id)).data.user!.id, alice.id);
   });
 
-  it("is for the secret key alone", async () => {
+  it("requires the secret key", async () => {
     const alice = await signUp("alice");
     const asPerson = await ask("/auth/v1/admin/users", { key: publishable, token: alice.token });
     assert.deepEqual([asPerson.status, asPerson.body.error_code], [403, "not_admin"]);

@@ -112,7 +112,7 @@ describe("the Data API", () => {
     });
   }
 
-  it("answers 403 to people for what is not granted, and 401 to who is not signed in", async () => {
+  it("answers 403 to users without a grant, and 401 to callers who are not signed in", async () => {
     const alices = await ask("/rest/v1/stack_hidden", { key: publishable, token: alice.token });
     assert.deepEqual(
       [alices.status, alices.body.code, alices.body.message],
@@ -126,7 +126,7 @@ describe("the Data API", () => {
     assert.deepEqual([hers.status, hers.error!.code], [403, "42501"]);
   });
 
-  it("answers 409 for what is there already and 400 for what a check refuses", async () => {
+  it("answers 409 for a duplicate, and 400 for a row that a check constraint refuses", async () => {
     const twice = await alice.client.from("stack_notes").insert({ id: 1, body: "again" });
     assert.deepEqual([twice.status, twice.error!.code], [409, "23505"]);
     const empty = await alice.client.from("stack_notes").insert({ id: 2, body: "" });
@@ -134,7 +134,7 @@ describe("the Data API", () => {
     assert.match(empty.error!.message, /violates check constraint "stack_notes_not_empty"/);
   });
 
-  it("writes timestamps in ISO 8601, from tables, views and functions, and leaves other values alone", async () => {
+  it("writes timestamps of tables, views and functions in ISO 8601, and does not change other values", async () => {
     const at = "2026-11-23T08:37:50.98+00:00";
     assert.equal((await alice.client.from("stack_notes").select("at").single()).data!.at, at);
     assert.equal((await alice.client.from("stack_latest").select("at").single()).data!.at, at);
@@ -154,13 +154,13 @@ describe("the Data API", () => {
     await alice.client.from("stack_notes").delete().eq("id", 4);
   });
 
-  it("passes JSON to functions as it came", async () => {
+  it("passes JSON to functions unchanged", async () => {
     for (const given of [{ a: [1, "2", null] }, [1, 2], "text", 5, true, null]) {
       assert.deepEqual((await rpc("stack_json", { given })).body, given);
     }
   });
 
-  it("shows policies and functions who asks", async () => {
+  it("shows the caller to policies and functions", async () => {
     assert.deepEqual((await rpc("stack_claims")).body, {
       uid: alice.id,
       role: "authenticated",
@@ -181,7 +181,7 @@ describe("the Data API", () => {
     assert.deepEqual([nobody.body.role, nobody.body.user, nobody.body.uid], ["anon", "anon", null]);
   });
 
-  it("chooses the schema by Content-Profile and Accept-Profile", async () => {
+  it("selects the schema by Content-Profile and Accept-Profile", async () => {
     const backend = await ask("/rest/v1/rpc/stack_backend", {
       method: "POST",
       key: secret,
@@ -195,7 +195,7 @@ describe("the Data API", () => {
     assert.deepEqual([unexposed.status, unexposed.error!.code], [406, "PGRST106"]);
   });
 
-  it("refuses a token that is forged, and one that has expired, with 401", async () => {
+  it("refuses a forged token and an expired token with 401", async () => {
     const forged = await ask("/rest/v1/stack_notes", {
       key: publishable,
       token: `${alice.token.slice(0, -4)}AAAA`,
@@ -217,7 +217,7 @@ describe("the Data API", () => {
     );
   });
 
-  it("asks for a key of the project's, and takes the secret one from no browser and as no bearer", async () => {
+  it("requires a key of the project, and refuses the secret key from a browser or as a bearer token", async () => {
     assert.equal((await ask("/rest/v1/stack_notes")).status, 401);
     assert.equal((await ask("/rest/v1/stack_notes", { key: "sb_secret_wrong" })).status, 401);
     assert.equal((await ask("/rest/v1/stack_notes", { token: secret })).status, 401);
@@ -230,7 +230,7 @@ describe("the Data API", () => {
     assert.notEqual((await anonymous.from("stack_notes").select("id")).error, null);
   });
 
-  it("refuses to update or delete everything", async () => {
+  it("refuses to update or delete all rows", async () => {
     for (const answer of [
       await service.from("stack_notes").delete(),
       await service.from("stack_notes").update({ body: "all" }),
@@ -240,7 +240,7 @@ describe("the Data API", () => {
     }
   });
 
-  it("answers with a thousand rows at most, from functions too", async () => {
+  it("returns at most 1,000 rows, also from functions", async () => {
     await admin.unsafe(
       "insert into public.stack_notes (id, body) select n, n::text from generate_series(10, 1200) as n",
     );
@@ -249,7 +249,7 @@ describe("the Data API", () => {
     await admin.unsafe("delete from public.stack_notes where id >= 10");
   });
 
-  it("knows what was made a moment ago", async () => {
+  it("soon finds a new table", async () => {
     await admin
       .unsafe(
         `create table public.stack_new (id integer); grant select on public.stack_new to service_role`,

@@ -7,7 +7,7 @@ import { ask, makeBucket, publishable, secret, service, signUp } from "./project
 const log = () => readFileSync(join(process.env.STACK_STATE!, "logs", "gateway.log"), "utf8");
 
 describe("the gateway", () => {
-  it("answers browsers before they ask, on each path", async () => {
+  it("answers the preflight requests of browsers on each path", async () => {
     for (const path of [
       "/rest/v1/styles",
       "/auth/v1/user",
@@ -38,14 +38,14 @@ describe("the gateway", () => {
     }
   });
 
-  it("says that a path leads nowhere", async () => {
+  it("answers 404 for an unknown path", async () => {
     for (const path of ["/", "/_system/config", "/_system/info", "/nothing"]) {
       assert.equal((await ask(path, { key: secret })).status, 404, path);
     }
     assert.equal((await ask("/storage/v1/nothing", { key: secret })).status, 404);
   });
 
-  it("logs no query, no name, no key and no token", async () => {
+  it("logs no query, no object name, no key and no token", async () => {
     const { name, drop } = await makeBucket();
     const alice = await signUp("alice");
     const path = `${alice.id}/me-at-the-beach.png`;

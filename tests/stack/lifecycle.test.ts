@@ -62,7 +62,7 @@ function start(args: string[], env: Record<string, string> = {}): Stack {
 async function until(what: string, holds: () => boolean): Promise<void> {
   const deadline = Date.now() + 30_000;
   while (!holds()) {
-    assert.ok(Date.now() < deadline, `waited in vain: ${what}`);
+    assert.ok(Date.now() < deadline, `timed out waiting for: ${what}`);
     await new Promise((done) => setTimeout(done, 20));
   }
 }
@@ -78,7 +78,7 @@ async function up(
   return JSON.parse(readFileSync(join(state, "stack.json"), "utf8"));
 }
 
-/** What has ended and waits to be noticed is not alive. */
+/** Whether a process runs. A zombie does not count. */
 function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -92,7 +92,7 @@ function isAlive(pid: number): boolean {
 after(() => rmSync(folder, { recursive: true, force: true }));
 
 describe("the stack", { timeout: 240_000 }, () => {
-  it("runs a command with its environment, passes its exit code on and leaves nothing running", async () => {
+  it("runs a command with its environment, returns its exit code and leaves no process", async () => {
     makeProject();
     const script = `
       const { DATABASE_URL, SUPABASE_URL, STACK_STATE } = process.env;
@@ -112,7 +112,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.equal(statSync(join(state, "keys.json")).mode & 0o777, 0o600);
   });
 
-  it("applies migrations and seed once, keeps what was stored, and --fresh begins anew", async () => {
+  it("applies migrations and seed once, keeps the stored data, and starts again with --fresh", async () => {
     makeProject();
     const script = `
       const postgres = (await import("${join(root, "tests/node_modules/postgres/src/index.js")}")).default;
@@ -147,7 +147,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.deepEqual(await count("--fresh"), { notes: 1, applied: 1 });
   });
 
-  it("makes a certificate for content credentials once, also for a state that is older than that", async () => {
+  it("makes a certificate for Content Credentials once, also for a state folder from before there was one", async () => {
     makeProject();
     const told = async (...args: string[]) => {
       const script = "console.log(JSON.stringify([process.env.CONTENT_CREDENTIALS_CERTIFICATE, process.env.CONTENT_CREDENTIALS_KEY]))";
@@ -173,7 +173,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.deepEqual(JSON.parse(readFileSync(path, "utf8")).receiptKey, older.receiptKey);
   });
 
-  it("grants what is made in public to the API's roles with --default-privileges legacy, and else not", async () => {
+  it("grants new objects in public to the API's roles only with --default-privileges legacy", async () => {
     makeProject(`create table public.notes (body text, n serial);
       create function public.note() returns void language sql as '';
       revoke execute on function public.note from public;`);
@@ -200,7 +200,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.match(unknown.said(), /^usage: stack\.ts/);
   });
 
-  it("ends by one interrupt, refuses a second stack on the same state meanwhile", async () => {
+  it("ends after one interrupt, and refuses a second stack on the same state folder until then", async () => {
     makeProject();
     const stack = start(["--fresh"]);
     const { pids } = await up(stack);
@@ -212,7 +212,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     for (const [name, pid] of Object.entries(pids)) assert.equal(isAlive(pid), false, name);
   });
 
-  it("leaves no process when it is killed, and starts again on what it left", async () => {
+  it("leaves no process when it is killed, and starts again on the same state folder", async () => {
     makeProject();
     const stack = start([]);
     const { pids } = await up(stack);
@@ -225,7 +225,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.equal(await again.ended, 143, again.said());
   });
 
-  it("takes the number of a process that was given out again for no stack", async () => {
+  it("does not mistake another process with the recorded id for a running stack", async () => {
     makeProject();
     writeFileSync(join(state, "stack.json"), JSON.stringify({ pid: process.pid }));
     writeFileSync(
@@ -236,7 +236,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     assert.equal(await stack.ended, 0, stack.said());
   });
 
-  it("ends with the end of its log when its database cannot be brought back", async () => {
+  it("prints the end of the database log and exits if the database cannot be restarted", async () => {
     makeProject();
     const stack = start([]);
     const { pids } = await up(stack);
@@ -249,7 +249,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     rmSync(state, { recursive: true });
   });
 
-  it("says what is wrong with a migration", async () => {
+  it("shows the error in a migration", async () => {
     makeProject("create table public.notes (body nonsense);");
     const stack = start(["--fresh", "--quiet", "--", "true"]);
     assert.equal(await stack.ended, 1);
@@ -259,7 +259,7 @@ describe("the stack", { timeout: 240_000 }, () => {
     );
   });
 
-  it("says how to get what is not there", async () => {
+  it("says how to build a missing program", async () => {
     makeProject();
     const stack = start(["--", "true"], { OPUSFLAIR_BIN_DIR: join(folder, "nowhere") });
     assert.equal(await stack.ended, 1);

@@ -6,7 +6,7 @@ import { admin, makeBucket, migrator, service, signUp } from "./project.ts";
 
 class Undone extends Error {}
 
-/** As `postgres`, who runs migrations; nothing of it stays. */
+/** Runs SQL as `postgres`, the role of migrations, and rolls it back. */
 async function undone(work: (sql: postgres.TransactionSql) => Promise<unknown>): Promise<void> {
   await assert.rejects(
     migrator.begin(async (sql) => {
@@ -25,7 +25,7 @@ const refused = (statement: string, code = "42501") =>
   );
 
 describe("role postgres", () => {
-  it("is no superuser, passes by row-level security and may take on the API's roles", async () => {
+  it("is not a superuser, bypasses row-level security and may set the API's roles", async () => {
     const [role] =
       await migrator`select rolsuper, rolbypassrls, rolcreatedb, rolcreaterole, rolreplication from pg_roles where rolname = current_user`;
     assert.deepEqual(
@@ -45,7 +45,7 @@ describe("role postgres", () => {
     assert.equal(database!.owner, "postgres");
   });
 
-  it("makes policies and triggers on Auth's and Storage's tables, and drops them", async () => {
+  it("creates and drops policies and triggers on the tables of Auth and Storage", async () => {
     await undone(async (sql) => {
       await sql`create policy "try" on storage.objects for select to authenticated using (true)`;
       await sql`alter policy "try" on storage.objects using (false)`;
@@ -59,7 +59,7 @@ describe("role postgres", () => {
     });
   });
 
-  it("refers to people, buckets and objects, reads them and makes buckets", async () => {
+  it("refers to users, buckets and objects, reads them and creates buckets", async () => {
     await undone(async (sql) => {
       await sql`create table public.try (
         person uuid references auth.users (id) on delete cascade,
@@ -73,7 +73,7 @@ describe("role postgres", () => {
     });
   });
 
-  it("makes nothing else where Auth and Storage are, and changes nothing of theirs", async () => {
+  it("creates nothing else in the schemas of Auth and Storage, and changes nothing there", async () => {
     await refused("create table auth.mine ()");
     await refused("create table storage.mine ()");
     await refused("create function auth.mine() returns void language sql as ''");
@@ -97,7 +97,7 @@ describe("role postgres", () => {
 });
 
 describe("the database of a project", () => {
-  it("grants new tables to nobody, and says what the Data API shows", async () => {
+  it("grants new tables to no role, and sets which schemas the Data API exposes", async () => {
     await undone(async (sql) => {
       await sql`create table public.try ()`;
       for (const role of ["anon", "authenticated", "service_role"]) {
@@ -114,7 +114,7 @@ describe("the database of a project", () => {
     assert.equal(zone, "UTC");
   });
 
-  it("has Storage's columns, helpers and protection", async () => {
+  it("has the columns, helper functions and protection of Storage", async () => {
     const columns =
       await admin`select column_name as name from information_schema.columns where table_schema = 'storage' and table_name = 'objects'`;
     assert.deepEqual(columns.map(({ name }) => name).sort(), [
@@ -138,7 +138,7 @@ describe("the database of a project", () => {
     assert.ok(tables.every(({ secured }) => secured));
   });
 
-  it("knows who asks from the claims, as PostgREST sets them today and as it did before", async () => {
+  it("knows the caller from the claims, in the current and in the older settings of PostgREST", async () => {
     const id = randomUUID();
     const asked = (sql: postgres.TransactionSql) =>
       sql`select auth.uid() as uid, auth.role() as role, auth.email() as email, auth.jwt() ->> 'sub' as sub`;
@@ -155,7 +155,7 @@ describe("the database of a project", () => {
     });
   });
 
-  it("records migrations where the official CLI does", async () => {
+  it("records migrations in the same table as the official CLI", async () => {
     const columns =
       await admin`select column_name as name from information_schema.columns where table_schema = 'supabase_migrations' and table_name = 'schema_migrations'`;
     assert.ok(
@@ -168,7 +168,7 @@ describe("the database of a project", () => {
     assert.equal(owner!.tableowner, "postgres");
   });
 
-  it("lets policies know which operation of Storage asks", async () => {
+  it("shows the operation of Storage to policies", async () => {
     const { name, drop } = await makeBucket();
     const alice = await signUp("alice");
     await migrator.unsafe(`create policy "only lists ${name}" on storage.objects for select to authenticated

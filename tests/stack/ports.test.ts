@@ -1,11 +1,11 @@
-// Stacks that start at the same time do not take each other's ports.
+// Stacks that start simultaneously do not use the same ports.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { reservePort } from "../../supabase/local/ports.ts";
 import { freePort } from "../waiting.ts";
 
-test("a port that is released for a service is not given to another stack before the service listens", async () => {
+test("another stack does not get a port that is released for a service but not used yet", async () => {
   const usual = await freePort();
   const first = await reservePort(usual);
   assert.equal(first.port, usual);

@@ -1,4 +1,4 @@
-// A project to try things in: its clients, its people, a bucket for one test file.
+// A project for tests: its clients, its users and a bucket for one test file.
 
 import { randomUUID } from "node:crypto";
 import { type SupabaseClient, createClient } from "@supabase/supabase-js";
@@ -9,11 +9,11 @@ export const url = process.env.SUPABASE_URL!;
 export const publishable = process.env.SUPABASE_PUBLISHABLE_KEY!;
 export const secret = process.env.SUPABASE_SECRET_KEY!;
 
-/** Connections end when nobody uses them, so that no test has to see to it. */
+/** Idle connections close after two seconds, so that no test has to close them. */
 const quiet = { onnotice: () => {}, max: 2, idle_timeout: 2 };
-/** As superuser: to make what a test needs and to look behind the API. */
+/** Connects as superuser, to set up tests and to read what the API does not show. */
 export const admin = postgres(process.env.DATABASE_ADMIN_URL!, quiet);
-/** As migrations connect. */
+/** Connects as migrations do. */
 export const migrator = postgres(process.env.DATABASE_URL!, quiet);
 
 export function client(key: string): SupabaseClient {
@@ -41,7 +41,7 @@ export async function signUp(name: string): Promise<Person> {
   return { id: data.user!.id, email, token: data.session!.access_token, client: own };
 }
 
-/** A bucket in which people may do everything below their own id; ended with `drop`. */
+/** Creates a bucket in which users may do everything in the folder named by their id. `drop` deletes it. */
 export async function makeBucket(
   options: Parameters<SupabaseClient["storage"]["createBucket"]>[1] = { public: false },
 ) {
@@ -68,7 +68,7 @@ interface Asking {
   headers?: Record<string, string>;
 }
 
-/** A request as it is, without a client's interpretation of the answer. */
+/** Sends a plain request. Returns the response without the interpretation of a client. */
 export async function ask(
   path: string,
   { method = "GET", key, token, body, headers }: Asking = {},

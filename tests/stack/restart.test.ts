@@ -1,4 +1,4 @@
-// A database that ends by itself comes back by itself, and everything on it with it.
+// The stack restarts a database that crashes, and everything that uses the database works again.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -13,7 +13,7 @@ function postmaster(): number {
   return JSON.parse(readFileSync(join(process.env.STACK_STATE!, "stack.json"), "utf8")).pids.PostgreSQL;
 }
 
-/** Its processes end, and it recovers, when the disk lets them: on a busy machine that takes its time. */
+/** Stopping and recovery depend on the disk, so they may take long on a busy machine. */
 const patienceMs = 120_000;
 
 async function kill(signal: NodeJS.Signals): Promise<void> {
@@ -30,7 +30,7 @@ async function isBack(): Promise<void> {
 }
 
 for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
-  test(`after ${signal} the database is back, with Auth, the Data API and Storage`, async () => {
+  test(`the stack restarts the database after ${signal}, and Auth, the Data API and Storage work again`, async () => {
     const alice = await signUp("alice");
     const bucket = await makeBucket();
     const name = `${alice.id}/kept.txt`;
@@ -43,7 +43,7 @@ for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
     assert.ok((await signUp("bob")).token);
     await bucket.drop();
 
-    // A schema that changes is still noticed.
+    // The Data API still notices schema changes.
     const table = `after_${randomUUID().slice(0, 8)}`;
     await migrator.unsafe(`create table public.${table} (id int); grant select on public.${table} to service_role`);
     await until("the Data API to know the table", async () => (await service.from(table).select()).data ?? undefined);
@@ -51,7 +51,7 @@ for (const signal of ["SIGQUIT", "SIGKILL"] as const) {
   });
 }
 
-test("a database that is read-only comes back, too, and is read-only still", async () => {
+test("the stack restarts a read-only database, which stays read-only", async () => {
   const alice = await signUp("alice");
   await admin.unsafe("alter system set default_transaction_read_only = on");
   try {
@@ -68,7 +68,7 @@ test("a database that is read-only comes back, too, and is read-only still", asy
   }
 });
 
-test("whoever asks while the database goes and comes is answered soon, and never that something is absent", async () => {
+test("callers get an answer soon while the database restarts, and never one that says something does not exist", async () => {
   const alice = await signUp("alice");
   const headers = { apikey: publishable, authorization: `Bearer ${alice.token}` };
   let isOver = false;
@@ -94,7 +94,7 @@ test("whoever asks while the database goes and comes is answered soon, and never
   for (const status of statuses) assert.ok(status === 200 || status >= 500, `${status}`);
 });
 
-test("a connection that goes in the middle of a statement is an outage, as PostgREST says it", () => {
+test("a connection that breaks during a statement is reported as an outage, as PostgREST does", () => {
   for (const code of ["CONNECTION_CLOSED", "CONNECTION_ENDED", "CONNECT_TIMEOUT", "ECONNREFUSED", "ECONNRESET", "EPIPE"]) {
     const { message, detail } = withStatus({ code, message: "write CONNECTION_CLOSED 127.0.0.1:54322" }) as Record<string, string>;
     assert.deepEqual([JSON.parse(detail!).status, JSON.parse(message!).code], [503, "PGRST001"]);

@@ -1,4 +1,4 @@
-// Resumable uploads, by the official client of the TUS protocol, and byte for byte where it never errs.
+// Resumable uploads, with the official client of the TUS protocol, and with raw requests for what it never sends.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -36,7 +36,7 @@ describe("a resumable upload", () => {
 
   type Options = UploadOptions & { person?: Person };
 
-  /** The official client, set up as Supabase's guide says. */
+  /** The official client, configured as in Supabase's guide. */
   function client(bytes: Buffer, name: string, { person = alice, headers, ...more }: Options = {}) {
     return new Upload(bytes, {
       endpoint: `${url}${path}`,
@@ -48,7 +48,7 @@ describe("a resumable upload", () => {
     });
   }
 
-  /** Answers the status and body at which the client gave up. */
+  /** Uploads with the client. Returns the status and body with which it gave up, or 200. */
   function upload(bytes: Buffer, name: string, options?: Options) {
     return new Promise<{ status: number; body: string }>((settle, fail) => {
       const onSuccess = () => settle({ status: 200, body: "" });
@@ -77,7 +77,7 @@ describe("a resumable upload", () => {
   const pairs = (metadata: Record<string, string>) =>
     Object.entries(metadata).map(([key, value]) => `${key} ${btoa(value)}`).join(",");
 
-  /** By hand; answers the path to go on at. */
+  /** Creates an upload with a raw request. Returns its path. */
   async function begin(length: number, name: string): Promise<string> {
     const headers = { "upload-length": String(length), "upload-metadata": pairs(described(name)) };
     const begun = await tus(path, { method: "POST", headers });
@@ -99,7 +99,7 @@ describe("a resumable upload", () => {
     return asked.headers.get("upload-offset");
   }
 
-  it("says what it can do before anybody asks for it", async () => {
+  it("announces its protocol version and extensions", async () => {
     const { status, headers } = await ask(path, { method: "OPTIONS" });
     assert.equal(status, 204);
     assert.equal(headers.get("tus-resumable"), "1.0.0");
@@ -112,7 +112,7 @@ describe("a resumable upload", () => {
   });
 
   for (const uploadDataDuringCreation of [false, true]) {
-    const first = uploadDataDuringCreation ? "the first as it begins" : "after it began";
+    const first = uploadDataDuringCreation ? "the first with its creation" : "all after its creation";
     it(`takes three pieces, ${first}, and is an object like any other`, async () => {
       const bytes = randomBytes(15 * mebibyte);
       const name = `${alice.id}/three ${uploadDataDuringCreation}.png`;
@@ -135,7 +135,7 @@ describe("a resumable upload", () => {
     });
   }
 
-  it("may have no bytes at all, or one piece exactly", async () => {
+  it("may be empty or exactly one piece long", async () => {
     for (const size of [0, piece]) {
       for (const uploadDataDuringCreation of [false, true]) {
         const name = `${alice.id}/${size} ${uploadDataDuringCreation}.png`;
@@ -146,7 +146,7 @@ describe("a resumable upload", () => {
     }
   });
 
-  it("that its client broke off is gone on with by another", async () => {
+  it("can be continued by another client after its client has stopped", async () => {
     const bytes = randomBytes(15 * mebibyte);
     const name = `${alice.id}/broken.png`;
     const uploadUrl = await new Promise<string>((brokenOff, onError) => {
@@ -164,7 +164,7 @@ describe("a resumable upload", () => {
     assert.ok((await stored(name)).equals(bytes));
   });
 
-  it("keeps nothing of a piece that was broken off, and takes it anew", async () => {
+  it("keeps nothing of an incomplete piece, and accepts the piece again", async () => {
     const address = await begin(3 * mebibyte, `${alice.id}/torn.png`);
     const headers = {
       ...{ apikey: publishable, authorization: `Bearer ${alice.token}`, "tus-resumable": "1.0.0" },
@@ -177,7 +177,7 @@ describe("a resumable upload", () => {
     });
     assert.equal(await offset(address), "0");
     const bytes = randomBytes(3 * mebibyte);
-    await until("the torn piece to be let go", async () => {
+    await until("the incomplete piece to be dropped", async () => {
       const { status } = await append(address, 0, bytes);
       assert.ok([204, 423].includes(status), String(status));
       return status === 204 || undefined;
@@ -185,7 +185,7 @@ describe("a resumable upload", () => {
     assert.ok((await stored(`${alice.id}/torn.png`)).equals(bytes));
   });
 
-  it("has pieces of 6 MiB, and a last one of what is left: no other", async () => {
+  it("accepts only pieces of 6 MiB, and a last one with the rest", async () => {
     const address = await begin(8 * mebibyte, `${alice.id}/sizes.png`);
     const sized = (size: number) => new Uint8Array(size);
     const unsaid = () => new Blob([sized(piece - 1)]).stream();
@@ -203,7 +203,7 @@ describe("a resumable upload", () => {
     assert.deepEqual([last.status, last.headers.get("upload-offset")], [204, String(8 * mebibyte)]);
   });
 
-  it("is told where it stands, also when it is whole", async () => {
+  it("reports its offset, also when it is complete", async () => {
     const address = await begin(3, `${alice.id}/stands.png`);
     const asked = await tus(address, { method: "HEAD" });
     assert.equal(asked.headers.get("upload-length"), "3");
@@ -215,7 +215,7 @@ describe("a resumable upload", () => {
     assert.equal(String(await stored(`${alice.id}/stands.png`)), "abc");
   });
 
-  it("takes a piece where the last one ended: 409 anywhere else", async () => {
+  it("accepts a piece at the end of the last one, and answers 409 at any other offset", async () => {
     const address = await begin(7 * mebibyte, `${alice.id}/offset.png`);
     const refused = await append(address, piece, new Uint8Array(mebibyte));
     assert.deepEqual([refused.status, refused.body], [409, "Upload-Offset conflict"]);
@@ -224,7 +224,7 @@ describe("a resumable upload", () => {
     assert.equal((await append(address, 0, "", { "upload-offset": "much" })).status, 400);
   });
 
-  it("takes one piece at a time", async () => {
+  it("accepts one piece at a time", async () => {
     const address = await begin(7 * mebibyte, `${alice.id}/twice.png`);
     const statuses = await Promise.all(
       [7, 8].map(async (byte) => (await append(address, 0, new Uint8Array(piece).fill(byte))).status),
@@ -234,7 +234,7 @@ describe("a resumable upload", () => {
     assert.equal(await offset(address), String(piece));
   });
 
-  it("speaks version 1.0.0, and sends pieces under their own type", async () => {
+  it("requires version 1.0.0 of the protocol and the content type of pieces", async () => {
     const address = await begin(3, `${alice.id}/version.png`);
     for (const method of ["POST", "HEAD", "PATCH", "DELETE"]) {
       for (const headers of [{}, { "tus-resumable": "0.2.2" }] as Record<string, string>[]) {
@@ -248,14 +248,14 @@ describe("a resumable upload", () => {
     assert.equal(await offset(address), "0");
   });
 
-  it("is refused in another's folder, as any upload is", async () => {
+  it("is refused in the folder of another user, like any upload", async () => {
     const name = `${alice.id}/foreign.png`;
     const refused = await upload(Buffer.alloc(3), name, { person: bob });
     assert.equal(refused.status, 403);
     assert.equal(refused.body, "new row violates row-level security policy");
   });
 
-  it("is gone on with and ended by who may upload to its name, and shown to others", async () => {
+  it("can be continued and deleted by users who may upload to its name, and other users can read its offset", async () => {
     const address = await begin(3, `${alice.id}/mine.png`);
     const headers = { "content-type": binary, "upload-offset": "0" };
     for (const method of ["PATCH", "DELETE"]) {
@@ -268,7 +268,7 @@ describe("a resumable upload", () => {
     assert.equal(nobody.status, 400);
   });
 
-  it("is refused above the bucket's limit, for a type it does not allow, and into no bucket", async () => {
+  it("is refused above the limit of the bucket, for a type that it does not allow, and without a bucket", async () => {
     const name = `${alice.id}/refused.png`;
     const pieces: number[] = [];
     const onChunkComplete = (size: number) => void pieces.push(size);
@@ -290,7 +290,7 @@ describe("a resumable upload", () => {
     assert.equal(unsized.status, 400);
   });
 
-  it("that names no type is taken into a bucket that allows one type only", async () => {
+  it("without a type is accepted into a bucket that allows only one type", async () => {
     const name = `${alice.id}/untyped.png`;
     const { contentType: _, ...metadata } = described(name);
     const done = await upload(Buffer.from("abc"), name, { metadata });
@@ -299,7 +299,7 @@ describe("a resumable upload", () => {
     assert.equal(data!.contentType, "binary/octet-stream");
   });
 
-  it("is refused where there is something already, unless it says upsert", async () => {
+  it("is refused if the object exists, unless the upload asks for upsert", async () => {
     const name = `${alice.id}/there.png`;
     assert.equal((await upload(Buffer.from("first"), name)).status, 200);
     const refused = await upload(Buffer.from("second"), name);
@@ -311,7 +311,7 @@ describe("a resumable upload", () => {
     assert.equal(String(await stored(name)), "third");
   });
 
-  it("is refused at its last piece if something came there meanwhile", async () => {
+  it("is refused at its last piece if another upload has created the object", async () => {
     const name = `${alice.id}/meanwhile.png`;
     const address = await begin(3, name);
     assert.equal((await upload(Buffer.from("first"), name)).status, 200);
@@ -321,7 +321,7 @@ describe("a resumable upload", () => {
     assert.equal(String(await stored(name)), "abc");
   });
 
-  it("that is whole cannot be ended, and is forgotten with its object", async () => {
+  it("cannot be deleted when it is complete, and disappears with its object", async () => {
     const name = `${alice.id}/whole.png`;
     const address = await begin(3, name);
     assert.equal((await append(address, 0, "abc")).status, 204);
@@ -333,7 +333,7 @@ describe("a resumable upload", () => {
     assert.equal((await tus(address, { method: "HEAD" })).status, 404);
   });
 
-  it("that is ended is gone", async () => {
+  it("is gone after it was deleted", async () => {
     const address = await begin(7 * mebibyte, `${alice.id}/ended.png`);
     assert.equal((await append(address, 0, new Uint8Array(piece))).status, 204);
     await Upload.terminate(`${url}${address}`, { headers: { authorization: `Bearer ${alice.token}` } });

@@ -1,4 +1,4 @@
-// The settings of the API's roles: which hold from the start, and which after they are read again.
+// The settings of the API's roles: which apply from the start, and which after a reload.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -10,7 +10,7 @@ import { type Person, admin, anonymous, migrator, service, signUp } from "./proj
 
 const reload = () => migrator`notify pgrst, 'reload config'`;
 
-/** As the database has it for the next login; undefined if nobody set it. */
+/** The value for the next login, or undefined if it is not set. */
 async function settingOf(role: string, name: string): Promise<string | undefined> {
   const [row] = await admin`
     select substr(setting, strpos(setting, '=') + 1) as value
@@ -19,7 +19,7 @@ async function settingOf(role: string, name: string): Promise<string | undefined
   return row?.value;
 }
 
-/** As a migration sets it; undefined takes it away. */
+/** Sets a value as a migration does, or resets it if the value is undefined. */
 async function set(role: string, name: string, value: string | undefined): Promise<void> {
   await migrator.unsafe(
     value === undefined
@@ -42,7 +42,7 @@ describe("a role's settings", () => {
   const setting = async (name: string, one = alice.client) =>
     (await one.rpc("stack_setting", { name })).data as string | null;
 
-  it("cut off who is not signed in after three seconds, and the service key not yet", async () => {
+  it("end a request without a session after three seconds, but not one with the secret key", async () => {
     const [nobody, key] = await Promise.all([
       anonymous.rpc("stack_wait"),
       service.rpc("stack_wait"),
@@ -51,12 +51,12 @@ describe("a role's settings", () => {
     assert.equal(key.error, null);
   });
 
-  it("are those of authenticator for a role that has none of its own", async () => {
+  it("come from authenticator if a role has none of its own", async () => {
     assert.equal(await setting("statement_timeout", service), "8s");
     for (const one of [alice.client, service]) assert.equal(await setting("lock_timeout", one), "8s");
   });
 
-  it("hold once the Data API is told to read them again, and not before", async () => {
+  it("apply after the Data API has reloaded them, and not before", async () => {
     const former = await settingOf("authenticated", "statement_timeout");
     try {
       await set("authenticated", "statement_timeout", "700ms");
@@ -73,7 +73,7 @@ describe("a role's settings", () => {
     }
   });
 
-  it("keep what is sent out of the database's log if authenticator has them", async () => {
+  it("keep what users send out of the database's log if they are set for authenticator", async () => {
     const former = await settingOf("authenticator", "log_min_messages");
     const log = () => readFileSync(join(process.env.STACK_STATE!, "logs", "postgres.log"), "utf8");
     const holds = (level: string) => until(`level ${level}`, async () => (await setting("log_min_messages")) === level || undefined);
@@ -92,7 +92,7 @@ describe("a role's settings", () => {
       await reload();
       await holds("fatal");
       await send(hidden!);
-      // What is sent after it is logged after it.
+      // The log keeps the order, so once the marker is there, the hidden text would be there too.
       const marker = randomUUID();
       await assert.rejects(migrator`select ${`mark-${marker}`}::text::uuid`);
       await until("the log to go on", async () => log().includes(marker) || undefined);
@@ -103,7 +103,7 @@ describe("a role's settings", () => {
     }
   });
 
-  it("of those that take a superuser are changed by migrations as far as hosted allows", async () => {
+  it("that need a superuser can be changed by migrations as far as hosted Supabase allows", async () => {
     for (const name of ["log_min_error_statement", "log_parameter_max_length", "log_statement"]) {
       const former = await settingOf("authenticator", name);
       await set("authenticator", name, (await admin.unsafe(`show ${name}`))[0]![name]);

@@ -36,7 +36,7 @@ describe("a download", () => {
       headers,
     });
 
-  it("says type, length, etag, age and the time of its change as they were uploaded", async () => {
+  it("returns the type, length, ETag, cache time and modification time of the upload", async () => {
     const found = await get();
     assert.equal(found.status, 200);
     assert.equal(found.body, text);
@@ -48,7 +48,7 @@ describe("a download", () => {
     assert.equal((await get({}, "GET", "authenticated/")).body, text);
   });
 
-  it("gives ranges, and says when there is none such", async () => {
+  it("returns ranges, and answers 416 for one beyond the end", async () => {
     for (const [range, part] of [
       ["bytes=2-6", text.slice(2, 7)],
       ["bytes=10-", text.slice(10)],
@@ -62,20 +62,20 @@ describe("a download", () => {
     assert.deepEqual([beyond.status, beyond.body.statusCode], [400, "416"]);
   });
 
-  it("answers 304 to who has it already", async () => {
+  it("answers 304 to a client that already has the object", async () => {
     const etag = (await get()).headers.get("etag")!;
     assert.equal((await get({ "if-none-match": etag })).status, 304);
     assert.equal((await get({ "if-none-match": '"another"' })).status, 200);
   });
 
-  it("answers HEAD and existence", async () => {
+  it("answers HEAD requests, and whether an object exists", async () => {
     const head = await get({}, "HEAD");
     assert.deepEqual([head.status, head.headers.get("content-length")], [200, String(text.length)]);
     assert.equal((await alice.client.storage.from(bucket.name).exists(path)).data, true);
     assert.equal((await bob.client.storage.from(bucket.name).exists(path)).data, false);
   });
 
-  it("shows another's object as one that is not there: HTTP 400, and 404 in the body", async () => {
+  it("answers for another user's object as for a missing one: HTTP 400, and 404 in the body", async () => {
     const hidden = await ask(`/storage/v1/object/${bucket.name}/${path}`, {
       key: publishable,
       token: bob.token,
@@ -90,7 +90,7 @@ describe("a download", () => {
     assert.match(info.error!.message, /Object not found/);
   });
 
-  it("shows a private bucket to nobody who is not signed in", async () => {
+  it("hides a private bucket from callers who are not signed in", async () => {
     const hidden = await ask(`/storage/v1/object/public/${bucket.name}/${path}`);
     assert.equal(hidden.status, 400);
     assert.deepEqual(hidden.body, {
@@ -102,7 +102,7 @@ describe("a download", () => {
     assert.notEqual(stranger.error, null);
   });
 
-  it("of a public bucket needs no key", async () => {
+  it("from a public bucket needs no key", async () => {
     await service.storage.updateBucket(bucket.name, { public: true });
     const found = await ask(
       `/storage/v1/object/public/${bucket.name}/${path}?download=my%20file.webp`,
@@ -115,7 +115,7 @@ describe("a download", () => {
     );
   });
 
-  it("goes through a signed address, relative to /storage/v1, as long as it lasts and nowhere else", async () => {
+  it("works with a signed URL, relative to /storage/v1, for that object only", async () => {
     const signed = await ask(`/storage/v1/object/sign/${bucket.name}/${path}`, {
       method: "POST",
       key: publishable,
@@ -144,7 +144,7 @@ describe("a download", () => {
     assert.notEqual(asBearer.status, 200);
   });
 
-  it("through a signed address ends with it", async () => {
+  it("with a signed URL stops working when the URL expires", async () => {
     const { data } = await alice.client.storage.from(bucket.name).createSignedUrl(path, 1);
     const deadline = Date.now() + 5000;
     let last = await fetch(data!.signedUrl);
@@ -153,7 +153,7 @@ describe("a download", () => {
     assert.deepEqual((await last.json()).error, "InvalidJWT");
   });
 
-  it("is signed for many at once, each with its own answer", async () => {
+  it("can be signed for several objects in one call, with a result for each", async () => {
     const missing = `${alice.id}/missing.bin`;
     const signed = await ask(`/storage/v1/object/sign/${bucket.name}`, {
       method: "POST",

@@ -29,7 +29,7 @@ describe("a list", () => {
   };
   const from = () => alice.client.storage.from(bucket.name);
 
-  it("is of one level, with names relative to the folder", async () => {
+  it("contains one level, with names relative to the folder", async () => {
     assert.deepEqual(await list(alice.id), [
       "a.txt",
       "b.txt",
@@ -41,7 +41,7 @@ describe("a list", () => {
     assert.deepEqual(await list(`${alice.id}/fol`), []);
   });
 
-  it("shows folders without an id, and objects with what is known of them", async () => {
+  it("shows folders without an id, and objects with their metadata", async () => {
     const { data } = await from().list(alice.id);
     const folder = data!.find((entry) => entry.name === "folder");
     assert.deepEqual(
@@ -59,12 +59,12 @@ describe("a list", () => {
     assert.deepEqual([object!.metadata!.size, object!.metadata!.contentLength], [5, 5]);
   });
 
-  it("shows nobody what belongs to another", async () => {
+  it("does not show the objects of another user", async () => {
     assert.deepEqual(await list(""), [alice.id]);
     assert.deepEqual(await list(bob.id), []);
   });
 
-  it("is searched, sorted and cut", async () => {
+  it("can be searched, sorted and limited", async () => {
     assert.deepEqual(await list(alice.id, { search: "z" }), ["Zebra.txt"]);
     assert.deepEqual(await list(alice.id, { search: "under%" }), []);
     assert.deepEqual(
@@ -82,7 +82,7 @@ describe("a list", () => {
     ]);
   });
 
-  it("in its second version has folders and objects apart, full names and a cursor", async () => {
+  it("in its second version separates folders and objects, and has full names and a cursor", async () => {
     const prefix = `${alice.id}/`;
     const first = await from().listV2({ prefix, with_delimiter: true, limit: 3 });
     assert.equal(first.error, null);

@@ -14,7 +14,7 @@ import {
   signUp,
 } from "./project.ts";
 
-/** What is on disk of a bucket: the contents of every file. */
+/** The contents of all files of a bucket on disk. */
 async function onDisk(bucket: string): Promise<string[]> {
   const folder = join(process.env.STACK_STATE!, "storage", bucket);
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
@@ -40,7 +40,7 @@ describe("removal", () => {
     return path;
   };
 
-  it("takes rows that no upload has made with the others, and has no bytes of them", async () => {
+  it("also removes rows that no upload has made, and which have no bytes", async () => {
     const path = await upload(alice, "uploaded.txt", "content");
     const rows = [`${alice.id}/a-size-alone`, `${alice.id}/nothing`];
     await admin`insert into storage.objects (bucket_id, name, metadata) values (${bucket.name}, ${rows[0]!}, '{"size": 7}'), (${bucket.name}, ${rows[1]!}, null)`;
@@ -54,7 +54,7 @@ describe("removal", () => {
     assert.deepEqual(await onDisk(bucket.name), []);
   });
 
-  it("answers the rows it deleted and leaves out what is missing or another's", async () => {
+  it("returns the rows it deleted, without missing objects and those of other users", async () => {
     const [one, two] = [await upload(alice, "one", "1"), await upload(alice, "two", "2")];
     const bobs = await upload(bob, "mine", "bob's");
     const { data, error } = await alice.client.storage
@@ -68,7 +68,7 @@ describe("removal", () => {
     await service.storage.from(bucket.name).remove([bobs]);
   });
 
-  it("takes exact names, not folders", async () => {
+  it("accepts exact names, not folders", async () => {
     const path = await upload(alice, "folder/x", "x");
     const { data } = await service.storage
       .from(bucket.name)
@@ -77,7 +77,7 @@ describe("removal", () => {
     await service.storage.from(bucket.name).remove([path]);
   });
 
-  it("of one object by its address says so, and says when there is none", async () => {
+  it("of one object by its URL confirms it, and answers 404 if there is none", async () => {
     const path = await upload(alice, "single", "s");
     const remove = (token: string) =>
       ask(`/storage/v1/object/${bucket.name}/${path}`, {
@@ -90,7 +90,7 @@ describe("removal", () => {
     assert.equal((await remove(alice.token)).body.statusCode, "404");
   });
 
-  it("refuses more than a thousand names, and none", async () => {
+  it("refuses more than 1,000 names, and an empty list", async () => {
     for (const prefixes of [[], Array(1001).fill("x")]) {
       const refused = await ask(`/storage/v1/object/${bucket.name}`, {
         method: "DELETE",
@@ -101,7 +101,7 @@ describe("removal", () => {
     }
   });
 
-  it("leaves no bytes on disk, nor does an overwritten or a refused upload", async () => {
+  it("leaves no bytes on disk, and neither does an overwritten or refused upload", async () => {
     const path = await upload(alice, "changing", "the old bytes");
     await upload(alice, "changing", "the new bytes", true);
     await alice.client.storage.from(bucket.name).upload(path, new Blob(["refused bytes"]));
@@ -115,7 +115,7 @@ describe("removal", () => {
     assert.deepEqual(await onDisk(bucket.name), []);
   });
 
-  it("by SQL is refused to everybody, as hosted refuses it", async () => {
+  it("by SQL is refused for every role, as on hosted Supabase", async () => {
     const path = await upload(alice, "kept", "kept");
     for (const statement of [
       "delete from storage.objects",
@@ -145,7 +145,7 @@ describe("moving and copying", () => {
   });
   after(() => bucket.drop());
 
-  it("keep the bytes and their type, and refuse a place that is taken or another's", async () => {
+  it("keep the bytes and their type, and refuse a name that exists or is in another user's folder", async () => {
     const from = alice.client.storage.from(bucket.name);
     await from.upload(`${alice.id}/a`, new Blob(["a"], { type: "text/plain" }));
     await from.upload(`${alice.id}/b`, new Blob(["b"], { type: "text/plain" }));
@@ -184,7 +184,7 @@ describe("moving and copying", () => {
 });
 
 describe("a bucket", () => {
-  it("is made, read, changed and ended by the secret key alone", async () => {
+  it("can be created, read, changed and deleted only with the secret key", async () => {
     const { name, drop } = await makeBucket({
       public: false,
       fileSizeLimit: "2MB",

@@ -1,4 +1,4 @@
-// What triggers on `storage.objects` see, and what an upload that they refuse leaves behind.
+// What triggers on `storage.objects` see, and what a refused upload leaves behind.
 
 import assert from "node:assert/strict";
 import { readFile, readdir } from "node:fs/promises";
@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 import { until } from "../waiting.ts";
 import { type Person, admin, ask, makeBucket, migrator, publishable, secret, service, signUp } from "./project.ts";
 
-/** The contents of every file of a bucket. */
+/** The contents of all files of a bucket on disk. */
 async function onDisk(bucket: string): Promise<string[]> {
   const folder = join(process.env.STACK_STATE!, "storage", bucket);
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
@@ -21,8 +21,9 @@ describe("the row of an object", () => {
   before(async () => {
     bucket = await makeBucket();
     alice = await signUp("alice");
-    // A name says what a trigger does: `refused-early 42501` raises that before any byte is read, and says
-    // what it sees; `refused-late` does so when the row is written. Any other row is written down.
+    // The name of an object tells the trigger what to do. `refused-early 42501` raises this code before any byte
+    // is read, with what the trigger sees as its message. `refused-late` does the same when the row is written. The
+    // trigger records all other rows.
     await migrator.unsafe(`
       create table public.stack_seen (
         at bigint generated always as identity,
@@ -58,7 +59,7 @@ describe("the row of an object", () => {
 
   const from = () => alice.client.storage.from(bucket.name);
   const png = (text: string) => new Blob([text], { type: "image/png" });
-  /** What was written under a name, in order: rows of the early test are undone, and not among them. */
+  /** The recorded rows for a name, in order. Rows of the early test are rolled back, so they are not among them. */
   async function seen(name: string) {
     const rows = await admin`select * from public.stack_seen where name = ${name} order by at`;
     return rows.map(({ verb, role, operation, owner, type, length, size }) =>
@@ -74,7 +75,7 @@ describe("the row of an object", () => {
       headers: { "content-type": "image/png", ...headers },
     });
 
-  it("is written by service_role, for the person, with the size and the type", async () => {
+  it("is written by service_role, for the user, with the size and the type", async () => {
     assert.equal((await from().upload(`${alice.id}/plain`, png("12345"))).error, null);
     const row = `service_role storage.object.upload ${alice.id} image/png 5 5`;
     assert.deepEqual(await seen("plain"), [`INSERT ${row}`]);
@@ -94,7 +95,7 @@ describe("the row of an object", () => {
     assert.equal(row!.owner_id, alice.id);
   });
 
-  it("is written through a signed address without any policy, for whom the address was made", async () => {
+  it("is written through a signed URL without any policy, for the user who got the URL", async () => {
     const path = `${alice.id}/signed`;
     const signed = await from().createSignedUploadUrl(path, { upsert: true });
     assert.equal(signed.error, null);
@@ -115,7 +116,7 @@ describe("the row of an object", () => {
     ]);
   });
 
-  it("replaces what came to that name while the bytes were on their way", async () => {
+  it("replaces an object that was uploaded to its name meanwhile", async () => {
     const path = `${alice.id}/slow`;
     const { readable, writable } = new TransformStream<Uint8Array>();
     const writer = writable.getWriter();
@@ -130,7 +131,7 @@ describe("the row of an object", () => {
     assert.deepEqual((await seen("slow")).map((row) => row.split(" ")[0]), ["INSERT", "INSERT", "UPDATE"]);
   });
 
-  it("is written by service_role for copies and moves too", async () => {
+  it("is also written by service_role for copies and moves", async () => {
     assert.equal((await from().upload(`${alice.id}/source`, png("1234"))).error, null);
     assert.equal((await from().copy(`${alice.id}/source`, `${alice.id}/copied`)).error, null);
     assert.equal((await from().move(`${alice.id}/source`, `${alice.id}/moved`)).error, null);
@@ -157,7 +158,7 @@ describe("the row of an object", () => {
     assert.equal(asked.body.statusCode, "404");
   });
 
-  it("is tested as the person before the first byte, with what is known by then", async () => {
+  it("is tested as the user before the first byte, with what is known then", async () => {
     const early = `${alice.id}/refused-early 42501`;
     const refused = await post(encodeURI(early), "123");
     assert.equal(refused.status, 400);
@@ -179,7 +180,7 @@ describe("the row of an object", () => {
     );
   });
 
-  it("is refused with the status of what a trigger raises: 403, 409, or 500 for anything else", async () => {
+  it("is refused with the status of the code that a trigger raises: 403, 409, or 500 for any other", async () => {
     for (const time of ["early", "late"]) {
       const raise = (code: string) => post(encodeURI(`${alice.id}/refused-${time} ${code}`), "123");
       const forbidden = await raise("42501");
@@ -202,7 +203,7 @@ describe("the row of an object", () => {
     }
   });
 
-  it("of a resumable upload is tested at each request, written at the last, and refused with 403", async () => {
+  it("of a resumable upload is tested at each request and written at the last, and a refusal is a 403", async () => {
     const pair = (key: string, value: string) => `${key} ${btoa(value)}`;
     const tus = (path: string, method: string, headers: Record<string, string>, body?: BodyInit) =>
       ask(path, {

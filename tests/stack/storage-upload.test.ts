@@ -34,7 +34,7 @@ describe("an upload", () => {
       ...options,
     });
 
-  it("answers Id and Key for the form that the client sends, whose field has no name", async () => {
+  it("returns Id and Key for the form of the client, whose field has no name", async () => {
     const path = `${alice.id}/form.png`;
     const { data, error } = await alice.client.storage.from(bucket.name).upload(path, png(10), {
       cacheControl: "60",
@@ -50,7 +50,7 @@ describe("an upload", () => {
     );
   });
 
-  it("takes a raw body, and a stream whose length is not known", async () => {
+  it("accepts a raw body, and a stream of unknown length", async () => {
     const raw = await alice.client.storage
       .from(bucket.name)
       .upload(`${alice.id}/raw.png`, Buffer.alloc(20), { contentType: "image/png" });
@@ -66,7 +66,7 @@ describe("an upload", () => {
     assert.equal(data!.size, 30);
   });
 
-  it("records its owner, and none for the secret key", async () => {
+  it("records its owner, or no owner for the secret key", async () => {
     await service.storage.from(bucket.name).upload(`${alice.id}/service.png`, png(1));
     const { data } = await service.storage.from(bucket.name).info(`${alice.id}/service.png`);
     assert.equal(data!.size, 1);
@@ -82,7 +82,7 @@ describe("an upload", () => {
     );
   });
 
-  it("is refused in another's folder: HTTP 400, and 403 in the body", async () => {
+  it("is refused in the folder of another user: HTTP 400, and 403 in the body", async () => {
     const refused = await put(`${alice.id}/bob.png`, { token: bob.token, body: png(1) });
     assert.equal(refused.status, 400);
     assert.deepEqual(refused.body, {
@@ -92,7 +92,7 @@ describe("an upload", () => {
     });
   });
 
-  it("is refused where there is something already, unless it says upsert", async () => {
+  it("is refused if the object exists, unless the upload asks for upsert", async () => {
     const path = `${alice.id}/twice.png`;
     const from = alice.client.storage.from(bucket.name);
     const first = await from.upload(path, png(5));
@@ -113,7 +113,7 @@ describe("an upload", () => {
     assert.equal((await from.download(path)).data!.size, 9);
   });
 
-  it("is refused above the bucket's limit, unless it is a raw body that does not say its length", async () => {
+  it("is refused above the limit of the bucket, except for a raw body without a declared length", async () => {
     const tooLarge = {
       statusCode: "413",
       error: "Payload too large",
@@ -139,7 +139,7 @@ describe("an upload", () => {
     assert.equal(info.data!.size, 5000);
   });
 
-  it("is refused for a type that the bucket does not allow; image/* and the like are understood", async () => {
+  it("is refused for a type that the bucket does not allow, and the bucket may allow patterns such as image/*", async () => {
     const refused = await put(`${alice.id}/a.pdf`, {
       body: "%PDF",
       headers: { "content-type": "application/pdf" },
@@ -165,7 +165,7 @@ describe("an upload", () => {
     }
   });
 
-  it("is refused under a name with characters that hosted does not take, or that leaves its folder", async () => {
+  it("is refused if its name leaves the folder or has characters that hosted Supabase does not accept", async () => {
     for (const name of ["täst.png", "a%23b.png", "a%5Cb.png", "%2e%2e%2fb.png", "a%00.png"]) {
       const refused = await put(`${alice.id}/${name}`, { body: png(1) });
       assert.equal(refused.status, 400, name);
@@ -178,7 +178,7 @@ describe("an upload", () => {
     assert.equal(error, null);
   });
 
-  it("is refused into a bucket that is not there", async () => {
+  it("is refused if the bucket does not exist", async () => {
     const refused = await ask("/storage/v1/object/nowhere/a.png", {
       method: "POST",
       key: secret,
@@ -192,7 +192,7 @@ describe("an upload", () => {
     });
   });
 
-  it("is refused without credentials and with a token that is not ours", async () => {
+  it("is refused without credentials or with a forged token", async () => {
     const nobody = await put(`${alice.id}/x.png`, {
       key: undefined,
       token: undefined,
@@ -212,7 +212,7 @@ describe("an upload", () => {
     );
   });
 
-  it("goes through an address that was signed for it, once", async () => {
+  it("works with a signed upload URL, once", async () => {
     const path = `${alice.id}/signed.png`;
     const signed = await ask(`/storage/v1/object/upload/sign/${bucket.name}/${path}`, {
       method: "POST",

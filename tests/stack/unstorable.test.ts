@@ -1,4 +1,4 @@
-// Text that PostgreSQL cannot hold is a client's mistake everywhere: 4xx, and never 500.
+// Text that PostgreSQL cannot store is a mistake of the client: every API answers 4xx, and never 500.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -7,7 +7,7 @@ import { type Person, ask, makeBucket, publishable, secret, service, signUp } fr
 
 const bad = { NUL: "a\\u0000", "half of a surrogate pair": "\\ud800b" };
 
-describe("text that no database holds", () => {
+describe("text that PostgreSQL cannot store", () => {
   let bucket: Awaited<ReturnType<typeof makeBucket>>;
   let alice: Person;
   before(async () => {
@@ -19,7 +19,7 @@ describe("text that no database holds", () => {
   type Asking = Parameters<typeof ask>[1];
   const asAlice = () => ({ key: publishable, token: alice.token });
 
-  /** Each as written in JSON: TEXT stands for what is no text. */
+  /** The bodies in JSON. TEXT is the placeholder for the invalid text. */
   const bodies = (): [method: string, path: string, body: string, as?: Asking][] => {
     const at = `"bucketId":"${bucket.name}"`;
     const storage = "/storage/v1/object";
@@ -63,7 +63,7 @@ describe("text that no database holds", () => {
     });
   }
 
-  it("is refused in an address", async () => {
+  it("is refused in a URL", async () => {
     const { name } = bucket;
     for (const text of ["a%00", "%ED%A0%80", "%FF"]) {
       for (const [method, path, more] of [
@@ -91,7 +91,7 @@ describe("text that no database holds", () => {
     }
   });
 
-  it("is refused in what an upload says of itself", async () => {
+  it("is refused in the metadata of an upload", async () => {
     const metadata = (text: string) => ({ "x-metadata": btoa(`{"a":"${text}"}`), "content-type": "text/plain" });
     const path = `/storage/v1/object/${bucket.name}/${alice.id}/said`;
     const said = await ask(path, { method: "POST", body: "x", headers: metadata(bad.NUL), ...asAlice() });
@@ -107,7 +107,7 @@ describe("text that no database holds", () => {
     }
   });
 
-  it("is not taken for what only looks like it: an emoji, a backslash, a percent sign", async () => {
+  it("is not confused with valid text that looks similar: an emoji, a backslash, a percent sign", async () => {
     const { data } = await alice.client.auth.updateUser({ data: { name: "😀 \\u0000 100%" } });
     assert.equal(data.user!.user_metadata.name, "😀 \\u0000 100%");
     const body = '{"prefix":"\\ud83d\\ude00"}';
