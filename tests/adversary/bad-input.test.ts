@@ -112,7 +112,7 @@ for (const [what, bad] of Object.entries(texts)) {
     Storage: ({ id }: Person) => storageCalls(id),
     Auth: () => authCalls,
   })) {
-    test(`${where}: every text that contains ${what} is refused with a 4xx`, async () => {
+    test(`${where} refuses every text that contains ${what} with a 4xx status`, async () => {
       const mallory = await Person.signUp("mallory");
       const wrong: string[] = [];
       for (const call of calls(mallory, await mallory.upload(await small))) {

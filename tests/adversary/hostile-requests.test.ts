@@ -265,7 +265,7 @@ test("inbox: an email with as much JSON syntax as allowed costs at most twice as
 });
 
 test("a user's request with thousands of members costs at most twice as much as one with a long text", async () => {
-  // Run a sweep: the tests before may have taken so long that the intake has closed.
+  // Run a sweep, because the intake may have closed during the earlier tests.
   await cleanUp();
   const alice = await Person.signUp("alice");
   const size = 16 * KIB;

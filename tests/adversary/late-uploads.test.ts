@@ -147,7 +147,7 @@ test("a photo that is too large or of another type is refused when its upload fi
 });
 
 for (const [way, begin] of Object.entries(ways)) {
-  test(`an erasure takes at most a minute during ${way}, whose end then leaves nothing`, async () => {
+  test(`an erasure takes at most a minute during ${way}, and the upload leaves nothing when it ends`, async () => {
     const mallory = await Person.signUp("mallory");
     const upload = await begin(mallory, nameOf(mallory), await small);
     assert.equal((await mallory.call("POST", "/privacy/erasures", { email: mallory.email })).status, 202);

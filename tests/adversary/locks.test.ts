@@ -1,4 +1,4 @@
-// Runs every pair of locking verbs in parallel on the same few users. They may wait for each other, but not in a circle.
+// Runs every pair of locking verbs in parallel on the same few users. They may wait for each other, but never deadlock.
 // ROUNDS=1000 is the full run of about two hours. The default takes a minute or two. PART=1/3 runs every third pair, so
 // that several stacks can share the work.
 

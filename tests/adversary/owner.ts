@@ -40,7 +40,7 @@ const connect = () =>
 const personOf = (client: unknown, { user, session }: { user: { id: string; email?: string } | null; session: { access_token: string } | null }): Person =>
   Object.assign(Object.create(Person.prototype), { id: user!.id, email: user!.email, token: session!.access_token, client }) as Person;
 
-/** Signs up an account with exactly this address, and a password that `signIn` knows. */
+/** Signs up an account with exactly this email, and a password that `signIn` knows. */
 export async function signUpAs(email: string): Promise<Person> {
   const client = connect();
   const { data, error } = await client.auth.signUp({ email, password });

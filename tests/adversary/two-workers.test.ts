@@ -129,7 +129,7 @@ test("each attempt to store an artwork has its own path, and a retry with the sa
   assert.notEqual((await succeeded(service, second)).artwork_path, path);
 });
 
-test("a late deletion of what the first attempt stored does not delete the artwork of the second", async () => {
+test("deleting the object of the first attempt late does not delete the artwork of the second attempt", async () => {
   const first = await storing();
   const second = { ...first, lease: randomUUID() };
   second.path = (await succeeded(service, second)).artwork_path!;
@@ -164,7 +164,7 @@ for (const [verb, order] of Object.entries(owed)) {
 
 for (const end of ["cancel", "delete"] as const) {
   for (const seen of ["its event", "Replicate's list"]) {
-    test(`if the response to a create call is lost before a ${end}, ${seen} reveals the prediction, which is stopped and asked about (T3)`, async () => {
+    test(`if the response to a create call is lost before a ${end}, ${seen} reveals the prediction, and it is stopped and asked about (T3)`, async () => {
       await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
       lab.replicate.misbehave({ fault: "lose_answer", when: /^POST \/v1\/models\// });
       const alice = await Person.signUp("alice");

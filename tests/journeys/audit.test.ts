@@ -1,4 +1,4 @@
-// The first audit after the grace period finds and corrects what was changed behind the system's back (X3).
+// The first audit after the grace period finds and corrects changes that went around the product (X3).
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
@@ -11,7 +11,7 @@ import { cleanUp, database, wakeWalks } from "./stack.ts";
 
 after(() => database.end());
 
-/** Someone who has the secret key and misuses it. */
+/** A client that misuses the secret key. */
 const meddler = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SECRET_KEY!, {
   auth: { persistSession: false, autoRefreshToken: false },
   realtime: { transport: ws as never },

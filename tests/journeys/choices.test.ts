@@ -157,7 +157,7 @@ test("no user can see or accept a version of the policy before it is published",
   }
 });
 
-test("a restricted user is told about the restriction first, whatever else is wrong with the request", async () => {
+test("the API tells a restricted user about the restriction first, whatever else is wrong with the request", async () => {
   const alice = await Person.signUp("alice");
   await choose(alice, "generation", false);
   const refused = await alice.submit({ style: "mosaic", input_path: `${alice.id}/${randomUUID()}.jpg` });

@@ -12,7 +12,7 @@ after(() => database.end());
 const change = (person: Person, values: Record<string, unknown>) =>
   person.client.from("profiles").update(values).eq("id", person.id).select("username, default_style, default_settings").single();
 
-test("users change their own profile, and the database tidies what they enter", async () => {
+test("users change their own profile, and the database normalises the username", async () => {
   const alice = await Person.signUp("alice");
   const username = `Alice_${randomUUID().slice(0, 8)}`;
   const { data, error } = await change(alice, { username: ` ${username} `, default_style: "mosaic", default_settings: { seed: 7 } });

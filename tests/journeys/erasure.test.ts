@@ -74,7 +74,7 @@ test("one sweep erases everything about a person, even while three jobs run and 
   // More rows than one step deletes.
   await database`insert into public.usage_events (person_id, feature, at) select ${alice.id}, 'opened', now() - interval '2 days' from generate_series(1, 6000)`;
   await alice.client.from("privacy_requests").insert({ kind: "erasure", message: `From ${alice.email}` });
-  // One email request, and one from a sender whom the provider could not verify.
+  // One request from a verified sender, and one from a sender that the provider could not verify.
   for (const changes of [{}, { headers: [] }]) assert.equal((await deliver(mail(alice.email, changes))).status, 200);
 
   // One export that is ready, and one whose worker crashed in the middle.
@@ -122,7 +122,7 @@ test("one sweep erases everything about a person, even while three jobs run and 
   await cleanUp();
   assert.deepEqual(await leftOf([alice.id]), []);
 
-  // The last email contains the receipt. Sending it deletes the address.
+  // The last email contains the receipt. After it is sent, the address is deleted.
   const letter = mails.to(alice.email).at(-1)!;
   assert.equal(letter.subject, "Your OpusFlair account is erased");
   assert.ok(letter.text.replaceAll(/\s/g, "").includes(done.receipt!.slice(0, 60)));

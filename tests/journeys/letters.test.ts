@@ -24,7 +24,7 @@ after(async () => {
   await database.end();
 });
 
-/** Signs up a user who has sent a request by email, so that an email to them is due. */
+/** Signs up a user and files a request by email, so that an email to the user is due. */
 async function owed(): Promise<Person> {
   const person = await Person.signUp("alice");
   assert.equal((await deliver(mail(person.email))).status, 200);
@@ -62,7 +62,7 @@ test("a retried email has the same Message-ID, and the headers that mailboxes re
   assert.ok(Math.abs(Date.parse(letter!.headers.date!) - Date.now()) < 600_000, letter!.headers.date);
 });
 
-test("an address with consecutive dots gets its email, with its local part in quotes", async () => {
+test("an email can be sent to an address with consecutive dots, with its local part in quotes", async () => {
   const server = await startQuotedMail();
   const functions = await lab.another({ SMTP_URL: server.url });
   const url = process.env.FUNCTIONS_URL!;

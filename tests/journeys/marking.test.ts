@@ -91,7 +91,7 @@ for (const { model, output_format, format, type } of formats) {
     assert.equal((await sharp(artwork).metadata()).format, format);
 
     const report = readCredentials(artwork, type, ours)!;
-    assert.ok(report, "no manifest");
+    assert.ok(report, "the artwork has no manifest");
     assert.deepEqual([report.validation_state, failures(report)], ["Trusted", []]);
     const stranger = readCredentials(artwork, type)!;
     assert.deepEqual([stranger.validation_state, failures(stranger)], ["Valid", ["signingCredential.untrusted"]]);
@@ -115,13 +115,13 @@ for (const { model, output_format, format, type } of formats) {
     const email = person.email.split("@")[0]!;
     const photo = [generation.input_path.split("/")[1]!, generation.input_sha256].filter(Boolean) as string[];
     for (const secret of ["heliotrope", person.id, email, generation.id, generation.prediction_id as string, ...photo, ...phrases])
-      assert.ok(!text.includes(secret.toLowerCase()), `it holds ${secret}`);
+      assert.ok(!text.includes(secret.toLowerCase()), `the file contains ${secret}`);
 
     // The pixels are exactly those of the model, and the credentials are valid for this picture only.
-    assert.ok((await pixels(artwork)).equals(await pixels(output)), "its pixels have changed");
+    assert.ok((await pixels(artwork)).equals(await pixels(output)), "the pixels have changed");
     const part = output.subarray(output.length >> 1, (output.length >> 1) + 64);
     const at = artwork.indexOf(part);
-    assert.ok(at > 0, "it was encoded again");
+    assert.ok(at > 0, "the picture was encoded again");
     const changed = Buffer.from(artwork);
     changed[at]! ^= 1;
     const found = readCredentials(changed, type, ours)!;
@@ -200,7 +200,7 @@ test("marking an output keeps the XMP that it already has", async () => {
   }
 });
 
-/** Runs with separate functions that have another certificate than those of the stack, or none. */
+/** Runs `run` with separate functions that have another certificate than the stack, or none. */
 function withCertificate({ credentialsCertificate, credentialsKey }: Credentials, run: () => Promise<void>): Promise<void> {
   return withFunctions({ CONTENT_CREDENTIALS_CERTIFICATE: credentialsCertificate, CONTENT_CREDENTIALS_KEY: credentialsKey }, run);
 }

@@ -78,7 +78,7 @@ test("a sweep asks again while Replicate keeps data, and the status shows it; un
   assert.equal((await kept()).overdue, before.overdue);
 });
 
-test("only the owner can read what Replicate has removed", async () => {
+test("only the owner can read the evidence of what Replicate has removed", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   await alice.generate(await small);
   assert.equal((await removals(alice)).length, 1);

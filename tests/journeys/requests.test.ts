@@ -160,7 +160,7 @@ test("an email changes nothing until its sender confirms it with the link in our
   assert.deepEqual((await alice.wallet()).balance, 5);
 });
 
-test("a sender who confirms a request may say what it is about, and using that right then proposes the answer", async () => {
+test("a sender who confirms a request may say what it is about, and using this right in the app then proposes the answer", async () => {
   const alice = await Person.signUp("alice");
   await deliver(mail(alice.email, { text: "I object." }));
   const { confirm, token } = await lettered(alice);
@@ -213,7 +213,7 @@ test("using a right in the app answers the open request for it, with evidence", 
   assert.ok(closed.every(({ evidence, hours_left }) => Object.keys(evidence).length === 1 && hours_left === null));
 });
 
-test("using a right only proposes an answer to a request with a text, and its user must accept it", async () => {
+test("for a request with a text, using a right in the app only proposes an answer, which the user must accept", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   const { data: filed } = await alice.client.from("privacy_requests")
     .insert({ kind: "correction", message: "My invoices name the wrong person." }).select("id").single();
@@ -232,7 +232,7 @@ test("using a right only proposes an answer to a request with a text, and its us
   assert.equal((await accept(alice)).error!.hint, "request_not_found");
 });
 
-test("an action that is not what a request asks for does not answer it", async () => {
+test("an action in the app does not answer a request that asks for something else", async () => {
   const alice = await Person.signUp("alice");
   for (const kind of ["objection", "correction", "restriction"]) await alice.client.from("privacy_requests").insert({ kind });
   for (const choice of [
@@ -242,7 +242,7 @@ test("an action that is not what a request asks for does not answer it", async (
   ]) {
     assert.equal((await alice.client.from("privacy_choices").insert(choice)).error, null);
   }
-  // Saving an unchanged value corrects nothing.
+  // Saving an unchanged value does not count as a correction.
   await alice.client.from("profiles").update({ default_style: null }).eq("id", alice.id);
   assert.ok((await clock(alice)).every(({ closed_at }) => closed_at === null));
 });
@@ -316,7 +316,7 @@ test("an email tells the user about a refusal or an extension, with the reason a
   assert.equal(mails.to(alice.email).length, 2);
 });
 
-test("no email announces a refusal if another email has reopened the request, or to an unconfirmed address", async () => {
+test("a refusal is not announced by email if another email has reopened the request or the address is unconfirmed", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   await deliver(mail(alice.email));
   await cleanUp();

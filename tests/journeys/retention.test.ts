@@ -282,7 +282,7 @@ for (const { id, clause, rows_of, since } of rules) {
   });
 }
 
-/** Moves all times of a row back until it is `past` beyond its rule. SQL does this, because the length of a year varies. */
+/** Moves all times of a row back until it is `past` beyond its rule. In SQL, because the length of a year varies. */
 async function older(table: string, key: string, row: string, since: string, rule: string, past: string): Promise<void> {
   const [schema, name] = table.split(".");
   const columns = await database`

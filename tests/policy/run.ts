@@ -17,7 +17,7 @@ function bash(title: string, command: string, env: NodeJS.ProcessEnv = {}): void
   console.log(`\n${title}`);
   const options = { cwd: root, stdio: "inherit", env: { ...process.env, ...env } } as const;
   const { status } = spawnSync("bash", ["-c", `set -o pipefail; ${command}`], options);
-  // Continue, because the table shows the failures. Still exit with an error, because no promise may name a failed test.
+  // Continue, because the table shows the failures. Still exit with an error, because POLICY.md may not name the test.
   if (status !== 0) process.exitCode = 1;
 }
 

@@ -8,7 +8,7 @@ function claimsOf(token: string): Record<string, unknown> {
 }
 
 describe("Auth", () => {
-  it("signs users up with a session at once, and in again with their password", async () => {
+  it("gives users a session when they sign up, and again when they sign in with their password", async () => {
     const own = client(publishable);
     const [email, password] = [`ada.${randomUUID()}@example.com`, randomUUID()];
     const { data } = await own.auth.signUp({ email, password, options: { data: { name: "Ada" } } });
@@ -228,7 +228,7 @@ describe("the administration of Auth", () => {
     assert.equal(user.status, 403);
   });
 
-  it("refuses to delete a user whom a foreign key without cascade refers to, as on hosted Supabase", async () => {
+  it("refuses to delete a user if a foreign key without cascade refers to the user, as on hosted Supabase", async () => {
     const alice = await signUp("alice");
     await admin.unsafe(`create table public.stack_refers (person uuid references auth.users (id))`);
     await admin`insert into public.stack_refers values (${alice.id})`;

@@ -115,7 +115,7 @@ describe("a download", () => {
     );
   });
 
-  it("works with a signed URL, relative to /storage/v1, for that object only", async () => {
+  it("works with a signed URL, relative to /storage/v1, and only for the object of the URL", async () => {
     const signed = await ask(`/storage/v1/object/sign/${bucket.name}/${path}`, {
       method: "POST",
       key: publishable,

@@ -56,7 +56,7 @@ export const broken: Flows = {
       await arm({ fault });
       const person = await somebody();
       const { id } = await submitted(person);
-      await until("an output to be looked for", async () => /stor|succ/.test((await person.generation(id))!.state) || undefined);
+      await until("the function to fetch the output", async () => /stor|succ/.test((await person.generation(id))!.state) || undefined);
     }
   },
   "create calls that are refused, throttled, lost and late": async (lab) => {
@@ -184,7 +184,7 @@ export const broken: Flows = {
     fails(lab, /^GET \/storage\/v1\/object\/inputs/);
     assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
     // Either the cancel or the webhook event of the stopped prediction attempts the deletion.
-    await until("the deletion to be tried in vain", async () => {
+    await until("the deletion to be attempted and fail", async () => {
       const tried = await database`
         select from public.deletions as d
         where d.generation_id = ${id} and d.verified_at is null and d.attempts > 0
@@ -223,6 +223,6 @@ export const broken: Flows = {
     lab.supabase.misbehave({ fault: "refuse", count: 1000 });
     const before = lab.supabase.struck;
     await lab.another({ SUPABASE_URL: lab.supabase.through(process.env.SUPABASE_URL!), CLEANUP_INTERVAL_SECONDS: "1" });
-    await until("a pass to fail", async () => lab.supabase.struck - before > 3 || undefined);
+    await until("a sweep to fail", async () => lab.supabase.struck - before > 3 || undefined);
   },
 };
