@@ -107,7 +107,7 @@ export const broken: Flows = {
     await arm({ fault: "get_500", count: 3 });
     await pass(61);
     await cleanUp();
-    // Other tests may have left generations past their deadlines, so the number of calls is unknown.
+    // Earlier flows may have left generations past their deadlines, so the number of calls is unknown.
     lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET /, count: Infinity });
     lab.supabase.misbehave({ fault: "status", status: 500, when: verb("fail_generation"), count: Infinity });
     await pass(800);
