@@ -20,7 +20,7 @@ import { Disk } from "./storage/disk.ts";
 import { Pieces } from "./storage/pieces.ts";
 import { versions } from "./storage/storage.ts";
 
-const root = resolve(import.meta.dir, "..", "..");
+export const root = resolve(import.meta.dir, "..", "..");
 
 export interface Running {
   services: Service[];

@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, openSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, openSync, readFileSync, readdirSync, watch, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { tail } from "./processes.ts";
 
@@ -27,7 +27,7 @@ function refuseChanged(state: string, now: Record<string, string>): void {
   const changed = Object.keys(applied).find((name) => now[name] !== applied[name]);
   if (changed) {
     throw new Error(
-      `${changed} has changed since it was applied to this state: begin anew with --fresh, or remove ${state}`,
+      `${changed} has changed since it was applied to this state: run \`make fresh\`, start with --fresh, or delete ${state}`,
     );
   }
 }
@@ -66,4 +66,26 @@ export async function applyMigrations(
   });
   if (code !== 0) throw new Error(`the migrations were not applied:\n${tail(log, 30)}`);
   writeFileSync(join(state, recordName), JSON.stringify(now, null, 2));
+}
+
+/** Says when a migration changes while the stack runs: it keeps the schema that it started with. */
+export function watchMigrations(project: string, say: (line: string) => void): () => void {
+  const folder = join(project, "supabase", "migrations");
+  let known = digests(project);
+  const look = () => {
+    if (!existsSync(folder)) return;
+    const now = digests(project);
+    for (const name of Object.keys(now).filter((one) => now[one] !== known[one])) {
+      const advice = name in known ? "run `make fresh`, which deletes the data" : "run `make run` again";
+      say(`${name} has changed, but the stack keeps the schema that it started with. To apply it, end the stack and ${advice}.`);
+    }
+    known = now;
+  };
+  // An editor writes a file in several steps, each of which is an event.
+  let timer: ReturnType<typeof setTimeout>;
+  const watcher = watch(folder, () => {
+    clearTimeout(timer);
+    timer = setTimeout(look, 200);
+  });
+  return () => watcher.close();
 }

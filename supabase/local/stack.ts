@@ -3,7 +3,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
 import { readArguments } from "./arguments.ts";
-import { type Running, bringUp } from "./bring-up.ts";
+import { type Running, bringUp, root } from "./bring-up.ts";
+import { watchMigrations } from "./migrations.ts";
 import { type Service, dyingWithUs } from "./processes.ts";
 import { enter } from "./state.ts";
 
@@ -49,6 +50,8 @@ async function main(): Promise<number> {
     return Promise.race([child.ended, asked, ...running.services.map(died)]);
   }
   introduce(env);
+  const unwatch = watchMigrations(given.project ?? root, print);
+  running.endings.push(async () => unwatch());
   return Promise.race([asked, ...running.services.map(died)]);
 }
 
@@ -76,7 +79,7 @@ function introduce(env: Record<string, string>): void {
   print(`\n${shown.map((name) => `  ${name}=${env[name]}`).join("\n")}`);
   print(`\n  logs: ${join(env.STACK_STATE!, "logs")}`);
   print("  people: alice@example.com, bob@example.com, carol@example.com; password: opusflair");
-  print("\nEverything is up. Press Ctrl-C to end it.");
+  print(`\nEverything is up. Press Ctrl-C to end it, or run: kill ${process.pid}`);
 }
 
 function untilAskedToEnd(): Promise<number> {

@@ -143,8 +143,24 @@ describe("the stack", { timeout: 240_000 }, () => {
     makeProject("create table public.notes (body text, more text);");
     const changed = start(["--quiet", "--", "true"]);
     assert.equal(await changed.ended, 1);
-    assert.match(changed.said(), /20260101000000_notes\.sql has changed since .* begin anew with --fresh/);
+    assert.match(changed.said(), /20260101000000_notes\.sql has changed since .* run `make fresh`/);
     assert.deepEqual(await count("--fresh"), { notes: 1, applied: 1 });
+  });
+
+  it("says in one line when a migration changes or is added while the stack runs", async () => {
+    makeProject();
+    const migrations = join(project, "supabase", "migrations");
+    const stack = start(["--fresh", "--without", "functions,replicate"]);
+    await up(stack);
+    assert.match(stack.said(), new RegExp(`Press Ctrl-C to end it, or run: kill ${stack.process.pid}\n`));
+    writeFileSync(join(migrations, "20260101000000_notes.sql"), "create table public.notes (body text, more text);");
+    const changed = /20260101000000_notes\.sql has changed, .* run `make fresh`/;
+    await until("a line about the change", () => changed.test(stack.said()));
+    writeFileSync(join(migrations, "20260102000000_more.sql"), "create table public.more ();");
+    const added = /20260102000000_more\.sql has changed, .* run `make run` again/;
+    await until("a line about the new file", () => added.test(stack.said()));
+    process.kill(stack.process.pid!, "SIGTERM");
+    assert.equal(await stack.ended, 143, stack.said());
   });
 
   it("makes a certificate for Content Credentials once, also for a state folder from before there was one", async () => {
