@@ -4,7 +4,6 @@
 mod account;
 mod api;
 mod catalogue;
-mod cells;
 mod clock;
 mod config;
 mod control;
@@ -14,10 +13,7 @@ mod faults;
 mod files;
 mod input;
 mod limits;
-mod noise;
 mod output;
-mod palette;
-mod picture;
 mod prediction;
 mod problem;
 mod received;
@@ -25,9 +21,6 @@ mod render;
 mod run;
 mod sandbox;
 mod schema;
-mod smooth;
-mod style;
-mod tint;
 mod webhook;
 
 use std::sync::Arc;

@@ -5,19 +5,12 @@ use std::io::Cursor;
 use bytes::Bytes;
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::webp::WebPEncoder;
-use image::imageops::FilterType;
 use image::{ImageFormat, RgbImage};
 use serde_json::Value;
 
-use crate::picture::Picture;
 use crate::prediction::Prediction;
 use crate::received;
 use crate::sandbox::Shared;
-use crate::style;
-use crate::tint;
-
-/// Kontext makes pictures of about one megapixel, with sides in multiples of 16.
-const PIXELS: f64 = 1024.0 * 1024.0;
 
 const UNKNOWN: &str = "Unknown error (E1000)";
 
@@ -58,8 +51,7 @@ pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<
             }
             None => blank(wish.seed),
         };
-        let picture = tint::in_colour(Picture::from_image(&fit(&photo, &wish.ratio)));
-        encode(&style::paint(&picture, &wish.prompt, wish.seed).to_image(), &wish)
+        encode(&painter::artwork(&photo, &wish.ratio, &wish.prompt, wish.seed), &wish)
     })
     .await
     .map_err(|_| UNKNOWN)?
@@ -91,27 +83,6 @@ fn blank(seed: u64) -> RgbImage {
     })
 }
 
-/// Crops the photo to the ratio and scales it to about one megapixel.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are small")]
-fn fit(photo: &RgbImage, ratio: &str) -> RgbImage {
-    let own = f64::from(photo.width()) / f64::from(photo.height());
-    let asked = ratio
-        .split_once(':')
-        .and_then(|(width, height)| Some(width.parse::<f64>().ok()? / height.parse::<f64>().ok()?));
-    let target = asked.unwrap_or(own).clamp(0.4, 2.5);
-    let (width, height) = if own > target {
-        ((f64::from(photo.height()) * target) as u32, photo.height())
-    } else {
-        (photo.width(), (f64::from(photo.width()) / target) as u32)
-    };
-    let (width, height) = (width.max(1), height.max(1));
-    let (left, top) = ((photo.width() - width) / 2, (photo.height() - height) / 2);
-    let cut = image::imageops::crop_imm(photo, left, top, width, height).to_image();
-    let rounded = |length: f64| ((length / 16.0).round() as u32).max(1) * 16;
-    let across = (PIXELS * target).sqrt();
-    image::imageops::resize(&cut, rounded(across), rounded(across / target), FilterType::Triangle)
-}
-
 fn encode(picture: &RgbImage, wish: &Wish) -> Result<Rendered, String> {
     let mut bytes = Vec::new();
     let (encoded, content_type, extension) = match wish.format.as_str() {
@@ -134,20 +105,6 @@ fn encode(picture: &RgbImage, wish: &Wish) -> Result<Rendered, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn outputs_have_about_a_megapixel_in_the_requested_ratio() {
-        let photo = RgbImage::new(300, 200);
-        for (ratio, expected) in
-            [("match_input_image", 1.5), ("1:1", 1.0), ("16:9", 16.0 / 9.0), ("9:21", 0.43)]
-        {
-            let fitted = fit(&photo, ratio);
-            let (width, height) = (f64::from(fitted.width()), f64::from(fitted.height()));
-            assert_eq!((fitted.width() % 16, fitted.height() % 16), (0, 0), "{ratio}");
-            assert!((width * height / PIXELS - 1.0).abs() < 0.05, "{ratio}: {width}×{height}");
-            assert!((width / height - expected).abs() < 0.05, "{ratio}: {width}×{height}");
-        }
-    }
 
     #[test]
     fn each_output_has_the_format_that_it_declares() {
