@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use opusflair::prediction::{Heard, Outcome};
+use opusflair::prediction::{EventSource, Outcome};
 use opusflair::replicate::{Answer, Listing};
 use opusflair::submission::{Progress, Submission};
 use opusflair::{App, Error, crash};
@@ -109,7 +109,7 @@ async fn ask(
     let asked = app.replicate.get(prediction_id).await;
     match asked.inspect_err(|_| is_down.store(true, Ordering::Relaxed))? {
         Answer::Found(prediction) => {
-            app.follow_prediction(Heard::Asked, lease, *generation, &prediction).await
+            app.follow_prediction(EventSource::Poll, lease, *generation, &prediction).await
         }
         Answer::Absent => app.record_absence(*generation, prediction_id).await,
         Answer::Unreadable(error) => Err(error),

@@ -163,13 +163,13 @@ impl App {
             .send()
             .await
             .map_err(|fault| NotStored::NotNow(unreachable(SERVICE, &fault)))?;
-        let length = judge(&response)?;
+        let length = check_output(&response)?;
         Ok((response, length))
     }
 }
 
 /// Returns the announced length if the response holds an output that can be stored.
-fn judge(response: &Response) -> Result<Option<usize>, NotStored> {
+fn check_output(response: &Response) -> Result<Option<usize>, NotStored> {
     match response.status() {
         StatusCode::OK => {}
         // Replicate deleted the output after an hour, or this server does not have it yet.

@@ -52,7 +52,7 @@ impl Identity {
         match asked {
             Ok(user) => Ok(user.id),
             Err(supabase_auth::error::Error::AuthError { status, message }) => {
-                judge(status.as_u16(), &message)
+                interpret_response(status.as_u16(), &message)
             }
             Err(_) => Err(Error::unavailable("Auth", "no answer")),
         }
@@ -62,7 +62,7 @@ impl Identity {
 /// Interprets a response that `supabase-auth` treats as an error. The crate's type of a user is stricter than
 /// Auth's, so this may be a response with status 200. `said` is the message of an error from Auth, or
 /// otherwise the whole body.
-fn judge(status: u16, said: &str) -> Result<Uuid, Error> {
+fn interpret_response(status: u16, said: &str) -> Result<Uuid, Error> {
     #[derive(Deserialize)]
     struct Person {
         id: Uuid,
@@ -160,7 +160,10 @@ mod tests {
     #[test]
     fn a_user_that_the_crate_cannot_read_still_has_an_id() {
         let id = "8d0fd2b3-9ca7-4d9e-a95f-9e13dded323e";
-        assert_eq!(judge(200, &format!(r#"{{"id": "{id}"}}"#)).expect("an id").to_string(), id);
+        assert_eq!(
+            interpret_response(200, &format!(r#"{{"id": "{id}"}}"#)).expect("an id").to_string(),
+            id
+        );
     }
 
     #[test]
@@ -183,13 +186,13 @@ mod tests {
                 r#"{"code":"session_not_found","message":"Session from session_id claim in JWT does not exist"}"#,
             ),
         ] {
-            assert!(matches!(judge(status, body), Err(Error::NotSignedIn)), "{body}");
+            assert!(matches!(interpret_response(status, body), Err(Error::NotSignedIn)), "{body}");
         }
         for body in [
             r#"{"message":"Invalid API key","hint":"Double check your Supabase `anon` or `service_role` API key."}"#,
             r#"{"message":"Unauthorized"}"#,
         ] {
-            let error = judge(401, body).expect_err("refused");
+            let error = interpret_response(401, body).expect_err("refused");
             assert!(error.to_string().contains("SUPABASE_PUBLISHABLE_KEY"), "{error}");
         }
         for (status, body) in [
@@ -202,7 +205,10 @@ mod tests {
             (522, "error code: 522"),
             (200, "{}"),
         ] {
-            assert!(matches!(judge(status, body), Err(Error::Unavailable { .. })), "{body}");
+            assert!(
+                matches!(interpret_response(status, body), Err(Error::Unavailable { .. })),
+                "{body}"
+            );
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::pace::limit;
 use crate::secret::Secret;
 use crate::{App, Error};
 
-use answer::{As, judge};
+use answer::{As, interpret_error};
 
 const SERVICE: &str = "the database";
 /// The time limit of one attempt. The database ends a statement after 8 s (`statement_timeout` in
@@ -48,7 +48,7 @@ pub struct Database {
 /// Whether a call without a response may be retried. Every function of `backend` is safe to retry. It depends
 /// on a state, a lease or an id, so a second call finds the work done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Again {
+pub enum Retry {
     /// A second call changes nothing.
     Safe,
     /// A second call may do the work twice.
@@ -75,10 +75,10 @@ impl Database {
         &self,
         function: &str,
         arguments: Value,
-        again: Again,
+        retry: Retry,
     ) -> Result<T, Error> {
         let request = self.prepare(&self.backend, function, &arguments)?.timeout(limit(CALL_TIME));
-        send(As::Service, with_key(request, &self.secret_key), again).await
+        send(As::Service, with_key(request, &self.secret_key), retry).await
     }
 
     /// Calls a function of `backend` whose own `statement_timeout` allows a minute. There is no retry.
@@ -92,7 +92,7 @@ impl Database {
     ) -> Result<T, Error> {
         let request =
             self.prepare(&self.backend, function, &arguments)?.timeout(limit(SLOW_CALL_TIME));
-        send(As::Service, with_key(request, &self.secret_key), Again::Unsafe).await
+        send(As::Service, with_key(request, &self.secret_key), Retry::Unsafe).await
     }
 
     /// Calls `public.<function>` as `caller`, under the caller's own token. `PostgREST` verifies the token,
@@ -105,14 +105,14 @@ impl Database {
         caller: &Caller,
         function: &str,
         arguments: Value,
-        again: Again,
+        retry: Retry,
     ) -> Result<T, Error> {
         let request = self
             .prepare(&self.public, function, &arguments)?
             .timeout(limit(CALL_TIME))
             .header("apikey", self.publishable_key.reveal())
             .bearer_auth(caller.token.reveal());
-        send(As::Person, request, again).await
+        send(As::Person, request, retry).await
     }
 
     /// Builds the request with `postgrest`, but sends it with our own client, which enforces the time limits
@@ -184,18 +184,18 @@ impl Answer {
 async fn send<T: DeserializeOwned>(
     asked: As,
     request: RequestBuilder,
-    again: Again,
+    retry: Retry,
 ) -> Result<T, Error> {
     let mut tries = Tries::begin(limit(PATIENCE));
     loop {
         let copy = request.try_clone().ok_or_else(|| Error::fault("a JSON body"))?;
         let (error, wait) = match ask(copy).await {
             Ok(answer) if answer.status.is_success() => return answer.read(),
-            Ok(answer) => (judge(asked, answer.status, &answer.body), answer.retry_after),
+            Ok(answer) => (interpret_error(asked, answer.status, &answer.body), answer.retry_after),
             Err(error) => (error, None),
         };
         let is_outage = matches!(error, Error::Unavailable { .. });
-        if again == Again::Unsafe || !is_outage || !tries.again(wait).await {
+        if retry == Retry::Unsafe || !is_outage || !tries.again(wait).await {
             return Err(error);
         }
     }
@@ -221,7 +221,7 @@ impl App {
         function: &str,
         arguments: Value,
     ) -> Result<T, Error> {
-        self.database.call(function, arguments, Again::Safe).await
+        self.database.call(function, arguments, Retry::Safe).await
     }
 }
 

@@ -12,16 +12,16 @@ use crate::{App, Error, crash};
 
 /// How we learned the state of a prediction.
 #[derive(Clone, Copy, Debug)]
-pub enum Heard<'a> {
+pub enum EventSource<'a> {
     /// From a signed webhook event.
-    Event {
+    Webhook {
         /// The value of the header `webhook-id`.
         id: &'a str,
         /// The capability token in the webhook's URL.
         token: &'a str,
     },
     /// From Replicate's answer to our question.
-    Asked,
+    Poll,
 }
 
 /// The result of processing.
@@ -96,14 +96,14 @@ impl App {
     /// lease is released, and the same event may be delivered again.
     pub async fn follow_prediction(
         &self,
-        heard: Heard<'_>,
+        source: EventSource<'_>,
         lease: Uuid,
         generation: Uuid,
         prediction: &Prediction,
     ) -> Result<Outcome, Error> {
-        let (event_id, capability) = match heard {
-            Heard::Event { id, token } => (Some(id), Some(capability_digest(token))),
-            Heard::Asked => (None, None),
+        let (event_id, capability) = match source {
+            EventSource::Webhook { id, token } => (Some(id), Some(capability_digest(token))),
+            EventSource::Poll => (None, None),
         };
         let output = prediction.output();
         let kind = match &output {

@@ -281,7 +281,7 @@ impl Replicate {
                     }
                     tokio::time::sleep(throttle(response).await).await;
                 }
-                Ok(response) => return Ok(judge(response).await),
+                Ok(response) => return Ok(interpret_create_response(response).await),
                 // The connection failed before anything was sent, so nothing was created.
                 Err(fault) if fault.is_connect() => {
                     if attempt == CREATE_TRIES {
@@ -349,7 +349,7 @@ impl Replicate {
     }
 }
 
-async fn judge(response: Response) -> Creation {
+async fn interpret_create_response(response: Response) -> Creation {
     match response.status() {
         status if status.is_success() => match read_prediction(response).await {
             Ok(prediction) => Creation::Created(Box::new(prediction)),

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::cause::Cause;
 use crate::deletion::Deletion;
 use crate::error::Refusal;
-use crate::prediction::{Heard, Outcome, capability_digest};
+use crate::prediction::{EventSource, Outcome, capability_digest};
 use crate::replicate::{Creation, Listing, NewPrediction, Prediction};
 use crate::storage::INPUTS;
 use crate::{App, Error, crash};
@@ -247,7 +247,12 @@ impl App {
                 return Ok(attached);
             }
             let followed = self
-                .follow_prediction(Heard::Asked, Uuid::new_v4(), submission.generation, &prediction)
+                .follow_prediction(
+                    EventSource::Poll,
+                    Uuid::new_v4(),
+                    submission.generation,
+                    &prediction,
+                )
                 .await;
             return followed.map(|_| attached).map_err(|_| Stop::Unsure("found, not followed"));
         }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::LOCATION;
 use opusflair::caller::{Caller, ConfirmedCaller};
-use opusflair::database::Again;
+use opusflair::database::Retry;
 use opusflair::pseudonym::Use;
 use opusflair::request::{self, PathId};
 use opusflair::secret::Secret;
@@ -41,7 +41,7 @@ pub(crate) struct Confirm {
 /// Orders an export (G5). Sweeps build it.
 pub(crate) async fn export(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, Error> {
     let ordered: Value =
-        app.database.call_as(&caller, "request_export", json!({}), Again::Unsafe).await?;
+        app.database.call_as(&caller, "request_export", json!({}), Retry::Unsafe).await?;
     Ok((StatusCode::ACCEPTED, Json(ordered)).into_response())
 }
 
@@ -53,7 +53,7 @@ pub(crate) async fn erase(
 ) -> Result<Response, Error> {
     let arguments = json!({ "email": email, "phone": phone });
     let ordered: Value =
-        app.database.call_as(&caller, "erase_account", arguments, Again::Safe).await?;
+        app.database.call_as(&caller, "erase_account", arguments, Retry::Safe).await?;
     crash::reached("erasure.ordered");
     // Relative to the URL of the request.
     let location = format!("erasures/{}", ordered["id"].as_str().unwrap_or_default());
@@ -75,7 +75,7 @@ pub(crate) async fn withdraw(
     PathId(id): PathId,
 ) -> Result<StatusCode, Error> {
     let arguments = json!({ "id": id });
-    app.database.call::<Value>("withdraw_erasure", arguments, Again::Unsafe).await?;
+    app.database.call::<Value>("withdraw_erasure", arguments, Retry::Unsafe).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

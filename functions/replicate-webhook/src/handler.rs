@@ -9,7 +9,7 @@ use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::routing::post;
 use axum::{Json, Router};
-use opusflair::prediction::{Heard, Outcome};
+use opusflair::prediction::{EventSource, Outcome};
 use opusflair::problem::Failure;
 use opusflair::replicate::Prediction;
 use opusflair::request::read_body;
@@ -45,8 +45,8 @@ async fn receive(
     let Ok(Query(Address { generation: Some(generation), token })) = address else {
         return Ok(ignored(None));
     };
-    let heard = Heard::Event { id: signed.id(), token: &token };
-    let followed = app.follow_prediction(heard, Uuid::new_v4(), generation, &prediction).await;
+    let source = EventSource::Webhook { id: signed.id(), token: &token };
+    let followed = app.follow_prediction(source, Uuid::new_v4(), generation, &prediction).await;
     match followed.map_err(|error| error.of(generation))? {
         Outcome::Unknown => Ok(ignored(Some(generation))),
         outcome => {

@@ -2,7 +2,7 @@
 //! model and executes the ordered deletions at once.
 
 use opusflair::caller::Caller;
-use opusflair::database::Again;
+use opusflair::database::Retry;
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -27,7 +27,7 @@ struct Deleted {
 pub(crate) async fn cancel(app: &App, caller: &Caller, id: Uuid) -> Result<Value, Error> {
     let arguments = json!({ "generation_id": id });
     let Canceled { mut generation, charged, free_cancels_left, cancel_prediction } =
-        app.database.call_as(caller, "cancel_generation", arguments, Again::Safe).await?;
+        app.database.call_as(caller, "cancel_generation", arguments, Retry::Safe).await?;
     follow(app, id, cancel_prediction).await;
     generation.insert("charged".to_owned(), Value::from(charged));
     generation.insert("free_cancels_left".to_owned(), Value::from(free_cancels_left));
@@ -39,7 +39,7 @@ pub(crate) async fn delete(app: &App, caller: &Caller, id: Uuid) -> Result<(), E
     let arguments = json!({ "generation_id": id });
     // Not retried: a second call would not find the generation and would return an error.
     let Deleted { cancel_prediction } =
-        app.database.call_as(caller, "delete_generation", arguments, Again::Unsafe).await?;
+        app.database.call_as(caller, "delete_generation", arguments, Retry::Unsafe).await?;
     follow(app, id, cancel_prediction).await;
     Ok(())
 }

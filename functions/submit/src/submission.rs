@@ -2,7 +2,7 @@
 
 use axum::http::HeaderMap;
 use opusflair::caller::Caller;
-use opusflair::database::Again;
+use opusflair::database::Retry;
 use opusflair::problem::Failure;
 use opusflair::submission::{Progress, Submission};
 use opusflair::{App, Error, crash};
@@ -81,7 +81,7 @@ pub(crate) async fn submit(
             }),
             // Safe to retry: the idempotency key makes it one generation, and the
             // lease shows that it is ours.
-            Again::Safe,
+            Retry::Safe,
         )
         .await?;
     crash::reached("submit.begun");

@@ -94,7 +94,7 @@ async fn begin(
     if faults.strikes(Fault::CreateDrop).is_some() {
         return Ok(silence());
     }
-    schema::judge(&model, &creation.input)?;
+    schema::check_input(&model, &creation.input)?;
 
     let prediction = new_prediction(&sandbox, headers, model, creation)?;
     let id = prediction.id.clone();

@@ -57,7 +57,7 @@ pub(crate) fn of_input(model: &str) -> Value {
 }
 
 /// Checks an input against the schema of its model. Unknown members are ignored.
-pub(crate) fn judge(model: &str, input: &Map<String, Value>) -> Result<(), Problem> {
+pub(crate) fn check_input(model: &str, input: &Map<String, Value>) -> Result<(), Problem> {
     let schema = of_input(model);
     let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let mut faults: Vec<Invalid> = required
@@ -132,7 +132,7 @@ mod tests {
     const PHOTO: &str = "https://example.com/a.jpg";
 
     fn is_valid(model: &str, input: &Value) -> bool {
-        judge(model, input.as_object().expect("an object")).is_ok()
+        check_input(model, input.as_object().expect("an object")).is_ok()
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn is_word(hint: &str) -> bool {
 }
 
 /// Interprets an error response. The message may quote what was sent, so only its code is kept.
-pub(super) fn judge(asked: As, status: StatusCode, body: &[u8]) -> Error {
+pub(super) fn interpret_error(asked: As, status: StatusCode, body: &[u8]) -> Error {
     let cause = |words| Cause::status(words, status.as_u16());
     let Ok(problem) = serde_json::from_slice::<Problem>(body) else {
         return Error::unavailable(SERVICE, cause(""));
@@ -114,14 +114,14 @@ fn refusal(status: StatusCode, problem: Problem) -> Refusal {
 mod tests {
     use super::*;
 
-    fn judged(asked: As, status: u16, body: &str) -> Error {
-        judge(asked, StatusCode::from_u16(status).expect("a status"), body.as_bytes())
+    fn interpret(asked: As, status: u16, body: &str) -> Error {
+        interpret_error(asked, StatusCode::from_u16(status).expect("a status"), body.as_bytes())
     }
 
     #[test]
     fn a_refusal_keeps_its_status_code_sentence_and_members() {
         let body = r#"{"code":"PT402","message":"This costs 2.","details":"{\"price\": 2}","hint":"insufficient_credits"}"#;
-        let error = judged(As::Person, 402, body);
+        let error = interpret(As::Person, 402, body);
         assert_eq!(error.status(), StatusCode::PAYMENT_REQUIRED);
         assert_eq!(error.code(), "insufficient_credits");
         assert_eq!(error.detail(), "This costs 2.");
@@ -135,7 +135,7 @@ mod tests {
                 r#"{{"code":"PT{status}","message":"Too many.","details":"{{\"retry_after\": 60}}","hint":"too_many"}}"#
             );
             for asked in [As::Person, As::Service] {
-                let error = judged(asked, status, &body);
+                let error = interpret(asked, status, &body);
                 assert!(matches!(error, Error::Refused(_)), "{error}");
             }
         }
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn other_database_errors_reveal_nothing_to_the_caller() {
         let body = r#"{"code":"23503","message":"Key (secret)=(x)","details":null,"hint":null}"#;
-        let error = judged(As::Person, 409, body);
+        let error = interpret(As::Person, 409, body);
         assert_eq!(error.status(), StatusCode::INTERNAL_SERVER_ERROR);
         assert!(!format!("{error} {}", error.detail()).contains("secret"));
     }
@@ -152,13 +152,13 @@ mod tests {
     #[test]
     fn a_character_that_postgresql_cannot_store_is_the_callers_fault() {
         let body = r#"{"code":"22P05","message":"unsupported Unicode escape sequence"}"#;
-        assert_eq!(judged(As::Person, 400, body).status(), StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(interpret(As::Person, 400, body).status(), StatusCode::UNPROCESSABLE_ENTITY);
     }
 
     #[track_caller]
     fn expect_outage(status: u16, body: &str, says: &str) {
         for asked in [As::Service, As::Person] {
-            let error = judged(asked, status, body);
+            let error = interpret(asked, status, body);
             assert!(matches!(error, Error::Unavailable { .. }), "{error:?} of {body}");
             assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
             assert!(error.to_string().contains(says), "{error} of {body}");
@@ -299,7 +299,7 @@ mod tests {
             (300, "PGRST203"),
         ] {
             let error =
-                judged(As::Service, status, &format!(r#"{{"code":"{code}","message":"x"}}"#));
+                interpret(As::Service, status, &format!(r#"{{"code":"{code}","message":"x"}}"#));
             assert!(matches!(error, Error::Fault(_)), "{error:?} of {code}");
         }
     }
@@ -315,7 +315,7 @@ mod tests {
             r#"{"message":"Unauthorized"}"#,
         ] {
             for (asked, variable) in [(As::Service, SECRET_KEY), (As::Person, PUBLISHABLE_KEY)] {
-                let error = judged(asked, 401, body);
+                let error = interpret(asked, 401, body);
                 assert_eq!(error.status(), StatusCode::SERVICE_UNAVAILABLE);
                 assert!(error.to_string().contains(variable), "{error}");
                 assert!(!error.detail().contains("SUPABASE"), "people cannot change it");
@@ -332,8 +332,8 @@ mod tests {
             r#"{"code":"PGRST303","details":null,"hint":null,"message":"JWT expired"}"#,
             r#"{"code":"42501","details":null,"hint":null,"message":"permission denied for function begin_generation"}"#,
         ] {
-            assert!(matches!(judged(As::Person, 401, body), Error::NotSignedIn), "{body}");
-            let error = judged(As::Service, 401, body);
+            assert!(matches!(interpret(As::Person, 401, body), Error::NotSignedIn), "{body}");
+            let error = interpret(As::Service, 401, body);
             assert!(
                 error.to_string().contains("check SUPABASE_SECRET_KEY (status 401, code "),
                 "{error}"
