@@ -374,8 +374,8 @@ begin
       where (d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null
     )
     or exists (
-      select from private.errands as r
-      where r.person_id = erasure.person_id and r.kind in ('abandon_upload', 'find_prediction')
+      select from private.outbox as o
+      where o.person_id = erasure.person_id and o.kind in ('abandon_upload', 'find_prediction')
     )
   then
     return jsonb_build_object('next', 'wait');

@@ -285,7 +285,7 @@ declare
 begin
   select * into work from private.export_work as w where w.export_id = abandon_export_upload.export_id for update;
   if work.upload is not null then
-    perform private.order_errand('abandon_upload', work.upload,
+    perform private.order_outbox_task('abandon_upload', work.upload,
       (select e.person_id from public.exports as e where e.id = work.export_id));
   end if;
   update private.export_work as w

@@ -66,7 +66,7 @@ begin
     'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
   -- The response to a create call was lost, so there may be a prediction that no row names (T3).
   if work.create_called_at is not null and generation.prediction_id is null then
-    perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
+    perform private.order_outbox_task('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
   end if;
 end;
 $$;
@@ -99,7 +99,7 @@ begin
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
     if new.state = 'canceled' and new.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id, new.id);
+      perform private.order_outbox_task('cancel_prediction', new.prediction_id, new.person_id, new.id);
     end if;
   end if;
   return null;
@@ -161,7 +161,7 @@ begin
     perform private.settle_ended_by_person(old.id, private.has_begun(old));
     perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', old.prediction_id, person, old.id);
+      perform private.order_outbox_task('cancel_prediction', old.prediction_id, person, old.id);
     end if;
   end if;
   if old.artwork_path is not null then

@@ -184,7 +184,7 @@ return jsonb_build_object(
     join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now() and private.is_to_be_submitted(g, w)
   ),
-  'errands', exists (select from private.errands as e where e.due_at <= now()),
+  'outbox', exists (select from private.outbox as o where o.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
   'erasures', exists (
     select

@@ -97,7 +97,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
   ('public.processing_log', 't.person_id = $1', 'processing_log', null, '{}', 'delete', 'processing_log', null),
   ('private.webhook_events', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
     'webhook_events', null, '{}', 'delete', 'webhook_events', null),
-  ('private.errands', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
+  ('private.outbox', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
     'A call that is owed to another service, for a moment.'),
   ('public.deletions', 't.person_id = $1', 'deletions', null, '{}', 'forget', 'deletion_receipts', null),
   ('private.deletion_leases', 't.deletion_id in (select d.id from public.deletions as d where d.person_id = $1)', null,

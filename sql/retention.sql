@@ -43,7 +43,7 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'Proofs of deletion; they hold nothing personal and outlive the account.'),
   ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
     'The bookkeeping of people who are gone, a number without a name.'),
-  ('errands', 'T3', '1 day', 'private.errands', 'ordered_at',
+  ('errands', 'T3', '1 day', 'private.outbox', 'ordered_at',
     'A call that is owed to Replicate or Storage; after this it has no object any more.'),
   ('usage_events', 'C9', '1 year', 'public.usage_events', 'at',
     'What was used, and on what kind of device.'),

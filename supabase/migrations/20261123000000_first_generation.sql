@@ -1118,7 +1118,7 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'Proofs of deletion; they hold nothing personal and outlive the account.'),
   ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
     'The bookkeeping of people who are gone, a number without a name.'),
-  ('errands', 'T3', '1 day', 'private.errands', 'ordered_at',
+  ('errands', 'T3', '1 day', 'private.outbox', 'ordered_at',
     'A call that is owed to Replicate or Storage; after this it has no object any more.'),
   ('usage_events', 'C9', '1 year', 'public.usage_events', 'at',
     'What was used, and on what kind of device.'),
@@ -2141,7 +2141,7 @@ grant execute on function backend.lease_removals, backend.record_removals to ser
 -- The outbox: calls that we still have to make to other services. A task stops a prediction, searches for one, or
 -- abandons an upload. A worker may die before the call, so each task is a row until it is done.
 
-create table private.errands (
+create table private.outbox (
   kind text not null,
   target text not null,
   person_id uuid,
@@ -2151,26 +2151,26 @@ create table private.errands (
   since timestamptz,
   attempts integer not null default 0,
   lease uuid,
-  constraint errands_pkey primary key (kind, target),
-  constraint errands_kind_known check (kind in ('cancel_prediction', 'find_prediction', 'abandon_upload')),
-  constraint errands_person_exists foreign key (person_id) references auth.users (id) on delete set null
+  constraint outbox_pkey primary key (kind, target),
+  constraint outbox_kind_known check (kind in ('cancel_prediction', 'find_prediction', 'abandon_upload')),
+  constraint outbox_person_exists foreign key (person_id) references auth.users (id) on delete set null
 );
 
-create index errands_due_at_idx on private.errands (due_at);
-create index errands_lease_idx on private.errands (lease);
-create index errands_person_id_idx on private.errands (person_id);
-create index errands_ordered_at_idx on private.errands (ordered_at);
+create index outbox_due_at_idx on private.outbox (due_at);
+create index outbox_lease_idx on private.outbox (lease);
+create index outbox_person_id_idx on private.outbox (person_id);
+create index outbox_ordered_at_idx on private.outbox (ordered_at);
 
-alter table private.errands enable row level security;
-revoke all on private.errands from public, anon, authenticated, service_role;
+alter table private.outbox enable row level security;
+revoke all on private.outbox from public, anon, authenticated, service_role;
 
-comment on table private.errands is 'Outbox tasks: calls to make to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
-comment on column private.errands.target is 'The ID of the prediction, the path of the photo that it was made from, or the address of the upload.';
-comment on column private.errands.generation_id is 'For the log. Not a foreign key: the task stays if the generation is deleted.';
-comment on column private.errands.since is 'For a search: when the create call of the prediction was made.';
+comment on table private.outbox is 'Outbox tasks: calls to make to Replicate (stop or find a prediction) or to Storage (abandon an upload).';
+comment on column private.outbox.target is 'The ID of the prediction, the path of the photo that it was made from, or the address of the upload.';
+comment on column private.outbox.generation_id is 'For the log. Not a foreign key: the task stays if the generation is deleted.';
+comment on column private.outbox.since is 'For a search: when the create call of the prediction was made.';
 
 -- A search starts after a minute. By then, a create call that is in progress has its response.
-create function private.order_errand(
+create function private.order_outbox_task(
   kind text,
   target text,
   person_id uuid,
@@ -2181,43 +2181,43 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.errands (kind, target, person_id, generation_id, since, due_at)
+  insert into private.outbox (kind, target, person_id, generation_id, since, due_at)
   select kind, target, u.id, generation_id, since, now() + case when kind = 'find_prediction' then interval '1 minute' else '0' end
   from (values (1)) as once
-  left join auth.users as u on u.id = order_errand.person_id
+  left join auth.users as u on u.id = order_outbox_task.person_id
   where target is not null
   on conflict do nothing;
 end;
 
 -- Returns due outbox tasks, [{kind, target, generation, since}], under a lease. They are due again after a minute,
 -- each time later. The caller chooses the lease: a retry with the same lease gets the same tasks.
-create function backend.lease_errands(lease uuid, batch integer default 50)
+create function backend.lease_outbox(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if not exists (select from private.errands as e where e.lease = lease_errands.lease) then
+  if not exists (select from private.outbox as o where o.lease = lease_outbox.lease) then
     with due as (
-      select e.kind, e.target
-      from private.errands as e
-      where e.due_at <= now()
-      order by e.due_at
+      select o.kind, o.target
+      from private.outbox as o
+      where o.due_at <= now()
+      order by o.due_at
       limit batch
       for update skip locked
     )
-    update private.errands as e
-    set due_at = now() + interval '1 minute' * least(e.attempts + 1, 10), attempts = e.attempts + 1,
-      lease = lease_errands.lease
+    update private.outbox as o
+    set due_at = now() + interval '1 minute' * least(o.attempts + 1, 10), attempts = o.attempts + 1,
+      lease = lease_outbox.lease
     from due
-    where e.kind = due.kind and e.target = due.target;
+    where o.kind = due.kind and o.target = due.target;
   end if;
   return (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'kind', e.kind, 'target', e.target, 'generation', e.generation_id, 'since', extract(epoch from e.since))), '[]')
-    from private.errands as e
-    where e.lease = lease_errands.lease
+      'kind', o.kind, 'target', o.target, 'generation', o.generation_id, 'since', extract(epoch from o.since))), '[]')
+    from private.outbox as o
+    where o.lease = lease_outbox.lease
   );
 end;
 $$;
@@ -2231,12 +2231,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  errand private.errands;
+  task private.outbox;
 begin
-  select * into errand
-  from private.errands as e
-  where e.kind = 'find_prediction' and e.target = record_found_predictions.target;
-  perform private.disown_prediction(p.id, errand.person_id, errand.generation_id)
+  select * into task
+  from private.outbox as o
+  where o.kind = 'find_prediction' and o.target = record_found_predictions.target;
+  perform private.disown_prediction(p.id, task.person_id, task.generation_id)
   from jsonb_array_elements_text(predictions) as p (id);
 end;
 $$;
@@ -2248,28 +2248,28 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select private.order_errand('cancel_prediction', prediction_id, person, generation_id);
+  select private.order_outbox_task('cancel_prediction', prediction_id, person, generation_id);
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
   select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
     now() + private.keep('replicate_hour')
   on conflict do nothing;
 end;
 
-create function backend.finish_errand(kind text, target text)
+create function backend.finish_outbox_task(kind text, target text)
 returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  delete from private.errands as e where e.kind = finish_errand.kind and e.target = finish_errand.target;
+  delete from private.outbox as o where o.kind = finish_outbox_task.kind and o.target = finish_outbox_task.target;
 end;
 
-comment on function backend.lease_errands is 'Due outbox tasks for the caller to carry out.';
+comment on function backend.lease_outbox is 'Due outbox tasks for the caller to carry out.';
 comment on function backend.record_found_predictions is 'Records predictions that a search found. They are stopped, and Replicate is asked about their data.';
-comment on function backend.finish_errand is 'Removes an outbox task that is done or no longer possible.';
+comment on function backend.finish_outbox_task is 'Removes an outbox task that is done or no longer possible.';
 
-revoke all on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand from public, anon, authenticated, service_role;
-grant execute on function backend.lease_errands, backend.record_found_predictions, backend.finish_errand to service_role;
+revoke all on function backend.lease_outbox, backend.record_found_predictions, backend.finish_outbox_task from public, anon, authenticated, service_role;
+grant execute on function backend.lease_outbox, backend.record_found_predictions, backend.finish_outbox_task to service_role;
 -- The life of a generation. Its state changes only along these lines. What a change implies (times, log, credits,
 -- deletion) happens in the same statement.
 --
@@ -2338,7 +2338,7 @@ begin
     'inputs', coalesce(work.prepared_path, generation.input_path), reason, person, generation.id);
   -- The response to a create call was lost, so there may be a prediction that no row names (T3).
   if work.create_called_at is not null and generation.prediction_id is null then
-    perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
+    perform private.order_outbox_task('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);
   end if;
 end;
 $$;
@@ -2371,7 +2371,7 @@ begin
     set lease = null, leased_until = null, submit_at = null
     where generation_id = new.id;
     if new.state = 'canceled' and new.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', new.prediction_id, new.person_id, new.id);
+      perform private.order_outbox_task('cancel_prediction', new.prediction_id, new.person_id, new.id);
     end if;
   end if;
   return null;
@@ -2433,7 +2433,7 @@ begin
     perform private.settle_ended_by_person(old.id, private.has_begun(old));
     perform private.order_photo_deletion(old, 'canceled', person);
     if old.prediction_id is not null then
-      perform private.order_errand('cancel_prediction', old.prediction_id, person, old.id);
+      perform private.order_outbox_task('cancel_prediction', old.prediction_id, person, old.id);
     end if;
   end if;
   if old.artwork_path is not null then
@@ -4845,7 +4845,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
   ('public.processing_log', 't.person_id = $1', 'processing_log', null, '{}', 'delete', 'processing_log', null),
   ('private.webhook_events', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
     'webhook_events', null, '{}', 'delete', 'webhook_events', null),
-  ('private.errands', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
+  ('private.outbox', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
     'A call that is owed to another service, for a moment.'),
   ('public.deletions', 't.person_id = $1', 'deletions', null, '{}', 'forget', 'deletion_receipts', null),
   ('private.deletion_leases', 't.deletion_id in (select d.id from public.deletions as d where d.person_id = $1)', null,
@@ -5679,7 +5679,7 @@ declare
 begin
   select * into work from private.export_work as w where w.export_id = abandon_export_upload.export_id for update;
   if work.upload is not null then
-    perform private.order_errand('abandon_upload', work.upload,
+    perform private.order_outbox_task('abandon_upload', work.upload,
       (select e.person_id from public.exports as e where e.id = work.export_id));
   end if;
   update private.export_work as w
@@ -6986,8 +6986,8 @@ begin
       where (d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null
     )
     or exists (
-      select from private.errands as r
-      where r.person_id = erasure.person_id and r.kind in ('abandon_upload', 'find_prediction')
+      select from private.outbox as o
+      where o.person_id = erasure.person_id and o.kind in ('abandon_upload', 'find_prediction')
     )
   then
     return jsonb_build_object('next', 'wait');
@@ -7487,7 +7487,7 @@ return jsonb_build_object(
     join public.generations as g on g.id = w.generation_id
     where w.submit_at <= now() and private.is_to_be_submitted(g, w)
   ),
-  'errands', exists (select from private.errands as e where e.due_at <= now()),
+  'outbox', exists (select from private.outbox as o where o.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
   'erasures', exists (
     select

@@ -16,7 +16,7 @@ begin
   delete from private.erasures as e where e.person_id = person;
   delete from auth.users as u where u.id = person;
   delete from public.deletions as d where starts_with(d.path, person || '/');
-  delete from private.errands as e where e.person_id is null and e.target ~ ('^locks-|^' || person);
+  delete from private.outbox as o where o.person_id is null and o.target ~ ('^locks-|^' || person);
   delete from public.replicate_removals as r where r.person_id is null and starts_with(r.prediction_id, 'locks-');
   delete from storage.objects as o where starts_with(o.name, person || '/');
 end;

@@ -133,9 +133,9 @@ begin
   update public.deletions as d set due_at = now() from people as p where d.person_id = p.id and d.bucket = 'inputs' and d.reason <> 'superseded';
   delete from public.privacy_requests as r using people as p where r.person_id = p.id;
   delete from public.usage_events as e using people as p where e.person_id = p.id;
-  delete from private.errands as e where starts_with(e.target, 'locks-');
+  delete from private.outbox as o where starts_with(o.target, 'locks-');
   delete from public.replicate_removals as r where starts_with(r.prediction_id, 'locks-');
-  insert into private.errands (kind, target, person_id)
+  insert into private.outbox (kind, target, person_id)
   select 'cancel_prediction', 'locks-' || p.id || n, p.id from people as p, generate_series(1, 3) as n;
   insert into public.replicate_removals (prediction_id, person_id, due_at)
   select 'locks-' || p.id || n, p.id, now() from people as p, generate_series(1, 3) as n;

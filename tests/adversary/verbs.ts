@@ -156,7 +156,7 @@ const functions: Verb[] = [
   },
   backend("lease_erasures", named),
   backend("advance_erasure", ({ world }) => ({ id: world.erasure, pseudonym: "0".repeat(64) })),
-  backend("lease_errands", named),
+  backend("lease_outbox", named),
   backend("lease_letters", named),
   {
     name: "record_bounce",

@@ -142,7 +142,7 @@ async function look(sql: TransactionSql | typeof database, { id, person, path }:
       'export_work', (select to_jsonb(w) from private.export_work as w where w.export_id = ${id}),
       'export_files', (select jsonb_agg(to_jsonb(f) order by f.position) from private.export_files as f where f.export_id = ${id}),
       'orders', (select jsonb_agg(to_jsonb(d) order by d.path) from public.deletions as d where d.person_id = ${person.id} and d.path <> ${path}),
-      'errands', (select jsonb_agg(to_jsonb(e) order by e.target) from private.errands as e where e.person_id = ${person.id}),
+      'outbox', (select jsonb_agg(to_jsonb(o) order by o.target) from private.outbox as o where o.person_id = ${person.id}),
       'removals', (select jsonb_agg(to_jsonb(r)) from public.replicate_removals as r where r.person_id = ${person.id})
     ) as found`;
   return found;
@@ -178,8 +178,8 @@ export const owed: Record<string, (person: Person) => Promise<string[]>> = {
   lease_letters: async ({ id }) => rows(await database`
     insert into private.letters (person_id, kind, subject)
     select ${id}, 'request_filed', gen_random_uuid() from generate_series(1, 3) returning id`),
-  lease_errands: async ({ id }) => rows(await database`
-    insert into private.errands (kind, target, person_id)
+  lease_outbox: async ({ id }) => rows(await database`
+    insert into private.outbox (kind, target, person_id)
     select 'cancel_prediction', ${id} || '-' || n, ${id} from generate_series(1, 3) as n returning target as id`),
   lease_removals: async ({ id }) => rows(await database`
     insert into public.replicate_removals (prediction_id, person_id, due_at)

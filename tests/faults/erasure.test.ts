@@ -28,7 +28,7 @@ async function sweepUntil(what: string, isDone: () => Promise<boolean>): Promise
 
 const erasurePoints: CrashPoint[] = [
   ...(["erasure.ordered", "erasure.advanced", "erasure.leaving", "erasure.left", "erasure.signed"] as const),
-  ...(["errand.made", "deletion.executed", "deletion.looked"] as const),
+  ...(["outbox.called", "deletion.executed", "deletion.looked"] as const),
 ];
 
 for (const point of erasurePoints) {
@@ -189,7 +189,7 @@ test("an erasure is not delayed by an upload that is complete by now and cannot 
   await cleanUp();
   const [{ stage }] = await database`select stage from private.erasures where id = ${id}`;
   assert.equal(stage, "done");
-  assert.equal((await database`select from private.errands`).length, 0);
+  assert.equal((await database`select from private.outbox`).length, 0);
 });
 
 test("an export that cannot be planned is given up and does not delay the exports of others", async () => {

@@ -104,7 +104,7 @@ test("the log lines of unfinished outbox tasks for Replicate name the generation
   lab.replicate.misbehave({ fault: "refuse", count: Infinity });
   assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
   // Tasks that other tests left behind are not part of this test.
-  await database`delete from private.errands where generation_id is distinct from ${id}`;
+  await database`delete from private.outbox where generation_id is distinct from ${id}`;
   await database`update public.replicate_removals set due_at = 'infinity' where removed_at is null and generation_id is distinct from ${id}`;
   const lines = listen();
   await pass(3700);

@@ -27,7 +27,7 @@ everyRow([
   verb("record_prediction_event", "artwork"),
   verb("complete_generation", "artwork"),
   verb("fail_generation", "last answer"),
-  verb("lease_errands"),
+  verb("lease_outbox"),
   verb("lease_submissions", "submission"),
   verb("record_input", "submission"),
   verb("attach_prediction", "submission"),

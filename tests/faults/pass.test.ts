@@ -29,7 +29,7 @@ const steps: [what: string, calls: string][] = [
   ["settling", "generations_to_settle"],
   ["submitting what is owed", "lease_submissions"],
   ["erasing", "lease_erasures"],
-  ["making calls that are owed", "lease_errands"],
+  ["making calls that are owed", "lease_outbox"],
   ["asking Replicate what it keeps", "lease_removals"],
   ["expiring rows", "expire_rows"],
   ["exporting", "lease_export"],

@@ -232,7 +232,7 @@ async function extend(id: string, seconds: number) {
 }
 
 /** The column that identifies a row, for tables without an id. */
-const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.errands": "target", "private.welcomed_addresses": "address_hash" };
+const keys: Record<string, string> = { "public.replicate_removals": "prediction_id", "private.outbox": "target", "private.welcomed_addresses": "address_hash" };
 
 /** Deletes the row of an object without the triggers that protect it. */
 async function behind(name: string): Promise<void> {
@@ -258,7 +258,7 @@ before(async () => {
   await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
   await database`insert into private.letters (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;
   // No server listens there, so this task stays in the outbox.
-  await database`insert into private.errands (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
+  await database`insert into private.outbox (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
   await pass(3700);
   await cleanUp();
   await database`delete from auth.users where id = ${bob.id}`;

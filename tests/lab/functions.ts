@@ -22,7 +22,7 @@ export const crashPoints = [
 ] as const;
 /** The same for the flows of privacy rights. */
 export const crashPointsOfRights = [
-  "errand.made",
+  "outbox.called",
   "erasure.ordered",
   "erasure.advanced",
   "erasure.leaving",

@@ -238,7 +238,7 @@ export const ofOwners: Mutant[] = [
   {
     name: "a prediction whose response was lost is not searched for",
     file: sql("lifecycle"),
-    line: "    perform private.order_errand('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);\n",
+    line: "    perform private.order_outbox_task('find_prediction', work.prepared_path, person, generation.id, work.create_called_at);\n",
     instead: "    null;\n",
     seenBy: [workers],
   },

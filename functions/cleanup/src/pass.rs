@@ -151,8 +151,8 @@ async fn settle_generations(app: &App, due: &Due) -> Report {
         lane.report.settled = settled.await;
     }
     // Every step that ends a generation may create an outbox task to stop its prediction.
-    if due.errands || due.has_work() {
-        lane.step("errands", CALLING, |time, end| rights::run_errands(app, time, end)).await;
+    if due.outbox || due.has_work() {
+        lane.step("outbox", CALLING, |time, end| rights::run_outbox(app, time, end)).await;
     }
     lane.report
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
 use opusflair::erasure::Erasure;
-use opusflair::errand::Errand;
 use opusflair::export::Turn;
 use opusflair::letter::Letter;
+use opusflair::outbox::OutboxTask;
 use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,24 +41,24 @@ pub(crate) struct Erasures {
 }
 
 /// Runs the outbox tasks that are due. Returns whether it finished all of them.
-pub(crate) async fn run_errands(
+pub(crate) async fn run_outbox(
     app: &App,
     budget: Budget,
     seconds: u64,
 ) -> Result<((), bool), Error> {
     while budget.is_within(seconds) {
-        let due: Vec<Errand> = app.ask("lease_errands", leased(BATCH)).await?;
+        let due: Vec<OutboxTask> = app.ask("lease_outbox", leased(BATCH)).await?;
         if due.is_empty() {
             return Ok(((), true));
         }
         stream::iter(due)
-            .for_each_concurrent(AT_ONCE, |errand| async move {
+            .for_each_concurrent(AT_ONCE, |task| async move {
                 // Tasks that are skipped here are due again soon.
                 if !budget.is_within(seconds) {
                     return;
                 }
-                if let Err(error) = app.run_errand(&errand).await {
-                    let generation = errand.generation.map(tracing::field::display);
+                if let Err(error) = app.run_outbox_task(&task).await {
+                    let generation = task.generation.map(tracing::field::display);
                     tracing::warn!(generation, error = error.for_log(), "a call is owed still");
                 }
             })

@@ -50,7 +50,7 @@ const FIELDS: &[(&str, Shape)] = &[
             "settle",
             "submit",
             "erase",
-            "errands",
+            "outbox",
             "delete",
             "removals",
             "inactivity",

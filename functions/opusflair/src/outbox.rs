@@ -11,7 +11,7 @@ use crate::{App, Error, crash};
 
 /// An outbox task.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Errand {
+pub struct OutboxTask {
     kind: Kind,
     target: String,
     /// The generation of the prediction. `None` for an upload.
@@ -28,7 +28,7 @@ enum Kind {
     AbandonUpload,
 }
 
-impl Errand {
+impl OutboxTask {
     /// A task that cancels a prediction of `generation`.
     fn cancel(generation: Option<Uuid>, prediction: String) -> Self {
         Self { kind: Kind::CancelPrediction, target: prediction, generation, since: None }
@@ -40,8 +40,8 @@ impl App {
     ///
     /// # Errors
     /// Returns an error if the call failed. The task then stays in the outbox.
-    pub async fn run_errand(&self, errand: &Errand) -> Result<(), Error> {
-        let Errand { kind, target, generation, since } = errand;
+    pub async fn run_outbox_task(&self, task: &OutboxTask) -> Result<(), Error> {
+        let OutboxTask { kind, target, generation, since } = task;
         let name = match kind {
             Kind::CancelPrediction => {
                 self.replicate.cancel(target).await?;
@@ -57,15 +57,17 @@ impl App {
                 "abandon_upload"
             }
         };
-        crash::reached("errand.made");
-        self.ask::<Value>("finish_errand", json!({ "kind": name, "target": target })).await?;
+        crash::reached("outbox.called");
+        self.ask::<Value>("finish_outbox_task", json!({ "kind": name, "target": target })).await?;
         Ok(())
     }
 
     /// Cancels a prediction of `generation` during a request. A failure is not reported to the caller: the
     /// task stays in the outbox, and the schedule retries it.
     pub async fn cancel_prediction_now(&self, generation: Uuid, prediction: String) {
-        if let Err(error) = self.run_errand(&Errand::cancel(Some(generation), prediction)).await {
+        if let Err(error) =
+            self.run_outbox_task(&OutboxTask::cancel(Some(generation), prediction)).await
+        {
             tracing::warn!(
                 %generation,
                 error = error.for_log(),
@@ -95,7 +97,7 @@ impl App {
         let arguments = json!({ "target": photo, "predictions": ids });
         self.ask::<Value>("record_found_predictions", arguments).await?;
         for id in ids {
-            Box::pin(self.run_errand(&Errand::cancel(generation, id.to_owned()))).await?;
+            Box::pin(self.run_outbox_task(&OutboxTask::cancel(generation, id.to_owned()))).await?;
         }
         Ok(())
     }
