@@ -170,7 +170,7 @@ comment on function public.erase_account is 'Erases the caller''s account and ev
 revoke all on function private.erase_account, public.erase_account from public, anon, authenticated, service_role;
 grant execute on function private.erase_account, public.erase_account to authenticated;
 
-create function backend.erasure(id uuid)
+create function backend.read_erasure(id uuid)
 returns jsonb
 language plpgsql
 security definer
@@ -179,7 +179,7 @@ as $$
 declare
   known private.erasures;
 begin
-  select * into known from private.erasures as e where e.id = erasure.id;
+  select * into known from private.erasures as e where e.id = read_erasure.id;
   if not found then
     perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
   end if;
@@ -435,7 +435,7 @@ begin
 end;
 $$;
 
-comment on function backend.erasure is 'The status of an erasure, for anyone who knows its ID.';
+comment on function backend.read_erasure is 'The status of an erasure, for anyone who knows its ID.';
 comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
 comment on function backend.lease_erasures is 'Leases to the caller the erasures to continue.';
 comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
@@ -443,10 +443,10 @@ comment on function backend.advance_erasure is 'Takes the next step of an erasur
 comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
 
 revoke all on function
-  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
-  backend.finish_erasure
+  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
+  backend.forget_in_auth, backend.finish_erasure
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
-  backend.finish_erasure
+  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
+  backend.forget_in_auth, backend.finish_erasure
 to service_role;

@@ -2,7 +2,7 @@
 -- sent.
 
 -- The next `batch` files of a plan, after the position `after`.
-create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
+create function backend.list_export_files(export_id uuid, after integer, batch integer default 1000)
 returns jsonb
 language sql
 stable
@@ -15,7 +15,7 @@ begin atomic
   ) order by f.position), '[]')
   from (
     select * from private.export_files as n
-    where n.export_id = export_files.export_id and n.position > after
+    where n.export_id = list_export_files.export_id and n.position > after
     order by n.position
     limit batch
   ) as f;
@@ -23,7 +23,7 @@ end;
 
 -- The content of files from the byte `at` of the file `place` on, as much as fits a response:
 -- [{position, bytes_before, content}]. The first part may begin before that byte.
-create function backend.export_parts(export_id uuid, place integer, at bigint)
+create function backend.read_export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql
 stable
@@ -38,12 +38,12 @@ begin atomic
     select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_so_far
     from (
       select * from private.export_parts as f
-      where f.export_id = export_parts.export_id
-        and (f.position, f.part) >= (export_parts.place, (
+      where f.export_id = read_export_parts.export_id
+        and (f.position, f.part) >= (read_export_parts.place, (
           select coalesce(max(b.part), 0)
           from private.export_parts as b
-          where b.export_id = export_parts.export_id and b.position = export_parts.place
-            and b.bytes_before <= export_parts.at
+          where b.export_id = read_export_parts.export_id and b.position = read_export_parts.place
+            and b.bytes_before <= read_export_parts.at
         ))
       order by f.position, f.part
       limit 1000
@@ -176,17 +176,17 @@ begin
 end;
 $$;
 
-comment on function backend.export_files is 'The files of an export.';
-comment on function backend.export_parts is 'The content of files of an export, in parts.';
+comment on function backend.list_export_files is 'The files of an export.';
+comment on function backend.read_export_parts is 'The content of files of an export, in parts.';
 comment on function backend.record_export_piece is 'Records what is about to be sent. Returns whether the caller may send it.';
 comment on function backend.restart_export is 'Restarts an export whose content has changed.';
 comment on function backend.finish_export is 'Completes an export that is uploaded, so that the user can download it.';
 
 revoke all on function
-  backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
+  backend.list_export_files, backend.read_export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
+  backend.list_export_files, backend.read_export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 to service_role;

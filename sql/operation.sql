@@ -161,7 +161,7 @@ return deletion.verified_at is null and deletion.ordered_at < now() - interval '
 
 -- What a sweep has to do, so that it makes no needless calls. Each answer reads one index. The next sweep sees what
 -- becomes due a moment later.
-create function backend.due()
+create function backend.list_due_work()
 returns jsonb
 language sql
 stable
@@ -216,11 +216,11 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.due is 'Which steps of a sweep have something to do.';
+comment on function backend.list_due_work is 'Which steps of a sweep have something to do.';
 
 -- The status, in numbers only. It does not say whose they are. Each count is of rows that an index finds, never of a
 -- whole table.
-create function backend.status()
+create function backend.read_status()
 returns jsonb
 language sql
 stable
@@ -353,7 +353,7 @@ return jsonb_build_object(
 );
 
 -- X5: what anyone may see. Ages and times are in whole seconds.
-create function backend.privacy_status()
+create function backend.read_privacy_status()
 returns jsonb
 language sql
 stable
@@ -391,13 +391,13 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
+comment on function backend.read_privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
-comment on function backend.status is 'Work in progress, what is due, what failed, and whether the books balance.';
+comment on function backend.read_status is 'Work in progress, what is due, what failed, and whether the books balance.';
 
 revoke all on function
-  backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status
+  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status
+  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
 to service_role;

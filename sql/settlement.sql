@@ -381,7 +381,7 @@ $$;
 -- for the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline
 -- is over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
 -- generation.
-create function backend.generations_to_settle(
+create function backend.settle_generations(
   lease uuid,
   batch integer default 50,
   silence_seconds integer default 60
@@ -426,7 +426,7 @@ begin
     where g.state in ('submitted', 'processing', 'storing')
       and g.prediction_id is not null
       and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
-      and (w.lease is null or w.lease = generations_to_settle.lease or w.leased_until <= now())
+      and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
     order by w.checked_at
     limit batch
     for update of w skip locked
@@ -434,7 +434,7 @@ begin
   asking as (
     update private.generation_work as w
     set checked_at = now(),
-      lease = case when silent.is_last then generations_to_settle.lease else w.lease end,
+      lease = case when silent.is_last then settle_generations.lease else w.lease end,
       leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
     from silent
     where w.generation_id = silent.generation_id
@@ -456,13 +456,13 @@ comment on function backend.complete_generation is 'The artwork is stored: captu
 comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
 comment on function backend.doubt_output is 'An output could not be fetched. It is tried again, at most until the deadline.';
 comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
-comment on function backend.generations_to_settle is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
+comment on function backend.settle_generations is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
 
 revoke all on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
 from public, anon, authenticated, service_role;
 grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
 to service_role;

@@ -4174,7 +4174,7 @@ $$;
 -- for the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline
 -- is over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
 -- generation.
-create function backend.generations_to_settle(
+create function backend.settle_generations(
   lease uuid,
   batch integer default 50,
   silence_seconds integer default 60
@@ -4219,7 +4219,7 @@ begin
     where g.state in ('submitted', 'processing', 'storing')
       and g.prediction_id is not null
       and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
-      and (w.lease is null or w.lease = generations_to_settle.lease or w.leased_until <= now())
+      and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
     order by w.checked_at
     limit batch
     for update of w skip locked
@@ -4227,7 +4227,7 @@ begin
   asking as (
     update private.generation_work as w
     set checked_at = now(),
-      lease = case when silent.is_last then generations_to_settle.lease else w.lease end,
+      lease = case when silent.is_last then settle_generations.lease else w.lease end,
       leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
     from silent
     where w.generation_id = silent.generation_id
@@ -4249,15 +4249,15 @@ comment on function backend.complete_generation is 'The artwork is stored: captu
 comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
 comment on function backend.doubt_output is 'An output could not be fetched. It is tried again, at most until the deadline.';
 comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
-comment on function backend.generations_to_settle is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
+comment on function backend.settle_generations is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
 
 revoke all on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
 from public, anon, authenticated, service_role;
 grant execute on function
   backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.generations_to_settle
+  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
 to service_role;
 -- The buckets, and who may do what in them. All buckets are private (R6, R8). These policies do not apply to
 -- service_role.
@@ -6230,7 +6230,7 @@ $$;
 -- sent.
 
 -- The next `batch` files of a plan, after the position `after`.
-create function backend.export_files(export_id uuid, after integer, batch integer default 1000)
+create function backend.list_export_files(export_id uuid, after integer, batch integer default 1000)
 returns jsonb
 language sql
 stable
@@ -6243,7 +6243,7 @@ begin atomic
   ) order by f.position), '[]')
   from (
     select * from private.export_files as n
-    where n.export_id = export_files.export_id and n.position > after
+    where n.export_id = list_export_files.export_id and n.position > after
     order by n.position
     limit batch
   ) as f;
@@ -6251,7 +6251,7 @@ end;
 
 -- The content of files from the byte `at` of the file `place` on, as much as fits a response:
 -- [{position, bytes_before, content}]. The first part may begin before that byte.
-create function backend.export_parts(export_id uuid, place integer, at bigint)
+create function backend.read_export_parts(export_id uuid, place integer, at bigint)
 returns jsonb
 language sql
 stable
@@ -6266,12 +6266,12 @@ begin atomic
     select p.*, sum(octet_length(p.content)) over (order by p.position, p.part) - octet_length(p.content) as bytes_so_far
     from (
       select * from private.export_parts as f
-      where f.export_id = export_parts.export_id
-        and (f.position, f.part) >= (export_parts.place, (
+      where f.export_id = read_export_parts.export_id
+        and (f.position, f.part) >= (read_export_parts.place, (
           select coalesce(max(b.part), 0)
           from private.export_parts as b
-          where b.export_id = export_parts.export_id and b.position = export_parts.place
-            and b.bytes_before <= export_parts.at
+          where b.export_id = read_export_parts.export_id and b.position = read_export_parts.place
+            and b.bytes_before <= read_export_parts.at
         ))
       order by f.position, f.part
       limit 1000
@@ -6404,18 +6404,18 @@ begin
 end;
 $$;
 
-comment on function backend.export_files is 'The files of an export.';
-comment on function backend.export_parts is 'The content of files of an export, in parts.';
+comment on function backend.list_export_files is 'The files of an export.';
+comment on function backend.read_export_parts is 'The content of files of an export, in parts.';
 comment on function backend.record_export_piece is 'Records what is about to be sent. Returns whether the caller may send it.';
 comment on function backend.restart_export is 'Restarts an export whose content has changed.';
 comment on function backend.finish_export is 'Completes an export that is uploaded, so that the user can download it.';
 
 revoke all on function
-  backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
+  backend.list_export_files, backend.read_export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.export_files, backend.export_parts, backend.record_export_piece, backend.restart_export,
+  backend.list_export_files, backend.read_export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 to service_role;
 -- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
@@ -6782,7 +6782,7 @@ comment on function public.erase_account is 'Erases the caller''s account and ev
 revoke all on function private.erase_account, public.erase_account from public, anon, authenticated, service_role;
 grant execute on function private.erase_account, public.erase_account to authenticated;
 
-create function backend.erasure(id uuid)
+create function backend.read_erasure(id uuid)
 returns jsonb
 language plpgsql
 security definer
@@ -6791,7 +6791,7 @@ as $$
 declare
   known private.erasures;
 begin
-  select * into known from private.erasures as e where e.id = erasure.id;
+  select * into known from private.erasures as e where e.id = read_erasure.id;
   if not found then
     perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
   end if;
@@ -7047,7 +7047,7 @@ begin
 end;
 $$;
 
-comment on function backend.erasure is 'The status of an erasure, for anyone who knows its ID.';
+comment on function backend.read_erasure is 'The status of an erasure, for anyone who knows its ID.';
 comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
 comment on function backend.lease_erasures is 'Leases to the caller the erasures to continue.';
 comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
@@ -7055,12 +7055,12 @@ comment on function backend.advance_erasure is 'Takes the next step of an erasur
 comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
 
 revoke all on function
-  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
-  backend.finish_erasure
+  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
+  backend.forget_in_auth, backend.finish_erasure
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth,
-  backend.finish_erasure
+  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
+  backend.forget_in_auth, backend.finish_erasure
 to service_role;
 -- R10: inactive accounts. First the user gets emails, one step of `private.notice_ladder` after another. An account is
 -- erased only if its user was sent all of them, none of them bounced, and the user has not been active since. If email
@@ -7464,7 +7464,7 @@ return deletion.verified_at is null and deletion.ordered_at < now() - interval '
 
 -- What a sweep has to do, so that it makes no needless calls. Each answer reads one index. The next sweep sees what
 -- becomes due a moment later.
-create function backend.due()
+create function backend.list_due_work()
 returns jsonb
 language sql
 stable
@@ -7519,11 +7519,11 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.due is 'Which steps of a sweep have something to do.';
+comment on function backend.list_due_work is 'Which steps of a sweep have something to do.';
 
 -- The status, in numbers only. It does not say whose they are. Each count is of rows that an index finds, never of a
 -- whole table.
-create function backend.status()
+create function backend.read_status()
 returns jsonb
 language sql
 stable
@@ -7656,7 +7656,7 @@ return jsonb_build_object(
 );
 
 -- X5: what anyone may see. Ages and times are in whole seconds.
-create function backend.privacy_status()
+create function backend.read_privacy_status()
 returns jsonb
 language sql
 stable
@@ -7694,13 +7694,13 @@ return jsonb_build_object(
   )
 );
 
-comment on function backend.privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
+comment on function backend.read_privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
 comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
-comment on function backend.status is 'Work in progress, what is due, what failed, and whether the books balance.';
+comment on function backend.read_status is 'Work in progress, what is due, what failed, and whether the books balance.';
 
 revoke all on function
-  backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status
+  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.audit_credits, backend.audit_ledger, backend.due, backend.status, backend.privacy_status
+  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
 to service_role;

@@ -114,7 +114,7 @@ insert into attempts (name, expected, statement) values
   ('complete a generation with another worker''s lease', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '11111111-1111-4111-8111-111111111111', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
   ('attach a prediction to an ended generation', 'ignored', $$select backend.attach_prediction('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'late')$$),
   ('record an event of an ended generation', 'ignored', $$select backend.record_prediction_event(gen_random_uuid(), null, '00000000-0000-4000-8000-00000000000c', null, 'prediction-succeeded', 'failed')$$),
-  ('settle everything several times', 'allowed', $$select backend.release_lease('00000000-0000-4000-8000-00000000000a', '11111111-1111-4111-8111-111111111111'); select backend.generations_to_settle(gen_random_uuid()) from generate_series(1, 3)$$),
+  ('settle everything several times', 'allowed', $$select backend.release_lease('00000000-0000-4000-8000-00000000000a', '11111111-1111-4111-8111-111111111111'); select backend.settle_generations(gen_random_uuid()) from generate_series(1, 3)$$),
   ('give credits back, once per key', 'allowed', $$select backend.adjust_credits('a11ce000-0000-4000-8000-000000000001', 7, 'x', 'k') from generate_series(1, 3)$$);
 
 create function pg_temp.books()

@@ -14,11 +14,11 @@ select id, sha256('r'), case when idempotency_key in ('key-1', 'key-2') then now
 from generations
 where person_id = 'a11ce000-0000-4000-8000-000000000001';
 
-select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '5', 'the first call ends its batch');
-select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '5', 'the second call ends the next batch');
-select is(backend.generations_to_settle(gen_random_uuid(), 5) ->> 'ended', '2', 'the third call ends the rest');
+select is(backend.settle_generations(gen_random_uuid(), 5) ->> 'ended', '5', 'the first call ends its batch');
+select is(backend.settle_generations(gen_random_uuid(), 5) ->> 'ended', '5', 'the second call ends the next batch');
+select is(backend.settle_generations(gen_random_uuid(), 5) ->> 'ended', '2', 'the third call ends the rest');
 select is(
-  backend.generations_to_settle(gen_random_uuid(), 5), '{"ended": 0, "silent": []}'::jsonb, 'a further call has nothing to end'
+  backend.settle_generations(gen_random_uuid(), 5), '{"ended": 0, "silent": []}'::jsonb, 'a further call has nothing to end'
 );
 select results_eq(
   $$select reason, count(*)::integer from generations

@@ -26,7 +26,7 @@ begin
   begin
     execute change;
     found := row(
-      what, (backend.due() ->> 'submissions')::boolean, (backend.status() #>> '{submissions,due}')::integer, 0,
+      what, (backend.list_due_work() ->> 'submissions')::boolean, (backend.read_status() #>> '{submissions,due}')::integer, 0,
       private.is_account_accepted());
     found.leased := jsonb_array_length(backend.lease_submissions(gen_random_uuid()));
     raise exception using errcode = 'UNDO1';

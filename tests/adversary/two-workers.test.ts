@@ -32,7 +32,7 @@ const takesStoring: Take = async (sql, leased) => {
 };
 
 const takesSettling: Take = async (sql, { id }) => {
-  const [{ answer }] = await sql`select backend.generations_to_settle(${randomUUID()}::uuid, 1000) as answer`;
+  const [{ answer }] = await sql`select backend.settle_generations(${randomUUID()}::uuid, 1000) as answer`;
   assert.ok(answer.silent.some((each: { generation: string; is_last: boolean }) => each.generation === id && each.is_last));
 };
 

@@ -114,7 +114,7 @@ const functions: Verb[] = [
   backend("record_absence", ({ person, generation }) => ({
     generation_id: generation, prediction_id: `locks-${person}${generation}`,
   }), "running"),
-  backend("generations_to_settle", named, "late"),
+  backend("settle_generations", named, "late"),
   backend("lease_deletions", named),
   backend("record_deletions", ({ world }) => {
     const at = new Date().toISOString();

@@ -171,7 +171,7 @@ test("a worker that continues in the middle of a long file reads only the rest o
     where e.person_id = ${person.id} and f.name = 'data/usage_events.json'`;
   assert.ok(file!.bytes > 6 * 2 ** 20 && !file!.is_sent, JSON.stringify(file));
   const before = lab.supabase.struck;
-  lab.supabase.misbehave({ fault: "delay", ms: 0, when: /rpc\/export_parts$/, count: Infinity });
+  lab.supabase.misbehave({ fault: "delay", ms: 0, when: /rpc\/read_export_parts$/, count: Infinity });
   await sweepUntilReady(person, lab.functions.url);
   lab.heal();
   const [{ bytes_total }] = await database`select bytes_total::int from public.exports where person_id = ${person.id}`;

@@ -11,7 +11,7 @@ function verb(name: string, ...itself: Column[]): Row {
     ...row,
     begin() {
       // An error that is not retried.
-      lab.supabase.misbehave({ fault: "status", status: 400, body: '{"code": "22000", "message": "no"}', when: call("due") });
+      lab.supabase.misbehave({ fault: "status", status: 400, body: '{"code": "22000", "message": "no"}', when: call("list_due_work") });
       begin();
     },
     strikes: 2,
@@ -19,11 +19,11 @@ function verb(name: string, ...itself: Column[]): Row {
 }
 
 everyRow([
-  hangs("due", call("due")),
+  hangs("list_due_work", call("list_due_work")),
   verb("lease_deletions", "heartbeat", "deletion", "ceiling"),
   verb("record_deletions", "heartbeat", "deletion", "ceiling"),
   verb("record_heartbeat", "heartbeat"),
-  verb("generations_to_settle", "refund", "last answer", "artwork"),
+  verb("settle_generations", "refund", "last answer", "artwork"),
   verb("record_prediction_event", "artwork"),
   verb("complete_generation", "artwork"),
   verb("fail_generation", "last answer"),

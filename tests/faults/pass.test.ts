@@ -26,7 +26,7 @@ async function heartbeat(): Promise<Date> {
 
 const steps: [what: string, calls: string][] = [
   ["auditing artworks", "audit_artworks"],
-  ["settling", "generations_to_settle"],
+  ["settling", "settle_generations"],
   ["submitting what is owed", "lease_submissions"],
   ["erasing", "lease_erasures"],
   ["making calls that are owed", "lease_outbox"],
@@ -41,7 +41,7 @@ function fails(call: string): void {
 }
 
 /** A sweep that does not learn what is due tries every step. */
-const everyStepIsTried = () => fails("due");
+const everyStepIsTried = () => fails("list_due_work");
 
 for (const [what, calls] of steps) {
   test(`if ${what} fails, the sweep still deletes and reports that it is incomplete`, async () => {
@@ -127,7 +127,7 @@ test("a sweep with nothing to do makes two calls: one asks what is due, one writ
     await sql`set local storage.allow_delete_query = 'true'`;
     await sql`delete from storage.objects where bucket_id = 'inputs'`;
   });
-  const [{ due }] = await database`select backend.due() as due`;
+  const [{ due }] = await database`select backend.list_due_work() as due`;
   const struck = lab.supabase.struck;
   lab.supabase.misbehave({ fault: "delay", ms: 0, count: Infinity });
   await cleanUp();

@@ -24,7 +24,7 @@ async function reads(sql: typeof database, statement: string): Promise<Record<st
   );
 }
 
-for (const call of ["status()", "privacy_status()", "due()", `is_made_here(encode(sha256('${many}'), 'hex'))`]) {
+for (const call of ["read_status()", "read_privacy_status()", "list_due_work()", `is_made_here(encode(sha256('${many}'), 'hex'))`]) {
   test(`backend.${call} reads fewer than 1000 rows of each table, although each has ${many} old rows`, async () => {
     await cleanUp();
     await database

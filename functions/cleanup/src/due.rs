@@ -4,7 +4,7 @@ use opusflair::{App, Error};
 use serde::Deserialize;
 use serde_json::json;
 
-/// The answer of `backend.due()`.
+/// The answer of `backend.list_due_work()`.
 #[expect(clippy::struct_excessive_bools, reason = "one for each step")]
 #[derive(Debug, Deserialize)]
 pub(crate) struct Due {
@@ -37,7 +37,7 @@ pub(crate) struct Walks {
 
 impl Due {
     pub(crate) async fn ask(app: &App) -> Result<Self, Error> {
-        app.ask("due", json!({})).await
+        app.ask("list_due_work", json!({})).await
     }
 
     /// The fallback if the call fails: every step then checks for itself. `requests` stays false, because the

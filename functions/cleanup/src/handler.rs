@@ -54,7 +54,7 @@ async fn status(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let status: Status = app.ask("status", json!({})).await?;
+    let status: Status = app.ask("read_status", json!({})).await?;
     let certificate = app.marker.as_ref().and_then(|marker| marker.certificate_ends_at());
     let status = status.with_certificate(certificate);
     let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();

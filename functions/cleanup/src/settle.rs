@@ -59,7 +59,7 @@ pub(crate) async fn settle(app: &App, budget: Budget, seconds: u64) -> Result<(u
         while leased.is_empty() && budget.is_within(seconds) {
             let lease = Uuid::new_v4();
             let batch = json!({ "lease": lease, "batch": ASKERS, "silence_seconds": SILENCE });
-            let Unsettled { ended, silent } = app.ask("generations_to_settle", batch).await?;
+            let Unsettled { ended, silent } = app.ask("settle_generations", batch).await?;
             crash::reached("cleanup.settling");
             if ended == 0 && silent.is_empty() {
                 is_complete.store(true, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-/// The answer of `backend.status()`. Ages are in whole seconds.
+/// The answer of `backend.read_status()`. Ages are in whole seconds.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     generations: Vec<Open>,

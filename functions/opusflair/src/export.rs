@@ -104,7 +104,7 @@ impl App {
         if !is_planned {
             self.plan_export(id, lease, deadline).await?;
         }
-        let mut layout = Layout::new(self.export_files(id).await?)?;
+        let mut layout = Layout::new(self.list_export_files(id).await?)?;
         if bytes_total.is_some_and(|begun| begun != layout.length) {
             return Err(Stop::Anew);
         }
@@ -176,12 +176,12 @@ impl App {
         if is_stored { Ok(()) } else { Err(Stop::Anew) }
     }
 
-    async fn export_files(&self, id: Uuid) -> Result<Vec<File>, Error> {
+    async fn list_export_files(&self, id: Uuid) -> Result<Vec<File>, Error> {
         let mut files: Vec<File> = Vec::new();
         loop {
             let after = files.last().map_or(0, |file| file.position);
             let page: Vec<File> =
-                self.ask("export_files", json!({ "export_id": id, "after": after })).await?;
+                self.ask("list_export_files", json!({ "export_id": id, "after": after })).await?;
             if page.is_empty() {
                 return Ok(files);
             }

@@ -239,7 +239,8 @@ impl App {
                 write(letter.kind, &[("app", app), ("until", until), ("reason", reason)])
             }
             Kind::Erased => {
-                let erasure: Value = self.ask("erasure", json!({ "id": letter.subject })).await?;
+                let erasure: Value =
+                    self.ask("read_erasure", json!({ "id": letter.subject })).await?;
                 let receipt = erasure["receipt"].as_str().unwrap_or_default().to_owned();
                 let keys = format!("{functions}/.well-known/jwks.json");
                 write(letter.kind, &[("receipt", &receipt), ("keys", &keys)])

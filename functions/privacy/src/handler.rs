@@ -51,7 +51,7 @@ async fn live(app: &App, kept: &Kept<Status>) -> Result<Status, Error> {
     if let Some(status) = kept.at(now) {
         return Ok(status);
     }
-    let status: Status = app.ask("privacy_status", json!({})).await?;
+    let status: Status = app.ask("read_privacy_status", json!({})).await?;
     kept.keep(now, status.clone());
     Ok(status)
 }

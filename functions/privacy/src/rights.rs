@@ -66,7 +66,7 @@ pub(crate) async fn erasure(
     State(app): State<Arc<App>>,
     PathId(id): PathId,
 ) -> Result<Json<Value>, Error> {
-    app.ask("erasure", json!({ "id": id })).await.map(Json)
+    app.ask("read_erasure", json!({ "id": id })).await.map(Json)
 }
 
 /// Withdraws an erasure during its grace period.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The answer of `backend.privacy_status()`. Ages and times are in whole seconds.
+/// The answer of `backend.read_privacy_status()`. Ages and times are in whole seconds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     pub(crate) originals: Originals,

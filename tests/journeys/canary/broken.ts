@@ -205,7 +205,7 @@ export const broken: Flows = {
     lab.heal();
     lab.supabase.misbehave({ fault: "cut_answer", when: verb("begin_generation"), count: 3 });
     assert.equal((await submit()).status, 503);
-    fails(lab, verb("due"), 401);
+    fails(lab, verb("list_due_work"), 401);
     await cleanUp();
     lab.heal();
     fails(lab, verb("record_heartbeat"));

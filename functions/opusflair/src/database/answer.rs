@@ -176,7 +176,7 @@ mod tests {
             ),
             (
                 404,
-                r#"{"code":"PGRST202","details":"Searched for the function backend.status without parameters or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache.","hint":null,"message":"Could not find the function backend.status without parameters in the schema cache"}"#,
+                r#"{"code":"PGRST202","details":"Searched for the function backend.read_status without parameters or with a single unnamed json/jsonb parameter, but no matches were found in the schema cache.","hint":null,"message":"Could not find the function backend.read_status without parameters in the schema cache"}"#,
                 "does not know the function",
             ),
             (

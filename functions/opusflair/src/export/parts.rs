@@ -44,7 +44,7 @@ impl<'a> Parts<'a> {
         let is_next = |next: &Part| (next.position, next.bytes_before) == (position, at);
         if !self.ahead.front().is_some_and(is_next) {
             let from = json!({ "export_id": self.export, "place": position, "at": at });
-            self.ahead = self.app.ask("export_parts", from).await?;
+            self.ahead = self.app.ask("read_export_parts", from).await?;
         }
         Ok(self.ahead.pop_front().and_then(|next| next.rest(position, at)))
     }
