@@ -71,7 +71,7 @@ declare
   after constant text := private.audit_place('inputs');
   soft constant timestamptz := now() - private.keep('inputs_soft_limit');
   hard constant timestamptz := now() - private.keep('inputs_hard_limit');
-  grace constant timestamptz := now() - private.keep('audit_grace');
+  audit_cutoff constant timestamptz := now() - private.keep('audit_grace');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -131,9 +131,9 @@ begin
     ) as g on true
     where o.bucket_id = 'inputs' and o.name = any (names)
       and case
-        when g.id is null and not private.is_upload_name(o.name) then o.created_at < grace
+        when g.id is null and not private.is_upload_name(o.name) then o.created_at < audit_cutoff
         when g.id is null then o.created_at < soft
-        when private.is_terminal(g.state) then greatest(o.created_at, g.finished_at) < grace
+        when private.is_terminal(g.state) then greatest(o.created_at, g.finished_at) < audit_cutoff
         else false
       end
       and (

@@ -17,7 +17,7 @@ const meddler = createClient(process.env.SUPABASE_URL!, process.env.SUPABASE_SEC
   realtime: { transport: ws as never },
 });
 
-const grace = 3600;
+const auditGraceSeconds = 3600;
 
 async function put(bucket: string, path: string): Promise<void> {
   const { error } = await meddler.storage.from(bucket).upload(path, await small, { contentType: "image/jpeg", upsert: true });
@@ -52,7 +52,7 @@ test("the audit deletes an artwork without a row after the grace period, with a 
       await sql.unsafe(`delete from ${table} where generation_id = '${id}'`);
     await sql`delete from public.generations where id = ${id}`;
   });
-  await pass(grace - 60);
+  await pass(auditGraceSeconds - 60);
   await cleanUp();
   assert.equal(await exists("artworks", artwork_path!), true);
   await pass(120);
@@ -71,7 +71,7 @@ test("the audit deletes stray objects in the folders of users and anywhere else"
   for (const path of strays) await put("artworks", path);
   // In `inputs`, a stray object looks like an upload that is not submitted yet, so it stays until the soft limit.
   for (const path of strays.slice(1)) await put("inputs", path);
-  await pass(grace + 60);
+  await pass(auditGraceSeconds + 60);
   await cleanUp();
   for (const path of strays) assert.equal(await exists("artworks", path), false, path);
   await pass(24 * 3600);
@@ -86,7 +86,7 @@ test("the audit deletes a photo again if it was put back, even if the record of 
   await alice.forgotten();
   await behind((sql) => sql`delete from public.deletions where path = ${second.input_path}`);
   for (const { input_path } of [first, second]) await put("inputs", input_path);
-  await pass(grace + 60);
+  await pass(auditGraceSeconds + 60);
   await cleanUp();
   for (const { input_path } of [first, second]) {
     assert.equal(await exists("inputs", input_path), false);
@@ -102,7 +102,7 @@ test("if an artwork disappears from Storage, the audit records it, reports it an
   const before = await status();
   assert.equal((await meddler.storage.from("artworks").remove([artwork_path!])).data?.length, 1);
   assert.deepEqual(await alice.wallet(), { balance: 3, held: 0 });
-  await pass(grace + 60);
+  await pass(auditGraceSeconds + 60);
   for (let passes = 0; passes < 2; passes += 1) {
     await cleanUp();
     assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
@@ -121,7 +121,7 @@ test("the audit keeps photos that are not submitted yet and artworks of succeede
   const alice = await Person.signUp("alice");
   const { artwork_path } = await alice.ended((await alice.generate(await small)).id);
   const waiting = await alice.upload(await small);
-  await pass(grace + 60);
+  await pass(auditGraceSeconds + 60);
   await cleanUp();
   await cleanUp();
   assert.deepEqual([await exists("artworks", artwork_path!), await exists("inputs", waiting)], [true, true]);

@@ -34,7 +34,7 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a photo that was uploaded again stays",
     file: sql("audit"),
-    line: "greatest(o.created_at, g.finished_at) < grace",
+    line: "greatest(o.created_at, g.finished_at) < audit_cutoff",
     instead: "o.created_at < soft",
     seenBy: [audit],
   },
