@@ -1,6 +1,6 @@
-// Runs every test and check (`make test`): lanes side by side, so that one uses the processor while another waits.
-// Each step of a lane that needs a stack has one of its own. What a step prints is in .local/test/<step>.log; a step
-// that fails prints the end of it.
+// Runs all tests and checks (`make test`) in lanes, side by side: while one waits, another uses the processor. Each step
+// that needs a stack has its own. The output of a step goes to .local/test/<step>.log. If the step fails, the end of the
+// log is printed.
 
 import { spawn } from "node:child_process";
 import { closeSync, mkdirSync, openSync, readFileSync } from "node:fs";
@@ -30,7 +30,7 @@ function suite(...files: string[]): string {
 
 const database = "node --import tsx database/run.ts";
 
-/** Cargo locks its folder, so what calls it is one lane. It yields the processor to the tests that have deadlines. */
+/** Steps that call cargo are one lane, because cargo locks its folder. They give way to the tests that have deadlines. */
 const compiling: Step[] = [
   { name: "unit", command: 'cargo test --workspace --locked --features local/crash-points 2>&1 | tee "$RESULTS/cargo.txt"' },
   { name: "heic", command: "cargo test --package photo --locked --features heic --lib heic" },
@@ -42,20 +42,21 @@ const compiling: Step[] = [
 const lanes: Step[][] = [
   compiling,
   [
-    // The database last, so that whatever requests may have changed of grants and policies shows.
+    // The database last, because requests may have changed grants or policies.
     onStack("journeys", `${suite("journeys/*.test.ts")}; ${database}`),
     onStack("chaos", "SEED=1..3 JOBS=60 node --import tsx chaos/chaos.ts", { runMs: 30 }),
-  ],
-  [
-    onStack("faults-of-replicate", suite("faults/[r-z]*.test.ts")),
-    onStack("hosted", suite("stack/*.test.ts", "replicate/*.test.ts")),
-  ],
-  [
-    onStack("faults", suite("faults/[a-q]*.test.ts", "chaos/*.test.ts", "mutants/*.test.ts", "policy/*.test.ts")),
     onStack("adversary", suite("adversary/*.test.ts")),
+  ],
+  [
+    onStack("faults-1", suite("faults/[a-n]*.test.ts", "faults/pass*.test.ts")),
+    onStack("tools", suite("chaos/*.test.ts", "mutants/*.test.ts", "policy/*.test.ts")),
     onStack("lambda", suite("lambda/*.test.ts")),
-    // Not for the policy, which wants each test once.
+    // Without RESULTS, because the policy wants each test once.
     onStack("old-privileges", `unset RESULTS; ${database}; ${suite("journeys/strangers.test.ts")}`, { flags: "--default-privileges legacy" }),
+  ],
+  [
+    onStack("faults-2", suite("faults/o*.test.ts", "faults/[r-z]*.test.ts")),
+    onStack("hosted", suite("stack/*.test.ts", "replicate/*.test.ts")),
   ],
 ];
 
