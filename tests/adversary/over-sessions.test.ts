@@ -19,7 +19,7 @@ interface Owned {
 }
 
 /** A user who has one of each. */
-async function somebody(): Promise<{ person: Person; owned: Owned }> {
+async function newUser(): Promise<{ person: Person; owned: Owned }> {
   const person = await signUpAs(`alice.${randomUUID()}@example.com`);
   const { id, artwork_path } = await person.ended((await person.generate(await small)).id);
   const job = (await running(person))[0]!;
@@ -96,7 +96,7 @@ async function ban({ id }: Person, ban_duration: string): Promise<void> {
 }
 
 test("after a global sign-out, no token of the user works", async () => {
-  const { person, owned } = await somebody();
+  const { person, owned } = await newUser();
   const other = await signIn(person.email);
   await endSession(other, "global");
   assert.deepEqual(await reached(person, owned), []);
@@ -104,7 +104,7 @@ test("after a global sign-out, no token of the user works", async () => {
 });
 
 test("after a local sign-out, only the token of that session stops working", async () => {
-  const { person, owned } = await somebody();
+  const { person, owned } = await newUser();
   const other = await signIn(person.email);
   await endSession(person, "local");
   assert.deepEqual(await reached(person, owned), []);
@@ -112,7 +112,7 @@ test("after a local sign-out, only the token of that session stops working", asy
 });
 
 test("after a sign-out of the other sessions, only their tokens stop working", async () => {
-  const { person, owned } = await somebody();
+  const { person, owned } = await newUser();
   const other = await signIn(person.email);
   await endSession(other, "others");
   assert.deepEqual(await reached(person, owned), []);
@@ -120,7 +120,7 @@ test("after a sign-out of the other sessions, only their tokens stop working", a
 });
 
 test("the token of a banned user does not work until the ban is lifted", async () => {
-  const { person, owned } = await somebody();
+  const { person, owned } = await newUser();
   await ban(person, "24h");
   assert.deepEqual(await reached(person, owned), []);
   await ban(person, "none");
@@ -128,7 +128,7 @@ test("the token of a banned user does not work until the ban is lifted", async (
 });
 
 test("a token that names no existing session does not work", async () => {
-  const { person, owned } = await somebody();
+  const { person, owned } = await newUser();
   const { session_id, ...claims } = claimsOf(person.token);
   assert.ok(session_id);
   for (const changed of [claims, { ...claims, session_id: randomUUID() }]) {
@@ -161,7 +161,7 @@ test("erasures and exports require the second factor if the user has one", async
 });
 
 test("submitting, canceling and deleting make no HTTP call to Auth, and an erasure makes one", async () => {
-  const { person, owned } = await somebody();
+  const { person, owned } = await newUser();
   lab.supabase.misbehave({ fault: "delay", ms: 0, when: /\/auth\/v1\/user/, count: 1e9 });
   const asked = async (act: () => Promise<Response>) => {
     const before = lab.supabase.struck;

@@ -6,7 +6,7 @@ import type { Lab } from "../../lab/lab.ts";
 import { type Prediction, predictionThatIs, predictionsOf, send } from "../../faults/replicate.ts";
 import { impostors, small } from "../photos.ts";
 import { arm, cleanUp, database } from "../stack.ts";
-import { people, photos, planted, secrets, somebody, submitted } from "./planted.ts";
+import { people, photos, planted, secrets, newUser, submitted } from "./planted.ts";
 
 export type Flows = Record<string, (lab: Lab) => Promise<unknown>>;
 
@@ -24,7 +24,7 @@ export async function answers(status: number, asked: Promise<Response>): Promise
 export const asked: Flows = {
   "photos of every format become artworks": async () => {
     for (const format of ["jpeg", "png", "webp"] as const) {
-      const person = await somebody();
+      const person = await newUser();
       const { id, input_path } = await submitted(person, format);
       assert.equal((await person.ended(id)).state, "succeeded");
       await person.forgotten();
@@ -33,7 +33,7 @@ export const asked: Flows = {
     }
   },
   "a retry, and another body with the same idempotency key": async () => {
-    const person = await somebody();
+    const person = await newUser();
     const body = { style: "mosaic", input_path: await person.upload(photos.jpeg), prompt: planted("prompt") };
     for (const status of [201, 200]) await answers(status, person.submit(body, planted("again")));
     await answers(409, person.submit({ ...body, prompt: planted("other") }, planted("again")));
@@ -41,14 +41,14 @@ export const asked: Flows = {
   },
   "canceled, deleted, and neither": async () => {
     await arm({ fault: "stuck_processing", count: 2 });
-    const person = await somebody();
+    const person = await newUser();
     await answers(200, person.call("POST", `/generations/${(await submitted(person)).id}/cancel`));
-    const { id } = await submitted(await somebody());
+    const { id } = await submitted(await newUser());
     await answers(204, people.at(-1)!.call("DELETE", `/generations/${id}`));
     await answers(404, person.call("DELETE", `/generations/${id}`));
   },
   "files under their own names": async () => {
-    const person = await somebody();
+    const person = await newUser();
     const file = new File([new Uint8Array(photos.jpeg)], planted("file.jpg"), { type: "image/jpeg" });
     for (const path of [file.name, `${person.id}/${file.name}`, `${person.id}/../${file.name}`]) {
       assert.ok((await person.client.storage.from("inputs").upload(path, file)).error, path);
@@ -59,14 +59,14 @@ export const asked: Flows = {
   "files that are not photos": async () => {
     const text = Buffer.from(planted("impostor"));
     for (const [name, bytes] of [...(await impostors()), ["a text", text], ["an SVG", Buffer.concat([Buffer.from("<svg>"), text])]] as const) {
-      const person = await somebody();
+      const person = await newUser();
       const input_path = await person.upload(bytes);
       const response = await person.submit({ style: "mosaic", input_path, prompt: planted("prompt") });
       assert.equal(response.status, 422, name);
     }
   },
   "bodies that cannot be read": async () => {
-    const person = await somebody();
+    const person = await newUser();
     const good = { style: "mosaic", input_path: await person.upload(await small), prompt: planted("prompt") };
     const text = planted("value");
     for (const [status, body] of [
@@ -102,12 +102,12 @@ export const asked: Flows = {
       await answers(401, functions("/generations", { method: "POST", headers: asks, body }));
       for (const [method, path] of [["POST", "/cleanup"], ["GET", "/status"]]) await answers(401, functions(path!, { method: method!, headers }));
     }
-    const person = await somebody();
+    const person = await newUser();
     await person.client.auth.signOut();
     await answers(401, person.submit({ style: "mosaic", input_path: planted("path") }));
   },
   "unknown paths and methods": async () => {
-    const person = await somebody();
+    const person = await newUser();
     const text = planted("path");
     await answers(404, person.call("GET", `/${text}`));
     await answers(404, person.call("GET", `/${text}?${text}=${text}`));
@@ -118,7 +118,7 @@ export const asked: Flows = {
   },
   "webhook events that are forged, old, foreign, strange and delivered twice": async () => {
     await arm({ fault: "webhook_drop" });
-    const person = await somebody();
+    const person = await newUser();
     const { id, input_path } = await submitted(person);
     const prediction = await predictionThatIs("succeeded", input_path);
     noteCapability(prediction);
@@ -139,14 +139,14 @@ export const asked: Flows = {
   },
   "failures that quote the prompt": async () => {
     await arm({ fault: "stuck_processing" });
-    const person = await somebody();
+    const person = await newUser();
     const { id, input_path } = await submitted(person);
     const prediction = await predictionThatIs("processing", input_path);
     await answers(200, send(prediction, { status: "failed", error: `I will not draw ${planted("error")}`, logs: planted("logs") }));
     assert.equal((await person.ended(id)).reason, "model_error");
   },
   "too few credits": async () => {
-    const person = await somebody();
+    const person = await newUser();
     await database`insert into public.credit_entries (wallet_id, kind, amount, reason)
       select id, 'adjustment', -5, 'test' from public.wallets where person_id = ${person.id}`;
     await answers(402, person.submit({ style: "mosaic", input_path: await person.upload(photos.jpeg), prompt: planted("prompt") }));

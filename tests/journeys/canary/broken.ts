@@ -9,7 +9,7 @@ import { pass } from "../../lab/time.ts";
 import { until } from "../../waiting.ts";
 import { arm, cleanUp, database } from "../stack.ts";
 import type { Flows } from "./asked.ts";
-import { photos, planted, somebody, submitted } from "./planted.ts";
+import { photos, planted, newUser, submitted } from "./planted.ts";
 
 /** Makes all three attempts of a call fail with `status`. */
 const fails = (lab: Lab, when: RegExp, status = 500) => lab.supabase.misbehave({ fault: "status", status, when, count: 3 });
@@ -19,14 +19,14 @@ const create = /^POST \/v1\/models\//;
 /** A generation whose prediction has ended, but whose webhook events were lost. */
 async function unheard() {
   await arm({ fault: "webhook_drop" });
-  const person = await somebody();
+  const person = await newUser();
   const generation = await submitted(person);
   await predictionThatIs("succeeded", generation.input_path);
   return { person, ...generation };
 }
 
 async function refusedInput(): Promise<Response> {
-  const person = await somebody();
+  const person = await newUser();
   return person.submit({ style: "mosaic", input_path: await person.upload(Buffer.from(planted("impostor"))) });
 }
 
@@ -35,7 +35,7 @@ export const poison = `poison-${randomUUID()}`;
 
 export const broken: Flows = {
   "a photo that makes its decoder panic": async () => {
-    const person = await somebody();
+    const person = await newUser();
     const photo = Buffer.concat([photos.jpeg, Buffer.from(poison)]);
     assert.equal((await person.submit({ style: "mosaic", input_path: await person.upload(photo) })).status, 422);
   },
@@ -47,26 +47,26 @@ export const broken: Flows = {
       ["output_wrong_type", "output_invalid"],
     ] as const) {
       await arm({ fault });
-      const person = await somebody();
+      const person = await newUser();
       assert.equal((await person.ended((await submitted(person)).id)).reason, reason);
     }
   },
   "outputs that are not where they should be": async () => {
     for (const fault of ["output_expired", "output_redirect", "output_unnamed", "output_elsewhere"]) {
       await arm({ fault });
-      const person = await somebody();
+      const person = await newUser();
       const { id } = await submitted(person);
       await until("the function to fetch the output", async () => /stor|succ/.test((await person.generation(id))!.state) || undefined);
     }
   },
   "create calls that are refused, throttled, lost and late": async (lab) => {
     await arm({ fault: "create_422" });
-    await assert.rejects(submitted(await somebody()), /submit_refused/);
+    await assert.rejects(submitted(await newUser()), /submit_refused/);
     await arm({ fault: "create_refused", value: 404 });
-    await submitted(await somebody());
+    await submitted(await newUser());
     // Replicate refuses the account twice, then accepts it again.
     await arm({ fault: "create_402", count: 2 });
-    await submitted(await somebody());
+    await submitted(await newUser());
     for (let times = 0; times < 2; times += 1) {
       await pass(61);
       await cleanUp();
@@ -74,16 +74,16 @@ export const broken: Flows = {
     // Replicate throttles every attempt, and refuses the one of the next sweep.
     await arm({ fault: "create_429", count: 3, value: 0 });
     fails(lab, verb("postpone_submission"));
-    await submitted(await somebody());
+    await submitted(await newUser());
     lab.replicate.misbehave({ fault: "lose_answer", when: create });
-    await submitted(await somebody());
+    await submitted(await newUser());
     await arm({ fault: "create_422" });
     await pass(181);
     await cleanUp();
     // Another worker has the lease when Replicate refuses.
     lab.replicate.misbehave({ fault: "delay", ms: 1_000, when: create });
     await arm({ fault: "create_422" });
-    const person = await somebody();
+    const person = await newUser();
     const submitting = submitted(person);
     const open = await until("the create call", async () => (await database`
       select g.id from public.generations as g join private.generation_work as w on w.generation_id = g.id
@@ -97,7 +97,7 @@ export const broken: Flows = {
   },
   "a prediction that cannot be stopped": async (lab) => {
     await arm({ fault: "stuck_processing" });
-    const person = await somebody();
+    const person = await newUser();
     const { id } = await submitted(person);
     lab.replicate.misbehave({ fault: "status", status: 500, when: /cancel$/, count: 3 });
     assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
@@ -116,7 +116,7 @@ export const broken: Flows = {
     await cleanUp();
   },
   "a Replicate that keeps what it has, and then does not answer": async () => {
-    const person = await somebody();
+    const person = await newUser();
     await person.ended((await submitted(person)).id);
     const due = () => database`update public.replicate_removals set due_at = now() where person_id = ${person.id}`;
     await due();
@@ -131,7 +131,7 @@ export const broken: Flows = {
   "a list that cannot be read": async (lab) => {
     lab.replicate.misbehave({ fault: "lose_answer", when: create });
     await arm({ fault: "webhook_drop" });
-    await submitted(await somebody());
+    await submitted(await newUser());
     lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 9 });
     await pass(181);
     await cleanUp();
@@ -139,7 +139,7 @@ export const broken: Flows = {
   "a refusal of the account that the database does not record": async (lab) => {
     fails(lab, verb("record_account_refusal"));
     await arm({ fault: "create_402" });
-    await submitted(await somebody());
+    await submitted(await newUser());
   },
   "outputs that cannot be stored": async (lab) => {
     const { person, id } = await unheard();
@@ -160,7 +160,7 @@ export const broken: Flows = {
     ];
     for (const env of environments) {
       await lab.functions.configure(env);
-      const person = await somebody();
+      const person = await newUser();
       assert.equal((await person.ended((await submitted(person)).id)).state, "succeeded");
     }
     await lab.functions.configure({});
@@ -168,7 +168,7 @@ export const broken: Flows = {
   "photos that cannot be fetched, signed, put back or deleted": async (lab) => {
     for (const when of [/^GET \/storage\/v1\/object\/inputs/, /^POST \/storage\/v1\/object\/sign/, /^POST \/storage\/v1\/object\/inputs/]) {
       fails(lab, when);
-      await submitted(await somebody());
+      await submitted(await newUser());
       lab.heal();
     }
     for (const when of [/^DELETE \/storage/, verb("record_deletions")]) {
@@ -178,7 +178,7 @@ export const broken: Flows = {
     }
     // Storage deletes nothing, and the verification fails.
     await arm({ fault: "stuck_processing" });
-    const person = await somebody();
+    const person = await newUser();
     const { id } = await submitted(person);
     fails(lab, /^DELETE \/storage/, 200);
     fails(lab, /^GET \/storage\/v1\/object\/inputs/);
@@ -193,7 +193,7 @@ export const broken: Flows = {
     });
   },
   "a database and an Auth that do not answer, or refuse": async (lab) => {
-    const person = await somebody();
+    const person = await newUser();
     const input_path = await person.upload(photos.jpeg);
     const submit = () => person.submit({ style: "mosaic", input_path, prompt: planted("prompt") });
     fails(lab, verb("begin_generation"), 502);

@@ -36,7 +36,7 @@ for (const name of ["SUPABASE_SECRET_KEY", "REPLICATE_API_TOKEN", "REPLICATE_WEB
 export const people: Person[] = [];
 
 /** Signs up a user whose username and email are planted texts. */
-export async function somebody(): Promise<Person> {
+export async function newUser(): Promise<Person> {
   const person = await Person.signUp(planted("email"));
   const { error } = await person.client.from("profiles").update({ username: planted(`name${people.length}`) }).eq("id", person.id);
   if (error) throw error;

@@ -9,7 +9,7 @@ import { deliver, mail } from "../inbox.ts";
 import type { Person } from "../person.ts";
 import { arm, cleanUp, database, wakeWalks } from "../stack.ts";
 import { type Flows, answers } from "./asked.ts";
-import { planted, somebody, submitted } from "./planted.ts";
+import { planted, newUser, submitted } from "./planted.ts";
 
 const functions = (path: string, init: RequestInit = {}) => fetch(`${process.env.FUNCTIONS_URL}${path}`, init);
 
@@ -21,7 +21,7 @@ const json = (body: unknown): RequestInit => ({ method: "POST", headers: { "cont
 
 export const rights: Flows = {
   "emails with requests, some of which say too much": async () => {
-    const person = await somebody();
+    const person = await newUser();
     await answers(200, sendMail(person));
     await answers(200, sendMail(person, { subject: planted("subject") }));
     await answers(401, functions("/privacy-inbox", { ...json({}), headers: { "webhook-id": planted("id"), "webhook-timestamp": planted("time"), "webhook-signature": planted("signature") } }));
@@ -36,7 +36,7 @@ export const rights: Flows = {
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   },
   "an export with a missing object, and a Storage that refuses uploads": async (lab) => {
-    const person = await somebody();
+    const person = await newUser();
     const [gone, changed] = await fillGallery(person, 2, 20);
     await database`update storage.objects set metadata = metadata || '{"size": 9999999}' where name = ${gone!.artwork_path}`;
     // The stored checksum is wrong. The export finds this during its upload.
@@ -53,7 +53,7 @@ export const rights: Flows = {
   },
   "an erasure while Auth and Replicate are down": async (lab) => {
     await arm({ fault: "stuck_processing" });
-    const person = await somebody();
+    const person = await newUser();
     const { input_path } = await submitted(person);
     await predictionThatIs("processing", input_path);
     await answers(422, person.call("POST", "/privacy/erasures", { email: planted("typed") }));
@@ -79,7 +79,7 @@ export const rights: Flows = {
     lab.heal();
   },
   "emails that no server accepts": async (lab) => {
-    const person = await somebody();
+    const person = await newUser();
     const other = await lab.another({ RUST_LOG: "trace", SMTP_URL: "smtp://127.0.0.1:9", MAIL_FROM: "a@example.com", APP_URL: "http://127.0.0.1/" });
     await answers(200, sendMail(person));
     await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
