@@ -89,7 +89,7 @@ export const ofCredits: Mutant[] = [
   {
     name: "a generation begins without enough credits",
     file: sql("submission"),
-    line: "  if wallet.balance - wallet.held < price then",
+    line: "  if available < price then",
     instead: "  if wallet.balance < price then",
     seenBy: [submission],
   },
