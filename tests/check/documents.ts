@@ -95,6 +95,25 @@ function checkReasons(schemas: { Generation: { properties: { reason: { enum: (st
   }
 }
 
+/** Everything that the recipes of CONTRIBUTING.md quote must exist: each word of code, title of a test and message of a check. */
+function checkRecipes(): void {
+  const [, recipes] = /^## Recipes\n([^]*?)^## /m.exec(read("CONTRIBUTING.md"))!;
+  const text = recipes!.replaceAll(/\s+/g, " ");
+  const quoting = ["CONTRIBUTING.md", "tests/check/documents.ts"];
+  const sources = files.filter((path) => !quoting.includes(path) && /\.(md|rs|sql|toml|tsx?|mjs|yaml)$/.test(path)).map(read).join("\n");
+  const checks = files.filter((path) => /^(tests\/check|supabase\/tests)\//.test(path)).map(read).join("\n");
+  const words = new Set(sources.match(/\w+/g));
+
+  const spans = [...text.matchAll(/`([^`]+)`/g)].map(([, span]) => span!);
+  const names = spans.flatMap((span) => span.match(/\w+/g) ?? []).filter((name) => !words.has(name));
+  const titles = [...text.replaceAll(/`[^`]+`/g, "").matchAll(/"([^"]+)"/g)].map(([, title]) => title!).filter((title) => !sources.includes(title));
+  // In place of … or a capital like X, a check prints names.
+  const messages = [...text.matchAll(/`make check`: `([^`]+)`/g)].map(([, message]) => message!);
+  const unsaid = messages.filter((message) => !message.split(/…|\b[A-Z]\b/).every((part) => checks.includes(part)));
+  if (messages.length < 5) faults.push("CONTRIBUTING.md: the check cannot find the messages that the recipes quote");
+  for (const quote of new Set([...names, ...titles, ...unsaid])) faults.push(`CONTRIBUTING.md quotes "${quote}", which is nowhere`);
+}
+
 /** No file may name a path of the machine on which it was written. */
 function checkThatNothingPersonalIsIn(): void {
   for (const path of files.filter((name) => !/\.(png|jpe?g|webp|ico|woff2?)$/.test(name))) {
@@ -110,6 +129,7 @@ for (const document of documents) {
 }
 checkVariables();
 await checkApi();
+checkRecipes();
 checkThatNothingPersonalIsIn();
 for (const fault of faults) console.error(`  ${fault}`);
 if (faults.length > 0 || documents.length === 0) process.exit(1);
