@@ -24,7 +24,7 @@ comment on table public.failure_reasons is 'The closed list of reasons for which
 insert into public.failure_reasons (id, sentence) values
   ('animated', 'The photo is animated. Please upload a single frame of it.'),
   ('content_flagged', 'The photo or the result was flagged as sensitive. Please try another photo or style.'),
-  ('corrupt', 'The photo could not be read. Please open it in a photo program, save it again and upload the new file.'),
+  ('corrupt', 'The photo could not be read. Please upload a copy that you have saved again in a photo program.'),
   ('decoded_size_too_large', 'The photo takes too much memory to open. Please upload a smaller version, or an ordinary 8-bit RGB JPEG.'),
   ('dimensions_too_large', 'The photo has too many pixels. Please upload a smaller version.'),
   ('dimensions_too_small', 'The photo has too few pixels. Please upload a larger version.'),

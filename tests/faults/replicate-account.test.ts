@@ -30,7 +30,7 @@ async function submit(person: Person, input_path: string, key?: string): Promise
   return person.submit({ style: "mosaic", input_path }, key);
 }
 
-const closed = /No photo is taken at the moment, because the image service accepts no jobs/;
+const closed = /We accept no photos at the moment, because the image service accepts no jobs/;
 
 /** What the operator sees about the Replicate account. */
 async function account(): Promise<{ refused_status: number | null; table: string }> {

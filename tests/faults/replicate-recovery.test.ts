@@ -92,7 +92,7 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
 
   // Making so many jobs takes minutes on some machines, so their deadlines are set only now.
   await database`
-    update public.generations as g set deadline_at = now() + make_interval(secs => 140 + place % 8 * 60)
+    update public.generations as g set deadline_at = now() + make_interval(secs => 200 + place % 8 * 60)
     from (select id, row_number() over (order by id) as place from public.generations where person_id = ${alice.id} and state = 'reserved') as w
     where g.id = w.id`;
   lab.heal();

@@ -32,7 +32,7 @@ test("intake closes when no sweep has run for the allowed time, and opens again 
   const refused = await alice.submit({ style: "mosaic", input_path });
   const problem = (await refused.json()) as { code: string; detail: string };
   assert.deepEqual([refused.status, problem.code], [503, "intake_closed"]);
-  assert.match(problem.detail, /Nothing was charged/);
+  assert.match(problem.detail, /You were not charged/);
   assert.equal(refused.headers.get("retry-after"), "60");
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
   assert.deepEqual((await alice.client.from("generations").select("id")).data, []);
