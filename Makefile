@@ -34,7 +34,7 @@ run: install build ## Start the whole stack; Ctrl-C stops it: ARGS="--quiet"
 	@$(STACK) --state .local/run $(ARGS) || [ $$? -eq 130 ]
 
 .PHONY: fresh
-fresh: ARGS += --fresh
+fresh: override ARGS += --fresh
 fresh: run ## Do the same, but begin with an empty database and empty buckets
 
 .PHONY: status
@@ -93,7 +93,7 @@ policy: install build $(TOOLS)/.installed $(DENY) ## Run the tests that POLICY.m
 test: install build $(TOOLS)/.installed ## Run everything: unit, database, stack, clients, journeys, checks
 	@rm -rf $(RESULTS_FOLDER) && mkdir -p $(RESULTS_FOLDER)
 	$(call say,Tests and checks)
-	@cd tests && $(NODE) lanes.ts
+	@cd tests && exec $(NODE) lanes.ts
 	$(call say,Policy)
 	@cd tests && $(NODE) policy/policy.ts
 

@@ -60,7 +60,8 @@ const lanes: Step[][] = [
   ],
 ];
 
-const running = new Map<string, number>();
+/** When each step that runs began, and its process. */
+const running = new Map<string, { began: number; pid: number }>();
 const failed: string[] = [];
 
 function clock(milliseconds: number): string {
@@ -72,8 +73,9 @@ async function run({ name, command }: Step): Promise<void> {
   const path = join(logs, `${name}.log`);
   const log = openSync(path, "w");
   const began = performance.now();
-  running.set(name, began);
-  const child = spawn("bash", ["-c", command], { cwd: root, stdio: ["ignore", log, log] });
+  // In a process group of its own, so that all of it can be ended.
+  const child = spawn("bash", ["-c", command], { cwd: root, stdio: ["ignore", log, log], detached: true });
+  running.set(name, { began, pid: child.pid! });
   const code = await new Promise<number | null>((done) => child.once("exit", done));
   closeSync(log);
   running.delete(name);
@@ -86,7 +88,14 @@ async function run({ name, command }: Step): Promise<void> {
 
 function showProgress(): void {
   const now = performance.now();
-  console.log(`  still running: ${[...running].map(([name, began]) => `${name} (${clock(now - began)})`).join(", ")}`);
+  console.log(`  still running: ${[...running].map(([name, { began }]) => `${name} (${clock(now - began)})`).join(", ")}`);
+}
+
+for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
+  process.on(signal, () => {
+    for (const { pid } of running.values()) process.kill(-pid, "SIGTERM");
+    process.exit(code);
+  });
 }
 
 mkdirSync(logs, { recursive: true });

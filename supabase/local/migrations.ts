@@ -9,8 +9,12 @@ import { tail } from "./processes.ts";
 
 const recordName = "migrations.json";
 
+function folderOf(project: string): string {
+  return join(project, "supabase", "migrations");
+}
+
 function digests(project: string): Record<string, string> {
-  const folder = join(project, "supabase", "migrations");
+  const folder = folderOf(project);
   const digest = (name: string) =>
     createHash("sha256").update(readFileSync(join(folder, name))).digest("hex");
   return Object.fromEntries(readdirSync(folder).map((name) => [name, digest(name)]));
@@ -70,7 +74,7 @@ export async function applyMigrations(
 
 /** Says when a migration changes while the stack runs: it keeps the schema that it started with. */
 export function watchMigrations(project: string, say: (line: string) => void): () => void {
-  const folder = join(project, "supabase", "migrations");
+  const folder = folderOf(project);
   let known = digests(project);
   const look = () => {
     if (!existsSync(folder)) return;
