@@ -375,7 +375,7 @@ return jsonb_build_object(
   ),
   'sweeper', (
     select jsonb_build_object(
-      'last_pass_seconds', private.age(max(h.at)),
+      'last_sweep_seconds', private.age(max(h.at)),
       'allowed_silence_seconds', private.seconds('sweep_silence'),
       'intake_open', private.is_intake_open())
     from private.heartbeats as h

@@ -26,7 +26,7 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
   ('inputs_hard_limit', 'R1', '48 hours', null, null,
     'A photo, whatever the state of its generation, from its upload.'),
   ('sweep_silence', 'X2', '10 minutes', null, null,
-    'Between two passes of the sweeper; after this no photo is accepted.'),
+    'Between two sweeps; after this no photo is accepted.'),
   ('audit_grace', 'X3', '1 hour', null, null,
     'An object without a row, or a row without an object, before it is closed.'),
   ('replicate_hour', 'T3', '61 minutes', null, null,

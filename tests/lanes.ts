@@ -48,14 +48,14 @@ const lanes: Step[][] = [
     onStack("adversary", suite("adversary/*.test.ts")),
   ],
   [
-    onStack("faults-1", suite("faults/[a-n]*.test.ts", "faults/pass*.test.ts")),
+    onStack("faults-1", suite("faults/[a-n]*.test.ts", "faults/sweep-*.test.ts")),
     onStack("tools", suite("chaos/*.test.ts", "mutants/*.test.ts", "policy/*.test.ts")),
     onStack("lambda", suite("lambda/*.test.ts")),
     // Without RESULTS, because the policy wants each test once.
     onStack("old-privileges", `unset RESULTS; ${database}; ${suite("journeys/strangers.test.ts")}`, { flags: "--default-privileges legacy" }),
   ],
   [
-    onStack("faults-2", suite("faults/o*.test.ts", "faults/[r-z]*.test.ts")),
+    onStack("faults-2", suite("faults/[o-rt-z]*.test.ts", "faults/s[!w]*.test.ts", "faults/sweep.test.ts")),
     onStack("hosted", suite("stack/*.test.ts", "replicate/*.test.ts")),
   ],
 ];

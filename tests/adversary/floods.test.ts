@@ -9,7 +9,7 @@ import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
 import { untilWaiting } from "../lab/locks.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { nameOf } from "./uploads.ts";
 
 after(() => database.end());
@@ -110,7 +110,7 @@ test("a user can file at most 20 privacy requests a day, even if profile edits c
   assert.deepEqual(await filed(mallory), { open: 0, all: 20 });
   const { error } = await requests(mallory).insert({ kind: "correction" });
   assert.equal(error?.hint, "too_many_requests");
-  await pass(86_460);
+  await passTime(86_460);
   assert.equal((await requests(mallory).insert({ kind: "correction" })).error, null);
 });
 
@@ -153,7 +153,7 @@ for (const [who, known] of [["a stranger", false], ["an account", true]] as cons
     assert.equal(await opened(), 1, `${await opened()} requests were opened`);
     for (const word of words) assert.notDeepEqual(await columnsWith(word), [], "the text of an email is lost");
 
-    await pass(86_460);
+    await passTime(86_460);
     assert.equal((await deliver(mail(address))).status, 200);
     assert.equal(await opened(), 2);
   });

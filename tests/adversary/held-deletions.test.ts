@@ -6,7 +6,7 @@ import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { lab } from "../faults/lab.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 
 /** A running job whose webhook events are lost, so that no event leads to the deletion of its photo. */
 async function unheard(person: Person): Promise<string> {
@@ -60,7 +60,7 @@ test("an owner who repeats a cancel for an hour keeps no photo past the first sw
   assert.ok((await photos(mallory)) > 0, "the functions were not called, so the photo must still exist");
   let lasted = 0;
   for (let minute = 4; minute <= 60; minute += 4) {
-    await pass(240);
+    await passTime(240);
     // Right before each sweep, so that a lease for the owner would never have expired.
     await mallory.client.rpc("cancel_generation", { generation_id: id });
     await cleanUp();
@@ -74,7 +74,7 @@ test("an owner who repeats a cancel at the last moment keeps no photo past 48 ho
   const mallory = await Person.signUp("mallory");
   const id = await unheard(mallory);
   await askDatabase(mallory, "cancel_generation", id);
-  await pass(48 * 3600 + 60);
+  await passTime(48 * 3600 + 60);
   await mallory.client.rpc("cancel_generation", { generation_id: id });
   await cleanUp();
   assert.equal(await photos(mallory), 0);
@@ -84,7 +84,7 @@ test("an owner who repeats a cancel at the last moment keeps no photo past 48 ho
 test("the next sweep deletes a photo past 48 hours, even if a dead worker has the lease of its deletion", async () => {
   const alice = await Person.signUp("alice");
   await alice.upload(await small);
-  await pass(48 * 3600 + 60);
+  await passTime(48 * 3600 + 60);
   // The database leases the deletion, but each response is lost.
   lab.supabase.misbehave({ fault: "lose_answer", when: /rpc\/lease_deletions/, count: 100 });
   assert.equal((await cleanUp()).complete, false);
@@ -106,7 +106,7 @@ test("an owner who tries to delay deletions cannot turn the badge red", async ()
     return ((await response.json()) as { deletions: { overdue: number } }).deletions.overdue;
   };
   const before = await overdue();
-  await pass(25 * 3600);
+  await passTime(25 * 3600);
   await mallory.client.rpc("cancel_generation", { generation_id: id });
   await cleanUp();
   assert.equal(await overdue(), before);

@@ -5,7 +5,7 @@ import { after, afterEach, test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { booksBalance, erase, give, holds, running } from "./owner.ts";
 
 afterEach(() => disarm());
@@ -54,7 +54,7 @@ test("cancels are free again a day later", async () => {
   const alice = await Person.signUp("alice");
   for (const { id } of await running(alice, 4)) await cancel(alice, id);
   assert.equal((await alice.wallet()).balance, 4);
-  await pass(86_460);
+  await passTime(86_460);
   await cleanUp();
   const id = (await running(alice))[0]!.id;
   assert.deepEqual(told(await cancel(alice, id)), ["canceled", 0, 2]);

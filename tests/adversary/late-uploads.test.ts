@@ -8,7 +8,7 @@ import { filesBelow } from "../journeys/canary/search.ts";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database, disarm } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { type Finished, type Upload, nameOf, signedPut, slowPost, tusUpload } from "./uploads.ts";
 
@@ -67,7 +67,7 @@ async function generated(person: Person, name: string): Promise<void> {
 }
 
 const situations: Record<string, Situation> = {
-  "the intake closes": { happens: () => pass(26 * 3600, "silent"), refusedWith: "403" },
+  "the intake closes": { happens: () => passTime(26 * 3600, "silent"), refusedWith: "403" },
   "its owner refuses generation": {
     async happens({ client }) {
       assert.equal((await client.from("privacy_choices").insert({ purpose: "generation", allowed: false })).error, null);
@@ -157,7 +157,7 @@ for (const [way, begin] of Object.entries(ways)) {
       const [user] = await database`select id from auth.users where id = ${mallory.id}`;
       if (!user) return true;
       assert.ok((minutes += 1) <= 1, "the erasure takes longer than a minute");
-      await pass(60);
+      await passTime(60);
       return undefined;
     });
     await upload.finish();

@@ -9,7 +9,7 @@ import { mountains, withSecrets } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm, received } from "../journeys/stack.ts";
 import "../faults/lab.ts";
 import { predictionsOf } from "../faults/replicate.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { ask, running, service } from "./owner.ts";
 import { type Upload, nameOf, signedPut, slowPost, tusUpload } from "./uploads.ts";
@@ -68,7 +68,7 @@ async function postponed(person: Person, input_path: string): Promise<string> {
 
 async function submitNow(): Promise<void> {
   await disarm();
-  await pass(181);
+  await passTime(181);
   await cleanUp();
 }
 

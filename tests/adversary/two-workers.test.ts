@@ -10,7 +10,7 @@ import { predictionThatIs, predictionsOf, send } from "../faults/replicate.ts";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import {
   type Answer, type Leased, type Take, building, handOver, overdue, owed, planned, runOut, running, service, storing,
   submitting, succeeded,
@@ -177,7 +177,7 @@ for (const end of ["cancel", "delete"] as const) {
 
       if (seen === "its event") await send(prediction);
       // After a delete, an event finds no row, so a sweep searches Replicate's list a minute later.
-      if (seen !== "its event" || end === "delete") await pass(61);
+      if (seen !== "its event" || end === "delete") await passTime(61);
       await cleanUp();
       assert.deepEqual((await predictionsOf(alice.id)).map(({ status }) => status), ["canceled"]);
       const removals = await database`select from public.replicate_removals where prediction_id = ${prediction.id}`;

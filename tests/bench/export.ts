@@ -21,7 +21,7 @@ import { functionsPid } from "./memory.ts";
 const sizes = (process.env.SIZES ?? "100:20000 2000:365000").split(" ").map((size) => size.split(":").map(Number) as [number, number]);
 const kilobytes = Number(process.env.KILOBYTES ?? 1024);
 /** One sweep a minute: a longer one would overlap the next. */
-const longestPassSeconds = 60;
+const longestSweepSeconds = 60;
 /** Hosted Supabase ends an API statement after this time. */
 const longestStatementSeconds = 8;
 /** The largest allowed ratio of memory, on either side, between the largest and the smallest export. */
@@ -31,7 +31,7 @@ interface Built {
   artworks: number;
   events: number;
   megabytes: number;
-  passes: number;
+  sweeps: number;
   seconds: number;
   longestSeconds: number;
   statementSeconds: number;
@@ -72,17 +72,17 @@ async function build(artworks: number, events: number): Promise<Built> {
   const ordered = await person.call("POST", "/privacy/exports");
   if (ordered.status !== 202) throw new Error(await ordered.text());
   const watched = watchMemory(database, functionsPid);
-  let [passes, longest, total] = [0, 0, 0];
+  let [sweeps, longest, total] = [0, 0, 0];
   for (;;) {
     const began = performance.now();
     await cleanUp();
     const seconds = (performance.now() - began) / 1000;
-    [passes, longest, total] = [passes + 1, Math.max(longest, seconds), total + seconds];
+    [sweeps, longest, total] = [sweeps + 1, Math.max(longest, seconds), total + seconds];
     const { data, error } = await person.client.from("exports").select("state, path, files_done, files_total, bytes_done").single();
     if (error) throw error;
     const megabytes = data.bytes_done / 2 ** 20;
     const progress = data.files_total === null ? "being planned" : `${data.files_done} of ${data.files_total} files, ${megabytes.toFixed(0)} MB`;
-    console.log(`  ${String(artworks).padStart(7)} artworks, ${events} events, pass ${passes}: ${progress} after ${total.toFixed(0)} s`);
+    console.log(`  ${String(artworks).padStart(7)} artworks, ${events} events, sweep ${sweeps}: ${progress} after ${total.toFixed(0)} s`);
     if (data.state === "building") {
       // A sweep that was cut off keeps its lease for a while.
       await until("the lease to end", async () => !(await isLeased(person)) || undefined, 180_000);
@@ -91,18 +91,18 @@ async function build(artworks: number, events: number): Promise<Built> {
     if (data.state !== "ready") throw new Error(`the export is ${data.state}`);
     const peak = await watched.stop();
     await verify(person, data.path, artworks, events);
-    return { artworks, events, megabytes, passes, seconds: total, longestSeconds: longest, ...peak };
+    return { artworks, events, megabytes, sweeps, seconds: total, longestSeconds: longest, ...peak };
   }
 }
 
 const results: Built[] = [];
 for (const [artworks, events] of sizes) results.push(await build(artworks, events));
 
-console.log("\n  artworks  events     size  passes  total time  longest pass  longest statement  memory: functions  a backend");
+console.log("\n  artworks  events     size  sweeps  total time  longest sweep  longest statement  memory: functions  a backend");
 for (const each of results) {
   const cells = [
     String(each.artworks).padStart(8), String(each.events).padStart(6), `${each.megabytes.toFixed(0)} MB`.padStart(7),
-    String(each.passes).padStart(6), `${each.seconds.toFixed(0)} s`.padStart(10), `${each.longestSeconds.toFixed(1)} s`.padStart(12),
+    String(each.sweeps).padStart(6), `${each.seconds.toFixed(0)} s`.padStart(10), `${each.longestSeconds.toFixed(1)} s`.padStart(13),
     `${each.statementSeconds.toFixed(2)} s`.padStart(17), `${each.functionsMegabytes.toFixed(0)} MB`.padStart(17), `${each.backendMegabytes.toFixed(0)} MB`.padStart(9),
   ];
   console.log(`  ${cells.join("  ")}`);
@@ -111,7 +111,7 @@ for (const each of results) {
 const [first, last] = [results[0]!, results.at(-1)!];
 const most = (figure: (built: Built) => number) => Math.max(...results.map(figure));
 const found = [
-  [most(({ longestSeconds }) => longestSeconds) <= longestPassSeconds, "every sweep stays within its time"],
+  [most(({ longestSeconds }) => longestSeconds) <= longestSweepSeconds, "every sweep stays within its time"],
   [most(({ statementSeconds }) => statementSeconds) < longestStatementSeconds, "every statement stays within the time limit of the API"],
   [last.functionsMegabytes / first.functionsMegabytes <= memoryRatio, "memory of the functions does not grow with the export"],
   [last.backendMegabytes / first.backendMegabytes <= memoryRatio, "memory of the database does not grow with the export"],

@@ -9,7 +9,7 @@ import { peakMegabytes } from "./memory.ts";
 
 const sizes = (process.env.SIZES ?? "1000 10000 100000").split(" ").map(Number);
 /** One sweep a minute: a longer one would overlap the next. */
-const longestPassSeconds = 60;
+const longestSweepSeconds = 60;
 /** The largest allowed ratio of the time per object, between the most and the fewest objects. */
 const dearestRatio = 1.5;
 /** The largest allowed ratio of the function's memory, between the largest and the smallest sweep. */
@@ -36,7 +36,7 @@ async function plant(count: number): Promise<void> {
 
 interface Swept {
   objects: number;
-  passes: number;
+  sweeps: number;
   longestSeconds: number;
   microsecondsEach: number;
   peakMegabytes: number;
@@ -45,34 +45,34 @@ interface Swept {
 async function sweep(objects: number): Promise<Swept> {
   await plant(objects);
   peakMegabytes();
-  let [passes, verified, longest, total] = [0, 0, 0, 0];
+  let [sweeps, verified, longest, total] = [0, 0, 0, 0];
   for (let complete = false; !complete; ) {
     const began = performance.now();
     const report = await cleanUp();
     const seconds = (performance.now() - began) / 1000;
     complete = report.complete as boolean;
-    passes += 1;
+    sweeps += 1;
     verified += report.verified as number;
     longest = Math.max(longest, seconds);
     total += seconds;
-    console.log(`  ${String(objects).padStart(7)} expired, pass ${passes}: ${verified} verified absent after ${total.toFixed(0)} s`);
+    console.log(`  ${String(objects).padStart(7)} expired, sweep ${sweeps}: ${verified} verified absent after ${total.toFixed(0)} s`);
   }
   const [{ left }] = await database`select count(*)::int as left from storage.objects where bucket_id = 'inputs'`;
   if (left > 0 || verified !== objects) throw new Error(`${left} are left, ${verified} of ${objects} were verified`);
-  return { objects, passes, longestSeconds: longest, microsecondsEach: (total / objects) * 1e6, peakMegabytes: peakMegabytes() };
+  return { objects, sweeps, longestSeconds: longest, microsecondsEach: (total / objects) * 1e6, peakMegabytes: peakMegabytes() };
 }
 
 const results: Swept[] = [];
 for (const size of sizes) results.push(await sweep(size));
 
-console.log("\n  objects  passes  longest pass   an object   peak memory");
-for (const { objects, passes, longestSeconds, microsecondsEach, peakMegabytes: peak } of results)
-  console.log(`  ${String(objects).padStart(7)}  ${String(passes).padStart(6)}  ${longestSeconds.toFixed(1).padStart(10)} s  ${microsecondsEach.toFixed(0).padStart(7)} µs  ${peak.toFixed(0).padStart(9)} MB`);
+console.log("\n  objects  sweeps  longest sweep   an object   peak memory");
+for (const { objects, sweeps, longestSeconds, microsecondsEach, peakMegabytes: peak } of results)
+  console.log(`  ${String(objects).padStart(7)}  ${String(sweeps).padStart(6)}  ${longestSeconds.toFixed(1).padStart(11)} s  ${microsecondsEach.toFixed(0).padStart(7)} µs  ${peak.toFixed(0).padStart(9)} MB`);
 
 const [first, last] = [results[0]!, results.at(-1)!];
 const found = [
   [last.microsecondsEach / first.microsecondsEach <= dearestRatio, "an object costs the same among many"],
-  [Math.max(...results.map(({ longestSeconds }) => longestSeconds)) <= longestPassSeconds, "every sweep stays within its time"],
+  [Math.max(...results.map(({ longestSeconds }) => longestSeconds)) <= longestSweepSeconds, "every sweep stays within its time"],
   [last.peakMegabytes / first.peakMegabytes <= memoryRatio, "memory does not grow with what is due"],
 ] as const;
 for (const [holds, says] of found) console.log(`  ${holds ? "holds" : "DOES NOT HOLD"}: ${says}`);

@@ -6,7 +6,7 @@ import { crashDatabase } from "../lab/database.ts";
 import type { Functions } from "../lab/functions.ts";
 import { predictionsOf } from "../faults/replicate.ts";
 import type { Lab } from "../lab/lab.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { type Told, carryOut } from "./client.ts";
 import { type Outage, askAll, begin } from "./outages.ts";
 import { late } from "./invariants.ts";
@@ -54,7 +54,7 @@ export class Run {
     // A restart clears a crash point that was not reached.
     await this.lab.functions.kill();
     await this.untilNone(underWay);
-    await this.pass(25 * 60 * 60);
+    await this.passTime(25 * 60 * 60);
     await this.sweep(this.lab.functions.url);
     await this.untilNone(underWay);
   }
@@ -62,7 +62,7 @@ export class Run {
   private async untilNone(count: () => Promise<number>): Promise<void> {
     for (let minutes = 0; (await count()) > 0; minutes += 1) {
       if (minutes === patience) return;
-      await this.pass(61);
+      await this.passTime(61);
       await this.sweep(this.lab.functions.url);
     }
   }
@@ -88,7 +88,7 @@ export class Run {
         return functions.kill();
       case "freeze":
         functions.freeze();
-        await this.pass(step.seconds);
+        await this.passTime(step.seconds);
         await this.sweep(this.another.url);
         return functions.thaw();
       case "crash database":
@@ -97,8 +97,8 @@ export class Run {
         const workers = [functions.url, this.another.url, functions.url].slice(0, step.times);
         return void (await Promise.all(workers.map((url) => this.sweep(url))));
       }
-      case "pass":
-        return this.pass(step.seconds);
+      case "pass time":
+        return this.passTime(step.seconds);
       case "outage":
         return replicate.misbehave({ fault: "refuse", count: step.calls });
       case "begin":
@@ -120,9 +120,9 @@ export class Run {
     if (judged === 0) this.told.untrue.push(`${kind}: the functions gave no response`);
   }
 
-  private async pass(seconds: number): Promise<void> {
+  private async passTime(seconds: number): Promise<void> {
     for (const { id, input } of await predictionsOf("/object/sign/")) this.given.set(id, input.input_image);
-    await pass(seconds, this.outage ? "silent" : "at work");
+    await passTime(seconds, this.outage ? "silent" : "at work");
   }
 
   /** A complete sweep must end every generation that was past its deadline when the sweep began. */

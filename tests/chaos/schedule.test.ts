@@ -20,7 +20,7 @@ test("a schedule has the requested number of jobs, about a third undisturbed, an
     !sandbox && !proxy && !crashAt && !ending && !cheat && submits === "once");
   assert.ok(calm.length > 2000 / 3 && calm.length < 1000, `${calm.length} undisturbed`);
   const kinds = new Set(steps.map(({ step }) => step));
-  assert.deepEqual([...kinds].sort(), ["ask", "begin", "crash database", "end", "freeze", "job", "kill", "outage", "pass", "sweep"]);
+  assert.deepEqual([...kinds].sort(), ["ask", "begin", "crash database", "end", "freeze", "job", "kill", "outage", "pass time", "sweep"]);
   const tried = new Set(jobs.flatMap(({ cheat }) => cheat ?? []));
   assert.deepEqual([...tried].sort(), [...cheats].sort());
 });
@@ -35,7 +35,7 @@ test("each outage occurs once, in the middle of the run, lasts five minutes, and
       last = end;
       const inside = steps.slice(begin, end);
       assert.ok(numberOfJobs(end) - numberOfJobs(begin) >= 6);
-      assert.ok(inside.some((step) => step.step === "pass" && step.seconds === 300));
+      assert.ok(inside.some((step) => step.step === "pass time" && step.seconds === 300));
       assert.ok(inside.some(({ step }) => step === "ask"));
       assert.equal(steps[end + 1]!.step, "sweep");
     }

@@ -32,7 +32,7 @@ export type Disturbance =
   | { step: "freeze"; seconds: number }
   | { step: "crash database" }
   | { step: "sweep"; times: number }
-  | { step: "pass"; seconds: number }
+  | { step: "pass time"; seconds: number }
   /** Replicate refuses connections for this number of calls. */
   | { step: "outage"; calls: number }
   /** The begin or the end of an outage of Supabase. */
@@ -72,7 +72,7 @@ function drawOutages(random: Random, jobs: number): Map<number, Disturbance[]> {
     const first = Math.floor(jobs * (0.3 + 0.3 * turn + 0.1 * random.next()));
     planned.set(first, [{ step: "begin", outage }]);
     // Five minutes pass for every part.
-    planned.set(first + random.between(2, 4), [{ step: "pass", seconds: 300 }, { step: "ask" }]);
+    planned.set(first + random.between(2, 4), [{ step: "pass time", seconds: 300 }, { step: "ask" }]);
     // The schedule runs the next sweep within a minute.
     planned.set(first + random.between(6, 8), [{ step: "end", outage }, { step: "sweep", times: 1 }]);
   }
@@ -121,13 +121,13 @@ function drawJob(random: Random, people: number): Job {
 }
 
 function drawDisturbance(random: Random): Disturbance {
-  const step = random.weigh({ "kill": 5, "freeze": 2, "crash database": 1, "sweep": 6, "pass": 4, "outage": 2 });
+  const step = random.weigh({ "kill": 5, "freeze": 2, "crash database": 1, "sweep": 6, "pass time": 4, "outage": 2 });
   switch (step) {
     case "freeze":
       return { step, seconds: 180 };
     case "sweep":
       return { step, times: random.between(1, 3) };
-    case "pass":
+    case "pass time":
       return { step, seconds: random.between(30, 300) };
     case "outage":
       return { step, calls: random.between(5, 40) };

@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 
 /** How many photos are left in each state, a thousand in all. */
@@ -121,14 +121,14 @@ test("none of a thousand photos in all states exists after 48 hours, although St
   lab.replicate.misbehave({ fault: "refuse", count: 1e9 });
 
   for (let hour = 1; hour <= 48; hour += 1) {
-    await pass(3600);
+    await passTime(3600);
     await cleanUp();
     assert.equal(await originals("48 hours"), 0, `in hour ${hour}`);
     if (hour === 25) {
       // Any of these calls may have failed. It is retried soon.
       const tooMany = async () => (await originals("0")) > left.stuck + 20;
       for (let tries = 0; tries < 4 && (await tooMany()); tries += 1) {
-        await pass(600);
+        await passTime(600);
         await cleanUp();
       }
       assert.ok(!(await tooMany()), "photos that no generation needs are gone after the soft limit, except for the few that are retried");

@@ -8,7 +8,7 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { crashDatabase } from "../lab/database.ts";
 import { type CrashPoint, crashPoints } from "../lab/functions.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf } from "./replicate.ts";
@@ -99,7 +99,7 @@ const flows: Record<string, (person: Person) => Promise<unknown>> = {
     await arm({ fault: "webhook_drop" });
     const { input_path } = await person.generate(await small);
     await predictionThatIs("succeeded", input_path);
-    await pass(61);
+    await passTime(61);
     return cleanUp();
   },
 };

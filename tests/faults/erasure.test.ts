@@ -13,7 +13,7 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import type { CrashPoint } from "../lab/functions.ts";
 import { MailServer } from "../lab/mail.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { predictionThatIs } from "./replicate.ts";
 import { lab } from "./lab.ts";
 
@@ -21,7 +21,7 @@ import { lab } from "./lab.ts";
 async function sweepUntil(what: string, isDone: () => Promise<boolean>): Promise<void> {
   for (let sweeps = 0; !(await isDone()); sweeps += 1) {
     assert.ok(sweeps < 12, `${what} after ${sweeps} sweeps`);
-    await pass(125);
+    await passTime(125);
     await cleanUp();
   }
 }
@@ -66,7 +66,7 @@ test("an email whose worker dies after sending it is sent at most once more, and
     await cleanUp(other.url).catch(() => undefined);
     await other.crashed();
     await other.restart();
-    await pass(601);
+    await passTime(601);
     await cleanUp(other.url);
     assert.equal(mails.to(alice.email).length, 2);
     assert.deepEqual(await columnsWith(alice.email), []);
@@ -87,7 +87,7 @@ for (const point of exportPoints) {
       await cleanUp().catch(() => undefined);
       await lab.functions.crashed();
       await lab.functions.crashAt(point);
-      await pass(125);
+      await passTime(125);
     }
     await lab.functions.restart();
     const state = async () => (await alice.client.from("exports").select("state, path, bytes_total, bytes_done").single()).data!;
@@ -185,7 +185,7 @@ test("an erasure is not delayed by an upload that is complete by now and cannot 
   const alice = await Person.signUp("alice");
   await sent(alice);
   const { id } = (await (await alice.call("POST", "/privacy/erasures", { email: alice.email })).json()) as { id: string };
-  await pass(125);
+  await passTime(125);
   await cleanUp();
   const [{ stage }] = await database`select stage from private.erasures where id = ${id}`;
   assert.equal(stage, "done");
@@ -205,7 +205,7 @@ test("an export that cannot be planned is given up and does not delay the export
     await cleanUp();
     const state = async (person: Person) => (await person.client.from("exports").select("state").single()).data!.state;
     assert.deepEqual([await state(alice), await state(bob)], ["building", "ready"]);
-    await pass(3 * 86_400);
+    await passTime(3 * 86_400);
     await cleanUp();
     assert.equal(await state(alice), "failed");
   } finally {

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { artworkIsWhole, unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
@@ -41,7 +41,7 @@ test("if no webhook event arrives, the sweep asks Replicate after a minute", asy
   const { id } = await unheard(alice);
   await cleanUp();
   assert.notEqual((await alice.generation(id))!.state, "succeeded");
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   assert.equal((await alice.generation(id))!.state, "succeeded");
   await sound(alice, { succeeded: 1 });
@@ -60,7 +60,7 @@ test("if the clock is ten minutes off, events are refused and the sweep asks Rep
   const alice = await Person.signUp("alice");
   const { id, input_path } = await alice.generate(await small);
   await predictionThatIs("succeeded", input_path);
-  await pass(61);
+  await passTime(61);
   assert.notEqual((await alice.generation(id))!.state, "succeeded");
   await cleanUp();
   assert.equal((await alice.generation(id))!.state, "succeeded");
@@ -93,7 +93,7 @@ test("events of an abandoned prediction change nothing", async () => {
   const { id, input_path } = await alice.generate(await small);
   const failed = await predictionThatIs("failed", input_path);
   await until("the platform's fault to be known", async () => !(await alice.generation(id))!.prediction_id || undefined);
-  await pass(61);
+  await passTime(61);
   await arm({ fault: "stuck_processing" });
   // A sweep skips a job that one of the duplicate events is just reading.
   const second = await until("the second prediction", async () => {
@@ -112,7 +112,7 @@ for (const [status, fault] of [["aborted", "stuck_starting"], ["canceled", "stuc
     await arm({ fault });
     const alice = await Person.signUp("alice");
     const { input_path } = await alice.generate(await small);
-    await pass(601);
+    await passTime(601);
     await predictionThatIs(status, input_path);
     await sound(alice, { expired: 1 });
   });

@@ -12,7 +12,7 @@ import { fillGallery } from "../journeys/gallery.ts";
 import { Person } from "../journeys/person.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
 import { megabytesOf, watchMemory } from "../lab/memory.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 
 interface Step {
@@ -122,7 +122,7 @@ test("another worker can continue the plan of an export, which has each remainin
   }
   const [{ uncounted }] = await database`select count(*)::int as uncounted from private.export_parts where crc32 is null`;
   assert.ok(uncounted > 0);
-  await pass(60);
+  await passTime(60);
   // Meanwhile some events that were not yet written are deleted, and new ones are recorded.
   await database`delete from public.usage_events where id in (select max(id) from public.usage_events where person_id = ${person.id} group by at::date)
     and at > (select max(at) from public.usage_events where person_id = ${person.id}) - interval '1 day'`;
@@ -164,7 +164,7 @@ test("a worker that continues in the middle of a long file reads only the rest o
   await cleanUp(lab.functions.url).catch(() => undefined);
   await lab.functions.crashed();
   await lab.functions.restart();
-  await pass(125);
+  await passTime(125);
   // One piece of a longer file has arrived.
   const [file] = await database`
     select f.bytes::int, f.is_sent from private.export_files as f join public.exports as e on e.id = f.export_id
@@ -192,7 +192,7 @@ test("an artwork that disappears during an export is listed as missing, and the 
   await cleanUp().catch(() => undefined);
   await lab.functions.crashed();
   await lab.functions.restart();
-  await pass(125);
+  await passTime(125);
   // The row stays. Only Storage has lost the bytes.
   const [last] = await database`
     select f.object from private.export_files as f join public.exports as e on e.id = f.export_id

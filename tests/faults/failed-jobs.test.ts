@@ -6,7 +6,7 @@ import { ended, status } from "../journeys/operator.ts";
 import { Person } from "../journeys/person.ts";
 import { impostors, small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { lab } from "./lab.ts";
 import { type Lines, listen, saying } from "./log.ts";
@@ -107,7 +107,7 @@ test("the log lines of unfinished outbox tasks for Replicate name the generation
   await database`delete from private.outbox where generation_id is distinct from ${id}`;
   await database`update public.replicate_removals set due_at = 'infinity' where removed_at is null and generation_id is distinct from ${id}`;
   const lines = listen();
-  await pass(3700);
+  await passTime(3700);
   await cleanUp();
   for (const text of ["a call is owed still", "Replicate did not say whether it has removed it"]) names(id, lines, "WARN", text);
   lab.heal();

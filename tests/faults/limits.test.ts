@@ -5,7 +5,7 @@ import { after, afterEach, test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, database, disarm } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { quiet } from "./sound.ts";
 
 interface Problem {
@@ -71,12 +71,12 @@ test("a user at the limit per minute learns how many seconds to wait, and can th
   await limit("per_minute", 2);
   const alice = await Person.signUp("alice");
   assert.equal((await submit(alice)).status, 201);
-  await pass(20);
+  await passTime(20);
   assert.equal((await submit(alice)).status, 201);
   const problem = await refused(await submit(alice));
   assert.deepEqual([problem.limit, problem.most], ["per_minute", 2]);
   assert.ok(problem.retry_after > 35 && problem.retry_after <= 40, `${problem.retry_after} s`);
-  await pass(problem.retry_after);
+  await passTime(problem.retry_after);
   assert.equal((await submit(alice)).status, 201);
   assert.equal((await refused(await submit(alice))).limit, "per_minute");
 });
@@ -89,7 +89,7 @@ test("the limit per day counts deleted and failed generations, too", async () =>
   assert.equal((await alice.ended(id)).state, "failed");
   const { id: second } = (await (await submit(alice)).json()) as { id: string };
   await alice.call("DELETE", `/generations/${second}`);
-  await pass(3600);
+  await passTime(3600);
   const problem = await refused(await submit(alice));
   assert.equal(problem.limit, "per_day");
   assert.ok(problem.retry_after > 22 * 3600 && problem.retry_after <= 23 * 3600, `${problem.retry_after} s`);

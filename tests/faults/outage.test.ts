@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { type Generation, Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 import { predictionThatIs } from "./replicate.ts";
 import { sound } from "./sound.ts";
@@ -25,7 +25,7 @@ test("when Replicate is down for an hour, running jobs are refunded, new jobs wa
       assert.equal(answer.status, 201);
       tried.push((await answer.json()) as Generation);
     }
-    await pass(60);
+    await passTime(60);
     await cleanUp();
     const late = await database`
       select id, state from public.generations
@@ -49,7 +49,7 @@ test("when Replicate keeps answering with an error, the job ends refunded and th
   lab.replicate.misbehave({ fault: "status", status: 429, count: Infinity });
   const { id } = await alice.generate(await small);
   for (let minute = 0; minute < 12; minute += 1) {
-    await pass(60);
+    await passTime(60);
     await cleanUp();
   }
   const { data } = await alice.client.from("generations").select("reason, failure_reasons(sentence)").eq("id", id).single();

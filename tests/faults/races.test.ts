@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import "./lab.ts";
 import { quiet } from "./sound.ts";
 
@@ -20,7 +20,7 @@ async function race(person: Person, act: (id: string) => Promise<Response>): Pro
   const statuses: number[] = [];
   for (let runner = 0; runner < runners; runner += 1) {
     // Time passes, so that the limit per minute is not reached.
-    await pass(10);
+    await passTime(10);
     const started = performance.now();
     const { id } = await person.generate(await small);
     const moment = (usual * 1.5 * runner) / runners;

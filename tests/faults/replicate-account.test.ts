@@ -6,7 +6,7 @@ import { afterEach, before, test } from "node:test";
 import { type Generation, Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
 import { endWhatWaits, predictionsOf } from "./replicate.ts";
@@ -61,11 +61,11 @@ for (const status of [401, 402, 403]) {
 
     // One job tries, once in each sweep. The operator gets one alarm.
     const before = lab.replicate.struck;
-    await pass(61);
+    await passTime(61);
     // A try is due, but it belongs to a job that already waits.
     assert.equal((await submit(bob, photo)).status, 503);
     await cleanUp();
-    await pass(61);
+    await passTime(61);
     await cleanUp();
     assert.equal(lab.replicate.struck, before + 2);
     assert.equal((await alice.generation(id))!.state, "reserved");
@@ -77,7 +77,7 @@ for (const status of [401, 402, 403]) {
     assert.ok(seen.table.endsWith(`REFUSED, ${status} !`), seen.table);
 
     lab.heal();
-    await pass(61);
+    await passTime(61);
     await cleanUp();
     assert.equal((await predictionsOf(input_path)).length, 1);
     assert.deepEqual((await account()).refused_status, null);
@@ -93,7 +93,7 @@ test("if the account is refused past a job's deadline, the job ends, its credits
   lab.replicate.misbehave({ fault: "status", status: 402, when: create, count: Infinity });
   await alice.generate(await small);
   for (let minute = 0; minute < 11; minute += 1) {
-    await pass(61);
+    await passTime(61);
     await cleanUp();
   }
   await sound(alice, { platform_error: 1 });
@@ -106,7 +106,7 @@ test("if the account is refused past a job's deadline, the job ends, its credits
   await assert.rejects(alice.upload(await small), closed);
 
   lab.heal();
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   const [waited, late] = answers[0]!.status === 201 ? [bob, carol] : [carol, bob];
   assert.equal((await submit(late, late === bob ? photos[0]! : photos[1]!)).status, 201);
@@ -120,7 +120,7 @@ test("a request that is refused for its own reason is not the one that tries", a
   lab.replicate.misbehave({ fault: "status", status: 402, when: create, count: Infinity });
   const { id } = await alice.generate(await small);
   await alice.call("POST", `/generations/${id}/cancel`);
-  await pass(61);
+  await passTime(61);
   lab.heal();
   assert.equal((await bob.submit({ style: "none", input_path: photo })).status, 422);
   assert.equal((await submit(bob, photo)).status, 201);
@@ -134,7 +134,7 @@ test("while Replicate does not know the model, the job waits and the operator is
   await arm({ fault: "create_refused", value: 404, count: 2 });
   const { state, input_path } = await alice.generate(await small);
   assert.equal(state, "reserved");
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
   const alarms = saying(lines(), "ERROR", "");

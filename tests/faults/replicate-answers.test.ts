@@ -6,7 +6,7 @@ import { before, test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { artworkIsWhole, unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
@@ -43,7 +43,7 @@ test("an unknown status does not end the job: the sweep asks again", async () =>
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await arm({ fault: "get_odd_status" });
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   assert.equal(await state(alice, id), "submitted");
   await sound(alice, { succeeded: 1 });
@@ -54,7 +54,7 @@ test("an unreadable response affects only its own prediction: the same sweep set
   for (const person of people) for (let job = 0; job < 4; job += 1) await unheard(person);
   // As many predictions as a sweep asks about at once.
   await arm({ fault: "get_unreadable", count: 8 });
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   const [{ count }] = await database`
     select count(*)::int from public.generations where person_id in ${database(people.map(({ id }) => id))} and state = 'succeeded'`;
@@ -70,7 +70,7 @@ test("an unreadable entry of the list hides no other entry", async () => {
   await predictionThatIs("succeeded", input_path);
   await bob.generate(await small);
   await arm({ fault: "list_unreadable" });
-  await pass(100);
+  await passTime(100);
   await cleanUp();
   assert.equal(await state(alice, id), "succeeded");
   await sound(alice, { succeeded: 1 });
@@ -85,7 +85,7 @@ test("an unreadable entry may be the wanted prediction, so no second prediction 
   const { input_path } = await alice.generate(await small);
   await predictionThatIs("succeeded", input_path);
   await arm({ fault: "list_unreadable" });
-  await pass(100);
+  await passTime(100);
   await cleanUp();
   assert.equal((await predictionsOf(input_path)).length, 1);
   await sound(alice, { succeeded: 1 });
@@ -96,7 +96,7 @@ test("one 404 for a prediction proves nothing: the sweep asks again, and the art
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await arm({ fault: "get_404" });
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   assert.equal(await state(alice, id), "submitted");
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
@@ -109,7 +109,7 @@ test("if a prediction is 404 for minutes, its job ends as lost and the credits a
   const { id } = await unheard(alice);
   await arm({ fault: "get_404", count: 100 });
   for (const [seconds, becomes] of [[61, "submitted"], [181, "failed"]] as const) {
-    await pass(seconds);
+    await passTime(seconds);
     await cleanUp();
     assert.equal(await state(alice, id), becomes);
   }
@@ -122,7 +122,7 @@ test("two 404s with a good response between them do not end the job", async () =
   const { id } = await alice.generate(await small);
   for (const [seconds, fault] of [[61, "get_404"], [61, undefined], [181, "get_404"]] as const) {
     if (fault) await arm({ fault });
-    await pass(seconds);
+    await passTime(seconds);
     await cleanUp();
   }
   assert.equal(await state(alice, id), "processing");
@@ -149,10 +149,10 @@ test("if an output is 404 for minutes, its job ends as lost and the credits are 
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
   await until("the first 404", async () => (await state(alice, id)) === "storing" || undefined);
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   assert.equal(await state(alice, id), "storing");
-  await pass(181);
+  await passTime(181);
   await cleanUp();
   assert.equal(await state(alice, id), "failed");
   await sound(alice, { lost: 1 });
@@ -163,7 +163,7 @@ test("if an output is redirected until the deadline, the job ends as output_inva
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
   await until("the redirect", async () => (await state(alice, id)) === "storing" || undefined);
-  await pass(400);
+  await passTime(400);
   await cleanUp();
   assert.equal(await state(alice, id), "storing");
   await sound(alice, { output_invalid: 1 });
@@ -213,7 +213,7 @@ test("an output on another host waits for the operator, and the log says which v
     const repaired = await lab.another({ REPLICATE_OUTPUT_HOSTS: "127.0.0.1,127.0.0.2" });
     // Repeated events would postpone the question to Replicate.
     for (let minute = 0; minute < 8 && (await state(alice, id)) === "storing"; minute += 1) {
-      await pass(61);
+      await passTime(61);
       await cleanUp(repaired.url);
     }
     assert.equal(await state(alice, id), "succeeded");
@@ -229,11 +229,11 @@ test("a single 404 is not evidence that Replicate has removed data (T3)", async 
   await sound(alice, { succeeded: 1 });
   const removal = async () => (await database`select evidence, due_at > now() as waits from public.replicate_removals where person_id = ${alice.id}`)[0]!;
   await arm({ fault: "get_404", count: 1000 });
-  await pass(3700);
+  await passTime(3700);
   await cleanUp();
   assert.deepEqual({ ...(await removal()) }, { evidence: null, waits: true });
   await disarm();
-  await pass(301);
+  await passTime(301);
   await cleanUp();
   assert.equal((await removal()).evidence, "data_removed");
 });
@@ -243,14 +243,14 @@ test("a second 404 minutes later is evidence of a removal; an unreadable respons
   await alice.generate(await small);
   await sound(alice, { succeeded: 1 });
   const evidence = async () => (await database`select evidence from public.replicate_removals where person_id = ${alice.id}`)[0]!.evidence;
-  await pass(3700);
+  await passTime(3700);
   await arm({ fault: "get_unreadable", count: 1000 });
   await cleanUp();
   assert.equal(await evidence(), null);
   await disarm();
   await arm({ fault: "get_404", count: 1000 });
   for (const found of [null, "not_found"]) {
-    await pass(601);
+    await passTime(601);
     await cleanUp();
     assert.equal(await evidence(), found);
   }

@@ -6,7 +6,7 @@ import { before, test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 import { type Prediction, endWhatWaits } from "./replicate.ts";
 import { sound } from "./sound.ts";
@@ -49,7 +49,7 @@ async function inParts<T>(all: T[], work: (one: T) => Promise<unknown>): Promise
 /** Waits until a minute has passed since `began`. */
 async function untilAMinuteAfter(began: number): Promise<void> {
   const left = 60 - Math.floor((Date.now() - began) / 1000);
-  if (left > 0) await pass(left);
+  if (left > 0) await passTime(left);
 }
 
 test("a thousand jobs that waited for Replicate are all dispatched within their deadlines, and none twice", async () => {
@@ -63,7 +63,7 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
   const early = Array.from({ length: 20 }, (_, index) => 60 + index * 10);
   await inParts(early, (seconds) => owed(alice, photo, seconds, false));
   for (let minute = 0; minute < 6; minute += 1) {
-    await pass(60);
+    await passTime(60);
     await cleanUp();
   }
   // These jobs began in the last minutes of the hour. Each has some minutes left when Replicate is back.
@@ -100,14 +100,14 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
     select id from public.generations where person_id = ${alice.id} and state = 'reserved' and deadline_at > now() + interval '60 seconds'`;
   console.log(`    ${due.length} jobs wait when Replicate is back`);
   assert.ok(due.length >= waiting * 0.99);
-  for (let passes = 1; ; passes += 1) {
+  for (let sweeps = 1; ; sweeps += 1) {
     began = Date.now();
     const { submitted } = await cleanUp();
     const [{ left }] = await database`
       select count(*)::int as left from public.generations where person_id = ${alice.id} and state = 'reserved'`;
-    console.log(`    sweep ${passes}: ${submitted} submitted in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
+    console.log(`    sweep ${sweeps}: ${submitted} submitted in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
     if (left === 0) break;
-    assert.ok(passes < 10);
+    assert.ok(sweeps < 10);
     await untilAMinuteAfter(began);
   }
 
@@ -145,7 +145,7 @@ test("unprepared photos are leased one at a time, and prepared photos do not blo
   lab.replicate.misbehave({ fault: "status", status: 429, when: /^POST \/v1\/models\//, count: 6 });
   const others = [await bob.generate(await small), await bob.generate(await small)];
   assert.deepEqual([first, second, ...others].map(({ state }) => state), Array(4).fill("reserved"));
-  await pass(61);
+  await passTime(61);
   const lease = async () => {
     const id = randomUUID();
     const [{ leased }] = await database`select backend.lease_submissions(${id}::uuid, 1, 32) as leased`;
@@ -165,13 +165,13 @@ test("a job that has failed many attempts is still dispatched when Replicate is 
   const { id, input_path } = await alice.generate(await small);
   // Each pause between attempts, plus a second.
   for (const seconds of [16, 31, 61, 61, 61, 61]) {
-    await pass(seconds);
+    await passTime(seconds);
     await cleanUp();
   }
   const [{ submissions }] = await database`select submissions from private.generation_work where generation_id = ${id}`;
   assert.ok(submissions >= 7, `${submissions} attempts`);
   lab.heal();
-  await pass(61);
+  await passTime(61);
   await cleanUp();
   assert.equal((await alice.ended(id)).state, "succeeded", input_path);
 });

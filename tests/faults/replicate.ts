@@ -30,7 +30,7 @@ export async function endWhatWaits(): Promise<void> {
   await database`update public.generations set deadline_at = now() - interval '1 second'
     where state in ('reserved', 'submitted', 'processing', 'storing')`;
   await database`update private.generation_work set lease = null, leased_until = null`;
-  for (let passes = 0; passes < 2; passes += 1) await cleanUp();
+  for (let sweeps = 0; sweeps < 2; sweeps += 1) await cleanUp();
 }
 
 /** Waits until the first prediction for a photo has this status. */

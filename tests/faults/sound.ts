@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import type { Person } from "../journeys/person.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { predictionsOf } from "./replicate.ts";
 
@@ -31,7 +31,7 @@ export async function quiet(person: Person): Promise<void> {
   for (let minutes = 0; (await open(person)) > 0; minutes += 1) {
     assert.ok(minutes < patienceMinutes, "something is still running long after its deadline");
     await untilNothingRuns(person);
-    await pass(61);
+    await passTime(61);
     await cleanUp();
   }
 }

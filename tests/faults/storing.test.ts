@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { artworkIsWhole, unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
@@ -14,7 +14,7 @@ import { quiet, sound } from "./sound.ts";
 test("if a worker dies between the upload and its record, the next worker stores the artwork, and there is one", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
-  await pass(61);
+  await passTime(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
   await lab.functions.crashed();
@@ -28,7 +28,7 @@ test("if a worker dies between the upload and its record, the next worker stores
 test("if a worker dies after the upload and the user deletes the generation, nothing stays", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
-  await pass(61);
+  await passTime(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
   await lab.functions.crashed();
@@ -90,7 +90,7 @@ test("an output host that stalls for one job does not block other jobs", async (
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
   for (const person of [alice, bob, alice, bob]) await unheard(person);
   await arm({ fault: "output_stall" });
-  await pass(61);
+  await passTime(61);
   const sweeping = cleanUp();
   const stored = () => database`
     select id from public.generations where person_id in ${database([alice.id, bob.id])} and state = 'succeeded'`;
@@ -104,11 +104,11 @@ test("if a worker freezes past its lease, another stores the artwork, and the fi
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   const another = await lab.another();
-  await pass(61);
+  await passTime(61);
   await lab.functions.freezeAt("artwork.stored");
   const sweeping = cleanUp();
   await lab.functions.isFrozen();
-  await pass(180);
+  await passTime(180);
   process.env.FUNCTIONS_URL = another.url;
   await cleanUp();
   const stored = (await alice.generation(id))!;
@@ -125,7 +125,7 @@ test("if a worker freezes while the user deletes the generation, what it stores 
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   const another = await lab.another();
-  await pass(61);
+  await passTime(61);
   await lab.functions.freezeAt("artwork.stored");
   const sweeping = cleanUp();
   await lab.functions.isFrozen();

@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf } from "./replicate.ts";
 import { sound } from "./sound.ts";
@@ -87,7 +87,7 @@ test("while Replicate cannot say whether a prediction exists, no second one is c
   lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 3 });
   const alice = await Person.signUp("alice");
   const { input_path } = await alice.generate(await small);
-  await pass(100);
+  await passTime(100);
   await cleanUp();
   assert.equal((await predictionsOf(input_path)).length, 1);
   await sound(alice, { succeeded: 1 });
@@ -139,7 +139,7 @@ test("if a worker freezes before its dispatch and wakes up late, the prediction 
   await lab.functions.freezeAt("submit.recorded");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
-  await pass(120);
+  await passTime(120);
   process.env.FUNCTIONS_URL = another.url;
   await arm({ fault: "stuck_processing" });
   await cleanUp();
@@ -179,7 +179,7 @@ test("if a worker freezes before its create call and another holds the lease, th
   await lab.functions.freezeAt("submit.checked");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
-  await pass(120);
+  await passTime(120);
   await database`select backend.lease_submissions(gen_random_uuid(), 100)`;
   lab.functions.thaw();
   const answer = await submitting;
@@ -196,7 +196,7 @@ test("if a worker freezes after its create call, its prediction counts as long a
   await lab.functions.freezeAt("submit.created");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
-  await pass(120);
+  await passTime(120);
   // Another worker has the lease, and dies before it does anything.
   const [{ leased }] = await database`select backend.lease_submissions(gen_random_uuid(), 100) as leased`;
   assert.equal(leased.length, 1);

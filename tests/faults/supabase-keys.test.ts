@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { error, failure, gateway } from "./answers.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
@@ -56,7 +56,7 @@ test("if Storage refuses the secret key, the job waits and the log says which va
     assert.deepEqual([state, lab.supabase.struck - struck], ["reserved", 1], answer.body);
     assert.ok(saying(lines(), "ERROR", "Storage refuses our key: check SUPABASE_SECRET_KEY").length > 0, lines().join("\n"));
     assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
-    await pass(61);
+    await passTime(61);
     await cleanUp();
     assert.equal((await alice.ended(id)).state, "succeeded");
     await sound(alice, { succeeded: 1 });

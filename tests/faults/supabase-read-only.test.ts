@@ -7,7 +7,7 @@ import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
 import { makeReadOnly, makeWritable } from "../lab/database.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
@@ -54,7 +54,7 @@ test("while the project is read-only, every write gets 503, nothing is lost, and
   }
   await until("a sweep to run", async () => (await sweep()).ok || undefined);
   assert.equal((await submit()).status, 201);
-  await pass(300);
+  await passTime(300);
   await cleanUp();
   await sound(bob, { succeeded: 1 });
   await sound(alice, { succeeded: 1 });

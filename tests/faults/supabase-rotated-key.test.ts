@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
@@ -46,7 +46,7 @@ test("after the secret key was rotated, users get 503 and not \"please sign in\"
   assert.deepEqual(lines().filter((line) => line.includes("not signed in")), []);
 
   await lab.functions.restart();
-  await pass(300);
+  await passTime(300);
   await cleanUp();
   await sound(alice, { succeeded: 1 });
   await sound(bob, { succeeded: 1 });
@@ -59,13 +59,13 @@ test("if Auth refuses the secret key, the erasure waits, the log says why, and t
   const lines = listen();
   const body = JSON.stringify({ code: 403, error_code: "bad_jwt", msg: "invalid JWT: unable to parse or verify signature" });
   lab.supabase.misbehave({ fault: "status", status: 403, body, when: /^DELETE \/auth\/v1\/admin/, count: 1000 });
-  await pass(125);
+  await passTime(125);
   await cleanUp();
   const stage = async () => (await database`select stage from private.erasures order by ordered_at desc limit 1`)[0]!.stage;
   assert.equal(await stage(), "leaving");
   assert.ok(saying(lines(), "ERROR", "Auth refuses our key: check SUPABASE_SECRET_KEY (delete: status 403)").length > 0, lines().join("\n"));
   lab.heal();
-  await pass(125);
+  await passTime(125);
   await cleanUp();
   assert.equal(await stage(), "done");
 });

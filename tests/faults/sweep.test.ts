@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { unheard } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
@@ -14,7 +14,7 @@ test("two sweeps at once settle each job once", async () => {
   const people = await Promise.all(["alice", "bob", "carol"].map((name) => Person.signUp(name)));
   for (const person of people) for (const _ of [1, 2]) await unheard(person);
   const another = await lab.another();
-  await pass(61);
+  await passTime(61);
   const secret = { authorization: `Bearer ${process.env.OPERATOR_SECRET}` };
   const sweeps = [lab.functions, another, lab.functions, another].map(({ url }) =>
     fetch(`${url}/cleanup`, { method: "POST", headers: secret }).then((answer) => answer.status));
@@ -27,7 +27,7 @@ test("a sweep ends every job past its deadline, and first asks for a result one 
   const made = await unheard(alice);
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const stuck = await alice.generate(await small);
-  await pass(601);
+  await passTime(601);
   await cleanUp();
   assert.equal((await alice.generation(made.id))!.state, "succeeded");
   assert.deepEqual([(await alice.generation(stuck.id))!.state, (await alice.generation(stuck.id))!.reason], ["failed", "expired"]);
@@ -38,11 +38,11 @@ test("if a sweep dies while it asks for the last time, the next one ends the gen
   const alice = await Person.signUp("alice");
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const { id } = await alice.generate(await small);
-  await pass(601);
+  await passTime(601);
   await lab.functions.crashAt("cleanup.settling");
   await assert.rejects(cleanUp());
   await lab.functions.crashed();
-  await pass(121);
+  await passTime(121);
   await cleanUp();
   assert.equal((await alice.generation(id))!.reason, "expired");
   await sound(alice, { expired: 1 });

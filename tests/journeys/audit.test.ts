@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { createClient } from "@supabase/supabase-js";
 import ws from "ws";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { cleanUp, database, wakeWalks } from "./stack.ts";
@@ -52,10 +52,10 @@ test("the audit deletes an artwork without a row after the grace period, with a 
       await sql.unsafe(`delete from ${table} where generation_id = '${id}'`);
     await sql`delete from public.generations where id = ${id}`;
   });
-  await pass(auditGraceSeconds - 60);
+  await passTime(auditGraceSeconds - 60);
   await cleanUp();
   assert.equal(await exists("artworks", artwork_path!), true);
-  await pass(120);
+  await passTime(120);
   await wakeWalks();
   const report = await cleanUp();
   assert.equal(await exists("artworks", artwork_path!), false);
@@ -71,10 +71,10 @@ test("the audit deletes stray objects in the folders of users and anywhere else"
   for (const path of strays) await put("artworks", path);
   // In `inputs`, a stray object looks like an upload that is not submitted yet, so it stays until the soft limit.
   for (const path of strays.slice(1)) await put("inputs", path);
-  await pass(auditGraceSeconds + 60);
+  await passTime(auditGraceSeconds + 60);
   await cleanUp();
   for (const path of strays) assert.equal(await exists("artworks", path), false, path);
-  await pass(24 * 3600);
+  await passTime(24 * 3600);
   await cleanUp();
   for (const path of strays.slice(1)) assert.equal(await exists("inputs", path), false, path);
 });
@@ -86,7 +86,7 @@ test("the audit deletes a photo again if it was put back, even if the record of 
   await alice.forgotten();
   await behind((sql) => sql`delete from public.deletions where path = ${second.input_path}`);
   for (const { input_path } of [first, second]) await put("inputs", input_path);
-  await pass(auditGraceSeconds + 60);
+  await passTime(auditGraceSeconds + 60);
   await cleanUp();
   for (const { input_path } of [first, second]) {
     assert.equal(await exists("inputs", input_path), false);
@@ -102,8 +102,8 @@ test("if an artwork disappears from Storage, the audit records it, reports it an
   const before = await status();
   assert.equal((await meddler.storage.from("artworks").remove([artwork_path!])).data?.length, 1);
   assert.deepEqual(await alice.wallet(), { balance: 3, held: 0 });
-  await pass(auditGraceSeconds + 60);
-  for (let passes = 0; passes < 2; passes += 1) {
+  await passTime(auditGraceSeconds + 60);
+  for (let sweeps = 0; sweeps < 2; sweeps += 1) {
     await cleanUp();
     assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
   }
@@ -121,7 +121,7 @@ test("the audit keeps photos that are not submitted yet and artworks of succeede
   const alice = await Person.signUp("alice");
   const { artwork_path } = await alice.ended((await alice.generate(await small)).id);
   const waiting = await alice.upload(await small);
-  await pass(auditGraceSeconds + 60);
+  await passTime(auditGraceSeconds + 60);
   await cleanUp();
   await cleanUp();
   assert.deepEqual([await exists("artworks", artwork_path!), await exists("inputs", waiting)], [true, true]);

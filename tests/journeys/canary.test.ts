@@ -8,7 +8,7 @@ import { after, test } from "node:test";
 import { quiet } from "../faults/sound.ts";
 import { functionsLog } from "../lab/functions.ts";
 import { startLab } from "../lab/lab.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { type Flows, asked } from "./canary/asked.ts";
 import { broken, poison } from "./canary/broken.ts";
 import { rights } from "./canary/rights.ts";
@@ -50,7 +50,7 @@ async function written(flows: Flows, env: Record<string, string> = {}): Promise<
       await disarm();
     }
     // Photos that were not submitted stay for a day (R1).
-    await pass(25 * 3600);
+    await passTime(25 * 3600);
     await cleanUp();
     for (const person of people) await quiet(person);
   } finally {

@@ -8,7 +8,7 @@ import { predictionThatIs, predictionsOf, send } from "../faults/replicate.ts";
 import { startLab } from "../lab/lab.ts";
 import { untilWaiting } from "../lab/locks.ts";
 import { MailServer } from "../lab/mail.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { columnsWith, contentsBelow } from "./canary/search.ts";
 import { fillGallery } from "./gallery.ts";
 import { deliver, mail } from "./inbox.ts";
@@ -192,7 +192,7 @@ test("an erasure can be withdrawn within its grace period, which restores everyt
     const withdraw = (id: string) => fetch(`${process.env.FUNCTIONS_URL}/privacy/erasures/${id}`, { method: "DELETE" });
     assert.equal((await withdraw(hers.id)).status, 204);
     assert.equal((await alice.client.from("generations").select()).data!.length, 1);
-    await pass(8 * 86_400);
+    await passTime(8 * 86_400);
     await cleanUp();
     assert.equal((await withdraw(his.id)).status, 409);
     assert.equal((await erasure(his.id)).stage, "done");
@@ -211,7 +211,7 @@ test("an erasure is not done until Storage has deleted every object", async () =
   assert.equal((await erasure(id)).stage, "verifying");
   assert.equal((await database`select from auth.users where id = ${alice.id}`).length, 1);
   lab.heal();
-  await pass(121);
+  await passTime(121);
   await cleanUp();
   assert.equal((await erasure(id)).stage, "done");
 });
@@ -223,7 +223,7 @@ test("an erasure is not done until Auth has deleted the user", async () => {
   await cleanUp();
   assert.equal((await erasure(id)).stage, "leaving");
   lab.heal();
-  await pass(121);
+  await passTime(121);
   await cleanUp();
   assert.equal((await erasure(id)).stage, "done");
 });
@@ -236,7 +236,7 @@ test("if the mail server is down, an erasure keeps the address only until the la
   assert.equal((await erasure(id)).stage, "done");
   assert.deepEqual(await columnsWith(alice.email), ["private.letters.address"]);
   mails.isDown = false;
-  await pass(301);
+  await passTime(301);
   await cleanUp();
   assert.equal(mails.to(alice.email).length, 1);
   assert.deepEqual(await columnsWith(alice.email), []);

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, test } from "node:test";
 import { Ajv2020 } from "ajv/dist/2020.js";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
 import { fillGallery } from "./gallery.ts";
 import { Person } from "./person.ts";
@@ -188,9 +188,9 @@ test("a user may have one export built at a time, and three a day", async () => 
   const fourth = await order(alice);
   const { code, retry_after } = (await fourth.json()) as { code: string; retry_after: number };
   assert.deepEqual([fourth.status, code], [429, "too_many_exports"]);
-  await pass(retry_after - 60);
+  await passTime(retry_after - 60);
   assert.equal((await order(alice)).status, 429);
-  await pass(61);
+  await passTime(61);
   assert.equal((await order(alice)).status, 202);
   await built(alice);
 });
@@ -199,10 +199,10 @@ test("a sweep deletes an expired export with a receipt, and its link stops worki
   const alice = await Person.signUp("alice");
   await order(alice);
   const { path } = await built(alice);
-  await pass(7 * 86_400 - 60);
+  await passTime(7 * 86_400 - 60);
   await cleanUp();
   assert.equal((await latest(alice)).state, "ready");
-  await pass(120);
+  await passTime(120);
   await cleanUp();
   assert.equal((await latest(alice)).state, "expired");
   assert.ok((await alice.client.storage.from("exports").createSignedUrl(path, 60)).error);
@@ -228,7 +228,7 @@ test("the audit deletes stray objects in the bucket of exports and keeps the exp
   const { path } = await built(alice);
   await database`insert into storage.objects (bucket_id, name, metadata, version)
     select bucket_id, ${`${alice.id}/stray.zip`}, metadata, version from storage.objects where name = ${path}`;
-  await pass(3700);
+  await passTime(3700);
   for (let sweeps = 0; sweeps < 2; sweeps += 1) await cleanUp();
   const left = await database`select name from storage.objects where bucket_id = 'exports' and name like ${`${alice.id}/%`}`;
   assert.deepEqual(left.map(({ name }) => name), [path]);

@@ -5,7 +5,7 @@ import { after, afterEach, test } from "node:test";
 import { startLab } from "../lab/lab.ts";
 import { untilWaiting } from "../lab/locks.ts";
 import { MailServer } from "../lab/mail.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { fillGallery } from "./gallery.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -59,7 +59,7 @@ test("over a year, 100 inactive accounts get notices on time and are erased on t
   // Accounts of other tests are just as old by now, and each sweep erases only some. If Auth does not answer, an erasure
   // waits for minutes.
   for (let sweeps = 0; sweeps < 60 && (await open()) > 0; sweeps += 1) {
-    await pass(60);
+    await passTime(60);
     await cleanUp();
   }
   const left = (await Promise.all(people.map(exists))).map((is, place) => (is ? place : -1)).filter((place) => place >= 0);
@@ -140,7 +140,7 @@ test("a delayed notice is not sent to users who have returned or refused notices
   await bob.client.from("privacy_choices").insert({ purpose: "notices", allowed: false });
   await database`update public.profiles set active_at = now() - interval '310 days' where id = ${bob.id}`;
   mails.isDown = false;
-  await pass(86_400);
+  await passTime(86_400);
   await cleanUp();
   assert.deepEqual([subjects(alice), subjects(bob), subjects(carol)], [[], [], ["60 days"]]);
   for (const person of [bob, carol]) await comeBack(person);

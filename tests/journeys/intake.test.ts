@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -10,7 +10,7 @@ import { cleanUp, database } from "./stack.ts";
 after(() => database.end());
 
 interface Live {
-  sweeper: { intake_open: boolean; last_pass_seconds: number };
+  sweeper: { intake_open: boolean; last_sweep_seconds: number };
 }
 
 async function live(): Promise<Live> {
@@ -23,11 +23,11 @@ test("intake closes when no sweep has run for the allowed time, and opens again 
   await cleanUp();
   const input_path = await alice.upload(await small);
 
-  await pass(seconds - 20, "silent");
+  await passTime(seconds - 20, "silent");
   await alice.upload(await small);
   assert.equal((await live()).sweeper.intake_open, true);
 
-  await pass(40, "silent");
+  await passTime(40, "silent");
   await assert.rejects(alice.upload(await small), /We accept no photos at the moment/);
   const refused = await alice.submit({ style: "mosaic", input_path });
   const problem = (await refused.json()) as { code: string; detail: string };

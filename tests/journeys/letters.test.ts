@@ -6,7 +6,7 @@ import { after, afterEach, test } from "node:test";
 import { startLab } from "../lab/lab.ts";
 import { type Delivered, MailServer, replyTo } from "../lab/mail.ts";
 import { startQuotedMail } from "../lab/quoted-mail.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { deliver, mail } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -51,7 +51,7 @@ test("a retried email has the same Message-ID, and the headers that mailboxes re
   mails.isDown = true;
   await cleanUp();
   mails.isDown = false;
-  await pass(3600);
+  await passTime(3600);
   await cleanUp();
   const [refused] = mails.refused.filter(({ to }) => to === alice.email);
   const [letter] = mails.to(alice.email);

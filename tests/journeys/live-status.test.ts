@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import sharp from "sharp";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -14,7 +14,7 @@ interface Live {
   originals: { stored: number; oldest_seconds: number | null; limit_seconds: number };
   deletions: { overdue: number };
   requests: { open: number; shortest_seconds_left: number | null; limit_seconds: number };
-  sweeper: { last_pass_seconds: number; allowed_silence_seconds: number; intake_open: boolean };
+  sweeper: { last_sweep_seconds: number; allowed_silence_seconds: number; intake_open: boolean };
 }
 
 const at = (path: string) => fetch(`${process.env.FUNCTIONS_URL}${path}`);
@@ -22,17 +22,17 @@ const live = async () => (await (await at("/privacy/status")).json()) as Live;
 
 test("the public status shows the age of the oldest original, overdue deletions and the last sweep", async () => {
   const alice = await Person.signUp("alice");
-  await pass(25 * 3600);
+  await passTime(25 * 3600);
   await cleanUp();
   assert.deepEqual((await live()).originals, { stored: 0, oldest_seconds: null, limit_seconds: 48 * 3600 });
   await alice.upload(await small);
-  await pass(300);
+  await passTime(300);
   await alice.upload(await small);
   const { originals, deletions, sweeper } = await live();
   assert.equal(originals.stored, 2);
   assert.ok(originals.oldest_seconds! >= 300 && originals.oldest_seconds! < 330);
   assert.equal(deletions.overdue, 0);
-  assert.ok(sweeper.last_pass_seconds < 60 && sweeper.allowed_silence_seconds === 600 && sweeper.intake_open);
+  assert.ok(sweeper.last_sweep_seconds < 60 && sweeper.allowed_silence_seconds === 600 && sweeper.intake_open);
 
   await database`insert into public.deletions (bucket, path, reason, ordered_at, due_at) values
     ('inputs', 'somewhere', 'limit_reached', now() - interval '16 minutes', now() + interval '1 hour')`;
@@ -47,7 +47,7 @@ test("the public status shows the number of open requests and the shortest time 
   assert.deepEqual((await live()).requests, { open: 0, shortest_seconds_left: null, limit_seconds: 72 * 3600 });
   const alice = await Person.signUp("alice");
   await alice.client.from("privacy_requests").insert({ kind: "other", message: "Who reads this?" });
-  await pass(3600);
+  await passTime(3600);
   await alice.client.from("privacy_requests").insert({ kind: "access" });
   const { open, shortest_seconds_left } = (await live()).requests;
   assert.equal(open, 2);
@@ -77,7 +77,7 @@ test("any page may embed the badge, which is red while a promise is at risk", as
   };
   await cleanUp();
   assert.equal(await fetched(), "green");
-  await pass(660, "silent");
+  await passTime(660, "silent");
   assert.equal(await fetched(), "red");
   await cleanUp();
   assert.equal(await fetched(), "green");

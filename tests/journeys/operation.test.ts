@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, afterEach, test } from "node:test";
 import postgres from "postgres";
 import { startFunctions } from "../lab/functions.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { askForStatus, ended, status } from "./operator.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
@@ -36,7 +36,7 @@ test("the status shows running jobs, open holds, due work and recent results", a
   await arm({ fault: "webhook_drop", count: 2 }, { fault: "stuck_processing", count: 2 });
   await alice.generate(await small);
   const canceled = await alice.generate(await small, { model: "kontext-max" });
-  await pass(130, "silent");
+  await passTime(130, "silent");
   const now = await status();
   const submitted = now.generations.find(({ state }) => state === "submitted")!;
   assert.ok(submitted.oldest_seconds >= 130);
@@ -47,7 +47,7 @@ test("the status shows running jobs, open holds, due work and recent results", a
   assert.equal(now.ledger.differences, 0);
 
   await alice.call("POST", `/generations/${canceled.id}/cancel`);
-  await pass(480);
+  await passTime(480);
   await cleanUp();
   const after = await status();
   assert.deepEqual([after.generations, after.submissions.due, after.holds.open, after.deletions.due], [[], 0, 0, 0]);
@@ -68,7 +68,7 @@ test("the status counts failures for a day, even if users delete the artwork or 
   });
   assert.equal((await bob.call("POST", "/privacy/exports")).status, 202);
   await database`update private.export_work set attempts = 40`;
-  await pass(3700);
+  await passTime(3700);
   await wakeWalks();
   await cleanUp();
   await arm({ fault: "stuck_processing" });
@@ -91,7 +91,7 @@ test("as text, the status is a table that highlights what needs attention", asyn
   assert.match(quiet, /^UNDER WAY +count +oldest +past deadline$/m);
   assert.match(quiet, /^ {2}last sweep +\d+ s +in time$/m);
   assert.match(quiet, /^ {2}ledger differences +0 +\d+ (s|min)$/m);
-  await pass(400, "silent");
+  await passTime(400, "silent");
   assert.match(await (await askForStatus("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
 });
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -31,11 +31,11 @@ async function kept(): Promise<{ kept: number; overdue: number }> {
 test("a sweep asks Replicate about each prediction after its hour, and records the answer as evidence", async () => {
   const alice = await Person.signUp("alice");
   const { id } = await alice.ended((await alice.generate(await small)).id);
-  await pass(3500);
+  await passTime(3500);
   await cleanUp();
   assert.deepEqual((await removals(alice)).map(({ attempts, evidence }) => [attempts, evidence]), [[0, null]]);
 
-  await pass(300);
+  await passTime(300);
   await cleanUp();
   const [removal] = await removals(alice);
   assert.equal(removal!.evidence, "data_removed");
@@ -50,7 +50,7 @@ test("a sweep also asks about predictions whose generation or account was delete
   const [{ id }] = (await alice.client.from("generations").select("id")).data as [{ id: string }];
   assert.equal((await alice.call("DELETE", `/generations/${id}`)).status, 204);
   await database`delete from auth.users where id = ${bob.id}`;
-  await pass(3700);
+  await passTime(3700);
   await cleanUp();
   assert.deepEqual((await removals(alice)).map(({ evidence }) => evidence), ["data_removed"]);
   const [of] = await database`select person_id, evidence from public.replicate_removals where prediction_id = ${prediction_id}`;
@@ -72,7 +72,7 @@ test("a sweep asks again while Replicate keeps data, and the status shows it; un
   assert.deepEqual(told, [["not_found", 3], [null, 3]].sort());
   assert.deepEqual(await kept(), { kept: before.kept, overdue: before.overdue + 1 });
 
-  await pass(6 * 3600);
+  await passTime(6 * 3600);
   await cleanUp();
   assert.ok((await removals(alice)).every(({ evidence }) => evidence));
   assert.equal((await kept()).overdue, before.overdue);

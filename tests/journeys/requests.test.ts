@@ -8,7 +8,7 @@ import { Webhook } from "standardwebhooks";
 import ws from "ws";
 import { startLab } from "../lab/lab.ts";
 import { MailServer } from "../lab/mail.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { deliver, inbox, mail, subject } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
@@ -34,7 +34,7 @@ test("a user files a request in the app and sees the hours left (Q2)", async () 
   const alice = await Person.signUp("alice");
   assert.equal((await alice.client.from("privacy_requests").insert({ kind: "access", message: "Everything, please." })).error, null);
   assert.deepEqual((await clock(alice)).map(({ kind, channel, hours_left }) => [kind, channel, hours_left]), [["access", "app", 72]]);
-  await pass(3600);
+  await passTime(3600);
   assert.equal((await clock(alice))[0]!.hours_left, 71);
   assert.ok((await alice.client.from("privacy_requests").insert({ kind: "access", due_at: "2099-01-01" })).error);
   assert.ok((await alice.client.from("privacy_requests").update({ closed_at: new Date() }).eq("kind", "access")).error);
@@ -51,7 +51,7 @@ test("an email that is delivered three times files one request, for the account 
   assert.equal((await deliver(body)).status, 200);
   const requests = await clock(alice);
   assert.deepEqual(requests.map(({ channel, kind, hours_left, confirmed_at }) => [channel, kind, hours_left, confirmed_at]), [["mail", "other", 72, null]]);
-  await pass(3600);
+  await passTime(3600);
   assert.equal((await clock(alice))[0]!.hours_left, 71);
 });
 
@@ -251,7 +251,7 @@ test("the operator answers the other requests, and sees which one will be overdu
   await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   const alice = await Person.signUp("alice");
   await alice.client.from("privacy_requests").insert({ kind: "other", message: "Who reads my prompts?" });
-  await pass(71 * 3600);
+  await passTime(71 * 3600);
   const operator = async (accept: string) =>
     fetch(`${process.env.FUNCTIONS_URL}/status`, { headers: { authorization: `Bearer ${process.env.OPERATOR_SECRET}`, accept } });
   assert.match(await (await operator("text/plain")).text(), /other, by app\s+(1|0) h left !/);
@@ -279,7 +279,7 @@ test("the operator refuses or extends a request with a reason and within legal l
   assert.equal(await extend(from(80)), null);
   const [extended] = await clock(alice);
   assert.deepEqual([extended.hours_left, extended.extension, extended.closed_at], [80 * 24, "We ask our lawyer.", null]);
-  await pass(29 * 86_400);
+  await passTime(29 * 86_400);
   assert.equal((await extend(from(55)))!.hint, "too_late");
 
   const refused = { id, reason: "The law wants the books kept. You can complain to the authority.", operator: "mallory" };

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { createClient } from "@supabase/supabase-js";
 import ws from "ws";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { arm, cleanUp, database, disarm, wakeWalks } from "./stack.ts";
@@ -105,10 +105,10 @@ const carriedOut: Record<string, () => Promise<void>> = {
     const alice = await Person.signUp("alice");
     await alice.ended((await alice.generate(await small)).id);
     const asked = async () => (await alice.client.from("replicate_removals").select("attempts").single()).data!.attempts as number;
-    await pass(seconds("replicate_hour") - 60);
+    await passTime(seconds("replicate_hour") - 60);
     await cleanUp();
     assert.equal(await asked(), 0);
-    await pass(120);
+    await passTime(120);
     await cleanUp();
     assert.equal(await asked(), 1);
   },
@@ -131,7 +131,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
       const { id } = (await (await alice.call("POST", "/privacy/erasures", { email: alice.email })).json()) as { id: string };
       const stage = async () => (await database`select stage from private.erasures where id = ${id}`)[0]!.stage as string;
       for (const [age, expected] of [[3540, "ordered"], [120, "done"]] as const) {
-        await pass(age);
+        await passTime(age);
         await cleanUp();
         assert.equal(await stage(), expected);
       }
@@ -208,9 +208,9 @@ const carriedOut: Record<string, () => Promise<void>> = {
       const status = await fetch(`${process.env.FUNCTIONS_URL}/privacy/status`);
       return ((await status.json()) as { requests: { shortest_seconds_left: number } }).requests.shortest_seconds_left;
     };
-    await pass(seconds("requests_answered") - 60);
+    await passTime(seconds("requests_answered") - 60);
     assert.ok((await left()) > 0);
-    await pass(120);
+    await passTime(120);
     assert.ok((await left()) < 0);
   },
 };
@@ -259,7 +259,7 @@ before(async () => {
   await database`insert into private.letters (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;
   // No server listens there, so this task stays in the outbox.
   await database`insert into private.outbox (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
-  await pass(3700);
+  await passTime(3700);
   await cleanUp();
   await database`delete from auth.users where id = ${bob.id}`;
   await cleanUp();

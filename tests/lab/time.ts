@@ -9,7 +9,7 @@ const schemas = ["public", "private", "storage"];
  * Makes every time in the database, and the sandbox's clock, `seconds` older, all at once. The heartbeat of the sweep
  * stays, as if sweeps had run meanwhile. Only for "silent", the heartbeat gets older, too.
  */
-export async function pass(seconds: number, sweeper: "at work" | "silent" = "at work"): Promise<void> {
+export async function passTime(seconds: number, sweeper: "at work" | "silent" = "at work"): Promise<void> {
   const columns = await database`
     select format('%I.%I', c.table_schema, c.table_name) as name,
       string_agg(format('%1$I = %1$I - $1::interval', c.column_name), ', ') as changes

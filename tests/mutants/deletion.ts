@@ -81,7 +81,7 @@ export const ofDeletion: Mutant[] = [
   },
   {
     name: "a sweep writes no heartbeat",
-    file: rust("cleanup/src/pass"),
+    file: rust("cleanup/src/sweep"),
     line: "    app.ask::<Value>(\"record_heartbeat\", json!({ \"task\": \"cleanup\" })).await?;\n",
     seenBy: [intake],
   },

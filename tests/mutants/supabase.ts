@@ -72,8 +72,8 @@ export const ofSupabase: Mutant[] = [
   {
     name: "an upload that failed in Storage is not repeated",
     file: rust("opusflair/src/storage"),
-    line: "if again.is_none() || !is_passing",
-    instead: "if verb == \"upload\" || again.is_none() || !is_passing",
+    line: "if again.is_none() || !is_temporary",
+    instead: "if verb == \"upload\" || again.is_none() || !is_temporary",
     seenBy: [storage],
   },
   {

@@ -13,26 +13,26 @@ use opusflair::operator::Operator;
 use opusflair::{App, Error};
 use serde_json::json;
 
-use crate::pass::run;
 use crate::report::Report;
 use crate::status::Status;
+use crate::sweep::run;
 
 /// The routes of this function. A scheduled event has no path: `lambda_http` passes it on as `POST /events`.
 pub fn routes(app: Arc<App>) -> Router {
-    Router::new().route("/events", post(pass)).with_state(app.clone()).merge(operator_routes(app))
+    Router::new().route("/events", post(sweep)).with_state(app.clone()).merge(operator_routes(app))
 }
 
 /// The operator's routes. They require `OPERATOR_SECRET`.
 pub fn operator_routes(app: Arc<App>) -> Router {
     Router::new()
-        .route("/cleanup", post(pass_for_operator))
+        .route("/cleanup", post(sweep_for_operator))
         .route("/status", get(status))
         .with_state(app)
 }
 
 /// Runs a sweep for the schedule. The schedule has no secret, so this route accepts only
 /// events that are not HTTP requests.
-async fn pass(
+async fn sweep(
     State(app): State<Arc<App>>,
     context: Option<Extension<RequestContext>>,
 ) -> Result<Json<Report>, Error> {
@@ -42,7 +42,7 @@ async fn pass(
     }
 }
 
-async fn pass_for_operator(
+async fn sweep_for_operator(
     _: Operator,
     State(app): State<Arc<App>>,
 ) -> Result<Json<Report>, Error> {

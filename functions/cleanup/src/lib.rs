@@ -5,13 +5,13 @@ mod audit;
 mod budget;
 mod due;
 mod handler;
-mod pass;
 mod removal;
 mod report;
 mod rights;
 mod settle;
 mod status;
+mod sweep;
 
 pub use handler::{operator_routes, routes};
-pub use pass::run;
 pub use report::Report;
+pub use sweep::run;

@@ -68,7 +68,7 @@ impl Report {
             expired = self.expired.values().sum::<u64>(),
             complete = self.complete,
             elapsed_ms,
-            "a pass is done"
+            "a sweep is done"
         );
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn interval() -> Result<Option<Duration>, String> {
 /// refused before the first sweep (X2).
 pub(crate) async fn start(app: &App, interval: Option<Duration>) {
     if interval.is_some() {
-        pass(app).await;
+        sweep(app).await;
     }
 }
 
@@ -31,11 +31,11 @@ pub(crate) async fn run(app: Arc<App>, interval: Option<Duration>) {
     ticks.tick().await;
     loop {
         ticks.tick().await;
-        pass(&app).await;
+        sweep(&app).await;
     }
 }
 
-async fn pass(app: &App) {
+async fn sweep(app: &App) {
     if let Err(error) = cleanup::run(app).await {
         tracing::error!(error = error.for_log(), "a pass failed");
     }

@@ -184,19 +184,19 @@ async fn ask(verb: &'static str, request: RequestBuilder) -> Result<Answer, Erro
     let mut next = Some(request);
     while let Some(request) = next.take() {
         let again = request.try_clone();
-        let (error, asked, is_passing) = match request.send().await {
+        let (error, asked, is_temporary) = match request.send().await {
             Ok(response) if response.status().is_success() => return Ok(Answer::Done(response)),
             Ok(response) => {
                 let (answered, asked) = (Instant::now(), retry_after(response.headers()));
                 match Failure::read(response).await {
                     Ok(failure) if failure.is_absence() => return Ok(Answer::Absent { answered }),
-                    Ok(failure) => (failure.error(verb), asked, failure.is_passing()),
+                    Ok(failure) => (failure.error(verb), asked, failure.is_temporary()),
                     Err(error) => (error, None, true),
                 }
             }
             Err(fault) => (unreachable(SERVICE, &fault), None, true),
         };
-        if again.is_none() || !is_passing || !tries.again(asked).await {
+        if again.is_none() || !is_temporary || !tries.again(asked).await {
             return Err(error);
         }
         next = again;

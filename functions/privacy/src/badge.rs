@@ -51,7 +51,7 @@ mod tests {
         serde_json::from_value(json!({
             "originals": { "stored": 1, "oldest_seconds": oldest, "limit_seconds": 172_800 },
             "deletions": { "overdue": 0 },
-            "sweeper": { "last_pass_seconds": 3, "allowed_silence_seconds": 600, "intake_open": is_open },
+            "sweeper": { "last_sweep_seconds": 3, "allowed_silence_seconds": 600, "intake_open": is_open },
             "requests": { "open": 1, "shortest_seconds_left": left, "limit_seconds": 259_200 },
         }))
         .expect("a status")

@@ -26,7 +26,7 @@ pub(crate) struct Deletions {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Sweeper {
-    pub(crate) last_pass_seconds: Option<u64>,
+    pub(crate) last_sweep_seconds: Option<u64>,
     pub(crate) allowed_silence_seconds: u64,
     pub(crate) intake_open: bool,
 }

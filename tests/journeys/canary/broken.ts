@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { makeCredentials } from "../../../supabase/local/certificate.ts";
 import { predictionThatIs } from "../../faults/replicate.ts";
 import type { Lab } from "../../lab/lab.ts";
-import { pass } from "../../lab/time.ts";
+import { passTime } from "../../lab/time.ts";
 import { until } from "../../waiting.ts";
 import { arm, cleanUp, database } from "../stack.ts";
 import type { Flows } from "./asked.ts";
@@ -68,7 +68,7 @@ export const broken: Flows = {
     await arm({ fault: "create_402", count: 2 });
     await submitted(await newUser());
     for (let times = 0; times < 2; times += 1) {
-      await pass(61);
+      await passTime(61);
       await cleanUp();
     }
     // Replicate throttles every attempt, and refuses the one of the next sweep.
@@ -78,7 +78,7 @@ export const broken: Flows = {
     lab.replicate.misbehave({ fault: "lose_answer", when: create });
     await submitted(await newUser());
     await arm({ fault: "create_422" });
-    await pass(181);
+    await passTime(181);
     await cleanUp();
     // Another worker has the lease when Replicate refuses.
     lab.replicate.misbehave({ fault: "delay", ms: 1_000, when: create });
@@ -105,12 +105,12 @@ export const broken: Flows = {
   "no webhook events, and a Replicate that does not answer": async (lab) => {
     await unheard();
     await arm({ fault: "get_500", count: 3 });
-    await pass(61);
+    await passTime(61);
     await cleanUp();
     // Earlier flows may have left generations past their deadlines, so the number of calls is unknown.
     lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET /, count: Infinity });
     lab.supabase.misbehave({ fault: "status", status: 500, when: verb("fail_generation"), count: Infinity });
-    await pass(800);
+    await passTime(800);
     await cleanUp();
     lab.heal();
     await cleanUp();
@@ -133,7 +133,7 @@ export const broken: Flows = {
     await arm({ fault: "webhook_drop" });
     await submitted(await newUser());
     lab.replicate.misbehave({ fault: "status", status: 500, when: /^GET \/v1\/predictions$/, count: 9 });
-    await pass(181);
+    await passTime(181);
     await cleanUp();
   },
   "a refusal of the account that the database does not record": async (lab) => {
@@ -145,10 +145,10 @@ export const broken: Flows = {
     const { person, id } = await unheard();
     fails(lab, /^POST \/storage\/v1\/object\/artworks/);
     fails(lab, verb("release_lease"));
-    await pass(61);
+    await passTime(61);
     await cleanUp();
     lab.heal();
-    await pass(181);
+    await passTime(181);
     await cleanUp();
     assert.equal((await person.generation(id))!.state, "succeeded");
   },

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { predictionThatIs } from "../../faults/replicate.ts";
-import { pass } from "../../lab/time.ts";
+import { passTime } from "../../lab/time.ts";
 import { fillGallery } from "../gallery.ts";
 import { deliver, mail } from "../inbox.ts";
 import type { Person } from "../person.ts";
@@ -31,7 +31,7 @@ export const rights: Flows = {
     assert.ok((await person.client.from("privacy_requests").insert({ kind: planted("kind") })).error);
     assert.ok((await person.client.rpc("confirm_request", { id: randomUUID(), kind: planted("kind") })).error);
     assert.ok((await person.client.from("usage_events").insert({ feature: planted("feature"), browser: planted("browser") })).error);
-    await pass(70 * 3600);
+    await passTime(70 * 3600);
     await cleanUp();
     await database`update public.privacy_requests set closed_at = now(), evidence = '{}' where closed_at is null`;
   },
@@ -47,7 +47,7 @@ export const rights: Flows = {
     lab.supabase.misbehave({ fault: "status", status: 500, when: /^POST \/storage\/v1\/upload/ });
     await cleanUp();
     lab.heal();
-    await pass(60);
+    await passTime(60);
     await cleanUp();
     assert.equal((await person.client.from("exports").select("state").single()).data!.state, "ready");
   },
@@ -65,7 +65,7 @@ export const rights: Flows = {
     const [{ stage }] = await database`select stage from private.erasures where person_id = ${person.id}`;
     assert.equal(stage, "leaving");
     lab.heal();
-    await pass(125);
+    await passTime(125);
     await cleanUp();
     assert.equal((await database`select from auth.users where id = ${person.id}`).length, 0);
     await answers(404, functions(`/privacy/erasures/${planted("erasure")}`));

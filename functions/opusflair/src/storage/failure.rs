@@ -60,8 +60,8 @@ impl Failure {
         self.body.status() == Some(StatusCode::NOT_FOUND) && !self.is_no_bucket()
     }
 
-    /// Returns whether the failure may pass within moments.
-    pub(super) fn is_passing(&self) -> bool {
+    /// Returns whether the failure is likely to end within moments.
+    pub(super) fn is_temporary(&self) -> bool {
         is_busy(self.status) || self.status == StatusCode::LOCKED
     }
 
@@ -190,7 +190,7 @@ mod tests {
             (502, "<html>502 Bad Gateway</html>", 502),
         ] {
             let failure = failure(status, body);
-            assert!(failure.is_passing() && !failure.is_absence(), "{body}");
+            assert!(failure.is_temporary() && !failure.is_absence(), "{body}");
             let error = failure.error("upload");
             assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
             assert!(error.to_string().contains(&format!("status {inner}")), "{error} of {body}");
@@ -217,7 +217,7 @@ mod tests {
             (401, r#"{"message":"Unauthorized"}"#),
         ] {
             let failure = failure(status, body);
-            assert!(!failure.is_passing() && !failure.is_absence(), "{body}");
+            assert!(!failure.is_temporary() && !failure.is_absence(), "{body}");
             let error = failure.error("download").to_string();
             assert!(error.contains("check SUPABASE_SECRET_KEY"), "{error} of {body}");
         }

@@ -2,15 +2,15 @@
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
-const pass = "faults/pass.test.ts";
+const steps = "faults/sweep-steps.test.ts";
 
-export const ofPasses: Mutant[] = [
+export const ofSweeps: Mutant[] = [
   {
     name: "a photo that makes its decoder panic is retried again and again",
     file: rust("opusflair/src/submission"),
     line: "Err(fault) if fault.is_panic() => {",
     instead: "Err(fault) if fault.is_panic() && generation.is_nil() => {",
-    seenBy: ["faults/pass-panic.test.ts"],
+    seenBy: ["faults/sweep-panic.test.ts"],
   },
   {
     clause: "X2",
@@ -18,21 +18,21 @@ export const ofPasses: Mutant[] = [
     file: rust("opusflair/src/deletion"),
     line: "if !deleted.values().any(is_answer) && !outcomes.iter().any(|one| one.is_answered) {",
     instead: "if false {",
-    seenBy: [pass],
+    seenBy: [steps],
   },
   {
     name: "a sweep that does not learn what is due does nothing",
     file: rust("cleanup/src/due"),
     line: "            deletions: true,",
     instead: "            deletions: false,",
-    seenBy: [pass],
+    seenBy: [steps],
   },
   {
     name: "a sweep asks for deletions although none is due",
     file: sql("operation"),
     line: "  'deletions', exists (\n    select from public.deletions as d where d.verified_at is null and d.due_at <= now()\n  ),\n",
     instead: "  'deletions', true,\n",
-    seenBy: [pass],
+    seenBy: [steps],
   },
   {
     name: "the status reads the whole ledger",

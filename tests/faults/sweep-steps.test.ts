@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
-import { pass } from "../lab/time.ts";
+import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
 
 /** A photo that was never submitted and is past its limit. */
@@ -87,7 +87,7 @@ test("a sweep does not count if Storage does not answer, and the next sweep trie
   assert.deepEqual(await heartbeat(), before);
   lab.heal();
   // The time between two sweeps.
-  await pass(60);
+  await passTime(60);
   await cleanUp();
   assert.equal(await exists(path), false);
   assert.ok((await heartbeat()) > before);
@@ -102,7 +102,7 @@ test("a sweep counts if Storage answers with failures, and the deletion is due a
   assert.equal(remaining, 1);
   assert.ok((await heartbeat()) > before);
   lab.heal();
-  await pass(60);
+  await passTime(60);
   await cleanUp();
   assert.equal(await exists(path), false);
 });
@@ -119,8 +119,8 @@ test("a sweep that does not learn what is due does everything, and counts", asyn
 
 test("a sweep with nothing to do makes two calls: one asks what is due, one writes the heartbeat", async () => {
   // First, everything that other tests left behind is finished.
-  await pass(49 * 3600);
-  for (let passes = 0; passes < 3; passes += 1) await cleanUp();
+  await passTime(49 * 3600);
+  for (let sweeps = 0; sweeps < 3; sweeps += 1) await cleanUp();
   // Some tests left rows of objects that Storage never had. Those cannot be deleted.
   await database`update public.deletions set due_at = now() + interval '1 hour' where verified_at is null`;
   await database.begin(async (sql) => {

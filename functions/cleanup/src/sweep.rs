@@ -29,7 +29,7 @@ use crate::settle::{settle, submit};
 // hangs. Asking what is due takes at most 5 seconds, the urgent work 70, the deletions and erasures that
 // it leaves 38, and the rest 30.
 const LOOKING: Slice = Slice { work: 5, end: 5 };
-const SWEEPING: Slice = Slice { work: 15, end: 46 };
+const DELETING_FIRST: Slice = Slice { work: 15, end: 46 };
 const BEATING: Slice = Slice { work: 5, end: 8 };
 const AUDITING: Slice = Slice { work: 8, end: 16 };
 const SETTLING: Slice = Slice { work: 20, end: 52 };
@@ -69,18 +69,18 @@ const WALKS: [Walk; 5] = [
 /// Fails if the due deletions were not attempted, or if the heartbeat was not recorded. All other steps run
 /// even then. If one of them fails, the next sweep tries it again.
 pub async fn run(app: &App) -> Result<Report, Error> {
-    let pass = Budget::begin();
+    let sweep = Budget::begin();
     let due = &Lane::default().attempt(LOOKING, |_, _| look(app)).await.unwrap_or_else(|error| {
         tracing::warn!(error = error.for_log(), "what is due is not known, so everything is tried");
         Due::everything()
     });
-    let (swept, settled, submitted, (erased, waiting)) = tokio::join!(
-        Box::pin(sweep(app, due)),
+    let (deleted, settled, submitted, (erased, waiting)) = tokio::join!(
+        Box::pin(delete_and_audit(app, due)),
         Box::pin(settle_generations(app, due)),
         Box::pin(submit_generations(app, due)),
         Box::pin(begin_erasures(app, due)),
     );
-    let Swept { mut report, has_deleted, heartbeat } = swept;
+    let Urgent { mut report, has_deleted, heartbeat } = deleted;
     for lane in [settled, submitted, erased] {
         report.add(lane);
     }
@@ -96,34 +96,34 @@ pub async fn run(app: &App) -> Result<Report, Error> {
     report.add(ended.report);
 
     let (asked, written, expired, exported) = tokio::join!(
-        Box::pin(ask_replicate(app, due, pass)),
-        Box::pin(write_to_people(app, due, pass)),
+        Box::pin(ask_replicate(app, due, sweep)),
+        Box::pin(write_to_people(app, due, sweep)),
         Box::pin(expire(app, due)),
-        Box::pin(export(app, due, pass)),
+        Box::pin(export(app, due, sweep)),
     );
     for lane in [asked, written, expired, exported] {
         report.add(lane);
     }
-    report.log(pass.elapsed_ms());
+    report.log(sweep.elapsed_ms());
     heartbeat.map(|()| report)
 }
 
-struct Swept {
+struct Urgent {
     report: Report,
     has_deleted: bool,
     heartbeat: Result<(), Error>,
 }
 
 /// Executes the due deletions, records the heartbeat, and runs the audit, which may order more deletions.
-async fn sweep(app: &App, due: &Due) -> Swept {
+async fn delete_and_audit(app: &App, due: &Due) -> Urgent {
     let mut lane = Lane::default();
-    let swept = if due.deletions {
-        lane.attempt(SWEEPING, |time, end| delete(app, time, end)).await
+    let deleted = if due.deletions {
+        lane.attempt(DELETING_FIRST, |time, end| delete(app, time, end)).await
     } else {
         Ok(Tally::default())
     };
-    let has_deleted = swept.is_ok();
-    let heartbeat = match swept {
+    let has_deleted = deleted.is_ok();
+    let heartbeat = match deleted {
         Ok(tally) => {
             lane.report.count(tally);
             lane.attempt(BEATING, |_, _| beat(app)).await
@@ -134,7 +134,7 @@ async fn sweep(app: &App, due: &Due) -> Swept {
     for walked in join_all(walks.map(|(walk, _)| walk_on(app, walk))).await {
         lane.report.add(walked);
     }
-    Swept { report: lane.report, has_deleted, heartbeat }
+    Urgent { report: lane.report, has_deleted, heartbeat }
 }
 
 async fn walk_on(app: &App, walk: &'static str) -> Report {
@@ -181,10 +181,10 @@ async fn begin_erasures(app: &App, due: &Due) -> (Report, Vec<Erasure>) {
     (lane.report, begun.waiting)
 }
 
-async fn ask_replicate(app: &App, due: &Due, pass: Budget) -> Report {
+async fn ask_replicate(app: &App, due: &Due, sweep: Budget) -> Report {
     let mut lane = Lane::default();
     if due.removals {
-        let removed = lane.step("removals", pass.rest(WHOLE, ASKING), |time, end| {
+        let removed = lane.step("removals", sweep.rest(WHOLE, ASKING), |time, end| {
             ask_for_removals(app, time, end)
         });
         lane.report.removed = removed.await;
@@ -194,14 +194,14 @@ async fn ask_replicate(app: &App, due: &Due, pass: Budget) -> Report {
 
 /// Finds inactive users and sends emails. If an account must be erased for
 /// inactivity, the next sweep erases it.
-async fn write_to_people(app: &App, due: &Due, pass: Budget) -> Report {
+async fn write_to_people(app: &App, due: &Due, sweep: Budget) -> Report {
     let mut lane = Lane::default();
     if due.inactivity {
         lane.step("inactivity", WALKING, |time, end| rights::follow_inactive(app, time, end)).await;
     }
     // An erasure that ended in this sweep may also have created an email.
     if due.letters || due.inactivity || due.erasures {
-        let written = lane.step("letters", pass.rest(WHOLE, WRITING), |time, end| {
+        let written = lane.step("letters", sweep.rest(WHOLE, WRITING), |time, end| {
             rights::write_letters(app, time, end)
         });
         lane.report.letters = written.await;
@@ -225,10 +225,10 @@ async fn expire(app: &App, due: &Due) -> Report {
     lane.report
 }
 
-async fn export(app: &App, due: &Due, pass: Budget) -> Report {
+async fn export(app: &App, due: &Due, sweep: Budget) -> Report {
     let mut lane = Lane::default();
     if due.exports {
-        let exported = lane.step("exports", pass.rest(WHOLE, EXPORTING), |time, end| {
+        let exported = lane.step("exports", sweep.rest(WHOLE, EXPORTING), |time, end| {
             rights::build_exports(app, time, end)
         });
         lane.report.exported = exported.await;
@@ -260,7 +260,7 @@ impl Lane {
         W: Future<Output = Result<(T, bool), Error>>,
     {
         self.attempt(slice, work).await.unwrap_or_else(|error| {
-            tracing::warn!(step, error = error.for_log(), "a step of a pass has to wait");
+            tracing::warn!(step, error = error.for_log(), "a step of a sweep has to wait");
             T::default()
         })
     }
