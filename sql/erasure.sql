@@ -400,11 +400,11 @@ begin
     update public.privacy_requests as r
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where r.person_id = erasure.person_id;
-    insert into private.letters (kind, subject, address, due_at)
+    insert into private.emails (kind, subject, address, due_at)
     select 'erased', erasure.id::text, u.email, 'infinity'
     from auth.users as u
     where writes and u.id = erasure.person_id and u.email is not null and u.email_confirmed_at is not null
-      and not exists (select from private.letters as l where l.subject = erasure.id::text);
+      and not exists (select from private.emails as e where e.subject = erasure.id::text);
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
 
@@ -429,9 +429,9 @@ begin
   update private.erasures as e
   set stage = 'done', person_id = null, finished_at = now(), receipt = finish_erasure.receipt
   where e.id = finish_erasure.id and e.stage = 'leaving' and e.erased_at is not null;
-  update private.letters as l
+  update private.emails as e
   set due_at = now(), left_at = now()
-  where l.subject = finish_erasure.id::text and l.kind = 'erased' and l.left_at is null;
+  where e.subject = finish_erasure.id::text and e.kind = 'erased' and e.left_at is null;
 end;
 $$;
 

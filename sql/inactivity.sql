@@ -42,10 +42,10 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return (
-  select greatest(active + private.keep('inactive_accounts'), max(l.sent_at + make_interval(days => l.days)))
-  from private.letters as l
-  where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
-    and l.bounced_at is null
+  select greatest(active + private.keep('inactive_accounts'), max(e.sent_at + make_interval(days => e.days)))
+  from private.emails as e
+  where e.person_id = person and e.kind = 'inactive' and e.ordered_at >= active and e.sent_at is not null
+    and e.bounced_at is null
 );
 
 -- Whether every email was sent since the user was last active, none of them bounced, and each has had its days.
@@ -61,9 +61,9 @@ return (
     and not exists (
       select from private.notice_ladder as n
       where not exists (
-        select from private.letters as l
-        where l.person_id = person and l.kind = 'inactive' and l.days = n.days
-          and l.ordered_at >= last.active and l.sent_at is not null and l.bounced_at is null
+        select from private.emails as e
+        where e.person_id = person and e.kind = 'inactive' and e.days = n.days
+          and e.ordered_at >= last.active and e.sent_at is not null and e.bounced_at is null
       )
     )
   from (select private.last_active(person) as active) as last
@@ -158,7 +158,7 @@ begin
   ) as last
   where p.id = last.id and last.active > p.active_at;
 
-  insert into private.letters (person_id, kind, days)
+  insert into private.emails (person_id, kind, days)
   select quiet.id, 'inactive', next.days
   from (
     select p.id, p.active_at as active
@@ -174,18 +174,18 @@ begin
     select n.days
     from private.notice_ladder as n
     where not exists (
-      select from private.letters as l
-      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
-        and l.days = n.days and l.bounced_at is null
+      select from private.emails as e
+      where e.person_id = quiet.id and e.kind = 'inactive' and e.ordered_at >= quiet.active
+        and e.days = n.days and e.bounced_at is null
     )
     order by n.days desc
     limit 1
   ) as next
   where now() >= private.erased_at(quiet.id, quiet.active) - make_interval(days => next.days)
     and not exists (
-      select from private.letters as l
-      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
-        and (l.sent_at is null or l.bounced_at > now() - private.keep('bounced_notices'))
+      select from private.emails as e
+      where e.person_id = quiet.id and e.kind = 'inactive' and e.ordered_at >= quiet.active
+        and (e.sent_at is null or e.bounced_at > now() - private.keep('bounced_notices'))
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
@@ -210,10 +210,10 @@ begin
     from public.profiles as p
     where p.closed_at is null
       and exists (
-        select from private.letters as l
-        where l.person_id = p.id and l.kind = 'inactive'
-          and l.days = (select min(n.days) from private.notice_ladder as n)
-          and l.sent_at <= now() - make_interval(days => l.days) and l.bounced_at is null
+        select from private.emails as e
+        where e.person_id = p.id and e.kind = 'inactive'
+          and e.days = (select min(n.days) from private.notice_ladder as n)
+          and e.sent_at <= now() - make_interval(days => e.days) and e.bounced_at is null
       )
       and private.is_given_up(p.id)
     limit batch

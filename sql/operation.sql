@@ -196,7 +196,7 @@ return jsonb_build_object(
   ),
   'inactivity', private.is_walk_due('people'),
   'unconfirmed', private.is_walk_due('unconfirmed'),
-  'letters', exists (select from private.letters as l where l.sent_at is null and l.due_at <= now()),
+  'emails', exists (select from private.emails as e where e.sent_at is null and e.due_at <= now()),
   'requests', exists (
     select from public.privacy_requests as r where r.closed_at is null and r.due_at < now() + interval '1 day'
   ),
@@ -341,10 +341,10 @@ return jsonb_build_object(
     from private.erasures as r
     where r.stage <> 'done'
   ),
-  'letters', (
-    select jsonb_build_object('waiting', count(*), 'most_attempts', coalesce(max(l.attempts), 0))
-    from private.letters as l
-    where l.sent_at is null and l.due_at < 'infinity'
+  'emails', (
+    select jsonb_build_object('waiting', count(*), 'most_attempts', coalesce(max(e.attempts), 0))
+    from private.emails as e
+    where e.sent_at is null and e.due_at < 'infinity'
   ),
   'ledger', (
     select jsonb_build_object('differences', s.differences, 'checked_seconds', private.age(s.checked_at))

@@ -88,7 +88,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'delete', 'account', 'The plan of the export itself, until it is built.'),
   ('private.export_parts', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'What the export itself holds, until it is built.'),
-  ('private.letters', 't.person_id = $1', 'letters', null, '{address, lease}', 'delete', 'letters', null),
+  ('private.emails', 't.person_id = $1', 'emails', null, '{address, lease}', 'delete', 'emails', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
     'There is none while the account is open.'),
   ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),

@@ -29,7 +29,7 @@ insert into private.quotas (scope, id, most, span, words) values
   ('choices', 'per_hour', 20, '1 hour', 'Choices about one purpose.'),
   ('requests', 'open', 10, null, 'Privacy requests from the app that are not answered yet.'),
   ('requests', 'per_day', 20, '1 day', 'Privacy requests from the app.'),
-  ('mails', 'per_day', 1, '1 day', 'Privacy requests by mail of one sender; further mails join the request.'),
+  ('emails', 'per_day', 1, '1 day', 'Privacy requests by email of one sender; further emails join the request.'),
   ('usage_events', 'per_day', 1000, '1 day', 'Recorded uses of a feature.'),
   ('exports', 'per_day', 3, '1 day', 'Exports, those that failed not counted.');
 

@@ -69,15 +69,15 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'What somebody who is gone had allowed and refused, a number without a name. As long as consents.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
-  ('last_letters', 'G3', '7 days', 'private.letters', 'left_at',
-    'The last letter to somebody who was erased, and their address in it, if no mail server takes it.'),
+  ('last_emails', 'G3', '7 days', 'private.emails', 'left_at',
+    'The last email to somebody who was erased, and their address in it, if no mail server takes it.'),
   ('unconfirmed_accounts', 'R10', '30 days', null, null,
     'An account whose email or phone was never confirmed, from the last sign of its person.'),
   ('bounced_notices', 'R10', '30 days', null, null,
     'A notice that did not arrive, before it is written again.'),
   ('welcomed_addresses', 'C7', '1 year', 'private.welcomed_addresses', 'at',
     'That an address had its welcome credits, as a keyed hash.'),
-  ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
+  ('emails', 'R10', '1 year', 'private.emails', 'ordered_at',
     'That somebody was written to.');
 
 create function private.keep(rule text)

@@ -103,7 +103,7 @@ insert into private.quotas (scope, id, most, span, words) values
   ('choices', 'per_hour', 20, '1 hour', 'Choices about one purpose.'),
   ('requests', 'open', 10, null, 'Privacy requests from the app that are not answered yet.'),
   ('requests', 'per_day', 20, '1 day', 'Privacy requests from the app.'),
-  ('mails', 'per_day', 1, '1 day', 'Privacy requests by mail of one sender; further mails join the request.'),
+  ('emails', 'per_day', 1, '1 day', 'Privacy requests by email of one sender; further emails join the request.'),
   ('usage_events', 'per_day', 1000, '1 day', 'Recorded uses of a feature.'),
   ('exports', 'per_day', 3, '1 day', 'Exports, those that failed not counted.');
 
@@ -1144,15 +1144,15 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'What somebody who is gone had allowed and refused, a number without a name. As long as consents.'),
   ('inactive_accounts', 'R10', '1 year', null, null,
     'An account, from the last sign of its person; then it is erased.'),
-  ('last_letters', 'G3', '7 days', 'private.letters', 'left_at',
-    'The last letter to somebody who was erased, and their address in it, if no mail server takes it.'),
+  ('last_emails', 'G3', '7 days', 'private.emails', 'left_at',
+    'The last email to somebody who was erased, and their address in it, if no mail server takes it.'),
   ('unconfirmed_accounts', 'R10', '30 days', null, null,
     'An account whose email or phone was never confirmed, from the last sign of its person.'),
   ('bounced_notices', 'R10', '30 days', null, null,
     'A notice that did not arrive, before it is written again.'),
   ('welcomed_addresses', 'C7', '1 year', 'private.welcomed_addresses', 'at',
     'That an address had its welcome credits, as a keyed hash.'),
-  ('letters', 'R10', '1 year', 'private.letters', 'ordered_at',
+  ('emails', 'R10', '1 year', 'private.emails', 'ordered_at',
     'That somebody was written to.');
 
 create function private.keep(rule text)
@@ -4836,7 +4836,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'delete', 'account', 'The plan of the export itself, until it is built.'),
   ('private.export_parts', 't.export_id in (select e.id from public.exports as e where e.person_id = $1)', null, null, '{}',
     'delete', 'account', 'What the export itself holds, until it is built.'),
-  ('private.letters', 't.person_id = $1', 'letters', null, '{address, lease}', 'delete', 'letters', null),
+  ('private.emails', 't.person_id = $1', 'emails', null, '{address, lease}', 'delete', 'emails', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
     'There is none while the account is open.'),
   ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),
@@ -5146,14 +5146,14 @@ grant execute on function private.accept_proposal, public.accept_proposal to aut
 -- only if the provider has verified it. A sender makes one request a day: a further email joins it, and opens it again
 -- if it was closed. So a stranger cannot start many requests, and no message is lost. Returns {outcome, id, matched}.
 -- The outcome is `filed`, `joined` or `known`.
-create function backend.file_mail(digest text, sender text, verified boolean, message text)
+create function backend.file_email(digest text, sender text, verified boolean, message text)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  quota constant private.quotas := private.quota('mails', 'per_day');
+  quota constant private.quotas := private.quota('emails', 'per_day');
   -- Auth may have two accounts with one address, one of them by single sign-on. Then it is unclear whose email it is.
   person constant uuid := (
     select (array_agg(u.id))[1]
@@ -5168,7 +5168,7 @@ declare
   filed public.privacy_requests;
 begin
   -- The emails of one sender are handled one after the other.
-  perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
+  perform pg_advisory_xact_lock(hashtextextended('email:' || lower(sender), 0));
   -- A user who writes to us is active, so an answer to a notice keeps the account (R10).
   perform private.note_activity(person);
   earlier := array(
@@ -5180,7 +5180,7 @@ begin
   );
   if exists (
     select from public.privacy_requests as r
-    where r.mail_digest = file_mail.digest or (r.id = any (earlier) and file_mail.digest = any (r.joined_mails))
+    where r.mail_digest = file_email.digest or (r.id = any (earlier) and file_email.digest = any (r.joined_mails))
   ) then
     return jsonb_build_object('outcome', 'known');
   end if;
@@ -5188,7 +5188,7 @@ begin
   if cardinality(earlier) >= quota.most then
     update public.privacy_requests as r
     set message = left(concat_ws(E'\n\n', r.message, words), 20000),
-      joined_mails = r.joined_mails || file_mail.digest,
+      joined_mails = r.joined_mails || file_email.digest,
       due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
       closed_at = null, evidence = null, answer = null, proposed = null,
       extended_at = case when r.closed_at is null then r.extended_at end,
@@ -5205,7 +5205,7 @@ begin
     return jsonb_build_object('outcome', 'known');
   end if;
   if person is not null then
-    perform private.order_letter(person, 'request_filed', filed.id::text);
+    perform private.order_email(person, 'request_filed', filed.id::text);
   end if;
   return jsonb_build_object('outcome', 'filed', 'id', filed.id, 'matched', person is not null);
 end;
@@ -5228,7 +5228,7 @@ begin
   where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
   returning * into confirmed;
   if confirmed.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no mailed request with this id, or not any more.');
+    perform private.refuse(404, 'request_not_found', 'There is no emailed request with this id, or not any more.');
   end if;
   return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
     'due_at', confirmed.due_at);
@@ -5256,7 +5256,7 @@ begin
     where r.id = confirm_own_request.id and r.person_id = private.person()
   ) then
     perform private.refuse(404, 'request_not_found',
-      'You have no mailed request with this id; see the view privacy_request_clock.');
+      'You have no emailed request with this id; see the view privacy_request_clock.');
   end if;
   return private.confirm_request(id, kind);
 end;
@@ -5273,11 +5273,11 @@ comment on function public.confirm_request is 'Says that an emailed request was 
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
-comment on function backend.file_mail is 'Files an email as a privacy request (Q1). If the email is delivered again, it files nothing.';
+comment on function backend.file_email is 'Files an email as a privacy request (Q1). If the email is delivered again, it files nothing.';
 comment on function backend.confirm_request is 'Records that the user has confirmed the email as theirs.';
 
-revoke all on function backend.file_mail, backend.confirm_request from public, anon, authenticated, service_role;
-grant execute on function backend.file_mail, backend.confirm_request to service_role;
+revoke all on function backend.file_email, backend.confirm_request from public, anon, authenticated, service_role;
+grant execute on function backend.file_email, backend.confirm_request to service_role;
 -- What the operator does with a privacy request: answer, refuse or extend it, each with words for the user (Q2).
 
 create table private.request_actions (
@@ -6421,7 +6421,7 @@ to service_role;
 -- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
 -- functions. The row holds only the recipient and what the email is about.
 
-create table private.letters (
+create table private.emails (
   id uuid not null default gen_random_uuid(),
   person_id uuid,
   kind text not null,
@@ -6435,37 +6435,37 @@ create table private.letters (
   sent_at timestamptz,
   bounced_at timestamptz,
   left_at timestamptz,
-  constraint letters_pkey primary key (id),
-  constraint letters_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint letters_kind_known check (
+  constraint emails_pkey primary key (id),
+  constraint emails_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
+  constraint emails_kind_known check (
     kind in ('inactive', 'request_filed', 'request_refused', 'request_extended', 'erased')
   ),
-  constraint letters_days_of_notices check ((kind = 'inactive') = (days is not null)),
+  constraint emails_days_of_notices check ((kind = 'inactive') = (days is not null)),
   -- Auth has the address of a user. For a deleted account, the address is kept here until the last email is sent.
-  constraint letters_address_of_the_gone check ((person_id is null) = (address is not null))
+  constraint emails_address_of_the_gone check ((person_id is null) = (address is not null))
 );
 
-create index letters_person_id_idx on private.letters (person_id, kind);
-create index letters_lease_idx on private.letters (lease) where sent_at is null;
-create index letters_due_at_idx on private.letters (due_at) where sent_at is null;
-create index letters_left_at_idx on private.letters (left_at) where left_at is not null;
-create index letters_ordered_at_idx on private.letters (ordered_at);
+create index emails_person_id_idx on private.emails (person_id, kind);
+create index emails_lease_idx on private.emails (lease) where sent_at is null;
+create index emails_due_at_idx on private.emails (due_at) where sent_at is null;
+create index emails_left_at_idx on private.emails (left_at) where left_at is not null;
+create index emails_ordered_at_idx on private.emails (ordered_at);
 
-alter table private.letters enable row level security;
-revoke all on private.letters from public, anon, authenticated, service_role;
+alter table private.emails enable row level security;
+revoke all on private.emails from public, anon, authenticated, service_role;
 
-comment on table private.letters is 'Emails to users that are due or were sent.';
-comment on column private.letters.subject is 'What the email is about: the ID of a request or of an erasure.';
-comment on column private.letters.days is 'For a notice: how many days before the erasure it was due.';
-comment on column private.letters.left_at is 'When the erasure of the account was done. Soon after, the row and its address are deleted, sent or not (rule last_letters).';
-comment on column private.letters.bounced_at is 'When the mail provider reported that the email did not arrive. Such a notice does not count as a warning (R10).';
+comment on table private.emails is 'Emails to users that are due or were sent.';
+comment on column private.emails.subject is 'What the email is about: the ID of a request or of an erasure.';
+comment on column private.emails.days is 'For a notice: how many days before the erasure it was due.';
+comment on column private.emails.left_at is 'When the erasure of the account was done. Soon after, the row and its address are deleted, sent or not (rule last_emails).';
+comment on column private.emails.bounced_at is 'When the email provider reported that the email did not arrive. Such a notice does not count as a warning (R10).';
 
-create function private.order_letter(person uuid, kind text, subject text)
+create function private.order_email(person uuid, kind text, subject text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  insert into private.letters (person_id, kind, subject) values (person, kind, subject);
+  insert into private.emails (person_id, kind, subject) values (person, kind, subject);
 end;
 
 -- Tells the user by email what the operator has decided, if they have a confirmed address. They may never look into
@@ -6475,18 +6475,18 @@ returns void
 language sql
 set search_path = pg_catalog, pg_temp
 begin atomic
-  select private.order_letter(u.id, kind, request.id::text)
+  select private.order_email(u.id, kind, request.id::text)
   from auth.users as u
   where u.id = request.person_id and u.email is not null and u.email_confirmed_at is not null;
 end;
 
 -- The request whose decision an email reports. Null for other emails.
-create function private.request_of(letter private.letters)
+create function private.request_of(email private.emails)
 returns uuid
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
-return case when letter.kind in ('request_refused', 'request_extended') then letter.subject::uuid end;
+return case when email.kind in ('request_refused', 'request_extended') then email.subject::uuid end;
 
 create function private.reason_of(request public.privacy_requests, decision text)
 returns text
@@ -6499,22 +6499,22 @@ return case decision when 'request_refused' then request.answer when 'request_ex
 -- minutes, each time later. The caller chooses the lease: a retry with the same lease gets the same emails. After 40
 -- attempts an email is given up, and the address of a deleted account is forgotten with it. `reason` and `until` are
 -- those of a request that the operator has refused or extended.
-create function backend.lease_letters(lease uuid, batch integer default 50)
+create function backend.lease_emails(lease uuid, batch integer default 50)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  delete from private.letters as l
-  where l.id in (
-    select n.id from private.letters as n where n.sent_at is null and n.attempts >= 40 for update skip locked
+  delete from private.emails as e
+  where e.id in (
+    select n.id from private.emails as n where n.sent_at is null and n.attempts >= 40 for update skip locked
   );
   -- Notices are not sent to a user who came back since the notice was ordered, refuses notices, or is leaving.
-  delete from private.letters as l
-  where l.id in (
+  delete from private.emails as e
+  where e.id in (
     select n.id
-    from private.letters as n
+    from private.emails as n
     join public.profiles as p on p.id = n.person_id
     where n.kind = 'inactive' and n.sent_at is null and n.due_at <= now()
       and (p.closed_at is not null or not private.allows(p.id, 'notices') or private.last_active(p.id) > n.ordered_at)
@@ -6522,94 +6522,94 @@ begin
   );
 
   -- A further email has opened the request again, so the earlier decision no longer counts.
-  delete from private.letters as l
-  where l.id in (
+  delete from private.emails as e
+  where e.id in (
     select n.id
-    from private.letters as n
+    from private.emails as n
     join public.privacy_requests as r on r.id = private.request_of(n)
     where n.sent_at is null and n.due_at <= now() and private.reason_of(r, n.kind) is null
     for update of n skip locked
   );
 
-  if not exists (select from private.letters as l where l.lease = lease_letters.lease and l.sent_at is null) then
+  if not exists (select from private.emails as e where e.lease = lease_emails.lease and e.sent_at is null) then
     with due as (
-      select l.id
-      from private.letters as l
-      where l.sent_at is null and l.due_at <= now()
-      order by l.due_at
+      select e.id
+      from private.emails as e
+      where e.sent_at is null and e.due_at <= now()
+      order by e.due_at
       limit batch
       for update skip locked
     )
-    update private.letters as l
-    set attempts = l.attempts + 1,
-      lease = lease_letters.lease,
-      due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(l.attempts, 10)))
+    update private.emails as e
+    set attempts = e.attempts + 1,
+      lease = lease_emails.lease,
+      due_at = now() + least(interval '6 hours', interval '5 minutes' * power(2, least(e.attempts, 10)))
     from due
-    where l.id = due.id;
+    where e.id = due.id;
   end if;
   return (
     select coalesce(jsonb_agg(jsonb_build_object(
-      'id', l.id, 'kind', l.kind, 'subject', coalesce(l.subject, l.days::text),
-      'address', coalesce(l.address, u.email),
-      'reason', private.reason_of(r, l.kind), 'until', to_char(r.due_at at time zone 'UTC', 'FMDD FMMonth YYYY')
+      'id', e.id, 'kind', e.kind, 'subject', coalesce(e.subject, e.days::text),
+      'address', coalesce(e.address, u.email),
+      'reason', private.reason_of(r, e.kind), 'until', to_char(r.due_at at time zone 'UTC', 'FMDD FMMonth YYYY')
     )), '[]')
-    from private.letters as l
-    left join auth.users as u on u.id = l.person_id
-    left join public.privacy_requests as r on r.id = private.request_of(l)
-    where l.lease = lease_letters.lease and l.sent_at is null and coalesce(l.address, u.email) is not null
+    from private.emails as e
+    left join auth.users as u on u.id = e.person_id
+    left join public.privacy_requests as r on r.id = private.request_of(e)
+    where e.lease = lease_emails.lease and e.sent_at is null and coalesce(e.address, u.email) is not null
   );
 end;
 $$;
 
 -- The email was sent. For a deleted account, its row and address are deleted.
-create function backend.finish_letter(id uuid)
+create function backend.finish_email(id uuid)
 returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
-  delete from private.letters as l where l.id = finish_letter.id and l.person_id is null;
-  update private.letters as l set sent_at = now() where l.id = finish_letter.id and l.sent_at is null;
+  delete from private.emails as e where e.id = finish_email.id and e.person_id is null;
+  update private.emails as e set sent_at = now() where e.id = finish_email.id and e.sent_at is null;
 end;
 
--- The mail provider reports that an email did not arrive. If the report does not name the email, it is about each one
+-- The email provider reports that an email did not arrive. If the report does not name the email, it is about each one
 -- that was sent to these addresses within a week, because a mail server tries for five days at most. Returns the
 -- number of emails.
-create function backend.record_bounce(letter uuid default null, addresses text[] default '{}')
+create function backend.record_bounce(email uuid default null, addresses text[] default '{}')
 returns integer
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
   with named as (
-    select l.id
-    from private.letters as l
-    where l.bounced_at is null
+    select e.id
+    from private.emails as e
+    where e.bounced_at is null
       and case
-        when record_bounce.letter is not null then l.id = record_bounce.letter
-        else l.sent_at > now() - interval '7 days' and l.person_id in (
+        when record_bounce.email is not null then e.id = record_bounce.email
+        else e.sent_at > now() - interval '7 days' and e.person_id in (
           select u.id from auth.users as u where u.email = any (addresses)
         )
       end
-    order by l.id
+    order by e.id
     for update
   ),
   bounced as (
-    update private.letters as l
+    update private.emails as e
     set bounced_at = now()
     from named
-    where l.id = named.id
+    where e.id = named.id
     returning 1
   )
   select count(*)::integer from bounced;
 end;
 
 comment on function backend.record_bounce is 'Records that an email did not arrive (R10).';
-comment on function backend.lease_letters is 'Leases to the caller the emails that are due.';
-comment on function backend.finish_letter is 'Records that an email was sent.';
+comment on function backend.lease_emails is 'Leases to the caller the emails that are due.';
+comment on function backend.finish_email is 'Records that an email was sent.';
 
-revoke all on function backend.lease_letters, backend.finish_letter, backend.record_bounce from public, anon, authenticated, service_role;
-grant execute on function backend.lease_letters, backend.finish_letter, backend.record_bounce to service_role;
+revoke all on function backend.lease_emails, backend.finish_email, backend.record_bounce from public, anon, authenticated, service_role;
+grant execute on function backend.lease_emails, backend.finish_email, backend.record_bounce to service_role;
 -- Erasure of an account (G3). Its user orders it. It is also ordered after a year of inactivity, or if the account was
 -- never confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage
 -- ends only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it
@@ -7012,11 +7012,11 @@ begin
     update public.privacy_requests as r
     set person_id = null, pseudonym = advance_erasure.pseudonym
     where r.person_id = erasure.person_id;
-    insert into private.letters (kind, subject, address, due_at)
+    insert into private.emails (kind, subject, address, due_at)
     select 'erased', erasure.id::text, u.email, 'infinity'
     from auth.users as u
     where writes and u.id = erasure.person_id and u.email is not null and u.email_confirmed_at is not null
-      and not exists (select from private.letters as l where l.subject = erasure.id::text);
+      and not exists (select from private.emails as e where e.subject = erasure.id::text);
     return jsonb_build_object('next', 'leave', 'person', erasure.person_id);
   end if;
 
@@ -7041,9 +7041,9 @@ begin
   update private.erasures as e
   set stage = 'done', person_id = null, finished_at = now(), receipt = finish_erasure.receipt
   where e.id = finish_erasure.id and e.stage = 'leaving' and e.erased_at is not null;
-  update private.letters as l
+  update private.emails as e
   set due_at = now(), left_at = now()
-  where l.subject = finish_erasure.id::text and l.kind = 'erased' and l.left_at is null;
+  where e.subject = finish_erasure.id::text and e.kind = 'erased' and e.left_at is null;
 end;
 $$;
 
@@ -7106,10 +7106,10 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return (
-  select greatest(active + private.keep('inactive_accounts'), max(l.sent_at + make_interval(days => l.days)))
-  from private.letters as l
-  where l.person_id = person and l.kind = 'inactive' and l.ordered_at >= active and l.sent_at is not null
-    and l.bounced_at is null
+  select greatest(active + private.keep('inactive_accounts'), max(e.sent_at + make_interval(days => e.days)))
+  from private.emails as e
+  where e.person_id = person and e.kind = 'inactive' and e.ordered_at >= active and e.sent_at is not null
+    and e.bounced_at is null
 );
 
 -- Whether every email was sent since the user was last active, none of them bounced, and each has had its days.
@@ -7125,9 +7125,9 @@ return (
     and not exists (
       select from private.notice_ladder as n
       where not exists (
-        select from private.letters as l
-        where l.person_id = person and l.kind = 'inactive' and l.days = n.days
-          and l.ordered_at >= last.active and l.sent_at is not null and l.bounced_at is null
+        select from private.emails as e
+        where e.person_id = person and e.kind = 'inactive' and e.days = n.days
+          and e.ordered_at >= last.active and e.sent_at is not null and e.bounced_at is null
       )
     )
   from (select private.last_active(person) as active) as last
@@ -7222,7 +7222,7 @@ begin
   ) as last
   where p.id = last.id and last.active > p.active_at;
 
-  insert into private.letters (person_id, kind, days)
+  insert into private.emails (person_id, kind, days)
   select quiet.id, 'inactive', next.days
   from (
     select p.id, p.active_at as active
@@ -7238,18 +7238,18 @@ begin
     select n.days
     from private.notice_ladder as n
     where not exists (
-      select from private.letters as l
-      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
-        and l.days = n.days and l.bounced_at is null
+      select from private.emails as e
+      where e.person_id = quiet.id and e.kind = 'inactive' and e.ordered_at >= quiet.active
+        and e.days = n.days and e.bounced_at is null
     )
     order by n.days desc
     limit 1
   ) as next
   where now() >= private.erased_at(quiet.id, quiet.active) - make_interval(days => next.days)
     and not exists (
-      select from private.letters as l
-      where l.person_id = quiet.id and l.kind = 'inactive' and l.ordered_at >= quiet.active
-        and (l.sent_at is null or l.bounced_at > now() - private.keep('bounced_notices'))
+      select from private.emails as e
+      where e.person_id = quiet.id and e.kind = 'inactive' and e.ordered_at >= quiet.active
+        and (e.sent_at is null or e.bounced_at > now() - private.keep('bounced_notices'))
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
@@ -7274,10 +7274,10 @@ begin
     from public.profiles as p
     where p.closed_at is null
       and exists (
-        select from private.letters as l
-        where l.person_id = p.id and l.kind = 'inactive'
-          and l.days = (select min(n.days) from private.notice_ladder as n)
-          and l.sent_at <= now() - make_interval(days => l.days) and l.bounced_at is null
+        select from private.emails as e
+        where e.person_id = p.id and e.kind = 'inactive'
+          and e.days = (select min(n.days) from private.notice_ladder as n)
+          and e.sent_at <= now() - make_interval(days => e.days) and e.bounced_at is null
       )
       and private.is_given_up(p.id)
     limit batch
@@ -7499,7 +7499,7 @@ return jsonb_build_object(
   ),
   'inactivity', private.is_walk_due('people'),
   'unconfirmed', private.is_walk_due('unconfirmed'),
-  'letters', exists (select from private.letters as l where l.sent_at is null and l.due_at <= now()),
+  'emails', exists (select from private.emails as e where e.sent_at is null and e.due_at <= now()),
   'requests', exists (
     select from public.privacy_requests as r where r.closed_at is null and r.due_at < now() + interval '1 day'
   ),
@@ -7644,10 +7644,10 @@ return jsonb_build_object(
     from private.erasures as r
     where r.stage <> 'done'
   ),
-  'letters', (
-    select jsonb_build_object('waiting', count(*), 'most_attempts', coalesce(max(l.attempts), 0))
-    from private.letters as l
-    where l.sent_at is null and l.due_at < 'infinity'
+  'emails', (
+    select jsonb_build_object('waiting', count(*), 'most_attempts', coalesce(max(e.attempts), 0))
+    from private.emails as e
+    where e.sent_at is null and e.due_at < 'infinity'
   ),
   'ledger', (
     select jsonb_build_object('differences', s.differences, 'checked_seconds', private.age(s.checked_at))

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { after, test } from "node:test";
 import { columnsWith } from "../journeys/canary/search.ts";
-import { deliver, mail } from "../journeys/inbox.ts";
+import { deliver, emailEvent } from "../journeys/inbox.ts";
 import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
@@ -148,13 +148,13 @@ for (const [who, known] of [["a stranger", false], ["an account", true]] as cons
     const words = Array.from({ length: 5 }, () => `word${randomUUID().replaceAll("-", "")}`);
     const before = (await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number;
     const opened = async () => ((await database`select count(*)::int as count from public.privacy_requests`)[0]!.count as number) - before;
-    const answers = await times(words.length, (index) => deliver(mail(address, { text: `Please delete ${words[index]}` })));
+    const answers = await times(words.length, (index) => deliver(emailEvent(address, { text: `Please delete ${words[index]}` })));
     assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
     assert.equal(await opened(), 1, `${await opened()} requests were opened`);
     for (const word of words) assert.notDeepEqual(await columnsWith(word), [], "the text of an email is lost");
 
     await passTime(86_460);
-    assert.equal((await deliver(mail(address))).status, 200);
+    assert.equal((await deliver(emailEvent(address))).status, 200);
     assert.equal(await opened(), 2);
   });
 }

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { mail } from "../journeys/inbox.ts";
+import { emailEvent } from "../journeys/inbox.ts";
 import { Person } from "../journeys/person.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
 
@@ -130,10 +130,10 @@ const prediction = (logs: string) =>
   JSON.stringify({ id: "ufawqhfynnddngldkgtslldrkq", status: "processing", output: null, logs, input: { prompt: "a poster" } });
 
 /** A request by email. It always has the same Message-ID, so it is filed only once. */
-const letter = (data: Record<string, unknown>) => mail("Ada <ada@example.com>", { message_id: "<1@example.com>", ...data });
+const email = (data: Record<string, unknown>) => emailEvent("Ada <ada@example.com>", { message_id: "<1@example.com>", ...data });
 
 /** The same email, with a member of raw JSON. */
-const written = (name: string, json: string) => letter({ [name]: 7 }).replace(`"${name}":7`, () => `"${name}":${json}`);
+const written = (name: string, json: string) => email({ [name]: 7 }).replace(`"${name}":7`, () => `"${name}":${json}`);
 
 const replicate: Webhook = {
   name: "replicate",
@@ -145,7 +145,7 @@ const inbox: Webhook = {
   name: "inbox",
   path: "/privacy-inbox",
   secret: process.env.INBOX_WEBHOOK_SECRET!,
-  honest: filled(6 * MIB, (content) => letter({ attachments: [{ content }] }), "bm90IHJl"),
+  honest: filled(6 * MIB, (content) => email({ attachments: [{ content }] }), "bm90IHJl"),
 };
 
 const unfitting = () => `v1,${randomBytes(32).toString("base64")}`;
@@ -199,7 +199,7 @@ for (const webhook of [replicate, inbox]) {
 
   test(`${name}: an id of 200 characters is accepted`, async () => {
     const change = resigned(webhook, "m".repeat(200));
-    assert.equal(await send(signed(webhook, name === "inbox" ? letter({}) : prediction(""), 200, change)), 200);
+    assert.equal(await send(signed(webhook, name === "inbox" ? email({}) : prediction(""), 200, change)), 200);
   });
 }
 
@@ -223,24 +223,24 @@ for (const [what, make, unit, status] of [
   ["headers", (units) => written("headers", `[${units}{"name":"a","value":""}]`), header, 422],
   ["headers of one name", (units) => written("headers", `{"Received":[${units}""]}`), '"",', 422],
   ["attachments", (units) => written("attachments", `[${units}{}]`), '{"filename":""},', 422],
-  ["addresses", (from) => letter({ from }), "a@b.example, ", 200],
-  ["groups of addresses", (from) => letter({ from }), "a:;", 200],
-  ["comments in the sender", (from) => letter({ from }), "(", 200],
-  ["quoted parts in the sender", (from) => letter({ from }), '"" ', 422],
-  ["encoded words in the sender", (from) => letter({ from }), "=?utf-8?q?a", 200],
-  ["encoded words in the subject", (subject) => letter({ subject }), "=?utf-8?b?AAAA?= ", 200],
-  ["encoded words without an end", (subject) => letter({ subject }), "=?utf-8?b?AAAA", 200],
-  ["words in the subject", (subject) => letter({ subject }), "a ", 200],
-  ["dots after the subject", (dots) => letter({ subject: `Privacy Request - AI Data${dots}` }), ".", 200],
+  ["addresses", (from) => email({ from }), "a@b.example, ", 200],
+  ["groups of addresses", (from) => email({ from }), "a:;", 200],
+  ["comments in the sender", (from) => email({ from }), "(", 200],
+  ["quoted parts in the sender", (from) => email({ from }), '"" ', 422],
+  ["encoded words in the sender", (from) => email({ from }), "=?utf-8?q?a", 200],
+  ["encoded words in the subject", (subject) => email({ subject }), "=?utf-8?b?AAAA?= ", 200],
+  ["encoded words without an end", (subject) => email({ subject }), "=?utf-8?b?AAAA", 200],
+  ["words in the subject", (subject) => email({ subject }), "a ", 200],
+  ["dots after the subject", (dots) => email({ subject: `Privacy Request - AI Data${dots}` }), ".", 200],
   ["results", (rest) => written("headers", `{"Authentication-Results":"mx.example.net${rest}"}`), ";dmarc=pass", 200],
   ["comments in the results", (rest) => written("headers", `{"Authentication-Results":"mx.example.net${rest}"}`), "(", 200],
-  ["empty lines", (text) => letter({ text }), "\n", 422],
-  ["NULs", (text) => letter({ text }), "\0", 422],
-  ["quotes", (text) => letter({ text }), '"', 422],
-  ["spaces", (text) => letter({ text }), " ", 200],
-  ["lines", (text) => letter({ text }), `${"Please send me all of it. ".repeat(3)}\n`, 200],
-  ["ids of our emails in a bounce report", (text) => letter({ from: "MAILER-DAEMON@example.com", text }), "letter.", 200],
-  ["spaces in its Message-ID", (message_id) => letter({ message_id }), " ", 200],
+  ["empty lines", (text) => email({ text }), "\n", 422],
+  ["NULs", (text) => email({ text }), "\0", 422],
+  ["quotes", (text) => email({ text }), '"', 422],
+  ["spaces", (text) => email({ text }), " ", 200],
+  ["lines", (text) => email({ text }), `${"Please send me all of it. ".repeat(3)}\n`, 200],
+  ["ids of our emails in a bounce report", (text) => email({ from: "MAILER-DAEMON@example.com", text }), "email.", 200],
+  ["spaces in its Message-ID", (message_id) => email({ message_id }), " ", 200],
 ] as [string, (units: string) => string, string, number][]) {
   test(`inbox: an email with endless ${what} costs at most twice as much as an honest one`, () => {
     const hostile = filled(6 * MIB, make, unit);
@@ -250,10 +250,10 @@ for (const [what, make, unit, status] of [
 
 test("inbox: an email with as much JSON syntax as allowed costs at most twice as much as an honest one", async () => {
   for (const [what, make, unit, cost] of [
-    ["quotes", (units, rest) => letter({ text: units + rest }), '"', 2],
-    ["NULs", (units, rest) => letter({ text: units + rest }), "\0", 1],
-    ["lines", (units, rest) => letter({ text: units + rest }), "\n", 1],
-    ["surrogate pairs", (units, rest) => letter({ text: units + rest }).replace(/\\u0000/g, "\\ud83d\\ude00"), "\0", 2],
+    ["quotes", (units, rest) => email({ text: units + rest }), '"', 2],
+    ["NULs", (units, rest) => email({ text: units + rest }), "\0", 1],
+    ["lines", (units, rest) => email({ text: units + rest }), "\n", 1],
+    ["surrogate pairs", (units, rest) => email({ text: units + rest }).replace(/\\u0000/g, "\\ud83d\\ude00"), "\0", 2],
     ["headers", (units, rest) => written("headers", `[${units}{"name":"a","value":"${rest}"}]`), header, 20],
     ["headers of one name", (units, rest) => written("headers", `{"Authentication-Results":[${units}"${rest}"]}`), '"",', 3],
     ["numbers", (units, rest) => written("attachments", `[${units}"${rest}"]`), "1,", 2],

@@ -139,7 +139,7 @@ const functions: Verb[] = [
   backend("follow_inactive", () => ({ batch: 500 })),
   backend("erase_inactive", () => ({ batch: 50 })),
   backend("erase_unconfirmed", () => ({ batch: 2000 })),
-  backend("file_mail", ({ person }) => ({
+  backend("file_email", ({ person }) => ({
     digest: randomUUID(), sender: `${person}@locks.example.com`, verified: "true", message: "locks",
   })),
   ...["close_request", "refuse_request"].map((name): Verb => ({
@@ -157,7 +157,7 @@ const functions: Verb[] = [
   backend("lease_erasures", named),
   backend("advance_erasure", ({ world }) => ({ id: world.erasure, pseudonym: "0".repeat(64) })),
   backend("lease_outbox", named),
-  backend("lease_letters", named),
+  backend("lease_emails", named),
   {
     name: "record_bounce",
     says: ({ person }) => `set local role service_role;

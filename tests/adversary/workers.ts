@@ -175,8 +175,8 @@ export const owed: Record<string, (person: Person) => Promise<string[]>> = {
   lease_deletions: async ({ id }) => rows(await database`
     insert into public.deletions (bucket, path, reason, person_id)
     select 'inputs', ${id} || '/' || n || '.jpg', 'orphaned', ${id} from generate_series(1, 3) as n returning id`),
-  lease_letters: async ({ id }) => rows(await database`
-    insert into private.letters (person_id, kind, subject)
+  lease_emails: async ({ id }) => rows(await database`
+    insert into private.emails (person_id, kind, subject)
     select ${id}, 'request_filed', gen_random_uuid() from generate_series(1, 3) returning id`),
   lease_outbox: async ({ id }) => rows(await database`
     insert into private.outbox (kind, target, person_id)

@@ -55,23 +55,23 @@ for (const point of erasurePoints) {
 }
 
 test("an email whose worker dies after sending it is sent at most once more, and its address is deleted", async () => {
-  const mails = await MailServer.start();
+  const mailServer = await MailServer.start();
   try {
-    const other = await lab.another(mails.env);
+    const other = await lab.another(mailServer.env);
     const alice = await Person.signUp("alice");
     // Only her email is due, so the worker dies while it sends that one.
-    await database`delete from private.letters where sent_at is null`;
+    await database`delete from private.emails where sent_at is null`;
     await alice.call("POST", "/privacy/erasures", { email: alice.email });
-    await other.crashAt("letter.sent");
+    await other.crashAt("email.sent");
     await cleanUp(other.url).catch(() => undefined);
     await other.crashed();
     await other.restart();
     await passTime(601);
     await cleanUp(other.url);
-    assert.equal(mails.to(alice.email).length, 2);
+    assert.equal(mailServer.to(alice.email).length, 2);
     assert.deepEqual(await columnsWith(alice.email), []);
   } finally {
-    await mails.stop();
+    await mailServer.stop();
   }
 });
 

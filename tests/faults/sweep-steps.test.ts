@@ -145,13 +145,13 @@ test("a mail server that accepts a connection and never answers does not delay a
     const path = await overdue(alice);
     const [{ id }] = await database`
       insert into public.privacy_requests (person_id, channel, kind, mail_digest) values (${alice.id}, 'mail', 'other', ${randomUUID()}) returning id`;
-    await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', ${id})`;
+    await database`insert into private.emails (person_id, kind, subject) values (${alice.id}, 'request_filed', ${id})`;
     const report = await cleanUp(other.url);
-    assert.deepEqual([await exists(path), report.letters], [false, 0]);
+    assert.deepEqual([await exists(path), report.emails], [false, 0]);
     assert.ok(sockets.size > 0);
-    const [{ attempts }] = await database`select attempts from private.letters where subject = ${id}`;
+    const [{ attempts }] = await database`select attempts from private.emails where subject = ${id}`;
     assert.equal(attempts, 1);
-    await database`delete from private.letters where subject = ${id}`;
+    await database`delete from private.emails where subject = ${id}`;
   } finally {
     for (const socket of sockets) socket.destroy();
     await new Promise((closed) => silent.close(closed));

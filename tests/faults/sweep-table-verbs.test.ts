@@ -44,8 +44,8 @@ everyRow([
   verb("lease_removals"),
   verb("follow_inactive"),
   verb("erase_inactive"),
-  verb("lease_letters", "letter"),
-  verb("finish_letter", "letter"),
+  verb("lease_emails", "email"),
+  verb("finish_email", "email"),
   verb("expire_rows"),
   verb("lease_export"),
 ]);

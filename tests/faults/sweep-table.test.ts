@@ -1,7 +1,7 @@
 // If any service hangs or fails, the same sweep still does everything else.
 
 import { arm } from "../journeys/stack.ts";
-import { everyRow, fails, hangs, lab, mails, poisonNext } from "./table.ts";
+import { everyRow, fails, hangs, lab, mailServer, poisonNext } from "./table.ts";
 
 const removal = /^DELETE \/storage\/v1\/object\//;
 const download = /^GET \/storage\/v1\/object\//;
@@ -48,6 +48,6 @@ everyRow([
     says: "the output host is unavailable: status 500",
   },
   { fault: "a photo makes its decoder panic", begin: poisonNext, says: "a photo made its decoder panic" },
-  { fault: "the mail server hangs", begin: () => void (mails.isSilent = true), itself: ["letter"] },
-  { fault: "the mail server fails", begin: () => void (mails.isDown = true), itself: ["letter"] },
+  { fault: "the mail server hangs", begin: () => void (mailServer.isSilent = true), itself: ["email"] },
+  { fault: "the mail server fails", begin: () => void (mailServer.isDown = true), itself: ["email"] },
 ]);

@@ -14,14 +14,14 @@ import { unheard } from "./generation.ts";
 import { listen } from "./log.ts";
 import { predictionThatIs } from "./replicate.ts";
 
-export const mails = await MailServer.start();
+export const mailServer = await MailServer.start();
 export let lab: Lab;
 let haste = 1;
 /** A photo with this text makes its decoder panic. */
 const poison = `poison-${randomUUID()}`;
 
 before(async () => {
-  lab = await startLab(mails.env);
+  lab = await startLab(mailServer.env);
   await allDue();
   const begun = Date.now();
   await cleanUp();
@@ -29,18 +29,18 @@ before(async () => {
   await lab.stop();
   // A call may be silent for 15 seconds. A whole healthy sweep must fit into the shortened time.
   haste = Math.max(1, Math.min(10, Math.floor(15 / seconds)));
-  lab = await startLab({ ...mails.env, HASTE: String(haste), POISON: poison });
+  lab = await startLab({ ...mailServer.env, HASTE: String(haste), POISON: poison });
 });
 
 after(async () => {
   console.log(`${table()}\n(limits of time: 1/${haste})`);
   await lab.stop();
-  await mails.stop();
+  await mailServer.stop();
   await database.end();
 });
 
 /** What is due when a sweep begins. */
-const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "artwork", "erasure", "submission", "letter"] as const;
+const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "artwork", "erasure", "submission", "email"] as const;
 export type Column = (typeof columns)[number];
 
 export interface Row {
@@ -133,11 +133,11 @@ const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
     const [, id] = await reserved();
     return () => isAsExpected(database`select prediction_id is not null as is from public.generations where id = ${id}`);
   },
-  async letter() {
-    const person = await Person.signUp("letter");
+  async email() {
+    const person = await Person.signUp("email");
     const [{ id }] = await database`
-      insert into private.letters (person_id, kind, subject) values (${person.id}, 'request_filed', ${randomUUID()}) returning id`;
-    return () => isAsExpected(database`select sent_at is not null as is from private.letters where id = ${id}`);
+      insert into private.emails (person_id, kind, subject) values (${person.id}, 'request_filed', ${randomUUID()}) returning id`;
+    return () => isAsExpected(database`select sent_at is not null as is from private.emails where id = ${id}`);
   },
 };
 
@@ -168,13 +168,13 @@ export function everyRow(rows: Row[]): void {
       for (const column of columns) if (await looks[column]()) done.push(column);
       results.push({ fault, seconds, done, itself });
       lab.heal();
-      mails.isDown = mails.isSilent = false;
+      mailServer.isDown = mailServer.isSilent = false;
       await disarm();
       // Nothing of this row may still be due in the next one.
       await database`update private.deletion_leases set lease = gen_random_uuid()`;
       await database`update public.deletions set due_at = now() where verified_at is null`;
       await database`update private.erasures set leased_until = null where stage <> 'done'`;
-      await database`update private.letters set due_at = 'infinity' where sent_at is null`;
+      await database`update private.emails set due_at = 'infinity' where sent_at is null`;
       await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'submitted', 'processing', 'storing')`;
       await database`update private.generation_work set lease = null, leased_until = null`;
       await cleanUp();

@@ -11,19 +11,19 @@ import { MailServer } from "../lab/mail.ts";
 import { passTime } from "../lab/time.ts";
 import { columnsWith, contentsBelow } from "./canary/search.ts";
 import { fillGallery } from "./gallery.ts";
-import { deliver, mail } from "./inbox.ts";
+import { deliver, emailEvent } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { small } from "./photos.ts";
 import { arm, cleanUp, database, disarm } from "./stack.ts";
 import { claimsOf, sign } from "./tokens.ts";
 
-const mails = await MailServer.start();
-const lab = await startLab(mails.env);
+const mailServer = await MailServer.start();
+const lab = await startLab(mailServer.env);
 
 afterEach(() => disarm());
 after(async () => {
   await lab.stop();
-  await mails.stop();
+  await mailServer.stop();
   await database.end();
 });
 
@@ -75,7 +75,7 @@ test("one sweep erases everything about a person, even while three jobs run and 
   await database`insert into public.usage_events (person_id, feature, at) select ${alice.id}, 'opened', now() - interval '2 days' from generate_series(1, 6000)`;
   await alice.client.from("privacy_requests").insert({ kind: "erasure", message: `From ${alice.email}` });
   // One request from a verified sender, and one from a sender that the provider could not verify.
-  for (const changes of [{}, { headers: [] }]) assert.equal((await deliver(mail(alice.email, changes))).status, 200);
+  for (const changes of [{}, { headers: [] }]) assert.equal((await deliver(emailEvent(alice.email, changes))).status, 200);
 
   // One export that is ready, and one whose worker crashed in the middle.
   assert.equal((await alice.call("POST", "/privacy/exports")).status, 202);
@@ -123,9 +123,9 @@ test("one sweep erases everything about a person, even while three jobs run and 
   assert.deepEqual(await leftOf([alice.id]), []);
 
   // The last email contains the receipt. After it is sent, the address is deleted.
-  const letter = mails.to(alice.email).at(-1)!;
-  assert.equal(letter.subject, "Your OpusFlair account is erased");
-  assert.ok(letter.text.replaceAll(/\s/g, "").includes(done.receipt!.slice(0, 60)));
+  const email = mailServer.to(alice.email).at(-1)!;
+  assert.equal(email.subject, "Your OpusFlair account is erased");
+  assert.ok(email.text.replaceAll(/\s/g, "").includes(done.receipt!.slice(0, 60)));
 });
 
 test("the response to an erasure says how many objects are left", async () => {
@@ -230,15 +230,15 @@ test("an erasure is not done until Auth has deleted the user", async () => {
 
 test("if the mail server is down, an erasure keeps the address only until the last email is sent", async () => {
   const alice = await Person.signUp("alice");
-  mails.isDown = true;
+  mailServer.isDown = true;
   const { id } = await ordered(alice);
   await cleanUp();
   assert.equal((await erasure(id)).stage, "done");
-  assert.deepEqual(await columnsWith(alice.email), ["private.letters.address"]);
-  mails.isDown = false;
+  assert.deepEqual(await columnsWith(alice.email), ["private.emails.address"]);
+  mailServer.isDown = false;
   await passTime(301);
   await cleanUp();
-  assert.equal(mails.to(alice.email).length, 1);
+  assert.equal(mailServer.to(alice.email).length, 1);
   assert.deepEqual(await columnsWith(alice.email), []);
 });
 

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { deliver, mail } from "./inbox.ts";
+import { deliver, emailEvent } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
 
@@ -14,8 +14,8 @@ test("an erasure keeps requests, consents and choices as evidence, under the pse
     .insert([{ kind: "objection" }, { kind: "other", message: `I am ${alice.email}.` }]).select("id");
   await alice.client.from("privacy_choices").insert({ purpose: "improvement", allowed: false });
   await alice.allow("analytics");
-  await deliver(mail(alice.email));
-  await deliver(mail(alice.email, { headers: [] }));
+  await deliver(emailEvent(alice.email));
+  await deliver(emailEvent(alice.email, { headers: [] }));
   const ids = filed!.map(({ id }) => id as string);
   const [{ wallet }] = await database`select id as wallet from public.wallets where person_id = ${alice.id}`;
   assert.equal((await alice.call("POST", "/privacy/erasures", { email: alice.email })).status, 202);

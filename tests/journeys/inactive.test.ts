@@ -11,19 +11,19 @@ import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
 import { days, elapse } from "./years.ts";
 
-const mails = await MailServer.start();
-const lab = await startLab(mails.env);
+const mailServer = await MailServer.start();
+const lab = await startLab(mailServer.env);
 
 afterEach(() => {
-  mails.isDown = false;
+  mailServer.isDown = false;
 });
 after(async () => {
   await lab.stop();
-  await mails.stop();
+  await mailServer.stop();
   await database.end();
 });
 
-const subjects = (person: Person) => mails.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
+const subjects = (person: Person) => mailServer.to(person.email).map(({ subject }) => /in (.*)$/.exec(subject)?.[1] ?? subject);
 const exists = async (person: Person) => (await database`select from auth.users where id = ${person.id}`).length === 1;
 
 /** Counts the work left for sweeps: accounts to erase, erasures in progress and emails that are due. */
@@ -31,7 +31,7 @@ async function open(): Promise<number> {
   const [{ count }] = await database`
     select (select count(*) from public.profiles as p where p.closed_at is null and private.is_given_up(p.id))::int
       + (select count(*) from private.erasures where stage <> 'done')::int
-      + (select count(*) from private.letters where sent_at is null and due_at <= now())::int as count`;
+      + (select count(*) from private.emails where sent_at is null and due_at <= now())::int as count`;
   return count;
 }
 
@@ -76,10 +76,10 @@ test("over a year, 100 inactive accounts get notices on time and are erased on t
 
 test("late notices delay the erasure, so that no account is erased without warning", async () => {
   const alice = await Person.signUp("alice");
-  mails.isDown = true;
+  mailServer.isDown = true;
   await days(400);
   assert.ok(await exists(alice));
-  mails.isDown = false;
+  mailServer.isDown = false;
   await days(1);
   assert.deepEqual(subjects(alice), ["60 days"]);
   await days(29);
@@ -133,13 +133,13 @@ test("signing out counts as activity, although Auth deletes the session", async 
 
 test("a delayed notice is not sent to users who have returned or refused notices", async () => {
   const [alice, bob, carol] = await Promise.all(["alice", "bob", "carol"].map((name) => Person.signUp(name))) as [Person, Person, Person];
-  mails.isDown = true;
+  mailServer.isDown = true;
   await days(305);
-  assert.equal((await database`select from private.letters where kind = 'inactive' and person_id = any (${[alice.id, bob.id, carol.id]})`).length, 3);
+  assert.equal((await database`select from private.emails where kind = 'inactive' and person_id = any (${[alice.id, bob.id, carol.id]})`).length, 3);
   await comeBack(alice);
   await bob.client.from("privacy_choices").insert({ purpose: "notices", allowed: false });
   await database`update public.profiles set active_at = now() - interval '310 days' where id = ${bob.id}`;
-  mails.isDown = false;
+  mailServer.isDown = false;
   await passTime(86_400);
   await cleanUp();
   assert.deepEqual([subjects(alice), subjects(bob), subjects(carol)], [[], [], ["60 days"]]);

@@ -26,7 +26,7 @@ export function deliver(body: string, { id = `msg_${randomUUID()}`, prefix = "we
 }
 
 /** An event about a received email with a verified sender. */
-export function mail(from: string, changes: Record<string, unknown> = {}): string {
+export function emailEvent(from: string, changes: Record<string, unknown> = {}): string {
   const domain = from.split("@")[1]!.replace(">", "");
   const data = {
     ...{ from, subject, text: "Please send me all of it.", message_id: `<${randomUUID()}@${domain}>` },

@@ -9,16 +9,16 @@ import ws from "ws";
 import { startLab } from "../lab/lab.ts";
 import { MailServer } from "../lab/mail.ts";
 import { passTime } from "../lab/time.ts";
-import { deliver, inbox, mail, subject } from "./inbox.ts";
+import { deliver, inbox, emailEvent, subject } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
 
-const mails = await MailServer.start();
-const lab = await startLab(mails.env);
+const mailServer = await MailServer.start();
+const lab = await startLab(mailServer.env);
 
 after(async () => {
   await lab.stop();
-  await mails.stop();
+  await mailServer.stop();
   await database.end();
 });
 
@@ -44,7 +44,7 @@ test("a user files a request in the app and sees the hours left (Q2)", async () 
 
 test("an email that is delivered three times files one request, for the account with that address (Q1)", async () => {
   const alice = await Person.signUp("alice");
-  const body = mail(`Alice <${alice.email.toUpperCase()}>`.replace("ALICE", "alice"));
+  const body = emailEvent(`Alice <${alice.email.toUpperCase()}>`.replace("ALICE", "alice"));
   const id = `msg_${randomUUID()}`;
   for (const _ of [1, 2, 3]) assert.equal((await deliver(body, { id })).status, 200);
   // The same email in another event: its Message-ID identifies it.
@@ -57,7 +57,7 @@ test("an email that is delivered three times files one request, for the account 
 
 test("the inbox also accepts the older names of the headers", async () => {
   const alice = await Person.signUp("alice");
-  assert.equal((await deliver(mail(alice.email), { prefix: "svix" })).status, 200);
+  assert.equal((await deliver(emailEvent(alice.email), { prefix: "svix" })).status, 200);
   assert.equal((await clock(alice)).length, 1);
 });
 
@@ -66,14 +66,14 @@ test("the inbox recognises the subject in any case, with any prefix and encoding
   // A sender can open one request a day, so each subject has its own sender.
   for (const each of subjects) {
     const person = await Person.signUp("alice");
-    assert.equal((await deliver(mail(person.email, { subject: each }))).status, 200);
+    assert.equal((await deliver(emailEvent(person.email, { subject: each }))).status, 200);
     assert.equal((await clock(person)).length, 1, each);
   }
 });
 
 test("the inbox refuses a forged, stale or unsigned event and files nothing", async () => {
   const before = await count();
-  const body = mail("alice@example.com");
+  const body = emailEvent("alice@example.com");
   const other = new Webhook(`whsec_${Buffer.alloc(32, 7).toString("base64")}`);
   for (const sending of [
     { signature: other.sign("msg_1", new Date(), body), id: "msg_1" },
@@ -92,9 +92,9 @@ test("the inbox ignores emails that are not requests, and refuses huge or unread
   const before = await count();
   const alice = await Person.signUp("alice");
   for (const body of [
-    mail(alice.email, { subject: "Hello" }),
-    mail(alice.email, { subject: null }),
-    mail(alice.email, { subject: "Privacy Policy - AI Data Protection" }),
+    emailEvent(alice.email, { subject: "Hello" }),
+    emailEvent(alice.email, { subject: null }),
+    emailEvent(alice.email, { subject: "Privacy Policy - AI Data Protection" }),
     JSON.stringify({ type: "email.delivered", data: { subject } }),
   ]) {
     const answer = await deliver(body);
@@ -102,7 +102,7 @@ test("the inbox ignores emails that are not requests, and refuses huge or unread
   }
   assert.equal((await deliver("{")).status, 422);
   // The functions refuse it by its declared length, so the connection may close before the body is sent.
-  const huge = await deliver(mail(alice.email, { text: "x".repeat(7 * 1024 * 1024) })).then(({ status }) => status, () => "closed");
+  const huge = await deliver(emailEvent(alice.email, { text: "x".repeat(7 * 1024 * 1024) })).then(({ status }) => status, () => "closed");
   assert.ok(huge === 413 || huge === "closed", String(huge));
   assert.equal(await count(), before);
 });
@@ -110,7 +110,7 @@ test("the inbox ignores emails that are not requests, and refuses huge or unread
 test("the inbox keeps unusual characters as text or drops them, and does not read attachments", async () => {
   const alice = await Person.signUp("alice");
   const text = `emoji 🖼️, nul \u0000, right-to-left \u202e, ${"long ".repeat(2000)}`;
-  assert.equal((await deliver(mail(alice.email, { text }))).status, 200);
+  assert.equal((await deliver(emailEvent(alice.email, { text }))).status, 200);
   const [{ message }] = await database`select message from public.privacy_requests where person_id = ${alice.id}`;
   assert.ok(message.startsWith("emoji 🖼️, nul , right") && [...message].length <= 4000);
   const [{ found }] = await database`select count(*)::int as found from public.privacy_requests as r where r::text ~ 'passport|bm90IHJlYWQ'`;
@@ -124,46 +124,46 @@ test("the inbox does not match an unverified sender with an account", async () =
     [{ name: "Authentication-Results", value: "mx.attacker.test; dmarc=pass header.from=example.com" }],
     [],
   ];
-  for (const headers of spoofed) assert.equal((await deliver(mail(alice.email, { headers }))).status, 200);
+  for (const headers of spoofed) assert.equal((await deliver(emailEvent(alice.email, { headers }))).status, 200);
   assert.deepEqual(await clock(alice), []);
   const rows = await database`
     select person_id, cardinality(joined_mails) as joined from public.privacy_requests where sender = ${alice.email}`;
   assert.deepEqual([...rows], [{ person_id: null, joined: spoofed.length - 1 }]);
   await cleanUp();
-  assert.deepEqual(mails.to(alice.email), []);
+  assert.deepEqual(mailServer.to(alice.email), []);
 });
 
 /** The email that asks a sender to confirm, and a function that uses its link. */
-async function lettered(person: Person) {
+async function emailed(person: Person) {
   await cleanUp();
-  const letter = mails.to(person.email).at(-1)!;
-  const link = new URL(/http\S+privacy_request=\S+/.exec(letter.text)![0]);
+  const email = mailServer.to(person.email).at(-1)!;
+  const link = new URL(/http\S+privacy_request=\S+/.exec(email.text)![0]);
   const confirm = (body: Record<string, string>) =>
     fetch(`${process.env.FUNCTIONS_URL}/privacy/requests/${link.searchParams.get("privacy_request")}/confirm`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: JSON.stringify(body),
     });
-  return { letter, confirm, token: link.searchParams.get("token")! };
+  return { email, confirm, token: link.searchParams.get("token")! };
 }
 
 test("an email changes nothing until its sender confirms it with the link in our email", async () => {
   const alice = await Person.signUp("alice");
-  await deliver(mail(alice.email, { text: "Erase my account." }));
-  const { letter, confirm, token } = await lettered(alice);
+  await deliver(emailEvent(alice.email, { text: "Erase my account." }));
+  const { email, confirm, token } = await emailed(alice);
   assert.equal((await confirm({ token: "0".repeat(64) })).status, 422);
   assert.equal((await clock(alice))[0]!.confirmed_at, null);
   assert.equal((await confirm({ token })).status, 200);
   const [request] = await clock(alice);
   assert.ok(request.confirmed_at && request.closed_at === null);
-  assert.ok(letter.html.includes("privacy_request="));
+  assert.ok(email.html.includes("privacy_request="));
   assert.deepEqual((await alice.wallet()).balance, 5);
 });
 
 test("a sender who confirms a request may say what it is about, and using this right in the app then proposes the answer", async () => {
   const alice = await Person.signUp("alice");
-  await deliver(mail(alice.email, { text: "I object." }));
-  const { confirm, token } = await lettered(alice);
+  await deliver(emailEvent(alice.email, { text: "I object." }));
+  const { confirm, token } = await emailed(alice);
   const unknown = await confirm({ token, kind: "world_peace" });
   const { code, detail } = (await unknown.json()) as { code: string; detail: string };
   assert.deepEqual([unknown.status, code], [422, "unknown_kind"]);
@@ -182,7 +182,7 @@ test("a sender who confirms a request may say what it is about, and using this r
 
 test("a signed-in user can confirm their own email request without the link, and no other user's", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
-  await deliver(mail(alice.email));
+  await deliver(emailEvent(alice.email));
   const [{ id }] = (await clock(alice)) as [{ id: string }];
   assert.equal((await bob.client.rpc("confirm_request", { id })).error!.hint, "request_not_found");
   assert.equal((await clock(alice))[0]!.confirmed_at, null);
@@ -299,7 +299,7 @@ test("an email tells the user about a refusal or an extension, with the reason a
   const extension = { id, due_at, reason: "We ask our <lawyer>,\nwho is away {app}.", operator: "eve" };
   assert.equal((await service.rpc("extend_request", extension)).error, null);
   await cleanUp();
-  const longer = mails.to(alice.email).at(-1)!;
+  const longer = mailServer.to(alice.email).at(-1)!;
   assert.equal(longer.subject, "Your privacy request needs more time");
   const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "long", year: "numeric", timeZone: "UTC" }).format(due_at);
   assert.ok(longer.text.includes(`until ${day}.`), longer.text);
@@ -308,31 +308,31 @@ test("an email tells the user about a refusal or an extension, with the reason a
   const reason = "The law wants the books kept.";
   assert.equal((await service.rpc("refuse_request", { id, reason, operator: "eve" })).error, null);
   await cleanUp();
-  const refusal = mails.to(alice.email).at(-1)!;
+  const refusal = mailServer.to(alice.email).at(-1)!;
   assert.equal(refusal.subject, "Your privacy request is refused");
-  for (const letter of [longer, refusal]) assert.match(letter.text.replaceAll(/\s+/g, " "), /complain to the data protection authority .* or take us to court/);
+  for (const email of [longer, refusal]) assert.match(email.text.replaceAll(/\s+/g, " "), /complain to the data protection authority .* or take us to court/);
   assert.ok(refusal.text.includes(reason));
   await cleanUp();
-  assert.equal(mails.to(alice.email).length, 2);
+  assert.equal(mailServer.to(alice.email).length, 2);
 });
 
 test("a refusal is not announced by email if another email has reopened the request or the address is unconfirmed", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
-  await deliver(mail(alice.email));
+  await deliver(emailEvent(alice.email));
   await cleanUp();
   const refuse = async (person: Person) => {
     const [{ id }] = (await clock(person)) as [{ id: string }];
     assert.equal((await service.rpc("refuse_request", { id, reason: "No.", operator: "eve" })).error, null);
   };
   await refuse(alice);
-  await deliver(mail(alice.email));
+  await deliver(emailEvent(alice.email));
   await bob.client.from("privacy_requests").insert({ kind: "other" });
   await database`update auth.users set email_confirmed_at = null where id = ${bob.id}`;
   await refuse(bob);
   await cleanUp();
-  assert.deepEqual(mails.to(alice.email).map(({ subject }) => subject), ["Your privacy request has arrived"]);
-  assert.deepEqual(mails.to(bob.email), []);
-  assert.equal((await database`select from private.letters where sent_at is null and person_id in (${alice.id}, ${bob.id})`).length, 0);
+  assert.deepEqual(mailServer.to(alice.email).map(({ subject }) => subject), ["Your privacy request has arrived"]);
+  assert.deepEqual(mailServer.to(bob.email), []);
+  assert.equal((await database`select from private.emails where sent_at is null and person_id in (${alice.id}, ${bob.id})`).length, 0);
 });
 
 test("a user can have at most 10 open requests", async () => {

@@ -141,7 +141,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
   },
   async inactive_accounts() {
     const alice = await Person.signUp("alice");
-    const letters = async () => (await database`select from private.letters where person_id = ${alice.id} and kind = 'inactive'`).length;
+    const emails = async () => (await database`select from private.emails where person_id = ${alice.id} and kind = 'inactive'`).length;
     for (const [past, expected] of [["-1 minute", 0], ["1 minute", 1]] as const) {
       const moment = database`now() - (private.keep('inactive_accounts') - interval '60 days') - ${past}::interval`;
       await database`update auth.users set created_at = ${moment}, last_sign_in_at = ${moment} where id = ${alice.id}`;
@@ -150,7 +150,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
       await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
       await database`update private.audit_places set after = '', ended_at = null where id = 'people'`;
       await database`select backend.follow_inactive(1000000)`;
-      assert.equal(await letters(), expected, past);
+      assert.equal(await emails(), expected, past);
     }
   },
   async unconfirmed_accounts() {
@@ -176,13 +176,13 @@ const carriedOut: Record<string, () => Promise<void>> = {
     await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
     await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
     await database`update public.profiles set active_at = ${moment} where id = ${alice.id}`;
-    await database`insert into private.letters (person_id, kind, days, sent_at) values (${alice.id}, 'inactive', 60, now())`;
+    await database`insert into private.emails (person_id, kind, days, sent_at) values (${alice.id}, 'inactive', 60, now())`;
     for (const [age, expected] of [[-60, 1], [60, 2]] as const) {
-      await database`update private.letters set bounced_at = now() - make_interval(secs => ${seconds("bounced_notices") + age})
+      await database`update private.emails set bounced_at = now() - make_interval(secs => ${seconds("bounced_notices") + age})
         where person_id = ${alice.id}`;
       await database`update private.audit_places set after = '', ended_at = null where id = 'people'`;
       await database`select backend.follow_inactive(1000000)`;
-      assert.equal((await database`select from private.letters where person_id = ${alice.id}`).length, expected);
+      assert.equal((await database`select from private.emails where person_id = ${alice.id}`).length, expected);
     }
   },
   async requests_extendable() {
@@ -255,8 +255,8 @@ before(async () => {
   const carol = await Person.signUp("carol", { policy_version: "2026-11" });
   await carol.allow("analytics");
   await carol.call("POST", "/privacy/erasures", { email: carol.email });
-  await database`insert into private.letters (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
-  await database`insert into private.letters (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;
+  await database`insert into private.emails (person_id, kind, subject) values (${alice.id}, 'request_filed', 'x')`;
+  await database`insert into private.emails (kind, subject, address, left_at) values ('erased', 'x', 'gone@example.com', now())`;
   // No server listens there, so this task stays in the outbox.
   await database`insert into private.outbox (kind, target) values ('abandon_upload', 'http://127.0.0.1:9/')`;
   await passTime(3700);

@@ -9,12 +9,12 @@ import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
 import { days } from "./years.ts";
 
-const mails = await MailServer.start();
-const lab = await startLab(mails.env);
+const mailServer = await MailServer.start();
+const lab = await startLab(mailServer.env);
 
 after(async () => {
   await lab.stop();
-  await mails.stop();
+  await mailServer.stop();
   await database.end();
 });
 
@@ -69,7 +69,7 @@ test("a user with an unconfirmed email can erase the account by typing it, and g
   await cleanUp();
   await cleanUp();
   assert.ok(!(await exists(alice.id)));
-  assert.deepEqual(mails.to(alice.email), []);
+  assert.deepEqual(mailServer.to(alice.email), []);
 });
 
 test("an anonymous user, who cannot sign in again, can erase the account (G3)", async () => {
@@ -94,16 +94,16 @@ test("a sweep erases an unconfirmed account after 30 days without an email, and 
   await days(1);
   await days(1);
   assert.deepEqual(await Promise.all([stays.id, goes.id, returns.id, nameless].map(exists)), [true, false, true, false]);
-  for (const person of [stays, goes, returns]) assert.deepEqual(mails.to(person.email), []);
+  for (const person of [stays, goes, returns]) assert.deepEqual(mailServer.to(person.email), []);
   assert.ok((await unconfirmed()) - before >= 2);
 });
 
 test("if no server accepts the last email, its address is deleted a week after the erasure (G3)", async () => {
-  mails.isDown = true;
+  mailServer.isDown = true;
   const alice = await Person.signUp("alice");
   assert.equal((await erase(alice.token, { email: alice.email })).status, 202);
   await cleanUp();
-  const waiting = async () => (await database`select from private.letters where address = ${alice.email}`).length;
+  const waiting = async () => (await database`select from private.emails where address = ${alice.email}`).length;
   assert.ok(!(await exists(alice.id)));
   await days(6);
   assert.equal(await waiting(), 1);

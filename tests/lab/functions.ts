@@ -28,7 +28,7 @@ export const crashPointsOfRights = [
   "erasure.leaving",
   "erasure.left",
   "erasure.signed",
-  "letter.sent",
+  "email.sent",
   "export.leased",
   "export.planned",
   "export.begun",

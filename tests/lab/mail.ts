@@ -17,7 +17,7 @@ export interface Delivered {
 export const replyTo = "answers@in.example.com";
 
 export class MailServer {
-  readonly letters: Delivered[] = [];
+  readonly emails: Delivered[] = [];
   /** The emails that came while it was down. */
   readonly refused: Delivered[] = [];
   /** While true, it refuses every email, like a provider that is down. */
@@ -34,22 +34,22 @@ export class MailServer {
       // The functions keep their connections open. Otherwise, closing would wait for them for half a minute.
       closeTimeout: 100,
       onConnect(_session, greet) {
-        if (!mails.isSilent) greet();
+        if (!mailServer.isSilent) greet();
       },
       onData(stream, session, done) {
         simpleParser(stream).then((mail: ParsedMail) => {
-          if (mails.isSilent) return;
+          if (mailServer.isSilent) return;
           const to = session.envelope.rcptTo[0]!.address;
           const headers = Object.fromEntries(mail.headerLines.map(({ key, line }) => [key, line.replace(/^[^:]*: */, "")]));
-          const letter = { to, subject: mail.subject!, text: mail.text!, html: mail.html as string, headers };
-          (mails.isDown ? mails.refused : mails.letters).push(letter);
-          done(mails.isDown ? new Error("not now") : null);
+          const email = { to, subject: mail.subject!, text: mail.text!, html: mail.html as string, headers };
+          (mailServer.isDown ? mailServer.refused : mailServer.emails).push(email);
+          done(mailServer.isDown ? new Error("not now") : null);
         }, done);
       },
     });
-    const mails = new MailServer(server);
+    const mailServer = new MailServer(server);
     await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
-    return mails;
+    return mailServer;
   }
 
   /** The settings that make the functions use this server. */
@@ -64,7 +64,7 @@ export class MailServer {
   }
 
   to(address: string): Delivered[] {
-    return this.letters.filter(({ to }) => to === address);
+    return this.emails.filter(({ to }) => to === address);
   }
 
   stop(): Promise<void> {

@@ -13,7 +13,7 @@ export interface QuotedMail {
 export async function startQuotedMail(): Promise<QuotedMail> {
   const lines: string[] = [];
   const server = createServer((socket) => {
-    let isLetter = false;
+    let isData = false;
     let rest = "";
     const say = (answer: string) => socket.write(`${answer}\r\n`);
     say("220 mail.example");
@@ -23,9 +23,9 @@ export async function startQuotedMail(): Promise<QuotedMail> {
       rest = read.pop()!;
       for (const line of read) {
         lines.push(line);
-        if (isLetter && line !== ".") continue;
-        isLetter = line === "DATA";
-        say(isLetter ? "354 go on" : line === "QUIT" ? "221 bye" : "250 ok");
+        if (isData && line !== ".") continue;
+        isData = line === "DATA";
+        say(isData ? "354 go on" : line === "QUIT" ? "221 bye" : "250 ok");
       }
     });
   });

@@ -172,7 +172,7 @@ export const ofOwners: Mutant[] = [
   },
   {
     name: "each email of a sender opens a new request",
-    file: sql("request_mails"),
+    file: sql("request_emails"),
     line: "  if cardinality(earlier) >= quota.most then",
     instead: "  if false then",
     seenBy: [floods],

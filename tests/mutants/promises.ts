@@ -111,7 +111,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "R10",
     name: "an email is sent although its reason is gone",
-    file: sql("letters"),
+    file: sql("emails"),
     line: "and (p.closed_at is not null or",
     instead: "and false and (p.closed_at is not null or",
     seenBy: [inactive],
@@ -225,7 +225,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "Q1",
     name: "an unverified sender is matched with an account",
-    file: sql("request_mails"),
+    file: sql("request_emails"),
     line: "where verified and u.email",
     instead: "where u.email",
     seenBy: [requests],

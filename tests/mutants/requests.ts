@@ -2,8 +2,8 @@
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
-const letters = "journeys/letters.test.ts";
-const mails = "journeys/real-mails.test.ts";
+const emails = "journeys/emails.test.ts";
+const realEmails = "journeys/real-emails.test.ts";
 const requests = "journeys/requests.test.ts";
 
 export const ofRequests: Mutant[] = [
@@ -33,10 +33,10 @@ export const ofRequests: Mutant[] = [
   {
     name: "a bounced notice counts as a warning",
     clause: "R10",
-    file: sql("letters"),
+    file: sql("emails"),
     line: "    set bounced_at = now()\n",
     instead: "    set bounced_at = null\n",
-    seenBy: [letters],
+    seenBy: [emails],
   },
   {
     name: "analytics is allowed by default",
@@ -57,16 +57,16 @@ export const ofRequests: Mutant[] = [
   {
     name: "an automatic reply opens a request",
     clause: "Q1",
-    file: rust("privacy-inbox/src/mail"),
+    file: rust("privacy-inbox/src/email"),
     line: "        || begins(\"auto-submitted\", \"auto-replied\")\n",
-    seenBy: [mails],
+    seenBy: [realEmails],
   },
   {
     name: "a reply to one of our emails is not filed",
     clause: "Q1",
-    file: rust("privacy-inbox/src/mail"),
-    line: " || answers_letter(headers);",
+    file: rust("privacy-inbox/src/email"),
+    line: " || answers_ours(headers);",
     instead: ";",
-    seenBy: [mails],
+    seenBy: [realEmails],
   },
 ];

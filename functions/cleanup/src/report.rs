@@ -26,7 +26,7 @@ pub struct Report {
     /// Exports that are ready for download.
     pub exported: u64,
     /// Emails that were sent.
-    pub letters: u64,
+    pub emails: u64,
     /// Rows past their limit that were deleted, by retention rule.
     pub expired: BTreeMap<String, u64>,
     /// Whether the sweep did everything that was due.
@@ -48,7 +48,7 @@ impl Report {
         self.removed += other.removed;
         self.erased += other.erased;
         self.exported += other.exported;
-        self.letters += other.letters;
+        self.emails += other.emails;
         self.complete &= other.complete;
         add_each(&mut self.closed, other.closed);
         add_each(&mut self.expired, other.expired);
@@ -64,7 +64,7 @@ impl Report {
             removed = self.removed,
             erased = self.erased,
             exported = self.exported,
-            letters = self.letters,
+            emails = self.emails,
             expired = self.expired.values().sum::<u64>(),
             complete = self.complete,
             elapsed_ms,

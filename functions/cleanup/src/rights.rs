@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, stream};
+use opusflair::email::Email;
 use opusflair::erasure::Erasure;
 use opusflair::export::Turn;
-use opusflair::letter::Letter;
 use opusflair::outbox::OutboxTask;
 use opusflair::{App, Error};
 use serde::Deserialize;
@@ -158,26 +158,26 @@ pub(crate) async fn erase(
 }
 
 /// Sends the emails that are due. Returns how many were sent, and whether all due emails were tried.
-pub(crate) async fn write_letters(
+pub(crate) async fn send_emails(
     app: &App,
     budget: Budget,
     seconds: u64,
 ) -> Result<(u64, bool), Error> {
     let mut sent = 0;
     while app.mailer.is_some() && budget.is_within(seconds) {
-        let due: Vec<Letter> = app.ask("lease_letters", leased(BATCH)).await?;
+        let due: Vec<Email> = app.ask("lease_emails", leased(BATCH)).await?;
         if due.is_empty() {
             return Ok((sent, true));
         }
         sent += stream::iter(due)
-            .map(|letter| async move {
+            .map(|email| async move {
                 // Emails that are skipped here are due again soon.
                 if !budget.is_within(seconds) {
                     return 0;
                 }
-                let sent = app.send_letter(&letter).await;
+                let sent = app.send_email(&email).await;
                 if let Err(error) = &sent {
-                    tracing::warn!(error = error.for_log(), "a letter is owed still");
+                    tracing::warn!(error = error.for_log(), "an email is owed still");
                 }
                 u64::from(sent.is_ok())
             })

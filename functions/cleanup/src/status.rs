@@ -18,7 +18,7 @@ pub(crate) struct Status {
     requests: Requests,
     exports: Exports,
     erasures: Erasures,
-    letters: Letters,
+    emails: Emails,
     account: Account,
     sweep: Sweep,
     ledger: Ledger,
@@ -119,7 +119,7 @@ struct Erasures {
 }
 
 #[derive(Debug, Deserialize, Serialize)]
-struct Letters {
+struct Emails {
     waiting: u64,
     most_attempts: u64,
 }
@@ -237,7 +237,7 @@ impl Status {
 
 impl Status {
     fn rights(&self, table: &mut Table) {
-        let Self { requests, exports, erasures, letters, .. } = self;
+        let Self { requests, exports, erasures, emails, .. } = self;
         table.head("rights", &["count", "oldest", ""]);
         let failed =
             if exports.failed > 0 { format!("{} failed !", exports.failed) } else { String::new() };
@@ -246,10 +246,10 @@ impl Status {
             "erasures",
             &[flag(erasures.open, erasures.stuck > 0), age(erasures.oldest_seconds)],
         );
-        let attempts = format!("at most {} tries", letters.most_attempts);
+        let attempts = format!("at most {} tries", emails.most_attempts);
         table.row(
-            "letters",
-            &[flag(letters.waiting, letters.most_attempts > 5), String::new(), attempts],
+            "emails",
+            &[flag(emails.waiting, emails.most_attempts > 5), String::new(), attempts],
         );
         table.row("privacy requests", &[flag(requests.open, requests.overdue > 0)]);
         for waiting in &requests.next_breaches {
@@ -329,7 +329,7 @@ mod tests {
             "requests": { "open": 0, "overdue": 0, "next_breaches": [] },
             "exports": { "building": 0, "failed": 0, "oldest_seconds": null },
             "erasures": { "open": 0, "stuck": 0, "oldest_seconds": null },
-            "letters": { "waiting": 0, "most_attempts": 0 },
+            "emails": { "waiting": 0, "most_attempts": 0 },
             "account": { "refused_status": null, "refused_seconds": null },
             "sweep": { "last_seconds": 12, "intake_open": true }, "ledger": { "differences": 0, "checked_seconds": 60 },
         });

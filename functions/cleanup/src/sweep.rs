@@ -200,11 +200,11 @@ async fn write_to_people(app: &App, due: &Due, sweep: Budget) -> Report {
         lane.step("inactivity", WALKING, |time, end| rights::follow_inactive(app, time, end)).await;
     }
     // An erasure that ended in this sweep may also have created an email.
-    if due.letters || due.inactivity || due.erasures {
-        let written = lane.step("letters", sweep.rest(WHOLE, WRITING), |time, end| {
-            rights::write_letters(app, time, end)
+    if due.emails || due.inactivity || due.erasures {
+        let written = lane.step("emails", sweep.rest(WHOLE, WRITING), |time, end| {
+            rights::send_emails(app, time, end)
         });
-        lane.report.letters = written.await;
+        lane.report.emails = written.await;
     }
     lane.report
 }

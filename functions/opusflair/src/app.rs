@@ -9,7 +9,7 @@ use crate::caller::Identity;
 use crate::config::Config;
 use crate::database::Database;
 use crate::egress::Egress;
-use crate::letter::Mailer;
+use crate::email::Mailer;
 use crate::mark::Mark;
 use crate::replicate::Replicate;
 use crate::storage::Storage;

@@ -53,7 +53,7 @@ pub struct Config {
     pub mail: Option<Mail>,
     /// `INBOX_WEBHOOK_SECRET`: verifies inbound email; `whsec_…`. If unset, no email is received.
     pub inbox_keys: Option<VerifyingKeys>,
-    /// `INBOX_AUTHSERV_ID`: the name under which the mail provider reports whether the sender of an email is
+    /// `INBOX_AUTHSERV_ID`: the name under which the email provider reports whether the sender of an email is
     /// authentic (RFC 8601). If unset, no sender is trusted.
     pub inbox_authserv_id: Option<String>,
     /// `OPERATOR_SECRET`: lets the operator read the status and start a sweep. If unset, both are refused.
@@ -212,8 +212,7 @@ impl Reader<'_> {
             self.faults.push(fault.to_owned());
         }
         if self.optional("APP_URL", "").is_empty() {
-            self.faults
-                .push("APP_URL must be set where SMTP_URL is: letters lead there".to_owned());
+            self.faults.push("APP_URL must be set where SMTP_URL is: emails lead there".to_owned());
         }
         let reply_to = self.optional("MAIL_REPLY_TO", &from);
         let mut mailbox = |name: &str, written: &str| {

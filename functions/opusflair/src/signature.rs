@@ -1,4 +1,4 @@
-//! Verifies the signatures of webhooks from Replicate and from the mail provider. Both use the Standard
+//! Verifies the signatures of webhooks from Replicate and from the email provider. Both use the Standard
 //! Webhooks scheme: HMAC-SHA256 over `id.timestamp.body`. It is computed over the raw bytes and compared in
 //! constant time. The headers are checked before the body is read.
 

@@ -1,7 +1,7 @@
 //! Reports that one of our emails did not arrive: as an event of the email provider, or
 //! as the report of a mail server.
 
-use opusflair::letter;
+use opusflair::email;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ const REPORT_LIMIT: usize = 64 * 1024;
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Bounce {
     /// The id of our email, if the event names its Message-ID.
-    letter: Option<Uuid>,
+    email: Option<Uuid>,
     /// The addresses that the email was sent to.
     addresses: Vec<String>,
 }
@@ -33,12 +33,11 @@ impl Bounce {
             let to = data.to.as_ref().map(Values::as_slice).unwrap_or_default();
             let addresses =
                 to.iter().take(50).map(|to| Sender::read(to).address).filter(|to| to.contains('@'));
-            let letter = name.and_then(letter::named_in);
-            return Some(Self { letter, addresses: addresses.collect() });
+            let email = name.and_then(email::named_in);
+            return Some(Self { email, addresses: addresses.collect() });
         }
-        let letter =
-            (kind == "email.received" && is_report(data)).then(|| named_in_report(data))?;
-        letter.map(|letter| Self { letter: Some(letter), addresses: Vec::new() })
+        let email = (kind == "email.received" && is_report(data)).then(|| named_in_report(data))?;
+        email.map(|email| Self { email: Some(email), addresses: Vec::new() })
     }
 }
 
@@ -55,7 +54,7 @@ fn named_in_report(data: &Data) -> Option<Uuid> {
     let text = data.text.as_deref().map(|text| &text[..text.floor_char_boundary(REPORT_LIMIT)]);
     let header = |name| data.headers.as_ref().and_then(|headers| headers.beginning(name));
     let places = [header("in-reply-to"), header("references"), text];
-    places.into_iter().flatten().find_map(letter::named_in)
+    places.into_iter().flatten().find_map(email::named_in)
 }
 
 #[cfg(test)]
@@ -73,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_bounce_event_names_the_email_or_its_addresses() {
-        let named = format!("<letter.{ID}@mail.example>");
+        let named = format!("<email.{ID}@mail.example>");
         let to = vec!["ada@example.com".to_owned(), "a..b@docomo.ne.jp".to_owned()];
         let told = json!({
             "email_id": "56761188-7520-42d8-8898-ff6fc54ce618",
@@ -82,12 +81,12 @@ mod tests {
             "subject": "Your OpusFlair account will be deleted in 7 days",
             "bounce": { "type": "Permanent", "subType": "General", "message": "No such user." },
         });
-        let unnamed = Bounce { letter: None, addresses: to.clone() };
+        let unnamed = Bounce { email: None, addresses: to.clone() };
         assert_eq!(reported("email.bounced", &told), Some(unnamed));
         let mut with_name = told.clone();
         with_name["headers"] = json!([{ "name": "Message-ID", "value": named }]);
         for kind in KINDS {
-            let found = Bounce { letter: Some(ID), addresses: to.clone() };
+            let found = Bounce { email: Some(ID), addresses: to.clone() };
             assert_eq!(reported(kind, &with_name), Some(found));
         }
         for kind in ["email.sent", "email.delivered", "email.delivery_delayed", "email.complained"]
@@ -100,16 +99,15 @@ mod tests {
 
     #[test]
     fn a_mail_servers_report_is_a_bounce_if_it_names_an_email() {
-        let text = format!("This is the mail system.\n\nMessage-ID: <letter.{ID}@mail.example>\n");
+        let text = format!("This is the mail system.\n\nMessage-ID: <email.{ID}@mail.example>\n");
         let report = json!([{ "name": "Content-Type", "value": "multipart/report; report-type=delivery-status" }]);
-        let letter =
-            |data: Value| reported("email.received", &data).and_then(|bounce| bounce.letter);
-        assert_eq!(letter(json!({ "from": "MAILER-DAEMON@mx.example", "text": text })), Some(ID));
+        let email = |data: Value| reported("email.received", &data).and_then(|bounce| bounce.email);
+        assert_eq!(email(json!({ "from": "MAILER-DAEMON@mx.example", "text": text })), Some(ID));
         assert_eq!(
-            letter(json!({ "from": "postmaster@mx.example", "headers": report, "text": text })),
+            email(json!({ "from": "postmaster@mx.example", "headers": report, "text": text })),
             Some(ID)
         );
-        assert_eq!(letter(json!({ "from": "MAILER-DAEMON@mx.example", "text": "Sorry." })), None);
-        assert_eq!(letter(json!({ "from": "ada@example.com", "text": text })), None);
+        assert_eq!(email(json!({ "from": "MAILER-DAEMON@mx.example", "text": "Sorry." })), None);
+        assert_eq!(email(json!({ "from": "ada@example.com", "text": text })), None);
     }
 }

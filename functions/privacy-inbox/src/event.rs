@@ -230,9 +230,9 @@ mod tests {
 
     #[test]
     fn a_long_email_of_plain_text_is_read() {
-        let line = "A line of a mail, with \"quotes\" and an \u{e9}, is about this long, and often longer.\n";
+        let line = "A line of an email, with \"quotes\" and an \u{e9}, is about this long, and often longer.\n";
         let text = line.repeat(2000)
-            + &"A line of a mail, of plain text, is about this long, and often it is longer.\n"
+            + &"A line of an email, of plain text, is about this long, and often it is longer.\n"
                 .repeat(20_000);
         let body = event(&json!({ "text": text, "attachments": [{ "content": "bm90" }] }));
         assert_eq!(Event::read(&body).expect("an event").data.text, Some(text));

@@ -15,11 +15,11 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::bounce::Bounce;
+use crate::email::Email;
 use crate::event::Event;
-use crate::mail::Mail;
 
 /// The largest event, in bytes: the limit of a Lambda request.
-const LARGEST_MAIL: usize = 6 * 1024 * 1024;
+const LARGEST_EMAIL: usize = 6 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Filed {
@@ -36,32 +36,32 @@ async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<V
     let (parts, body) = request.into_parts();
     // The headers of Standard Webhooks, under their current or older names.
     let signed = Signed::read(&parts.headers, &["webhook", "svix"], OffsetDateTime::now_utc())?;
-    let body = read_body(&parts.headers, body, LARGEST_MAIL).await?;
+    let body = read_body(&parts.headers, body, LARGEST_EMAIL).await?;
     keys.verify(&signed, &body)?;
 
     let event = Event::read(&body)
-        .ok_or_else(|| Error::invalid("body", "must be an event of the mail provider's."))?;
+        .ok_or_else(|| Error::invalid("body", "must be an event of the email provider's."))?;
     if let Some(bounce) = Bounce::reported(&event) {
         let bounced: u32 = app.ask("record_bounce", json!(bounce)).await?;
         if bounced > 0 {
-            tracing::warn!("a letter did not arrive");
+            tracing::warn!("an email did not arrive");
         }
         return Ok(Json(json!({ "received": true })));
     }
-    let Some(mail) = Mail::requesting(event, app.config.inbox_authserv_id.as_deref()) else {
-        tracing::info!("a mail was no request");
+    let Some(email) = Email::requesting(event, app.config.inbox_authserv_id.as_deref()) else {
+        tracing::info!("an email was no request");
         return Ok(Json(json!({ "received": true, "ignored": true })));
     };
     // An email without a Message-ID is identified by the delivery id, which is the same in every retry.
-    let name = mail.name.as_deref().unwrap_or(signed.id());
+    let name = email.name.as_deref().unwrap_or(signed.id());
     let filed: Filed = app
         .ask(
-            "file_mail",
+            "file_email",
             json!({
                 "digest": hex::encode(Sha256::digest(name)),
-                "sender": mail.sender,
-                "verified": mail.is_verified,
-                "message": mail.message,
+                "sender": email.sender,
+                "verified": email.is_verified,
+                "message": email.message,
             }),
         )
         .await?;

@@ -2,10 +2,10 @@
 //! starts an action on its own. The provider also reports here which of our emails did not arrive (R10).
 
 mod bounce;
+mod email;
 mod event;
 mod handler;
 mod header;
-mod mail;
 mod sender;
 mod subject;
 mod words;

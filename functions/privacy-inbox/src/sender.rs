@@ -50,8 +50,8 @@ impl Sender {
 fn addresses(from: &str) -> Vec<Option<String>> {
     let is_bare = from.trim_start().starts_with('"') && from.contains("\"@") && !from.contains('<');
     let from = if is_bare { Cow::Owned(format!("<{}>", from.trim())) } else { Cow::Borrowed(from) };
-    let found = header::parse("From", &from, |mail| {
-        let entries = mail.from()?.iter().filter_map(|one| one.address.as_deref());
+    let found = header::parse("From", &from, |message| {
+        let entries = message.from()?.iter().filter_map(|one| one.address.as_deref());
         Some(entries.filter(|address| address.contains('@')).map(usable).collect())
     });
     found.unwrap_or_default()

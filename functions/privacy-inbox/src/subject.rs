@@ -1,7 +1,7 @@
 //! The subject of an email: whether it has the words from the policy (Q1), answers one of our
 //! emails, or is an automatic reply.
 
-use opusflair::letter::SUBJECTS;
+use opusflair::email::SUBJECTS;
 
 use crate::header::{self, HEADER_LIMIT};
 
@@ -32,7 +32,8 @@ impl Subject {
     /// Decodes a `Subject` header. If it is too long, only the start is read.
     pub(crate) fn read(written: &str) -> Self {
         let start = &written[..written.floor_char_boundary(HEADER_LIMIT)];
-        let decoded = header::parse("Subject", start, |mail| mail.subject().map(str::to_owned));
+        let decoded =
+            header::parse("Subject", start, |message| message.subject().map(str::to_owned));
         Self(decoded.as_deref().unwrap_or(start).chars().filter_map(plain).collect())
     }
 
@@ -46,7 +47,7 @@ impl Subject {
     }
 
     /// Whether it repeats the subject of one of our emails.
-    pub(crate) fn repeats_letter(&self) -> bool {
+    pub(crate) fn repeats_ours(&self) -> bool {
         SUBJECTS.iter().any(|subject| {
             let fixed = subject.split('{').next().unwrap_or_default();
             self.end_of(fixed).is_some()
@@ -149,9 +150,9 @@ mod tests {
             "AW: Your OpusFlair account will be deleted in 7 days",
             "Re: your opusflair account is erased",
         ] {
-            assert!(Subject::read(subject).repeats_letter(), "{subject}");
+            assert!(Subject::read(subject).repeats_ours(), "{subject}");
         }
-        assert!(!Subject::read("Re: Your account").repeats_letter());
+        assert!(!Subject::read("Re: Your account").repeats_ours());
         assert!(Subject::read("Automatic reply: Your privacy request has arrived").is_automatic());
         assert!(Subject::read("=?utf-8?B?6Ieq5YuV5b+c562U?=: x").is_automatic());
         assert!(!Subject::read("Re: Your privacy request has arrived").is_automatic());

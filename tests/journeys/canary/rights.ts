@@ -5,7 +5,7 @@ import { randomUUID } from "node:crypto";
 import { predictionThatIs } from "../../faults/replicate.ts";
 import { passTime } from "../../lab/time.ts";
 import { fillGallery } from "../gallery.ts";
-import { deliver, mail } from "../inbox.ts";
+import { deliver, emailEvent } from "../inbox.ts";
 import type { Person } from "../person.ts";
 import { arm, cleanUp, database, wakeWalks } from "../stack.ts";
 import { type Flows, answers } from "./asked.ts";
@@ -14,16 +14,16 @@ import { planted, newUser, submitted } from "./planted.ts";
 const functions = (path: string, init: RequestInit = {}) => fetch(`${process.env.FUNCTIONS_URL}${path}`, init);
 
 /** Sends a signed webhook event of the email provider. */
-const sendMail = (person: Person, changes: Record<string, unknown> = {}): Promise<Response> =>
-  deliver(mail(`${planted("sender")} <${person.email}>`, { text: planted("mail"), ...changes }));
+const sendEmail = (person: Person, changes: Record<string, unknown> = {}): Promise<Response> =>
+  deliver(emailEvent(`${planted("sender")} <${person.email}>`, { text: planted("mail"), ...changes }));
 
 const json = (body: unknown): RequestInit => ({ method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
 export const rights: Flows = {
   "emails with requests, some of which say too much": async () => {
     const person = await newUser();
-    await answers(200, sendMail(person));
-    await answers(200, sendMail(person, { subject: planted("subject") }));
+    await answers(200, sendEmail(person));
+    await answers(200, sendEmail(person, { subject: planted("subject") }));
     await answers(401, functions("/privacy-inbox", { ...json({}), headers: { "webhook-id": planted("id"), "webhook-timestamp": planted("time"), "webhook-signature": planted("signature") } }));
     await answers(422, functions(`/privacy/requests/${randomUUID()}/confirm`, json({ token: planted("token"), kind: planted("kind") })));
     await answers(404, functions(`/privacy/requests/${planted("request")}/confirm`, json({ token: "" })));
@@ -81,11 +81,11 @@ export const rights: Flows = {
   "emails that no server accepts": async (lab) => {
     const person = await newUser();
     const other = await lab.another({ RUST_LOG: "trace", SMTP_URL: "smtp://127.0.0.1:9", MAIL_FROM: "a@example.com", APP_URL: "http://127.0.0.1/" });
-    await answers(200, sendMail(person));
-    await database`update private.letters set due_at = now() where sent_at is null and person_id = ${person.id}`;
+    await answers(200, sendEmail(person));
+    await database`update private.emails set due_at = now() where sent_at is null and person_id = ${person.id}`;
     await cleanUp(other.url);
     // A server accepted one email, which then bounced.
-    await database`update private.letters set sent_at = now() where person_id = ${person.id}`;
+    await database`update private.emails set sent_at = now() where person_id = ${person.id}`;
     await answers(200, deliver(JSON.stringify({
       type: "email.bounced", created_at: new Date().toISOString(),
       data: { email_id: planted("mail"), from: "a@example.com", to: [person.email], subject: planted("subject"), bounce: { type: "Permanent", message: planted("bounce") } },

@@ -7,27 +7,27 @@ import { startLab } from "../lab/lab.ts";
 import { type Delivered, MailServer, replyTo } from "../lab/mail.ts";
 import { startQuotedMail } from "../lab/quoted-mail.ts";
 import { passTime } from "../lab/time.ts";
-import { deliver, mail } from "./inbox.ts";
+import { deliver, emailEvent } from "./inbox.ts";
 import { Person } from "./person.ts";
 import { cleanUp, database } from "./stack.ts";
 import { days } from "./years.ts";
 
-const mails = await MailServer.start();
-const lab = await startLab(mails.env);
+const mailServer = await MailServer.start();
+const lab = await startLab(mailServer.env);
 
 afterEach(() => {
-  mails.isDown = false;
+  mailServer.isDown = false;
 });
 after(async () => {
   await lab.stop();
-  await mails.stop();
+  await mailServer.stop();
   await database.end();
 });
 
 /** Signs up a user and files a request by email, so that an email to the user is due. */
 async function owed(): Promise<Person> {
   const person = await Person.signUp("alice");
-  assert.equal((await deliver(mail(person.email))).status, 200);
+  assert.equal((await deliver(emailEvent(person.email))).status, 200);
   return person;
 }
 
@@ -36,11 +36,11 @@ async function exists(person: Person): Promise<boolean> {
 }
 
 /** The provider's event about a bounced email. */
-function bounce(letter: Delivered, isNamed: boolean): string {
-  const headers = isNamed ? [{ name: "Message-ID", value: letter.headers["message-id"] }] : undefined;
+function bounce(email: Delivered, isNamed: boolean): string {
+  const headers = isNamed ? [{ name: "Message-ID", value: email.headers["message-id"] }] : undefined;
   const data = {
     email_id: randomUUID(),
-    ...{ from: letter.headers.from, to: [letter.to], subject: letter.subject, headers },
+    ...{ from: email.headers.from, to: [email.to], subject: email.subject, headers },
     bounce: { type: "Permanent", subType: "General", message: "The recipient's mail server permanently rejected the mail." },
   };
   return JSON.stringify({ type: "email.bounced", created_at: new Date().toISOString(), data });
@@ -48,18 +48,18 @@ function bounce(letter: Delivered, isNamed: boolean): string {
 
 test("a retried email has the same Message-ID, and the headers that mailboxes require", async () => {
   const alice = await owed();
-  mails.isDown = true;
+  mailServer.isDown = true;
   await cleanUp();
-  mails.isDown = false;
+  mailServer.isDown = false;
   await passTime(3600);
   await cleanUp();
-  const [refused] = mails.refused.filter(({ to }) => to === alice.email);
-  const [letter] = mails.to(alice.email);
-  assert.match(letter!.headers["message-id"]!, /^<letter\.[0-9a-f-]{36}@example\.com>$/);
-  assert.equal(refused!.headers["message-id"], letter!.headers["message-id"]);
-  assert.equal(letter!.headers["auto-submitted"], "auto-generated");
-  assert.equal(letter!.headers["reply-to"], replyTo);
-  assert.ok(Math.abs(Date.parse(letter!.headers.date!) - Date.now()) < 600_000, letter!.headers.date);
+  const [refused] = mailServer.refused.filter(({ to }) => to === alice.email);
+  const [email] = mailServer.to(alice.email);
+  assert.match(email!.headers["message-id"]!, /^<email\.[0-9a-f-]{36}@example\.com>$/);
+  assert.equal(refused!.headers["message-id"], email!.headers["message-id"]);
+  assert.equal(email!.headers["auto-submitted"], "auto-generated");
+  assert.equal(email!.headers["reply-to"], replyTo);
+  assert.ok(Math.abs(Date.parse(email!.headers.date!) - Date.now()) < 600_000, email!.headers.date);
 });
 
 test("an email can be sent to an address with consecutive dots, with its local part in quotes", async () => {
@@ -71,12 +71,12 @@ test("an email can be sent to an address with consecutive dots, with its local p
     const alice = await Person.signUp("alice");
     const local = `a..b${randomUUID().slice(0, 8)}`;
     await database`update auth.users set email = ${`${local}@docomo.ne.jp`} where id = ${alice.id}`;
-    assert.equal((await deliver(mail(`"${local}"@docomo.ne.jp`))).status, 200);
+    assert.equal((await deliver(emailEvent(`"${local}"@docomo.ne.jp`))).status, 200);
     await cleanUp();
     assert.ok(server.lines.includes(`RCPT TO:<"${local}"@docomo.ne.jp>`), server.lines.join("\n"));
     assert.ok(server.lines.includes(`To: "${local}"@docomo.ne.jp`), server.lines.join("\n"));
-    const letters = await database`select sent_at is not null as sent from private.letters where person_id = ${alice.id}`;
-    assert.deepEqual([...letters], [{ sent: true }]);
+    const emails = await database`select sent_at is not null as sent from private.emails where person_id = ${alice.id}`;
+    assert.deepEqual([...emails], [{ sent: true }]);
   } finally {
     process.env.FUNCTIONS_URL = url;
     server.stop();
@@ -86,12 +86,12 @@ test("an email can be sent to an address with consecutive dots, with its local p
 test("a reply to an email is filed with its text, whatever its subject", async () => {
   const alice = await owed();
   await cleanUp();
-  const [letter] = mails.to(alice.email);
+  const [email] = mailServer.to(alice.email);
   const headers = [
     { name: "Authentication-Results", value: "mx.example.net; dmarc=pass header.from=example.com" },
-    { name: "In-Reply-To", value: letter!.headers["message-id"] },
+    { name: "In-Reply-To", value: email!.headers["message-id"] },
   ];
-  const answer = mail(alice.email, { subject: "no subject", text: "That was me, on 2 May.", headers });
+  const answer = emailEvent(alice.email, { subject: "no subject", text: "That was me, on 2 May.", headers });
   assert.equal((await deliver(answer)).status, 200);
   const { data } = await alice.client.from("privacy_requests").select("message");
   assert.deepEqual(data, [{ message: "Please send me all of it.\n\nThat was me, on 2 May." }]);
@@ -100,20 +100,20 @@ test("a reply to an email is filed with its text, whatever its subject", async (
 test("replying to a notice keeps the account (R10)", async () => {
   const alice = await Person.signUp("alice");
   await days(305);
-  const answer = mail(alice.email, { subject: `Re: ${mails.to(alice.email)[0]!.subject}`, text: "I am still here." });
+  const answer = emailEvent(alice.email, { subject: `Re: ${mailServer.to(alice.email)[0]!.subject}`, text: "I am still here." });
   assert.equal((await deliver(answer)).status, 200);
   for (const passed of [30, 31]) await days(passed);
   assert.ok(await exists(alice));
-  assert.deepEqual(mails.to(alice.email).map(({ subject }) => subject),
+  assert.deepEqual(mailServer.to(alice.email).map(({ subject }) => subject),
     ["Your OpusFlair account will be deleted in 60 days", "Your privacy request has arrived"]);
 });
 
 test("a bounced notice does not count: it is sent again weeks later, and the account stays until then (R10)", async () => {
   const alice = await Person.signUp("alice");
-  const notices = () => mails.to(alice.email).map(({ subject }) => /in (.*)$/.exec(subject)![1]);
+  const notices = () => mailServer.to(alice.email).map(({ subject }) => /in (.*)$/.exec(subject)![1]);
   await days(305);
   assert.deepEqual(notices(), ["60 days"]);
-  assert.equal((await deliver(bounce(mails.to(alice.email)[0]!, true))).status, 200);
+  assert.equal((await deliver(bounce(mailServer.to(alice.email)[0]!, true))).status, 200);
   await days(29);
   assert.deepEqual(notices(), ["60 days"]);
   await days(1);
@@ -121,7 +121,7 @@ test("a bounced notice does not count: it is sent again weeks later, and the acc
   for (const passed of [30, 23, 6]) await days(passed);
   assert.deepEqual(notices().slice(2), ["30 days", "7 days", "1 day"]);
   // If the event does not name the email, it counts for all notices of the last week.
-  assert.equal((await deliver(bounce(mails.to(alice.email).at(-1)!, false))).status, 200);
+  assert.equal((await deliver(bounce(mailServer.to(alice.email).at(-1)!, false))).status, 200);
   for (const passed of [1, 20]) await days(passed);
   assert.ok(await exists(alice));
   assert.equal(notices().length, 5);

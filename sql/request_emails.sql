@@ -4,14 +4,14 @@
 -- only if the provider has verified it. A sender makes one request a day: a further email joins it, and opens it again
 -- if it was closed. So a stranger cannot start many requests, and no message is lost. Returns {outcome, id, matched}.
 -- The outcome is `filed`, `joined` or `known`.
-create function backend.file_mail(digest text, sender text, verified boolean, message text)
+create function backend.file_email(digest text, sender text, verified boolean, message text)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  quota constant private.quotas := private.quota('mails', 'per_day');
+  quota constant private.quotas := private.quota('emails', 'per_day');
   -- Auth may have two accounts with one address, one of them by single sign-on. Then it is unclear whose email it is.
   person constant uuid := (
     select (array_agg(u.id))[1]
@@ -26,7 +26,7 @@ declare
   filed public.privacy_requests;
 begin
   -- The emails of one sender are handled one after the other.
-  perform pg_advisory_xact_lock(hashtextextended('mail:' || lower(sender), 0));
+  perform pg_advisory_xact_lock(hashtextextended('email:' || lower(sender), 0));
   -- A user who writes to us is active, so an answer to a notice keeps the account (R10).
   perform private.note_activity(person);
   earlier := array(
@@ -38,7 +38,7 @@ begin
   );
   if exists (
     select from public.privacy_requests as r
-    where r.mail_digest = file_mail.digest or (r.id = any (earlier) and file_mail.digest = any (r.joined_mails))
+    where r.mail_digest = file_email.digest or (r.id = any (earlier) and file_email.digest = any (r.joined_mails))
   ) then
     return jsonb_build_object('outcome', 'known');
   end if;
@@ -46,7 +46,7 @@ begin
   if cardinality(earlier) >= quota.most then
     update public.privacy_requests as r
     set message = left(concat_ws(E'\n\n', r.message, words), 20000),
-      joined_mails = r.joined_mails || file_mail.digest,
+      joined_mails = r.joined_mails || file_email.digest,
       due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
       closed_at = null, evidence = null, answer = null, proposed = null,
       extended_at = case when r.closed_at is null then r.extended_at end,
@@ -63,7 +63,7 @@ begin
     return jsonb_build_object('outcome', 'known');
   end if;
   if person is not null then
-    perform private.order_letter(person, 'request_filed', filed.id::text);
+    perform private.order_email(person, 'request_filed', filed.id::text);
   end if;
   return jsonb_build_object('outcome', 'filed', 'id', filed.id, 'matched', person is not null);
 end;
@@ -86,7 +86,7 @@ begin
   where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
   returning * into confirmed;
   if confirmed.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no mailed request with this id, or not any more.');
+    perform private.refuse(404, 'request_not_found', 'There is no emailed request with this id, or not any more.');
   end if;
   return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
     'due_at', confirmed.due_at);
@@ -114,7 +114,7 @@ begin
     where r.id = confirm_own_request.id and r.person_id = private.person()
   ) then
     perform private.refuse(404, 'request_not_found',
-      'You have no mailed request with this id; see the view privacy_request_clock.');
+      'You have no emailed request with this id; see the view privacy_request_clock.');
   end if;
   return private.confirm_request(id, kind);
 end;
@@ -131,8 +131,8 @@ comment on function public.confirm_request is 'Says that an emailed request was 
 revoke all on function private.confirm_own_request, public.confirm_request from public, anon, authenticated, service_role;
 grant execute on function private.confirm_own_request, public.confirm_request to authenticated;
 
-comment on function backend.file_mail is 'Files an email as a privacy request (Q1). If the email is delivered again, it files nothing.';
+comment on function backend.file_email is 'Files an email as a privacy request (Q1). If the email is delivered again, it files nothing.';
 comment on function backend.confirm_request is 'Records that the user has confirmed the email as theirs.';
 
-revoke all on function backend.file_mail, backend.confirm_request from public, anon, authenticated, service_role;
-grant execute on function backend.file_mail, backend.confirm_request to service_role;
+revoke all on function backend.file_email, backend.confirm_request from public, anon, authenticated, service_role;
+grant execute on function backend.file_email, backend.confirm_request to service_role;

@@ -11,10 +11,10 @@ import { database } from "./stack.ts";
 after(() => database.end());
 
 const run = randomUUID().slice(0, 8);
-const letter = `<letter.${randomUUID()}@mail.opusflair.example>`;
+const email = `<email.${randomUUID()}@mail.opusflair.example>`;
 const verifiedBy = (domain: string) => ({ name: "Authentication-Results", value: `mx.example.net; spf=pass; dkim=pass; dmarc=pass (p=none) header.from=${domain}` });
 
-interface RealMail {
+interface RealEmail {
   name: string;
   /** The data of the event. The test adds `message_id` and the provider's verification of the sender. */
   data: Record<string, unknown>;
@@ -31,7 +31,7 @@ interface RealMail {
   raw?: (body: string) => string;
 }
 
-const mails: RealMail[] = [
+const emails: RealEmail[] = [
   {
     name: "Outlook for Windows: a ticket number after the subject, and HTML without plain text",
     data: {
@@ -72,7 +72,7 @@ const mails: RealMail[] = [
   {
     name: "Gmail: a reply to our email, with a subject that the sender has changed",
     data: { from: `Katherine <katherine.${run}@gmail.com>`, subject: "It was me", text: "Yes, that mail was mine.\r\n\r\nOn Tue, OpusFlair wrote:\r\n> Hello," },
-    headers: [{ name: "In-Reply-To", value: letter }, { name: "References", value: `<CAF@mail.gmail.com> ${letter}` }],
+    headers: [{ name: "In-Reply-To", value: email }, { name: "References", value: `<CAF@mail.gmail.com> ${email}` }],
     domain: "gmail.com",
     account: `katherine.${run}@gmail.com`,
     words: "Yes, that mail was mine.\r\n\r\nOn Tue, OpusFlair wrote:\r\n> Hello,",
@@ -204,13 +204,13 @@ const mails: RealMail[] = [
   {
     name: "Exchange: an out-of-office reply to our email",
     data: { from: `ooo.${run}@contoso.example`, subject: "Automatic reply: Your privacy request has arrived", text: "I am away until Monday." },
-    headers: [{ name: "In-Reply-To", value: letter }, { name: "X-Auto-Response-Suppress", value: "All" }, { name: "Auto-Submitted", value: "auto-generated" }],
+    headers: [{ name: "In-Reply-To", value: email }, { name: "X-Auto-Response-Suppress", value: "All" }, { name: "Auto-Submitted", value: "auto-generated" }],
     domain: "contoso.example",
   },
   {
     name: "Gmail: a vacation reply to our email",
     data: { from: `away.${run}@gmail.com`, subject: "Away Re: Your OpusFlair account will be deleted in 30 days", text: "Back in May." },
-    headers: [{ name: "In-Reply-To", value: letter }, { name: "Auto-Submitted", value: "auto-replied" }, { name: "Precedence", value: "bulk" }],
+    headers: [{ name: "In-Reply-To", value: email }, { name: "Auto-Submitted", value: "auto-replied" }, { name: "Precedence", value: "bulk" }],
     domain: "gmail.com",
   },
   {
@@ -225,7 +225,7 @@ const mails: RealMail[] = [
   {
     name: "Exchange: an email is returned with its original subject",
     data: { from: `postmaster.${run}@contoso.example`, subject: `Undeliverable: ${subject}`, text: "Delivery has failed to these recipients" },
-    headers: [{ name: "In-Reply-To", value: letter }],
+    headers: [{ name: "In-Reply-To", value: email }],
     domain: "contoso.example",
   },
   {
@@ -235,7 +235,7 @@ const mails: RealMail[] = [
   },
 ];
 
-for (const each of mails) {
+for (const each of emails) {
   test(`${each.words === undefined ? "no request" : "filed"}: ${each.name}`, async () => {
     if (each.account) {
       const { id } = await Person.signUp("reader");

@@ -1,7 +1,7 @@
 //! Reads an email without trusting it: who sent it, whether the provider has verified the
 //! sender, and whether it is a request.
 
-use opusflair::letter;
+use opusflair::email;
 use uuid::Uuid;
 
 use crate::event::{Data, Event, Headers};
@@ -12,7 +12,7 @@ use crate::words;
 
 /// An email that is a privacy request.
 #[derive(Debug)]
-pub(crate) struct Mail {
+pub(crate) struct Email {
     /// The Message-ID.
     pub(crate) name: Option<String>,
     /// The sender's address in lower case, or the raw `From` if it has no address.
@@ -22,7 +22,7 @@ pub(crate) struct Mail {
     pub(crate) message: String,
 }
 
-impl Mail {
+impl Email {
     /// Returns the email if it is a request. A request has the subject from the policy or answers one of our
     /// emails, and it is not an automatic reply. `authserv_id` is the provider's name in
     /// `Authentication-Results`.
@@ -35,8 +35,8 @@ impl Mail {
         let subject = Subject::read(data.subject.as_deref().unwrap_or_default());
         let sender = Sender::read(data.from.as_deref().unwrap_or_default());
         let request = subject.request();
-        let asks = request.is_some() || subject.repeats_letter() || answers_letter(headers);
-        if !asks || is_automatic(headers, &subject, &sender) || is_letter(&data) {
+        let asks = request.is_some() || subject.repeats_ours() || answers_ours(headers);
+        if !asks || is_automatic(headers, &subject, &sender) || is_ours(&data) {
             return None;
         }
         let results = headers.and_then(|headers| headers.first("authentication-results"));
@@ -56,17 +56,17 @@ fn name(data: &Data) -> Option<String> {
 }
 
 /// Whether it is one of our own emails that came back. This happens if a user's address is our address.
-fn is_letter(data: &Data) -> bool {
-    name(data).and_then(|name| letter::named_in(&name)).is_some()
+fn is_ours(data: &Data) -> bool {
+    name(data).and_then(|name| email::named_in(&name)).is_some()
 }
 
-fn answers_letter(headers: Option<&Headers>) -> bool {
+fn answers_ours(headers: Option<&Headers>) -> bool {
     answered(headers).is_some()
 }
 
 /// The id of our email that this email answers.
 fn answered(headers: Option<&Headers>) -> Option<Uuid> {
-    let answered = |name: &&str| letter::named_in(headers?.beginning(name)?);
+    let answered = |name: &&str| email::named_in(headers?.beginning(name)?);
     ["in-reply-to", "references"].iter().find_map(answered)
 }
 
@@ -116,30 +116,30 @@ mod tests {
 
     #[test]
     fn an_email_with_the_subject_is_a_request_from_a_verified_sender() {
-        let mail = Mail::requesting(event(&json!({})), PROVIDER).expect("a request");
-        assert_eq!((mail.sender.as_str(), mail.is_verified), ("alice@example.com", true));
-        assert_eq!(mail.message, "Please send me everything.");
-        assert_eq!(mail.name.as_deref(), Some("<1@example.com>"));
+        let email = Email::requesting(event(&json!({})), PROVIDER).expect("a request");
+        assert_eq!((email.sender.as_str(), email.is_verified), ("alice@example.com", true));
+        assert_eq!(email.message, "Please send me everything.");
+        assert_eq!(email.name.as_deref(), Some("<1@example.com>"));
     }
 
     #[test]
     fn an_answer_to_one_of_our_emails_is_a_request() {
-        let letter = "<letter.6f1c2f0e-7c35-4a4b-8f0e-5e3b9c7d1a22@mail.example>";
+        let email = "<email.6f1c2f0e-7c35-4a4b-8f0e-5e3b9c7d1a22@mail.example>";
         for changes in [
             json!({ "subject": "Re: Your privacy request has arrived" }),
-            json!({ "subject": "No!", "headers": [{ "name": "In-Reply-To", "value": letter }] }),
-            json!({ "subject": null, "headers": { "References": format!("<1@b> {letter}") } }),
+            json!({ "subject": "No!", "headers": [{ "name": "In-Reply-To", "value": email }] }),
+            json!({ "subject": null, "headers": { "References": format!("<1@b> {email}") } }),
         ] {
-            let mail = Mail::requesting(event(&changes), PROVIDER).expect("a request");
-            assert_eq!(mail.message, "Please send me everything.");
+            let email = Email::requesting(event(&changes), PROVIDER).expect("a request");
+            assert_eq!(email.message, "Please send me everything.");
         }
         for changes in [
             json!({ "subject": "Re: Hello" }),
             json!({ "subject": "Re: Hello", "headers": [{ "name": "In-Reply-To", "value": "<1@b>" }] }),
             // One of our own emails, sent to our own address.
-            json!({ "subject": "Your privacy request has arrived", "message_id": letter }),
+            json!({ "subject": "Your privacy request has arrived", "message_id": email }),
         ] {
-            assert!(Mail::requesting(event(&changes), PROVIDER).is_none(), "{changes}");
+            assert!(Email::requesting(event(&changes), PROVIDER).is_none(), "{changes}");
         }
     }
 
@@ -153,13 +153,13 @@ mod tests {
             ("Content-Type", "multipart/report; report-type=delivery-status; boundary=x"),
         ] {
             let headers = json!([{ "name": header.0, "value": header.1 }]);
-            let mail = Mail::requesting(event(&json!({ "headers": headers })), PROVIDER);
-            assert!(mail.is_none(), "{header:?}");
+            let email = Email::requesting(event(&json!({ "headers": headers })), PROVIDER);
+            assert!(email.is_none(), "{header:?}");
         }
         let subject = "Automatic reply: Privacy Request - AI Data";
-        assert!(Mail::requesting(event(&json!({ "subject": subject })), PROVIDER).is_none());
+        assert!(Email::requesting(event(&json!({ "subject": subject })), PROVIDER).is_none());
         let from = "Mail Delivery System <MAILER-DAEMON@mx.example>";
-        assert!(Mail::requesting(event(&json!({ "from": from })), PROVIDER).is_none());
+        assert!(Email::requesting(event(&json!({ "from": from })), PROVIDER).is_none());
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         let generated = json!({ "name": "Auto-Submitted", "value": "auto-generated" });
         let reply = json!({ "name": "In-Reply-To", "value": "<1@example.com>" });
         let asks = |headers: Value| {
-            Mail::requesting(event(&json!({ "headers": headers })), PROVIDER).is_some()
+            Email::requesting(event(&json!({ "headers": headers })), PROVIDER).is_some()
         };
         assert!(asks(json!([generated])));
         assert!(!asks(json!([generated, reply])));
@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn only_the_provider_says_who_somebody_is() {
         let verified = |value: Value| {
-            let mail = Mail::requesting(event(&json!({ "headers": value })), PROVIDER);
-            mail.expect("a request").is_verified
+            let email = Email::requesting(event(&json!({ "headers": value })), PROVIDER);
+            email.expect("a request").is_verified
         };
         let header = |value: &str| json!([{ "name": "authentication-results", "value": value }]);
         assert!(verified(header("mx.example.net 1; dmarc=pass header.from=example.com")));
@@ -221,7 +221,7 @@ mod tests {
         for nothing in [json!([]), json!({}), Value::Null] {
             assert!(!verified(nothing));
         }
-        let unnamed = Mail::requesting(event(&json!({})), None);
+        let unnamed = Email::requesting(event(&json!({})), None);
         assert!(!unnamed.expect("a request").is_verified);
     }
 
@@ -229,8 +229,8 @@ mod tests {
     fn a_sender_with_an_unclear_address_is_not_verified() {
         for from in ["alice@example.com, bob@example.com", "\u{1}, Alice <x@example.com>,@,", "@b"]
         {
-            let mail = Mail::requesting(event(&json!({ "from": from })), PROVIDER);
-            assert!(!mail.expect("a request").is_verified, "{from}");
+            let email = Email::requesting(event(&json!({ "from": from })), PROVIDER);
+            assert!(!email.expect("a request").is_verified, "{from}");
         }
     }
 
@@ -238,19 +238,19 @@ mod tests {
     fn other_events_and_emails_without_content_are_harmless() {
         let other: Event =
             serde_json::from_value(json!({ "type": "email.sent", "data": {} })).expect("an event");
-        assert!(Mail::requesting(other, PROVIDER).is_none());
+        assert!(Email::requesting(other, PROVIDER).is_none());
         // A provider that sends the event without the content of the email.
         let bare = json!({ "text": null, "headers": null, "message_id": null });
-        let mail = Mail::requesting(event(&bare), PROVIDER).expect("a request");
-        assert_eq!((mail.message.as_str(), mail.is_verified, mail.name), ("", false, None));
+        let email = Email::requesting(event(&bare), PROVIDER).expect("a request");
+        assert_eq!((email.message.as_str(), email.is_verified, email.name), ("", false, None));
     }
 
     #[test]
     fn an_email_with_a_too_long_message_id_has_no_name() {
         for (length, expected) in [(HEADER_LIMIT, true), (HEADER_LIMIT + 1, false)] {
             let told = event(&json!({ "message_id": "m".repeat(length) }));
-            let mail = Mail::requesting(told, PROVIDER).expect("a request");
-            assert_eq!(mail.name.is_some(), expected);
+            let email = Email::requesting(told, PROVIDER).expect("a request");
+            assert_eq!(email.name.is_some(), expected);
         }
     }
 
@@ -262,7 +262,7 @@ mod tests {
                 "headers": [{ "name": "Authentication-Results", "value": result }],
             });
             let verified =
-                Mail::requesting(event(&said), PROVIDER).is_some_and(|mail| mail.is_verified);
+                Email::requesting(event(&said), PROVIDER).is_some_and(|email| email.is_verified);
             prop_assert!(!verified);
         }
     }

@@ -32,7 +32,7 @@ pub const SUBJECTS: [&str; 5] = [
 ];
 
 /// The start of the Message-ID of an email. The email's id and the sender's domain follow.
-const NAME_PREFIX: &str = "letter.";
+const NAME_PREFIX: &str = "email.";
 
 /// Sends emails.
 pub struct Mailer {
@@ -61,7 +61,7 @@ impl Header for AutoSubmitted {
 
 /// An email to be sent, which this worker has leased.
 #[derive(Debug, Deserialize)]
-pub struct Letter {
+pub struct Email {
     id: Uuid,
     kind: Kind,
     subject: String,
@@ -88,29 +88,27 @@ impl Kind {
         match self {
             Self::Inactive => (
                 SUBJECTS[0],
-                include_str!("letters/inactive.txt"),
-                include_str!("letters/inactive.html"),
+                include_str!("emails/inactive.txt"),
+                include_str!("emails/inactive.html"),
             ),
             Self::RequestFiled => (
                 SUBJECTS[1],
-                include_str!("letters/request_filed.txt"),
-                include_str!("letters/request_filed.html"),
+                include_str!("emails/request_filed.txt"),
+                include_str!("emails/request_filed.html"),
             ),
             Self::RequestRefused => (
                 SUBJECTS[2],
-                include_str!("letters/request_refused.txt"),
-                include_str!("letters/request_refused.html"),
+                include_str!("emails/request_refused.txt"),
+                include_str!("emails/request_refused.html"),
             ),
             Self::RequestExtended => (
                 SUBJECTS[3],
-                include_str!("letters/request_extended.txt"),
-                include_str!("letters/request_extended.html"),
+                include_str!("emails/request_extended.txt"),
+                include_str!("emails/request_extended.html"),
             ),
-            Self::Erased => (
-                SUBJECTS[4],
-                include_str!("letters/erased.txt"),
-                include_str!("letters/erased.html"),
-            ),
+            Self::Erased => {
+                (SUBJECTS[4], include_str!("emails/erased.txt"), include_str!("emails/erased.html"))
+            }
         }
     }
 }
@@ -131,7 +129,7 @@ impl Mailer {
         // Without an explicit envelope, `lettre` would parse the address from the header, where it does not
         // support quotes.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])
-            .map_err(|_| Error::fault("a letter to nobody"))?;
+            .map_err(|_| Error::fault("an email to nobody"))?;
         Message::builder()
             .envelope(envelope)
             .message_id(Some(format!("<{NAME_PREFIX}{id}@{domain}>")))
@@ -142,14 +140,14 @@ impl Mailer {
             .subject(written.subject)
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(written.text, written.page))
-            .map_err(|_| Error::fault("a letter cannot be composed"))
+            .map_err(|_| Error::fault("an email cannot be composed"))
     }
 
     async fn send(&self, message: Message) -> Result<(), Error> {
         match timeout(limit(TIME_LIMIT), self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             // The error of the transport quotes the server, which may quote the address. So it is not logged.
-            Ok(Err(_)) => Err(Error::unavailable(SERVICE, "a letter was not taken")),
+            Ok(Err(_)) => Err(Error::unavailable(SERVICE, "an email was not taken")),
             Err(_) => Err(Error::unavailable(SERVICE, "no answer in time")),
         }
     }
@@ -213,42 +211,42 @@ impl App {
     /// # Errors
     /// Returns an error if the mail server did not accept the email, or if this could not be recorded. The
     /// email is then sent again later.
-    pub async fn send_letter(&self, letter: &Letter) -> Result<(), Error> {
+    pub async fn send_email(&self, email: &Email) -> Result<(), Error> {
         let Some(mailer) = &self.mailer else { return Err(Error::fault("no mail server")) };
-        let to = mailbox(&letter.address).ok_or(Error::fault("an address cannot be written to"))?;
+        let to = mailbox(&email.address).ok_or(Error::fault("an address cannot be written to"))?;
         let app = self.config.app_url.as_ref().map_or("", Url::as_str).trim_end_matches('/');
         let functions = self.config.webhook_url.as_str().trim_end_matches('/');
-        let written = match letter.kind {
+        let written = match email.kind {
             Kind::Inactive => {
-                let days = &letter.subject;
+                let days = &email.subject;
                 let days = if days == "1" { "1 day".to_owned() } else { format!("{days} days") };
-                write(letter.kind, &[("days", &days), ("app", app)])
+                write(email.kind, &[("days", &days), ("app", app)])
             }
             Kind::RequestFiled => {
                 let id: Uuid =
-                    letter.subject.parse().map_err(|_| Error::fault("a request without an id"))?;
+                    email.subject.parse().map_err(|_| Error::fault("a request without an id"))?;
                 let token = self.keyed_hash(Use::Confirmation, id);
                 let link = format!("{app}/?privacy_request={id}&token={token}");
-                write(letter.kind, &[("link", &link), ("app", app)])
+                write(email.kind, &[("link", &link), ("app", app)])
             }
             Kind::RequestRefused | Kind::RequestExtended => {
-                let reason = letter.reason.as_deref();
+                let reason = email.reason.as_deref();
                 let reason = reason.ok_or(Error::fault("a decision without a reason"))?;
-                let until = letter.until.as_deref().unwrap_or_default();
+                let until = email.until.as_deref().unwrap_or_default();
                 // `reason` is filled in last, so that nothing in it is taken for a placeholder.
-                write(letter.kind, &[("app", app), ("until", until), ("reason", reason)])
+                write(email.kind, &[("app", app), ("until", until), ("reason", reason)])
             }
             Kind::Erased => {
                 let erasure: Value =
-                    self.ask("read_erasure", json!({ "id": letter.subject })).await?;
+                    self.ask("read_erasure", json!({ "id": email.subject })).await?;
                 let receipt = erasure["receipt"].as_str().unwrap_or_default().to_owned();
                 let keys = format!("{functions}/.well-known/jwks.json");
-                write(letter.kind, &[("receipt", &receipt), ("keys", &keys)])
+                write(email.kind, &[("receipt", &receipt), ("keys", &keys)])
             }
         };
-        mailer.send(mailer.compose(letter.id, to, written)?).await?;
-        crash::reached("letter.sent");
-        self.ask::<Value>("finish_letter", json!({ "id": letter.id })).await?;
+        mailer.send(mailer.compose(email.id, to, written)?).await?;
+        crash::reached("email.sent");
+        self.ask::<Value>("finish_email", json!({ "id": email.id })).await?;
         Ok(())
     }
 }
@@ -302,13 +300,13 @@ mod tests {
         let id = Uuid::from_u128(7);
         let sent = |_| {
             let to = mailbox("ada@example.com").expect("an address");
-            let message = mailer().compose(id, to, write(Kind::Erased, &[])).expect("a letter");
+            let message = mailer().compose(id, to, write(Kind::Erased, &[])).expect("an email");
             String::from_utf8(message.formatted()).expect("text")
         };
-        for letter in [1, 2].map(sent) {
-            let (headers, _) = letter.split_once("\r\n\r\n").expect("headers");
+        for email in [1, 2].map(sent) {
+            let (headers, _) = email.split_once("\r\n\r\n").expect("headers");
             for header in [
-                "Message-ID: <letter.00000000-0000-0000-0000-000000000007@mail.example>",
+                "Message-ID: <email.00000000-0000-0000-0000-000000000007@mail.example>",
                 "Auto-Submitted: auto-generated",
                 "Reply-To: answers@in.example",
                 "From: OpusFlair <privacy@mail.example>",
@@ -323,9 +321,9 @@ mod tests {
     #[test]
     fn an_email_is_found_by_its_message_id() {
         let id = Uuid::from_u128(7);
-        let name = format!("<letter.{id}@mail.example>");
-        assert_eq!(named_in(&format!("<1@b> letter.x@y <letter.> {name}")), Some(id));
-        for other in ["", "<letter.7@mail.example>", "letter.", "<1@letter.example>"] {
+        let name = format!("<email.{id}@mail.example>");
+        assert_eq!(named_in(&format!("<1@b> email.x@y <email.> {name}")), Some(id));
+        for other in ["", "<email.7@mail.example>", "email.", "<1@email.example>"] {
             assert_eq!(named_in(other), None, "{other}");
         }
     }
@@ -343,9 +341,9 @@ mod tests {
             let to = mailbox(address).expect(address);
             assert_eq!(to.to_string(), written);
             let id = Uuid::from_u128(7);
-            let message = mailer().compose(id, to, write(Kind::Erased, &[])).expect("a letter");
-            let letter = String::from_utf8(message.formatted()).expect("text");
-            assert!(letter.lines().any(|line| line == format!("To: {written}")), "{letter}");
+            let message = mailer().compose(id, to, write(Kind::Erased, &[])).expect("an email");
+            let email = String::from_utf8(message.formatted()).expect("text");
+            assert!(email.lines().any(|line| line == format!("To: {written}")), "{email}");
         }
         for address in ["", "nobody", "@example.com", "a@", "a@b c", "a\r\nb@example.com"] {
             assert!(mailbox(address).is_none(), "{address}");
