@@ -49,20 +49,20 @@ returns boolean
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return work.submit_at is not null
+return work.dispatch_at is not null
   and work.unreported < 6
   and generation.prediction_id is null
   and not private.is_terminal(generation.state)
   and generation.deadline_at > now() + interval '30 seconds';
 
 -- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries repeat the
--- condition `submit_at <= now()`, so that they can use the index.
-create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
+-- condition `dispatch_at <= now()`, so that they can use the index.
+create function private.is_to_be_dispatched(generation public.generations, work private.generation_work)
 returns boolean
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return work.submit_at <= now()
+return work.dispatch_at <= now()
   and (work.lease is null or work.leased_until <= now())
   and private.is_awaited(generation, work);
 
@@ -80,7 +80,7 @@ return not exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at is not null and private.is_awaited(g, w)
+    where w.dispatch_at is not null and private.is_awaited(g, w)
   )
 );
 
@@ -88,7 +88,7 @@ revoke all on function private.is_account_accepted from public, anon, authentica
 grant execute on function private.is_account_accepted to authenticated;
 
 -- Long enough to download and judge the largest photo, and to store its prepared copy.
-create function private.submission_lease_end()
+create function private.dispatch_lease_end()
 returns timestamptz
 language sql
 stable
@@ -98,7 +98,7 @@ return now() + interval '90 seconds';
 -- Returns the path at which this attempt stores the prepared copy, a JPEG. No client can write under this name. The
 -- deletion of the object is ordered before it exists, and only `record_input` takes the order back. So no unfinished
 -- copy can stay.
-create function private.prepare_submission(generation public.generations)
+create function private.prepare_dispatch(generation public.generations)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -111,7 +111,7 @@ begin
   if work.prepared_path is not null then
     return work.prepared_path;
   end if;
-  path := format('%s/prepared/%s-%s.jpg', generation.person_id, generation.id, work.submissions);
+  path := format('%s/prepared/%s-%s.jpg', generation.person_id, generation.id, work.dispatches);
   perform private.order_deletion(
     'inputs', path, 'superseded', generation.person_id, generation.id, work.leased_until + interval '1 minute');
   return path;
@@ -120,7 +120,7 @@ $$;
 
 -- What a worker needs to dispatch the generation. If `create_called_at` is set, an earlier worker may have created a
 -- prediction. `is_prepared` says whether the prepared copy is already at `prepared_path`, or has to be stored there.
-create function private.describe_submission(generation public.generations)
+create function private.describe_dispatch(generation public.generations)
 returns jsonb
 language sql
 volatile
@@ -129,7 +129,7 @@ return (
   select jsonb_build_object(
     'generation', generation.id,
     'input_path', generation.input_path,
-    'prepared_path', private.prepare_submission(generation),
+    'prepared_path', private.prepare_dispatch(generation),
     'is_prepared', w.prepared_path is not null,
     'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
     'prompt', generation.prompt,
@@ -195,7 +195,7 @@ begin
     set prepared_path = record_input.prepared_path,
       capability_digest = decode(capability, 'hex'),
       create_called_at = now(),
-      leased_until = private.submission_lease_end()
+      leased_until = private.dispatch_lease_end()
     where w.generation_id = generation.id and w.lease = record_input.lease;
   else
     -- The deletion of this path may have been carried out before the object was stored, so it is ordered again.
@@ -257,15 +257,15 @@ begin
   then
     -- An event may have arrived first, so the state only moves forward here.
     update public.generations as g
-    set state = case when g.state = 'reserved' then 'submitted' else g.state end,
+    set state = case when g.state = 'reserved' then 'dispatched' else g.state end,
       prediction_id = attach_prediction.prediction_id
     where g.id = generation.id
     returning * into generation;
     -- Another worker that has leased the generation in the meantime is told that it is superseded.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
+    set dispatch_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
-    where w.generation_id = generation.id and w.submit_at is not null;
+    where w.generation_id = generation.id and w.dispatch_at is not null;
   end if;
   -- Replicate accepted a create call, so it accepts the account.
   delete from private.account_refusals where attach_prediction.capability is not null;
@@ -292,7 +292,7 @@ $$;
 
 -- It is certain that nothing was created. The dispatch is retried, at most a minute later, under the same hold. What
 -- the caller was preparing can be deleted now, because the next attempt has another path.
-create function backend.postpone_submission(generation_id uuid, lease uuid)
+create function backend.postpone_dispatch(generation_id uuid, lease uuid)
 returns void
 language plpgsql
 security definer
@@ -300,14 +300,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now() + interval '15 seconds' * power(2, least(w.submissions - 1, 2)),
+  set dispatch_at = now() + interval '15 seconds' * power(2, least(w.dispatches - 1, 2)),
     create_called_at = null,
     lease = null,
     leased_until = null,
     unreported = greatest(0, w.unreported - 1)
-  where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
+  where w.generation_id = postpone_dispatch.generation_id and w.lease = postpone_dispatch.lease;
   if found then
-    perform private.discard_attempts(postpone_submission.generation_id);
+    perform private.discard_attempts(postpone_dispatch.generation_id);
   end if;
 end;
 $$;
@@ -327,14 +327,14 @@ end;
 -- Replicate's platform failed, not the model. Forgets the prediction and its capability, and makes the generation due
 -- for dispatch again: at once after the first fault, and later after each further one. Returns false if five
 -- predictions have failed or no time is left.
-create function private.submit_again(generation public.generations)
+create function private.retry_dispatch(generation public.generations)
 returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now() + interval '20 seconds' * w.platform_faults,
+  set dispatch_at = now() + interval '20 seconds' * w.platform_faults,
     platform_faults = w.platform_faults + 1,
     create_called_at = null,
     capability_digest = null,
@@ -357,7 +357,7 @@ $$;
 -- copy, at most `prepared` that have one; otherwise at most `batch` that have none. Preparing a photo takes memory,
 -- dispatching does not. While Replicate refuses the account, one job tries from time to time. The caller chooses the
 -- lease: a retry with the same lease gets the same generations.
-create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
+create function backend.lease_dispatches(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
 security definer
@@ -365,7 +365,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   is_new constant boolean := not exists (
-    select from private.generation_work as w where w.lease = lease_submissions.lease and w.submit_at is not null
+    select from private.generation_work as w where w.lease = lease_dispatches.lease and w.dispatch_at is not null
   );
   most integer := batch;
   is_prepared boolean;
@@ -375,8 +375,8 @@ begin
     select w.prepared_path is not null into is_prepared
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
-    order by w.submit_at
+    where w.dispatch_at <= now() and private.is_to_be_dispatched(g, w)
+    order by w.dispatch_at
     limit 1;
     if found and exists (select from private.account_refusals) then
       most := private.begin_probe()::integer;
@@ -389,43 +389,43 @@ begin
     select w.generation_id
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now()
+    where w.dispatch_at <= now()
       and is_new
-      and private.is_to_be_submitted(g, w)
+      and private.is_to_be_dispatched(g, w)
       and (prepared is null or (w.prepared_path is not null) = is_prepared)
-    order by w.submit_at
+    order by w.dispatch_at
     limit most
     for update of w skip locked
   )
   -- Due again when the lease ends, and then behind those that no worker has tried in the meantime.
   update private.generation_work as w
-  set lease = lease_submissions.lease,
-    leased_until = private.submission_lease_end(),
-    submit_at = private.submission_lease_end(),
-    submissions = w.submissions + 1,
+  set lease = lease_dispatches.lease,
+    leased_until = private.dispatch_lease_end(),
+    dispatch_at = private.dispatch_lease_end(),
+    dispatches = w.dispatches + 1,
     unreported = w.unreported + 1
   from due
   where w.generation_id = due.generation_id;
 
-  select coalesce(jsonb_agg(private.describe_submission(g)), '[]')
+  select coalesce(jsonb_agg(private.describe_dispatch(g)), '[]')
   into leased
   from private.generation_work as w
   join public.generations as g on g.id = w.generation_id
-  where w.submit_at is not null and w.lease = lease_submissions.lease;
+  where w.dispatch_at is not null and w.lease = lease_dispatches.lease;
   return leased;
 end;
 $$;
 
 -- Gives back generations that were leased but not started. They are due now, as if they had not been leased.
-create function backend.return_submissions(lease uuid, generations uuid[])
+create function backend.return_dispatches(lease uuid, generations uuid[])
 returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
   update private.generation_work as w
-  set submit_at = now(), lease = null, leased_until = null, unreported = greatest(0, w.unreported - 1)
-  where w.generation_id = any (generations) and w.lease = return_submissions.lease;
+  set dispatch_at = now(), lease = null, leased_until = null, unreported = greatest(0, w.unreported - 1)
+  where w.generation_id = any (generations) and w.lease = return_dispatches.lease;
 end;
 
 -- Replicate has answered a create call of the holder of `lease` with the HTTP status `status`: it refuses the account,
@@ -442,7 +442,7 @@ declare
   is_first boolean;
 begin
   update private.generation_work as w
-  set submit_at = now(),
+  set dispatch_at = now(),
     create_called_at = null,
     lease = null,
     leased_until = null,
@@ -460,16 +460,16 @@ $$;
 
 comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
 comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
-comment on function backend.postpone_submission is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
-comment on function backend.lease_submissions is 'Leases to the caller the generations that are due for dispatch.';
-comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not started.';
+comment on function backend.postpone_dispatch is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
+comment on function backend.lease_dispatches is 'Leases to the caller the generations that are due for dispatch.';
+comment on function backend.return_dispatches is 'Gives back generations that were leased for dispatch but not started.';
 comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
 revoke all on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
-  backend.return_submissions, backend.record_account_refusal
+  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
+  backend.return_dispatches, backend.record_account_refusal
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
-  backend.return_submissions, backend.record_account_refusal
+  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
+  backend.return_dispatches, backend.record_account_refusal
 to service_role;

@@ -37,7 +37,7 @@ insert into public.failure_reasons (id, sentence) values
   ('not_an_image', 'The file is not a picture. Please upload a JPEG, PNG or WebP photo.'),
   ('output_invalid', 'The model returned something that is not a picture. Please upload the photo again.'),
   ('platform_error', 'The image service had a fault. Please upload the photo again in a few minutes.'),
-  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.'),
+  ('dispatch_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.'),
   ('too_many_bytes', 'The file of the photo is too large. Please upload a smaller version.'),
   ('truncated', 'The photo is incomplete: the end of its file is missing. Please upload it again.'),
   ('unsupported_format', 'The photo has a format that we cannot use. Please upload it as JPEG, PNG or WebP.');
@@ -70,7 +70,7 @@ create table public.generations (
   favourite boolean not null default false,
   deadline_at timestamptz not null,
   reserved_at timestamptz not null default now(),
-  submitted_at timestamptz,
+  dispatched_at timestamptz,
   processing_at timestamptz,
   storing_at timestamptz,
   finished_at timestamptz,
@@ -92,7 +92,7 @@ create table public.generations (
   constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),
   constraint generations_credits_positive check (credits > 0),
   constraint generations_state_known check (
-    state in ('reserved', 'submitted', 'processing', 'storing', 'succeeded', 'failed', 'canceled')
+    state in ('reserved', 'dispatched', 'processing', 'storing', 'succeeded', 'failed', 'canceled')
   ),
   constraint generations_failed_has_reason check ((state = 'failed') = (reason is not null)),
   constraint generations_succeeded_has_artwork check (
@@ -110,7 +110,7 @@ create table public.generations (
 
 create index generations_person_newest_idx on public.generations (person_id, reserved_at desc, id desc);
 create index generations_open_idx on public.generations (deadline_at)
-  where state in ('reserved', 'submitted', 'processing', 'storing');
+  where state in ('reserved', 'dispatched', 'processing', 'storing');
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
@@ -167,10 +167,10 @@ create table private.generation_work (
   input_stored_at timestamptz,
   prepared_path text,
   input_sha256 text,
-  submissions integer not null default 1,
+  dispatches integer not null default 1,
   unreported integer not null default 1,
   platform_faults integer not null default 0,
-  submit_at timestamptz default now(),
+  dispatch_at timestamptz default now(),
   create_called_at timestamptz,
   capability_digest bytea,
   lease uuid,
@@ -187,7 +187,7 @@ create table private.generation_work (
   constraint generation_work_prepared_unique unique (prepared_path),
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_input_sha256_is_hex check (input_sha256 ~ '^[0-9a-f]{64}$'),
-  constraint generation_work_submissions_positive check (submissions > 0),
+  constraint generation_work_dispatches_positive check (dispatches > 0),
   constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
   constraint generation_work_unreported_not_negative check (unreported >= 0),
   constraint generation_work_platform_faults_not_negative check (platform_faults >= 0),
@@ -196,7 +196,7 @@ create table private.generation_work (
 );
 
 create index generation_work_lease_idx on private.generation_work (lease) where lease is not null;
-create index generation_work_submit_at_idx on private.generation_work (submit_at) where submit_at is not null;
+create index generation_work_dispatch_at_idx on private.generation_work (dispatch_at) where dispatch_at is not null;
 
 alter table private.generation_work enable row level security;
 revoke all on private.generation_work from public, anon, authenticated, service_role;
@@ -208,10 +208,10 @@ comment on column private.generation_work.prepared_path is 'Path of the prepared
 comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, in hex. Recorded when the original was judged.';
 comment on column private.generation_work.storing_lease is 'The lease of the latest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'Number of attempts to store the output. Each attempt has its own path, so that a late deletion of one never deletes the object of another.';
-comment on column private.generation_work.submissions is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
+comment on column private.generation_work.dispatches is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
 comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the attempt is in progress, the worker died, or the response to its create call was lost.';
 comment on column private.generation_work.platform_faults is 'Predictions of this generation that failed because of a fault in Replicate''s platform.';
-comment on column private.generation_work.submit_at is 'The generation is due for dispatch from this time on. Null once a prediction is known.';
+comment on column private.generation_work.dispatch_at is 'The generation is due for dispatch from this time on. Null once a prediction is known.';
 comment on column private.generation_work.create_called_at is 'The time of a create call whose response we do not have. Since then, Replicate may have accepted a prediction whose ID we do not know.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the capability token in the webhook address. It connects an event with its generation even if the response that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that dispatches the generation or stores its output. A worker whose lease was taken over changes nothing.';

@@ -1,7 +1,7 @@
 -- The life of a generation. Its state changes only along these lines. What a change implies (times, log, credits,
 -- deletion) happens in the same statement.
 --
---   reserved → submitted → processing → storing → succeeded
+--   reserved → dispatched → processing → storing → succeeded
 --       └──────────┴───────────┴───────────┴────→ failed | canceled
 --
 -- Steps forward may be skipped, because Replicate's events come late, twice or never.
@@ -20,7 +20,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  way constant text[] := array['reserved', 'submitted', 'processing', 'storing', 'succeeded'];
+  way constant text[] := array['reserved', 'dispatched', 'processing', 'storing', 'succeeded'];
   step timestamptz := clock_timestamp();
 begin
   if private.is_terminal(old.state)
@@ -30,8 +30,8 @@ begin
     raise exception 'a generation cannot go from % to %', old.state, new.state using errcode = '23514';
   end if;
 
-  if new.state in ('submitted', 'processing', 'storing') then
-    new.submitted_at := coalesce(new.submitted_at, step);
+  if new.state in ('dispatched', 'processing', 'storing') then
+    new.dispatched_at := coalesce(new.dispatched_at, step);
   end if;
   if new.state = 'processing' then
     new.processing_at := step;
@@ -96,7 +96,7 @@ begin
     end if;
     perform private.order_photo_deletion(new, new.state, new.person_id);
     update private.generation_work
-    set lease = null, leased_until = null, submit_at = null
+    set lease = null, leased_until = null, dispatch_at = null
     where generation_id = new.id;
     if new.state = 'canceled' and new.prediction_id is not null then
       perform private.order_outbox_task('cancel_prediction', new.prediction_id, new.person_id, new.id);

@@ -175,14 +175,14 @@ return jsonb_build_object(
     select
     from public.generations as g
     join private.generation_work as w on w.generation_id = g.id
-    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
       and (g.deadline_at < now() or (g.prediction_id is not null and w.checked_at < now() - interval '1 minute'))
   ),
-  'submissions', exists (
+  'dispatches', exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
+    where w.dispatch_at <= now() and private.is_to_be_dispatched(g, w)
   ),
   'outbox', exists (select from private.outbox as o where o.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
@@ -233,9 +233,9 @@ return jsonb_build_object(
       select g.state, count(*) as count,
         private.age(min(g.reserved_at)) as oldest_seconds,
         count(*) filter (where g.deadline_at < now()) as past_deadline,
-        array_position(array['reserved', 'submitted', 'processing', 'storing'], g.state) as place
+        array_position(array['reserved', 'dispatched', 'processing', 'storing'], g.state) as place
       from public.generations as g
-      where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      where g.state in ('reserved', 'dispatched', 'processing', 'storing')
       group by g.state
     ) as s
   ),
@@ -250,11 +250,11 @@ return jsonb_build_object(
       group by o.outcome
     ) as s
   ),
-  'submissions', (
-    select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.submit_at)))
+  'dispatches', (
+    select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.dispatch_at)))
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
+    where w.dispatch_at <= now() and private.is_to_be_dispatched(g, w)
   ),
   'holds', (
     select jsonb_build_object(

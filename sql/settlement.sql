@@ -123,14 +123,14 @@ begin
   update private.generation_work as w set checked_at = now(), absent_since = null where w.generation_id = generation.id;
 
   if is_open and ended = 'platform_error' then
-    is_open := not private.submit_again(generation);
+    is_open := not private.retry_dispatch(generation);
   end if;
   if is_open then
     -- An event may arrive before the response to the create call. Then the event ends the dispatch.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, lease = null, leased_until = null,
+    set dispatch_at = null, create_called_at = null, lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
-    where w.generation_id = generation.id and w.submit_at is not null;
+    where w.generation_id = generation.id and w.dispatch_at is not null;
     update public.generations as g
     set prediction_id = record_prediction_event.prediction_id,
       model_version = coalesce(left(record_prediction_event.model_version, 100), g.model_version),
@@ -139,8 +139,8 @@ begin
       state = case
         when ended is not null then 'failed'
         when status = 'succeeded' then 'storing'
-        when status = 'processing' and g.state in ('reserved', 'submitted') then 'processing'
-        when g.state = 'reserved' then 'submitted'
+        when status = 'processing' and g.state in ('reserved', 'dispatched') then 'processing'
+        when g.state = 'reserved' then 'dispatched'
         else g.state
       end
     where g.id = generation.id
@@ -400,7 +400,7 @@ begin
     select g.id
     from public.generations as g
     join private.generation_work as w on w.generation_id = g.id
-    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
       and g.deadline_at < now()
       and g.prediction_id is null
       and (w.lease is null or w.leased_until <= now())
@@ -423,7 +423,7 @@ begin
     select w.generation_id, g.deadline_at < now() as is_last
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where g.state in ('submitted', 'processing', 'storing')
+    where g.state in ('dispatched', 'processing', 'storing')
       and g.prediction_id is not null
       and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
       and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())

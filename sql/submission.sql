@@ -2,9 +2,9 @@
 -- PostgREST has verified the user. The functions in `public` only call those in `private`. They lease no deletions to
 -- a user; only the service can lease those.
 
--- Returns {outcome: created, generation, submission}, or {outcome: replayed, generation} if the key was used before.
+-- Returns {outcome: created, generation, dispatch}, or {outcome: replayed, generation} if the key was used before.
 -- Refuses with 401, 402, 403, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease after
--- a lost response gets the submission again.
+-- a lost response gets the dispatch again.
 create function private.begin_generation(
   style text,
   input_path text,
@@ -122,7 +122,7 @@ begin
       select o.created_at from storage.objects as o
       where o.bucket_id = 'inputs' and o.name = begin_generation.input_path
     ),
-    begin_generation.lease, private.submission_lease_end()
+    begin_generation.lease, private.dispatch_lease_end()
   );
   return private.created(generation);
 end;
@@ -161,7 +161,7 @@ set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'outcome', 'created',
   'generation', private.describe(generation),
-  'submission', private.describe_submission(generation)
+  'dispatch', private.describe_dispatch(generation)
 );
 
 -- A photo of another user and a photo that does not exist give the same answer.

@@ -1312,7 +1312,7 @@ insert into public.failure_reasons (id, sentence) values
   ('not_an_image', 'The file is not a picture. Please upload a JPEG, PNG or WebP photo.'),
   ('output_invalid', 'The model returned something that is not a picture. Please upload the photo again.'),
   ('platform_error', 'The image service had a fault. Please upload the photo again in a few minutes.'),
-  ('submit_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.'),
+  ('dispatch_refused', 'The image service did not accept this photo or these settings. Please upload another photo, or choose other settings.'),
   ('too_many_bytes', 'The file of the photo is too large. Please upload a smaller version.'),
   ('truncated', 'The photo is incomplete: the end of its file is missing. Please upload it again.'),
   ('unsupported_format', 'The photo has a format that we cannot use. Please upload it as JPEG, PNG or WebP.');
@@ -1345,7 +1345,7 @@ create table public.generations (
   favourite boolean not null default false,
   deadline_at timestamptz not null,
   reserved_at timestamptz not null default now(),
-  submitted_at timestamptz,
+  dispatched_at timestamptz,
   processing_at timestamptz,
   storing_at timestamptz,
   finished_at timestamptz,
@@ -1367,7 +1367,7 @@ create table public.generations (
   constraint generations_artwork_sha256_form check (artwork_sha256 ~ '^[0-9a-f]{64}$'),
   constraint generations_credits_positive check (credits > 0),
   constraint generations_state_known check (
-    state in ('reserved', 'submitted', 'processing', 'storing', 'succeeded', 'failed', 'canceled')
+    state in ('reserved', 'dispatched', 'processing', 'storing', 'succeeded', 'failed', 'canceled')
   ),
   constraint generations_failed_has_reason check ((state = 'failed') = (reason is not null)),
   constraint generations_succeeded_has_artwork check (
@@ -1385,7 +1385,7 @@ create table public.generations (
 
 create index generations_person_newest_idx on public.generations (person_id, reserved_at desc, id desc);
 create index generations_open_idx on public.generations (deadline_at)
-  where state in ('reserved', 'submitted', 'processing', 'storing');
+  where state in ('reserved', 'dispatched', 'processing', 'storing');
 create index generations_style_version_idx on public.generations (style_id, style_version);
 create index generations_model_id_idx on public.generations (model_id);
 create index generations_reason_idx on public.generations (reason);
@@ -1442,10 +1442,10 @@ create table private.generation_work (
   input_stored_at timestamptz,
   prepared_path text,
   input_sha256 text,
-  submissions integer not null default 1,
+  dispatches integer not null default 1,
   unreported integer not null default 1,
   platform_faults integer not null default 0,
-  submit_at timestamptz default now(),
+  dispatch_at timestamptz default now(),
   create_called_at timestamptz,
   capability_digest bytea,
   lease uuid,
@@ -1462,7 +1462,7 @@ create table private.generation_work (
   constraint generation_work_prepared_unique unique (prepared_path),
   constraint generation_work_storing_attempts_not_negative check (storing_attempts >= 0),
   constraint generation_work_input_sha256_is_hex check (input_sha256 ~ '^[0-9a-f]{64}$'),
-  constraint generation_work_submissions_positive check (submissions > 0),
+  constraint generation_work_dispatches_positive check (dispatches > 0),
   constraint generation_work_artwork_crc32_range check (artwork_crc32 between 0 and 4294967295),
   constraint generation_work_unreported_not_negative check (unreported >= 0),
   constraint generation_work_platform_faults_not_negative check (platform_faults >= 0),
@@ -1471,7 +1471,7 @@ create table private.generation_work (
 );
 
 create index generation_work_lease_idx on private.generation_work (lease) where lease is not null;
-create index generation_work_submit_at_idx on private.generation_work (submit_at) where submit_at is not null;
+create index generation_work_dispatch_at_idx on private.generation_work (dispatch_at) where dispatch_at is not null;
 
 alter table private.generation_work enable row level security;
 revoke all on private.generation_work from public, anon, authenticated, service_role;
@@ -1483,10 +1483,10 @@ comment on column private.generation_work.prepared_path is 'Path of the prepared
 comment on column private.generation_work.input_sha256 is 'SHA-256 of the original as we received it, in hex. Recorded when the original was judged.';
 comment on column private.generation_work.storing_lease is 'The lease of the latest attempt to store the output.';
 comment on column private.generation_work.storing_attempts is 'Number of attempts to store the output. Each attempt has its own path, so that a late deletion of one never deletes the object of another.';
-comment on column private.generation_work.submissions is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
+comment on column private.generation_work.dispatches is 'How often a worker has leased the generation for dispatch, always under the same hold and deadline.';
 comment on column private.generation_work.unreported is 'Dispatch attempts whose end no worker has reported: the attempt is in progress, the worker died, or the response to its create call was lost.';
 comment on column private.generation_work.platform_faults is 'Predictions of this generation that failed because of a fault in Replicate''s platform.';
-comment on column private.generation_work.submit_at is 'The generation is due for dispatch from this time on. Null once a prediction is known.';
+comment on column private.generation_work.dispatch_at is 'The generation is due for dispatch from this time on. Null once a prediction is known.';
 comment on column private.generation_work.create_called_at is 'The time of a create call whose response we do not have. Since then, Replicate may have accepted a prediction whose ID we do not know.';
 comment on column private.generation_work.capability_digest is 'SHA-256 of the capability token in the webhook address. It connects an event with its generation even if the response that named the prediction was lost.';
 comment on column private.generation_work.lease is 'Fencing token of the worker that dispatches the generation or stores its output. A worker whose lease was taken over changes nothing.';
@@ -2273,7 +2273,7 @@ grant execute on function backend.lease_outbox, backend.record_found_predictions
 -- The life of a generation. Its state changes only along these lines. What a change implies (times, log, credits,
 -- deletion) happens in the same statement.
 --
---   reserved → submitted → processing → storing → succeeded
+--   reserved → dispatched → processing → storing → succeeded
 --       └──────────┴───────────┴───────────┴────→ failed | canceled
 --
 -- Steps forward may be skipped, because Replicate's events come late, twice or never.
@@ -2292,7 +2292,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  way constant text[] := array['reserved', 'submitted', 'processing', 'storing', 'succeeded'];
+  way constant text[] := array['reserved', 'dispatched', 'processing', 'storing', 'succeeded'];
   step timestamptz := clock_timestamp();
 begin
   if private.is_terminal(old.state)
@@ -2302,8 +2302,8 @@ begin
     raise exception 'a generation cannot go from % to %', old.state, new.state using errcode = '23514';
   end if;
 
-  if new.state in ('submitted', 'processing', 'storing') then
-    new.submitted_at := coalesce(new.submitted_at, step);
+  if new.state in ('dispatched', 'processing', 'storing') then
+    new.dispatched_at := coalesce(new.dispatched_at, step);
   end if;
   if new.state = 'processing' then
     new.processing_at := step;
@@ -2368,7 +2368,7 @@ begin
     end if;
     perform private.order_photo_deletion(new, new.state, new.person_id);
     update private.generation_work
-    set lease = null, leased_until = null, submit_at = null
+    set lease = null, leased_until = null, dispatch_at = null
     where generation_id = new.id;
     if new.state = 'canceled' and new.prediction_id is not null then
       perform private.order_outbox_task('cancel_prediction', new.prediction_id, new.person_id, new.id);
@@ -3046,20 +3046,20 @@ returns boolean
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return work.submit_at is not null
+return work.dispatch_at is not null
   and work.unreported < 6
   and generation.prediction_id is null
   and not private.is_terminal(generation.state)
   and generation.deadline_at > now() + interval '30 seconds';
 
 -- Whether a worker may dispatch the generation now. This is the only rule for what is due. Queries repeat the
--- condition `submit_at <= now()`, so that they can use the index.
-create function private.is_to_be_submitted(generation public.generations, work private.generation_work)
+-- condition `dispatch_at <= now()`, so that they can use the index.
+create function private.is_to_be_dispatched(generation public.generations, work private.generation_work)
 returns boolean
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return work.submit_at <= now()
+return work.dispatch_at <= now()
   and (work.lease is null or work.leased_until <= now())
   and private.is_awaited(generation, work);
 
@@ -3077,7 +3077,7 @@ return not exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at is not null and private.is_awaited(g, w)
+    where w.dispatch_at is not null and private.is_awaited(g, w)
   )
 );
 
@@ -3085,7 +3085,7 @@ revoke all on function private.is_account_accepted from public, anon, authentica
 grant execute on function private.is_account_accepted to authenticated;
 
 -- Long enough to download and judge the largest photo, and to store its prepared copy.
-create function private.submission_lease_end()
+create function private.dispatch_lease_end()
 returns timestamptz
 language sql
 stable
@@ -3095,7 +3095,7 @@ return now() + interval '90 seconds';
 -- Returns the path at which this attempt stores the prepared copy, a JPEG. No client can write under this name. The
 -- deletion of the object is ordered before it exists, and only `record_input` takes the order back. So no unfinished
 -- copy can stay.
-create function private.prepare_submission(generation public.generations)
+create function private.prepare_dispatch(generation public.generations)
 returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -3108,7 +3108,7 @@ begin
   if work.prepared_path is not null then
     return work.prepared_path;
   end if;
-  path := format('%s/prepared/%s-%s.jpg', generation.person_id, generation.id, work.submissions);
+  path := format('%s/prepared/%s-%s.jpg', generation.person_id, generation.id, work.dispatches);
   perform private.order_deletion(
     'inputs', path, 'superseded', generation.person_id, generation.id, work.leased_until + interval '1 minute');
   return path;
@@ -3117,7 +3117,7 @@ $$;
 
 -- What a worker needs to dispatch the generation. If `create_called_at` is set, an earlier worker may have created a
 -- prediction. `is_prepared` says whether the prepared copy is already at `prepared_path`, or has to be stored there.
-create function private.describe_submission(generation public.generations)
+create function private.describe_dispatch(generation public.generations)
 returns jsonb
 language sql
 volatile
@@ -3126,7 +3126,7 @@ return (
   select jsonb_build_object(
     'generation', generation.id,
     'input_path', generation.input_path,
-    'prepared_path', private.prepare_submission(generation),
+    'prepared_path', private.prepare_dispatch(generation),
     'is_prepared', w.prepared_path is not null,
     'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
     'prompt', generation.prompt,
@@ -3192,7 +3192,7 @@ begin
     set prepared_path = record_input.prepared_path,
       capability_digest = decode(capability, 'hex'),
       create_called_at = now(),
-      leased_until = private.submission_lease_end()
+      leased_until = private.dispatch_lease_end()
     where w.generation_id = generation.id and w.lease = record_input.lease;
   else
     -- The deletion of this path may have been carried out before the object was stored, so it is ordered again.
@@ -3254,15 +3254,15 @@ begin
   then
     -- An event may have arrived first, so the state only moves forward here.
     update public.generations as g
-    set state = case when g.state = 'reserved' then 'submitted' else g.state end,
+    set state = case when g.state = 'reserved' then 'dispatched' else g.state end,
       prediction_id = attach_prediction.prediction_id
     where g.id = generation.id
     returning * into generation;
     -- Another worker that has leased the generation in the meantime is told that it is superseded.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
+    set dispatch_at = null, create_called_at = null, checked_at = now(), lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
-    where w.generation_id = generation.id and w.submit_at is not null;
+    where w.generation_id = generation.id and w.dispatch_at is not null;
   end if;
   -- Replicate accepted a create call, so it accepts the account.
   delete from private.account_refusals where attach_prediction.capability is not null;
@@ -3289,7 +3289,7 @@ $$;
 
 -- It is certain that nothing was created. The dispatch is retried, at most a minute later, under the same hold. What
 -- the caller was preparing can be deleted now, because the next attempt has another path.
-create function backend.postpone_submission(generation_id uuid, lease uuid)
+create function backend.postpone_dispatch(generation_id uuid, lease uuid)
 returns void
 language plpgsql
 security definer
@@ -3297,14 +3297,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now() + interval '15 seconds' * power(2, least(w.submissions - 1, 2)),
+  set dispatch_at = now() + interval '15 seconds' * power(2, least(w.dispatches - 1, 2)),
     create_called_at = null,
     lease = null,
     leased_until = null,
     unreported = greatest(0, w.unreported - 1)
-  where w.generation_id = postpone_submission.generation_id and w.lease = postpone_submission.lease;
+  where w.generation_id = postpone_dispatch.generation_id and w.lease = postpone_dispatch.lease;
   if found then
-    perform private.discard_attempts(postpone_submission.generation_id);
+    perform private.discard_attempts(postpone_dispatch.generation_id);
   end if;
 end;
 $$;
@@ -3324,14 +3324,14 @@ end;
 -- Replicate's platform failed, not the model. Forgets the prediction and its capability, and makes the generation due
 -- for dispatch again: at once after the first fault, and later after each further one. Returns false if five
 -- predictions have failed or no time is left.
-create function private.submit_again(generation public.generations)
+create function private.retry_dispatch(generation public.generations)
 returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   update private.generation_work as w
-  set submit_at = now() + interval '20 seconds' * w.platform_faults,
+  set dispatch_at = now() + interval '20 seconds' * w.platform_faults,
     platform_faults = w.platform_faults + 1,
     create_called_at = null,
     capability_digest = null,
@@ -3354,7 +3354,7 @@ $$;
 -- copy, at most `prepared` that have one; otherwise at most `batch` that have none. Preparing a photo takes memory,
 -- dispatching does not. While Replicate refuses the account, one job tries from time to time. The caller chooses the
 -- lease: a retry with the same lease gets the same generations.
-create function backend.lease_submissions(lease uuid, batch integer default 10, prepared integer default null)
+create function backend.lease_dispatches(lease uuid, batch integer default 10, prepared integer default null)
 returns jsonb
 language plpgsql
 security definer
@@ -3362,7 +3362,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   is_new constant boolean := not exists (
-    select from private.generation_work as w where w.lease = lease_submissions.lease and w.submit_at is not null
+    select from private.generation_work as w where w.lease = lease_dispatches.lease and w.dispatch_at is not null
   );
   most integer := batch;
   is_prepared boolean;
@@ -3372,8 +3372,8 @@ begin
     select w.prepared_path is not null into is_prepared
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
-    order by w.submit_at
+    where w.dispatch_at <= now() and private.is_to_be_dispatched(g, w)
+    order by w.dispatch_at
     limit 1;
     if found and exists (select from private.account_refusals) then
       most := private.begin_probe()::integer;
@@ -3386,43 +3386,43 @@ begin
     select w.generation_id
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now()
+    where w.dispatch_at <= now()
       and is_new
-      and private.is_to_be_submitted(g, w)
+      and private.is_to_be_dispatched(g, w)
       and (prepared is null or (w.prepared_path is not null) = is_prepared)
-    order by w.submit_at
+    order by w.dispatch_at
     limit most
     for update of w skip locked
   )
   -- Due again when the lease ends, and then behind those that no worker has tried in the meantime.
   update private.generation_work as w
-  set lease = lease_submissions.lease,
-    leased_until = private.submission_lease_end(),
-    submit_at = private.submission_lease_end(),
-    submissions = w.submissions + 1,
+  set lease = lease_dispatches.lease,
+    leased_until = private.dispatch_lease_end(),
+    dispatch_at = private.dispatch_lease_end(),
+    dispatches = w.dispatches + 1,
     unreported = w.unreported + 1
   from due
   where w.generation_id = due.generation_id;
 
-  select coalesce(jsonb_agg(private.describe_submission(g)), '[]')
+  select coalesce(jsonb_agg(private.describe_dispatch(g)), '[]')
   into leased
   from private.generation_work as w
   join public.generations as g on g.id = w.generation_id
-  where w.submit_at is not null and w.lease = lease_submissions.lease;
+  where w.dispatch_at is not null and w.lease = lease_dispatches.lease;
   return leased;
 end;
 $$;
 
 -- Gives back generations that were leased but not started. They are due now, as if they had not been leased.
-create function backend.return_submissions(lease uuid, generations uuid[])
+create function backend.return_dispatches(lease uuid, generations uuid[])
 returns void
 language sql
 security definer
 set search_path = pg_catalog, pg_temp
 begin atomic
   update private.generation_work as w
-  set submit_at = now(), lease = null, leased_until = null, unreported = greatest(0, w.unreported - 1)
-  where w.generation_id = any (generations) and w.lease = return_submissions.lease;
+  set dispatch_at = now(), lease = null, leased_until = null, unreported = greatest(0, w.unreported - 1)
+  where w.generation_id = any (generations) and w.lease = return_dispatches.lease;
 end;
 
 -- Replicate has answered a create call of the holder of `lease` with the HTTP status `status`: it refuses the account,
@@ -3439,7 +3439,7 @@ declare
   is_first boolean;
 begin
   update private.generation_work as w
-  set submit_at = now(),
+  set dispatch_at = now(),
     create_called_at = null,
     lease = null,
     leased_until = null,
@@ -3457,26 +3457,26 @@ $$;
 
 comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
 comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
-comment on function backend.postpone_submission is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
-comment on function backend.lease_submissions is 'Leases to the caller the generations that are due for dispatch.';
-comment on function backend.return_submissions is 'Gives back generations that were leased for dispatch but not started.';
+comment on function backend.postpone_dispatch is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
+comment on function backend.lease_dispatches is 'Leases to the caller the generations that are due for dispatch.';
+comment on function backend.return_dispatches is 'Gives back generations that were leased for dispatch but not started.';
 comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
 revoke all on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
-  backend.return_submissions, backend.record_account_refusal
+  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
+  backend.return_dispatches, backend.record_account_refusal
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.record_input, backend.attach_prediction, backend.postpone_submission, backend.lease_submissions,
-  backend.return_submissions, backend.record_account_refusal
+  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
+  backend.return_dispatches, backend.record_account_refusal
 to service_role;
 -- What a user can request: begin, cancel and delete a generation. Each call runs under the user's own token, so
 -- PostgREST has verified the user. The functions in `public` only call those in `private`. They lease no deletions to
 -- a user; only the service can lease those.
 
--- Returns {outcome: created, generation, submission}, or {outcome: replayed, generation} if the key was used before.
+-- Returns {outcome: created, generation, dispatch}, or {outcome: replayed, generation} if the key was used before.
 -- Refuses with 401, 402, 403, 404, 409, 422, 429 or 503. The caller chooses `lease`: a retry with the same lease after
--- a lost response gets the submission again.
+-- a lost response gets the dispatch again.
 create function private.begin_generation(
   style text,
   input_path text,
@@ -3594,7 +3594,7 @@ begin
       select o.created_at from storage.objects as o
       where o.bucket_id = 'inputs' and o.name = begin_generation.input_path
     ),
-    begin_generation.lease, private.submission_lease_end()
+    begin_generation.lease, private.dispatch_lease_end()
   );
   return private.created(generation);
 end;
@@ -3633,7 +3633,7 @@ set search_path = pg_catalog, pg_temp
 return jsonb_build_object(
   'outcome', 'created',
   'generation', private.describe(generation),
-  'submission', private.describe_submission(generation)
+  'dispatch', private.describe_dispatch(generation)
 );
 
 -- A photo of another user and a photo that does not exist give the same answer.
@@ -3916,14 +3916,14 @@ begin
   update private.generation_work as w set checked_at = now(), absent_since = null where w.generation_id = generation.id;
 
   if is_open and ended = 'platform_error' then
-    is_open := not private.submit_again(generation);
+    is_open := not private.retry_dispatch(generation);
   end if;
   if is_open then
     -- An event may arrive before the response to the create call. Then the event ends the dispatch.
     update private.generation_work as w
-    set submit_at = null, create_called_at = null, lease = null, leased_until = null,
+    set dispatch_at = null, create_called_at = null, lease = null, leased_until = null,
       unreported = greatest(0, w.unreported - 1)
-    where w.generation_id = generation.id and w.submit_at is not null;
+    where w.generation_id = generation.id and w.dispatch_at is not null;
     update public.generations as g
     set prediction_id = record_prediction_event.prediction_id,
       model_version = coalesce(left(record_prediction_event.model_version, 100), g.model_version),
@@ -3932,8 +3932,8 @@ begin
       state = case
         when ended is not null then 'failed'
         when status = 'succeeded' then 'storing'
-        when status = 'processing' and g.state in ('reserved', 'submitted') then 'processing'
-        when g.state = 'reserved' then 'submitted'
+        when status = 'processing' and g.state in ('reserved', 'dispatched') then 'processing'
+        when g.state = 'reserved' then 'dispatched'
         else g.state
       end
     where g.id = generation.id
@@ -4193,7 +4193,7 @@ begin
     select g.id
     from public.generations as g
     join private.generation_work as w on w.generation_id = g.id
-    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
       and g.deadline_at < now()
       and g.prediction_id is null
       and (w.lease is null or w.leased_until <= now())
@@ -4216,7 +4216,7 @@ begin
     select w.generation_id, g.deadline_at < now() as is_last
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where g.state in ('submitted', 'processing', 'storing')
+    where g.state in ('dispatched', 'processing', 'storing')
       and g.prediction_id is not null
       and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
       and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
@@ -7478,14 +7478,14 @@ return jsonb_build_object(
     select
     from public.generations as g
     join private.generation_work as w on w.generation_id = g.id
-    where g.state in ('reserved', 'submitted', 'processing', 'storing')
+    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
       and (g.deadline_at < now() or (g.prediction_id is not null and w.checked_at < now() - interval '1 minute'))
   ),
-  'submissions', exists (
+  'dispatches', exists (
     select
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
+    where w.dispatch_at <= now() and private.is_to_be_dispatched(g, w)
   ),
   'outbox', exists (select from private.outbox as o where o.due_at <= now()),
   'expired_exports', exists (select from public.exports as e where e.state = 'ready' and e.expires_at <= now()),
@@ -7536,9 +7536,9 @@ return jsonb_build_object(
       select g.state, count(*) as count,
         private.age(min(g.reserved_at)) as oldest_seconds,
         count(*) filter (where g.deadline_at < now()) as past_deadline,
-        array_position(array['reserved', 'submitted', 'processing', 'storing'], g.state) as place
+        array_position(array['reserved', 'dispatched', 'processing', 'storing'], g.state) as place
       from public.generations as g
-      where g.state in ('reserved', 'submitted', 'processing', 'storing')
+      where g.state in ('reserved', 'dispatched', 'processing', 'storing')
       group by g.state
     ) as s
   ),
@@ -7553,11 +7553,11 @@ return jsonb_build_object(
       group by o.outcome
     ) as s
   ),
-  'submissions', (
-    select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.submit_at)))
+  'dispatches', (
+    select jsonb_build_object('due', count(*), 'oldest_seconds', private.age(min(w.dispatch_at)))
     from private.generation_work as w
     join public.generations as g on g.id = w.generation_id
-    where w.submit_at <= now() and private.is_to_be_submitted(g, w)
+    where w.dispatch_at <= now() and private.is_to_be_dispatched(g, w)
   ),
   'holds', (
     select jsonb_build_object(

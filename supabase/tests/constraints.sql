@@ -95,7 +95,7 @@ insert into attempts values
   ('account_refusals_is_one_row', $$insert into private.account_refusals (id, status, probe_at) values (false, 402, now())$$),
   ('account_refusals_status_known', $$insert into private.account_refusals (status, probe_at) values (503, now())$$),
   ('generation_work_input_sha256_is_hex', $$update private.generation_work set input_sha256 = 'a photo'$$),
-  ('generation_work_submissions_positive', $$update private.generation_work set submissions = 0$$),
+  ('generation_work_dispatches_positive', $$update private.generation_work set dispatches = 0$$),
   ('generation_work_unreported_not_negative', $$update private.generation_work set unreported = -1$$),
   ('generation_work_platform_faults_not_negative', $$update private.generation_work set platform_faults = -1$$),
   ('generation_work_capability_is_sha256', $$update private.generation_work set capability_digest = 'short'$$),

@@ -35,7 +35,7 @@ as $$
 $$;
 
 select is(pg_temp.cancel('reserved'), '0 charged, 3 left', 'a cancel before the model has begun is free');
-select is(pg_temp.cancel('submitted'), '0 charged, 3 left', 'a cancel of a submitted generation is free');
+select is(pg_temp.cancel('dispatched'), '0 charged, 3 left', 'a cancel of a dispatched generation is free');
 select is(pg_temp.cancel('processing'), '0 charged, 2 left', 'the first late cancel is free');
 create temporary table deleted as select pg_temp.running('processing') as id;
 select lives_ok('select private.delete_generation(id) from deleted', 'a late delete counts as a late cancel');

@@ -82,7 +82,7 @@ insert into attempts (name, expected, statement) values
   ('begin a generation for a user through a helper', '42501', $$select private.begin_generation('mosaic', 'x', 'k', gen_random_uuid(), null, null, '{}')$$),
   ('cancel a generation for a user', '42501', $$select public.cancel_generation('00000000-0000-4000-8000-00000000000a')$$),
   ('cancel a generation as a user', '42501', $$set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001"}'; select private.cancel_generation('00000000-0000-4000-8000-00000000000a')$$),
-  ('forget a prediction through a helper', '42501', $$select private.submit_again(g) from public.generations as g$$),
+  ('forget a prediction through a helper', '42501', $$select private.retry_dispatch(g) from public.generations as g$$),
   ('take the lease for storing through a helper', '42501', $$select private.lease_storing(g, 'png', gen_random_uuid()) from public.generations as g$$),
   ('delete a user by hand', '42501', $$delete from auth.users$$),
   ('fail a generation with an unknown reason', '23503', $$select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'because')$$),
@@ -108,8 +108,8 @@ insert into attempts (name, expected, statement) values
   ('release another worker''s lease', 'allowed', $$
     select backend.release_lease('00000000-0000-4000-8000-00000000000b', gen_random_uuid());
     select backend.fail_generation('00000000-0000-4000-8000-00000000000b', 'lost', '22222222-2222-4222-8222-222222222222')$$),
-  ('postpone another worker''s submission', 'allowed', $$
-    select backend.postpone_submission('00000000-0000-4000-8000-00000000000a', gen_random_uuid());
+  ('postpone another worker''s dispatch', 'allowed', $$
+    select backend.postpone_dispatch('00000000-0000-4000-8000-00000000000a', gen_random_uuid());
     select backend.fail_generation('00000000-0000-4000-8000-00000000000a', 'lost', '11111111-1111-4111-8111-111111111111')$$),
   ('complete a generation with another worker''s lease', 'ignored', $$select backend.complete_generation('00000000-0000-4000-8000-00000000000b', '11111111-1111-4111-8111-111111111111', 'a11ce000-0000-4000-8000-000000000001/b.png', 'image/png', 1, repeat('a', 64))$$),
   ('attach a prediction to an ended generation', 'ignored', $$select backend.attach_prediction('00000000-0000-4000-8000-00000000000d', gen_random_uuid(), 'late')$$),

@@ -18,7 +18,7 @@ declare
 begin
   insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
   values (made, alice, made::text, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 3, alice || '/' || made || '.jpg', now());
-  if wanted in ('submitted', 'processing', 'storing', 'succeeded') then
+  if wanted in ('dispatched', 'processing', 'storing', 'succeeded') then
     perform pg_temp.move(made, case wanted when 'succeeded' then 'storing' else wanted end);
   end if;
   if wanted in ('succeeded', 'failed', 'canceled') then
@@ -65,15 +65,15 @@ select a.state as came_from, b.state as wanted, case
   when b.place > a.place then 'allowed'
   else 'refused'
 end as expected
-from (values ('reserved', 1), ('submitted', 2), ('processing', 3), ('storing', 4), ('succeeded', null), ('failed', null), ('canceled', null)) as a (state, place)
-cross join (values ('reserved', 1), ('submitted', 2), ('processing', 3), ('storing', 4), ('succeeded', 5), ('failed', null), ('canceled', null)) as b (state, place)
+from (values ('reserved', 1), ('dispatched', 2), ('processing', 3), ('storing', 4), ('succeeded', null), ('failed', null), ('canceled', null)) as a (state, place)
+cross join (values ('reserved', 1), ('dispatched', 2), ('processing', 3), ('storing', 4), ('succeeded', 5), ('failed', null), ('canceled', null)) as b (state, place)
 where a.state <> b.state;
 
 select is(pg_temp.attempt(came_from, wanted), expected, format('from %s to %s', came_from, wanted)) from pairs;
 
 select throws_ok(
   $$insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, state)
-    values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/x.jpg', now(), 'submitted')$$,
+    values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/x.jpg', now(), 'dispatched')$$,
   '23514', null, 'a generation must begin as reserved'
 );
 

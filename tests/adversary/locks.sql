@@ -53,7 +53,7 @@ begin
     (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
   values (id, person, kind || '-' || id, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, photo,
     now() + case when kind = 'late' then interval '-1 second' else '1 hour' end);
-  insert into private.generation_work (generation_id, request_digest, capability_digest, submit_at, checked_at, lease, leased_until)
+  insert into private.generation_work (generation_id, request_digest, capability_digest, dispatch_at, checked_at, lease, leased_until)
   values (id, sha256('r'), sha256(convert_to(id::text, 'utf8')), case when kind in ('due', 'leased', 'aged') then now() end,
     now() - interval '5 minutes',
     case when kind in ('leased', 'storing') then id end, case when kind in ('leased', 'storing') then now() + interval '1 hour' end);

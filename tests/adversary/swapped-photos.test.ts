@@ -66,7 +66,7 @@ async function postponed(person: Person, input_path: string): Promise<string> {
   return ((await answer.json()) as { id: string }).id;
 }
 
-async function submitNow(): Promise<void> {
+async function dispatchNow(): Promise<void> {
   await disarm();
   await passTime(181);
   await cleanUp();
@@ -114,7 +114,7 @@ for (const [swap, carryOut] of Object.entries(swaps)) {
     assert.equal(error, null);
     const id = await postponed(mallory, name);
     await carryOut(mallory, name, begun);
-    await submitNow();
+    await dispatchNow();
     assert.deepEqual(await seen(mallory, id), judged);
     await mallory.ended(id);
     await mallory.forgotten();

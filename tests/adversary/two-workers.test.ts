@@ -13,7 +13,7 @@ import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
 import {
   type Answer, type Leased, type Take, building, handOver, overdue, owed, planned, runOut, running, service, storing,
-  submitting, succeeded,
+  dispatching, succeeded,
 } from "./workers.ts";
 
 afterEach(async () => {
@@ -22,8 +22,8 @@ afterEach(async () => {
 });
 after(() => service.end());
 
-const takesSubmission: Take = async (sql, { id }) => {
-  const [{ leased }] = await sql`select backend.lease_submissions(${randomUUID()}::uuid, 1000) as leased`;
+const takesDispatch: Take = async (sql, { id }) => {
+  const [{ leased }] = await sql`select backend.lease_dispatches(${randomUUID()}::uuid, 1000) as leased`;
   assert.ok(leased.some(({ generation }: { generation: string }) => generation === id));
 };
 
@@ -59,13 +59,13 @@ const completes = verb(({ id, lease, path }) => service`
     content_type => 'image/png', bytes => 1000, sha256 => ${"0".repeat(64)}) as answer`);
 
 const cases: [name: string, begins: () => Promise<Leased>, takes: Take, call: Call][] = [
-  ["record_input", submitting, takesSubmission, verb(({ id, lease, path }) => service`
+  ["record_input", dispatching, takesDispatch, verb(({ id, lease, path }) => service`
     select backend.record_input(generation_id => ${id}::uuid, lease => ${lease}::uuid, capability => ${"ab".repeat(32)},
       prepared_path => ${path}, format => 'jpeg', width => 10, height => 10, bytes => 100, sha256 => ${"0".repeat(64)}) as answer`)],
-  ["attach_prediction for a prediction that was found", submitting, takesSubmission, verb(({ id, lease }) => service`
+  ["attach_prediction for a prediction that was found", dispatching, takesDispatch, verb(({ id, lease }) => service`
     select backend.attach_prediction(generation_id => ${id}::uuid, lease => ${lease}::uuid,
       prediction_id => ${`p-${id}`}, capability => null) as answer`)],
-  ["fail_generation during the submission", submitting, takesSubmission, fails],
+  ["fail_generation during the dispatch", dispatching, takesDispatch, fails],
   ["fail_generation while its artwork is stored", storing, takesStoring, fails],
   ["fail_generation at its deadline", overdue, takesSettling, fails],
   ["complete_generation while its artwork is stored", storing, takesStoring, completes],
@@ -88,9 +88,9 @@ test("record_prediction_event: a worker that has lost its lease is not told to s
 
 /** Verbs that return nothing, or nothing that tells a worker to continue. */
 const silent: typeof cases = [
-  ["postpone_submission", submitting, takesSubmission, verb(({ id, lease }) => service`
-    select backend.postpone_submission(${id}::uuid, ${lease}::uuid) as answer`)],
-  ["release_lease for a submission", submitting, takesSubmission, verb(({ id, lease }) => service`
+  ["postpone_dispatch", dispatching, takesDispatch, verb(({ id, lease }) => service`
+    select backend.postpone_dispatch(${id}::uuid, ${lease}::uuid) as answer`)],
+  ["release_lease for a dispatch", dispatching, takesDispatch, verb(({ id, lease }) => service`
     select backend.release_lease(${id}::uuid, ${lease}::uuid) as answer`)],
   ["release_lease for an artwork", storing, takesStoring, verb(({ id, lease }) => service`
     select backend.release_lease(${id}::uuid, ${lease}::uuid) as answer`)],

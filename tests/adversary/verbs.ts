@@ -96,10 +96,10 @@ const functions: Verb[] = [
   backend("attach_prediction", (target) => ({
     ...leased(target), prediction_id: `locks-${target.person}${target.generation}`, capability: null,
   }), "leased"),
-  backend("postpone_submission", leased, "leased"),
+  backend("postpone_dispatch", leased, "leased"),
   backend("record_account_refusal", (target) => ({ ...leased(target), status: 402 }), "leased"),
-  backend("return_submissions", ({ generation }) => ({ lease: generation, generations: `{${generation}}` }), "leased"),
-  backend("lease_submissions", named),
+  backend("return_dispatches", ({ generation }) => ({ lease: generation, generations: `{${generation}}` }), "leased"),
+  backend("lease_dispatches", named),
   backend("record_prediction_event", ({ person, generation, turn }) => ({
     lease: randomUUID(), event_id: `locks-${randomUUID()}`, generation_id: generation, capability: null,
     prediction_id: `locks-${person}${generation}`, status: turn % 3 ? "succeeded" : "processing", output_extension: "png",

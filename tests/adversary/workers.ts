@@ -29,8 +29,8 @@ export interface Leased {
 /** Leases for another worker in an open transaction. Fails unless that worker gets the lease. */
 export type Take = (sql: TransactionSql, leased: Leased) => Promise<void>;
 
-/** A generation whose submission the old worker has leased. The lease has just expired. */
-export async function submitting(): Promise<Leased> {
+/** A generation whose dispatch the old worker has leased. The lease has just expired. */
+export async function dispatching(): Promise<Leased> {
   const person = await Person.signUp("alice");
   const [id, lease] = [randomUUID(), randomUUID()];
   await database`
@@ -39,9 +39,9 @@ export async function submitting(): Promise<Leased> {
     values (${id}, ${person.id}, ${id}, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1,
       ${`${person.id}/${id}.jpg`}, now() + interval '5 minutes')`;
   await database`
-    insert into private.generation_work (generation_id, request_digest, submit_at)
+    insert into private.generation_work (generation_id, request_digest, dispatch_at)
     values (${id}, sha256('r'), now() - interval '2 minutes')`;
-  const [{ leased }] = await service`select backend.lease_submissions(${lease}::uuid, 1000) as leased`;
+  const [{ leased }] = await service`select backend.lease_dispatches(${lease}::uuid, 1000) as leased`;
   const own = (leased as { generation: string; prepared_path: string }[]).find(({ generation }) => generation === id);
   await runOut({ id });
   return { id, person, lease, path: own!.prepared_path };
@@ -49,9 +49,9 @@ export async function submitting(): Promise<Leased> {
 
 /** A generation with a running prediction and without a lease. */
 export async function running(): Promise<Leased> {
-  const leased = await submitting();
+  const leased = await dispatching();
   await database`
-    update private.generation_work set submit_at = null, lease = null, leased_until = null
+    update private.generation_work set dispatch_at = null, lease = null, leased_until = null
     where generation_id = ${leased.id}`;
   await database`
     update public.generations set state = 'processing', prediction_id = ${`p-${leased.id}`} where id = ${leased.id}`;
@@ -77,7 +77,7 @@ export async function succeeded(sql: TransactionSql | typeof service, { id, leas
 export async function runOut({ id }: Pick<Leased, "id">): Promise<void> {
   await database`
     update private.generation_work
-    set leased_until = now() - interval '1 second', submit_at = least(submit_at, now() - interval '1 second')
+    set leased_until = now() - interval '1 second', dispatch_at = least(dispatch_at, now() - interval '1 second')
     where generation_id = ${id}`;
 }
 

@@ -67,7 +67,7 @@ const anyCall: Fault[] = [
 
 export const proxyFaults: ProxyFaults[] = [
   { way: "supabase", when: "rpc/begin_generation$", kinds: anyCall },
-  { way: "supabase", when: "rpc/(record_input|attach_prediction|postpone_submission)$", kinds: anyCall },
+  { way: "supabase", when: "rpc/(record_input|attach_prediction|postpone_dispatch)$", kinds: anyCall },
   { way: "supabase", when: "rpc/record_prediction_event$", kinds: anyCall },
   { way: "supabase", when: "rpc/(complete|fail)_generation$", kinds: anyCall },
   { way: "supabase", when: "rpc/(cancel|delete)_generation$", kinds: anyCall },

@@ -15,7 +15,7 @@ import { lab } from "./lab.ts";
 const left = {
   "never submitted": 400,
   reserved: 150,
-  submitted: 100,
+  dispatched: 100,
   stuck: 50,
   failed: 50,
   succeeded: 100,
@@ -60,8 +60,8 @@ const leave: Record<keyof typeof left, (count: number) => Promise<unknown>> = {
       assert.equal(error, null);
     });
   },
-  async submitted(count) {
-    const person = await tireless("submitted");
+  async dispatched(count) {
+    const person = await tireless("dispatched");
     await arm({ fault: "stuck_processing", count });
     await each(count, () => generated(person));
   },

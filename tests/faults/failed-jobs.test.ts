@@ -37,7 +37,7 @@ for (const [name, bytes, cause] of await impostors()) {
     const { data } = await alice.client.from("generations").select("failure_reasons(sentence)").eq("id", id).single();
     assert.match((data!.failure_reasons as unknown as { sentence: string }).sentence, says[cause]!);
     assert.equal(ended(cause, await status()), ended(cause, before) + 1);
-    names(id, lines, "INFO", "not submitted");
+    names(id, lines, "INFO", "not dispatched");
   });
 }
 

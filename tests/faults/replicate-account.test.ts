@@ -159,15 +159,15 @@ test("if the model refuses the photo, the job ends, the credits are returned, an
   await arm({ fault: "create_422" });
   const answer = await submit(alice, input_path, key);
   const problem = (await answer.json()) as Problem;
-  assert.deepEqual([answer.status, problem.code], [422, "submit_refused"]);
+  assert.deepEqual([answer.status, problem.code], [422, "dispatch_refused"]);
   assert.match(problem.detail, /Nothing was charged.*Upload it again.*new Idempotency-Key/);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
   // The same key returns the same generation, which has failed. No response may promise anything else.
   const again = await submit(alice, input_path, key);
   const failed = (await again.json()) as Generation;
-  assert.deepEqual([again.status, failed.state, failed.reason], [200, "failed", "submit_refused"]);
+  assert.deepEqual([again.status, failed.state, failed.reason], [200, "failed", "dispatch_refused"]);
   assert.match(String(failed.message), /did not accept this photo or these settings\. Please upload/);
-  await sound(alice, { submit_refused: 1 });
+  await sound(alice, { dispatch_refused: 1 });
 });
 
 test("each failure sentence says what to do, and none suggests the same request again", async () => {

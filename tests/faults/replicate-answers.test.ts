@@ -45,7 +45,7 @@ test("an unknown status does not end the job: the sweep asks again", async () =>
   await arm({ fault: "get_odd_status" });
   await passTime(61);
   await cleanUp();
-  assert.equal(await state(alice, id), "submitted");
+  assert.equal(await state(alice, id), "dispatched");
   await sound(alice, { succeeded: 1 });
 });
 
@@ -98,7 +98,7 @@ test("one 404 for a prediction proves nothing: the sweep asks again, and the art
   await arm({ fault: "get_404" });
   await passTime(61);
   await cleanUp();
-  assert.equal(await state(alice, id), "submitted");
+  assert.equal(await state(alice, id), "dispatched");
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
   await sound(alice, { succeeded: 1 });
   await artworkIsWhole(alice, id);
@@ -108,7 +108,7 @@ test("if a prediction is 404 for minutes, its job ends as lost and the credits a
   const alice = await Person.signUp("alice");
   const { id } = await unheard(alice);
   await arm({ fault: "get_404", count: 100 });
-  for (const [seconds, becomes] of [[61, "submitted"], [181, "failed"]] as const) {
+  for (const [seconds, becomes] of [[61, "dispatched"], [181, "failed"]] as const) {
     await passTime(seconds);
     await cleanUp();
     assert.equal(await state(alice, id), becomes);

@@ -36,7 +36,7 @@ async function owed(person: Person, photo: Buffer, seconds: number, isCalled: bo
     values (${id}, ${person.id}, ${id}, 'mosaic', 1, 'kontext-pro', 'a prompt', '{"output_format": "png"}', 1,
       ${`${person.id}/${id}.jpg`}, now() + make_interval(secs => ${seconds}), now() - make_interval(secs => ${600 - seconds}))`;
   await database`
-    insert into private.generation_work (generation_id, request_digest, input_stored_at, prepared_path, submit_at, create_called_at)
+    insert into private.generation_work (generation_id, request_digest, input_stored_at, prepared_path, dispatch_at, create_called_at)
     values (${id}, sha256('r'), now(), ${path}, now() - make_interval(secs => ${600 - seconds}),
       case when ${isCalled} then now() end)`;
   return { id, path };
@@ -102,18 +102,18 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
   assert.ok(due.length >= waiting * 0.99);
   for (let sweeps = 1; ; sweeps += 1) {
     began = Date.now();
-    const { submitted } = await cleanUp();
+    const { dispatched } = await cleanUp();
     const [{ left }] = await database`
       select count(*)::int as left from public.generations where person_id = ${alice.id} and state = 'reserved'`;
-    console.log(`    sweep ${sweeps}: ${submitted} submitted in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
+    console.log(`    sweep ${sweeps}: ${dispatched} dispatched in ${((Date.now() - began) / 1000).toFixed(1)} s, ${left} wait`);
     if (left === 0) break;
     assert.ok(sweeps < 10);
     await untilAMinuteAfter(began);
   }
 
   const [found] = await database`
-    select count(*) filter (where submitted_at < deadline_at)::int as in_time,
-      count(*) filter (where submitted_at is null or submitted_at >= deadline_at)::int as late
+    select count(*) filter (where dispatched_at < deadline_at)::int as in_time,
+      count(*) filter (where dispatched_at is null or dispatched_at >= deadline_at)::int as late
     from public.generations where id in ${database(due.map(({ id }) => id))}`;
   assert.deepEqual({ ...found }, { in_time: due.length, late: 0 });
   const predictions = (await (await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`)).json()) as Prediction[];
@@ -148,12 +148,12 @@ test("unprepared photos are leased one at a time, and prepared photos do not blo
   await passTime(61);
   const lease = async () => {
     const id = randomUUID();
-    const [{ leased }] = await database`select backend.lease_submissions(${id}::uuid, 1, 32) as leased`;
+    const [{ leased }] = await database`select backend.lease_dispatches(${id}::uuid, 1, 32) as leased`;
     return (leased as { generation: string; is_prepared: boolean }[]).map(({ is_prepared }) => is_prepared);
   };
   assert.deepEqual([await lease(), await lease(), await lease(), await lease()], [[false], [false], [true, true], []]);
   for (const { id } of [first, second, ...others]) {
-    await database`update private.generation_work set leased_until = now(), submit_at = now() where generation_id = ${id}`;
+    await database`update private.generation_work set leased_until = now(), dispatch_at = now() where generation_id = ${id}`;
   }
   await sound(alice, { succeeded: 2 });
   await sound(bob, { succeeded: 2 });
@@ -168,8 +168,8 @@ test("a job that has failed many attempts is still dispatched when Replicate is 
     await passTime(seconds);
     await cleanUp();
   }
-  const [{ submissions }] = await database`select submissions from private.generation_work where generation_id = ${id}`;
-  assert.ok(submissions >= 7, `${submissions} attempts`);
+  const [{ dispatches }] = await database`select dispatches from private.generation_work where generation_id = ${id}`;
+  assert.ok(dispatches >= 7, `${dispatches} attempts`);
   lab.heal();
   await passTime(61);
   await cleanUp();

@@ -28,7 +28,7 @@ export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
 /** Ends the jobs that other tests left waiting. Otherwise, this test would lease and try them, too. */
 export async function endWhatWaits(): Promise<void> {
   await database`update public.generations set deadline_at = now() - interval '1 second'
-    where state in ('reserved', 'submitted', 'processing', 'storing')`;
+    where state in ('reserved', 'dispatched', 'processing', 'storing')`;
   await database`update private.generation_work set lease = null, leased_until = null`;
   for (let sweeps = 0; sweeps < 2; sweeps += 1) await cleanUp();
 }

@@ -35,7 +35,7 @@ test("a photo that makes its decoder panic ends only its own job: the sweep cont
   const bad = await owed(alice, await poisoned());
   const good = await owed(bob, await small);
   const report = await cleanUp();
-  assert.equal(report.submitted, 1);
+  assert.equal(report.dispatched, 1);
   const { state, reason } = (await alice.generation(bad))!;
   assert.deepEqual([state, reason, await alice.wallet()], ["failed", "corrupt", { balance: 5, held: 0 }]);
   assert.ok((await bob.generation(good))!.prediction_id);

@@ -27,7 +27,7 @@ async function heartbeat(): Promise<Date> {
 const steps: [what: string, calls: string][] = [
   ["auditing artworks", "audit_artworks"],
   ["settling", "settle_generations"],
-  ["submitting what is owed", "lease_submissions"],
+  ["dispatching what is due", "lease_dispatches"],
   ["erasing", "lease_erasures"],
   ["making calls that are owed", "lease_outbox"],
   ["asking Replicate what it keeps", "lease_removals"],

@@ -40,7 +40,7 @@ after(async () => {
 });
 
 /** What is due when a sweep begins. */
-const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "artwork", "erasure", "submission", "email"] as const;
+const columns = ["heartbeat", "deletion", "ceiling", "refund", "last answer", "artwork", "erasure", "dispatch", "email"] as const;
 export type Column = (typeof columns)[number];
 
 export interface Row {
@@ -79,10 +79,10 @@ async function reserved(photo?: Buffer): Promise<[person: Person, generation: st
   return [person, id];
 }
 
-/** Makes the next submission one whose photo makes its decoder panic. */
+/** Makes the next dispatch one whose photo makes its decoder panic. */
 export async function poisonNext(): Promise<void> {
   const [, id] = await reserved(Buffer.concat([await small, Buffer.from(poison)]));
-  await database`update private.generation_work set submit_at = submit_at - interval '1 minute' where generation_id = ${id}`;
+  await database`update private.generation_work set dispatch_at = dispatch_at - interval '1 minute' where generation_id = ${id}`;
 }
 
 const isAsExpected = async (query: Promise<readonly { is: boolean }[]>) => (await query)[0]?.is ?? false;
@@ -129,7 +129,7 @@ const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
     await database`select private.order_erasure(${id}, 'asked')`;
     return async () => (await database`select from private.erasures where person_id = ${id} and stage <> 'done'`).length === 0;
   },
-  async submission() {
+  async dispatch() {
     const [, id] = await reserved();
     return () => isAsExpected(database`select prediction_id is not null as is from public.generations where id = ${id}`);
   },
@@ -175,7 +175,7 @@ export function everyRow(rows: Row[]): void {
       await database`update public.deletions set due_at = now() where verified_at is null`;
       await database`update private.erasures set leased_until = null where stage <> 'done'`;
       await database`update private.emails set due_at = 'infinity' where sent_at is null`;
-      await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'submitted', 'processing', 'storing')`;
+      await database`update public.generations set deadline_at = now() - interval '1 second' where state in ('reserved', 'dispatched', 'processing', 'storing')`;
       await database`update private.generation_work set lease = null, leased_until = null`;
       await cleanUp();
       assert.deepEqual(columns.filter((column) => !done.includes(column) && !itself.includes(column)), [], "not done, although the fault does not affect it");

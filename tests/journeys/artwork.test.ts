@@ -21,7 +21,7 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   const submitted = (await response.json()) as { id: string; state: string; credits: number };
   assert.equal(new URL(response.headers.get("location")!, response.url).href, `${process.env.FUNCTIONS_URL}/generations/${submitted.id}`);
   // A webhook event may arrive before the response to the submission.
-  assert.ok(["submitted", "processing"].includes(submitted.state), submitted.state);
+  assert.ok(["dispatched", "processing"].includes(submitted.state), submitted.state);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
 
   const generation = await alice.ended(submitted.id);
@@ -59,10 +59,10 @@ test("the processing log shows the user each step with its time", async () => {
   const generation = await alice.ended((await alice.generate(await small)).id);
   const { data } = await alice.client.from("processing_log").select("state, at").order("id");
   const states = data!.map(({ state }) => state);
-  // If a webhook event arrives before the response to the submission, the submitted step has no line of its own.
-  const way = ["reserved", "submitted", "processing", "storing", "succeeded"];
-  assert.deepEqual(states, way.filter((state) => state !== "submitted" || states.includes(state)));
-  const steps = ["reserved_at", "submitted_at", "processing_at", "storing_at", "finished_at"];
+  // If a webhook event arrives before the response to the submission, the dispatched step has no line of its own.
+  const way = ["reserved", "dispatched", "processing", "storing", "succeeded"];
+  assert.deepEqual(states, way.filter((state) => state !== "dispatched" || states.includes(state)));
+  const steps = ["reserved_at", "dispatched_at", "processing_at", "storing_at", "finished_at"];
   const times = steps.map((step) => Date.parse(generation[step] as string));
   assert.deepEqual(times, [...times].sort((a, b) => a - b));
   assert.ok(generation.model_version && Number(generation.predict_seconds) > 0);

@@ -115,7 +115,7 @@ test("a sweep does not dispatch a waiting job of a restricted user", async () =>
   assert.equal(state, "reserved");
   await choose(alice, "generation", false);
   await disarm();
-  await database`update private.generation_work set submit_at = now() where generation_id = ${id}`;
+  await database`update private.generation_work set dispatch_at = now() where generation_id = ${id}`;
   await cleanUp();
   assert.equal((await alice.generation(id))!.state, "canceled");
   assert.deepEqual(await predictionsOf(input_path), []);

@@ -81,8 +81,8 @@ test("a job that Replicate keeps throttling waits, and a later sweep dispatches 
   const { id, state } = await alice.generate(await small);
   assert.equal(state, "reserved");
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
-  await database`update private.generation_work set submit_at = now() where generation_id = ${id}`;
-  assert.equal((await cleanUp()).submitted, 1);
+  await database`update private.generation_work set dispatch_at = now() where generation_id = ${id}`;
+  assert.equal((await cleanUp()).dispatched, 1);
   assert.equal((await alice.ended(id)).state, "succeeded");
 });
 
@@ -105,7 +105,7 @@ test("if webhook events are lost, a sweep asks Replicate for the result", async 
     });
     return ((await answer.json()) as { status: string }).status === "succeeded" || undefined;
   });
-  assert.equal((await alice.generation(id))!.state, "submitted");
+  assert.equal((await alice.generation(id))!.state, "dispatched");
   await silenceFor(id, "2 minutes");
   await cleanUp();
   assert.equal((await alice.generation(id))!.state, "succeeded");
@@ -142,7 +142,7 @@ test("a generation whose prediction Replicate no longer knows ends as lost, and 
   const { id } = await alice.generate(await small);
   await silenceFor(id, "2 minutes");
   await cleanUp();
-  assert.equal((await alice.generation(id))!.state, "submitted");
+  assert.equal((await alice.generation(id))!.state, "dispatched");
   await database`update private.generation_work set absent_since = absent_since - interval '3 minutes' where generation_id = ${id}`;
   await silenceFor(id, "2 minutes");
   await cleanUp();
@@ -172,7 +172,7 @@ test("an event without the valid token of its generation is ignored", async () =
     assert.equal(response.status, 200);
     assert.deepEqual(await response.json(), { received: true, ignored: true });
   }
-  assert.ok(["submitted", "processing"].includes((await alice.generation(id))!.state));
+  assert.ok(["dispatched", "processing"].includes((await alice.generation(id))!.state));
   const events = await database`select from private.webhook_events where generation_id = ${id}`;
   assert.equal(events.length, 0);
   await alice.call("DELETE", `/generations/${id}`);

@@ -38,8 +38,8 @@ test("the status shows running jobs, open holds, due work and recent results", a
   const canceled = await alice.generate(await small, { model: "kontext-max" });
   await passTime(130, "silent");
   const now = await status();
-  const submitted = now.generations.find(({ state }) => state === "submitted")!;
-  assert.ok(submitted.oldest_seconds >= 130);
+  const dispatched = now.generations.find(({ state }) => state === "dispatched")!;
+  assert.ok(dispatched.oldest_seconds >= 130);
   assert.equal(now.holds.open, before.holds.open + 2);
   assert.equal(now.holds.credits, before.holds.credits + 3);
   assert.equal(now.inputs.stored, before.inputs.stored + 3);
@@ -50,7 +50,7 @@ test("the status shows running jobs, open holds, due work and recent results", a
   await passTime(480);
   await cleanUp();
   const after = await status();
-  assert.deepEqual([after.generations, after.submissions.due, after.holds.open, after.deletions.due], [[], 0, 0, 0]);
+  assert.deepEqual([after.generations, after.dispatches.due, after.holds.open, after.deletions.due], [[], 0, 0, 0]);
   assert.equal(ended("canceled", after), ended("canceled", before) + 1);
   assert.equal(ended("expired", after), ended("expired", before) + 1);
 });

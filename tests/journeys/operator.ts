@@ -2,7 +2,7 @@
 
 export interface Status {
   generations: { state: string; count: number; oldest_seconds: number; past_deadline: number }[];
-  submissions: { due: number; oldest_seconds: number | null };
+  dispatches: { due: number; oldest_seconds: number | null };
   holds: { open: number; credits: number };
   deletions: { ordered: number; due: number };
   inputs: { stored: number };

@@ -8,10 +8,10 @@ import { freePort, until } from "../waiting.ts";
 /** Points at which a process can end or freeze: after each step of each flow. */
 export const crashPoints = [
   "submit.begun",
-  "submit.leased",
-  "submit.checked",
-  "submit.recorded",
-  "submit.created",
+  "dispatch.leased",
+  "dispatch.checked",
+  "dispatch.recorded",
+  "dispatch.created",
   "event.recorded",
   "artwork.stored",
   "artwork.concluded",

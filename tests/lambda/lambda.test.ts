@@ -84,7 +84,7 @@ test("cleanup runs a sweep on a scheduled event and reports it", async () => {
   const report = await emulator.invoke<Record<string, unknown>>("cleanup", event);
   const { complete, closed, expired, ...counts } = report;
   assert.equal(complete, true, JSON.stringify(report));
-  assert.deepEqual(Object.keys(counts).sort(), ["emails", "erased", "exported", "remaining", "removed", "settled", "submitted", "verified"]);
+  assert.deepEqual(Object.keys(counts).sort(), ["dispatched", "emails", "erased", "exported", "remaining", "removed", "settled", "verified"]);
   assert.deepEqual([closed, expired].map((each) => typeof each), ["object", "object"]);
   assert.ok(Object.values(counts).every(Number.isInteger));
 });

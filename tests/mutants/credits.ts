@@ -2,7 +2,7 @@
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
-const submission = "faults/submission.test.ts";
+const dispatch = "faults/dispatch.test.ts";
 const events = "faults/events.test.ts";
 const races = "faults/races.test.ts";
 
@@ -91,14 +91,14 @@ export const ofCredits: Mutant[] = [
     file: sql("submission"),
     line: "  if available < price then",
     instead: "  if wallet.balance < price then",
-    seenBy: [submission],
+    seenBy: [dispatch],
   },
   {
     name: "two submissions of one user run at the same time",
     file: sql("submission"),
     line: "  perform private.lock_person(auth.uid());\n  select * into wallet from public.wallets where person_id = auth.uid() for update;",
     instead: "  select * into wallet from public.wallets where person_id = auth.uid();",
-    seenBy: [submission, "faults/limits.test.ts"],
+    seenBy: [dispatch, "faults/limits.test.ts"],
   },
   {
     name: "a cancel does not end the generation",
@@ -111,7 +111,7 @@ export const ofCredits: Mutant[] = [
     file: sql("settlement"),
     line: "  if not private.is_terminal(generation.state)\n    and (fail_generation.lease is null",
     instead: "  if false and (fail_generation.lease is null",
-    seenBy: [submission],
+    seenBy: [dispatch],
   },
   {
     name: "a failure that Replicate reports does not end the generation",
@@ -172,14 +172,14 @@ export const ofCredits: Mutant[] = [
     file: sql("dispatch"),
     line: "    or (generation.prediction_id is null and case\n",
     instead: "    or (generation.id is not null and case when true then true\n",
-    seenBy: [submission],
+    seenBy: [dispatch],
   },
   {
     name: "a refused submission keeps its hold",
-    file: rust("opusflair/src/submission"),
+    file: rust("opusflair/src/dispatch"),
     line: "self.fail_generation(generation, reason, Some(lease), input_sha256).await",
     instead: "Ok::<Outcome, Error>(Outcome::Failed)",
-    seenBy: [submission],
+    seenBy: [dispatch],
   },
   {
     name: "a job with an unusable output keeps its hold",

@@ -78,9 +78,9 @@ export const ofOwners: Mutant[] = [
   },
   {
     name: "the model reads the file that the client uploaded",
-    file: rust("opusflair/src/submission"),
-    line: ".sign(INPUTS, &submission.prepared_path, submission.seconds_left()?)",
-    instead: ".sign(INPUTS, &submission.input_path, submission.seconds_left()?)",
+    file: rust("opusflair/src/dispatch"),
+    line: ".sign(INPUTS, &dispatch.prepared_path, dispatch.seconds_left()?)",
+    instead: ".sign(INPUTS, &dispatch.input_path, dispatch.seconds_left()?)",
     seenBy: [swaps],
   },
   {

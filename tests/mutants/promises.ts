@@ -129,7 +129,7 @@ export const ofPromises: Mutant[] = [
     name: "Replicate is not asked about the prediction of a deleted generation",
     file: sql("dispatch"),
     line: "  perform private.disown_prediction(\n    attach_prediction.prediction_id, generation.person_id, attach_prediction.generation_id);\n",
-    seenBy: ["faults/submission.test.ts"],
+    seenBy: ["faults/dispatch.test.ts"],
   },
   {
     clause: "S4",

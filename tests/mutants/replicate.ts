@@ -73,8 +73,8 @@ export const ofReplicate: Mutant[] = [
   {
     name: "attempts that certainly created nothing count against a job",
     file: sql("dispatch"),
-    line: "    unreported = greatest(0, w.unreported - 1)\n  where w.generation_id = postpone_submission.generation_id",
-    instead: "    unreported = w.unreported\n  where w.generation_id = postpone_submission.generation_id",
+    line: "    unreported = greatest(0, w.unreported - 1)\n  where w.generation_id = postpone_dispatch.generation_id",
+    instead: "    unreported = w.unreported\n  where w.generation_id = postpone_dispatch.generation_id",
     seenBy: [recovery],
   },
 ];

@@ -10,7 +10,7 @@ use serde_json::json;
 pub(crate) struct Due {
     pub(crate) deletions: bool,
     pub(crate) settling: bool,
-    pub(crate) submissions: bool,
+    pub(crate) dispatches: bool,
     pub(crate) outbox: bool,
     pub(crate) expired_exports: bool,
     pub(crate) erasures: bool,
@@ -53,7 +53,7 @@ impl Due {
         Self {
             deletions: true,
             settling: true,
-            submissions: true,
+            dispatches: true,
             outbox: true,
             expired_exports: true,
             erasures: true,
@@ -70,11 +70,11 @@ impl Due {
 
     /// Whether a step of this sweep may create work for another step: deletions, outbox tasks or emails.
     pub(crate) fn has_work(&self) -> bool {
-        let Self { deletions, settling, submissions, expired_exports, erasures, walks, .. } = self;
+        let Self { deletions, settling, dispatches, expired_exports, erasures, walks, .. } = self;
         let is_walked = walks.audit_inputs
             || walks.audit_artworks
             || walks.audit_exports
             || walks.audit_generations;
-        *deletions || *settling || *submissions || *expired_exports || *erasures || is_walked
+        *deletions || *settling || *dispatches || *expired_exports || *erasures || is_walked
     }
 }

@@ -11,7 +11,7 @@ pub struct Report {
     /// Generations that Replicate was asked about, or that ended without asking.
     pub settled: u64,
     /// Generations that were dispatched after their first dispatch failed.
-    pub submitted: u64,
+    pub dispatched: u64,
     /// What the audit found and closed, by kind: photos past their limit, objects
     /// without a row, missing artworks.
     pub closed: BTreeMap<String, u64>,
@@ -42,7 +42,7 @@ impl Report {
     /// Adds the report of other steps of the same sweep.
     pub(crate) fn add(&mut self, other: Self) {
         self.settled += other.settled;
-        self.submitted += other.submitted;
+        self.dispatched += other.dispatched;
         self.verified += other.verified;
         self.remaining += other.remaining;
         self.removed += other.removed;
@@ -57,7 +57,7 @@ impl Report {
     pub(crate) fn log(&self, elapsed_ms: u128) {
         tracing::info!(
             settled = self.settled,
-            submitted = self.submitted,
+            dispatched = self.dispatched,
             closed = self.closed.values().sum::<u64>(),
             verified = self.verified,
             remaining = self.remaining,

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use opusflair::dispatch::{Dispatch, Progress};
 use opusflair::prediction::{EventSource, Outcome};
 use opusflair::replicate::{Answer, Listing};
-use opusflair::submission::{Progress, Submission};
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,9 +26,9 @@ const PATIENCE: u32 = 3;
 /// Number of dispatches with a prepared photo that are leased together, and how
 /// many of them run at the same time.
 const PREPARED: u32 = 32;
-const SUBMITTERS: usize = 8;
+const DISPATCHERS: usize = 8;
 /// The time limit of one dispatch. It is shorter than the lease.
-const SUBMISSION_TIME: Duration = Duration::from_mins(1);
+const DISPATCH_TIME: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
 struct Unsettled {
@@ -118,26 +118,30 @@ async fn ask(
 
 /// Dispatches due generations until `seconds` of the sweep are over. Returns how many were dispatched, and
 /// whether those were all.
-pub(crate) async fn submit(app: &App, budget: Budget, seconds: u64) -> Result<(u64, bool), Error> {
+pub(crate) async fn dispatch(
+    app: &App,
+    budget: Budget,
+    seconds: u64,
+) -> Result<(u64, bool), Error> {
     let run = Run::default();
     while budget.is_within(seconds) && !run.is_over() {
         let lease = Uuid::new_v4();
         // Checking a photo takes much memory, so only generations with a prepared photo
         // are dispatched several at a time.
         let batch = json!({ "lease": lease, "batch": 1, "prepared": PREPARED });
-        let due: Vec<Submission> = app.ask("lease_submissions", batch).await?;
+        let due: Vec<Dispatch> = app.ask("lease_dispatches", batch).await?;
         if due.is_empty() {
-            return Ok((run.submitted(), true));
+            return Ok((run.dispatched(), true));
         }
         run.carry_out(app, lease, due).await?;
     }
-    Ok((run.submitted(), false))
+    Ok((run.dispatched(), false))
 }
 
 /// The results of the dispatches of one sweep.
 #[derive(Default)]
 struct Run {
-    submitted: AtomicU64,
+    dispatched: AtomicU64,
     /// Failed dispatches in a row.
     in_vain: AtomicU32,
 }
@@ -147,13 +151,13 @@ impl Run {
         self.in_vain.load(Ordering::Relaxed) >= PATIENCE
     }
 
-    fn submitted(&self) -> u64 {
-        self.submitted.load(Ordering::Relaxed)
+    fn dispatched(&self) -> u64 {
+        self.dispatched.load(Ordering::Relaxed)
     }
 
     /// Carries out the leased dispatches, several at a time. If Replicate is unreachable, gives back the
     /// lease of every dispatch that was not started.
-    async fn carry_out(&self, app: &App, lease: Uuid, due: Vec<Submission>) -> Result<(), Error> {
+    async fn carry_out(&self, app: &App, lease: Uuid, due: Vec<Dispatch>) -> Result<(), Error> {
         // For some of them, Replicate may already have accepted the create call. One look at its list of
         // predictions covers all of these.
         let listing = match app.list_created(&due).await {
@@ -165,8 +169,8 @@ impl Run {
         };
         let leased = due.len();
         let left: Vec<Uuid> = stream::iter(due)
-            .map(|submission| self.submit_one(app, lease, submission, listing.as_ref()))
-            .buffer_unordered(SUBMITTERS)
+            .map(|dispatch| self.dispatch_one(app, lease, dispatch, listing.as_ref()))
+            .buffer_unordered(DISPATCHERS)
             .filter_map(|left| async move { left })
             .collect()
             .await;
@@ -175,26 +179,26 @@ impl Run {
         }
         if !left.is_empty() {
             let arguments = json!({ "lease": lease, "generations": left });
-            app.ask::<Value>("return_submissions", arguments).await?;
+            app.ask::<Value>("return_dispatches", arguments).await?;
         }
         Ok(())
     }
 
     /// Dispatches one generation. Returns its id if the dispatch was not started.
-    async fn submit_one(
+    async fn dispatch_one(
         &self,
         app: &App,
         lease: Uuid,
-        submission: Submission,
+        dispatch: Dispatch,
         listing: Option<&Listing>,
     ) -> Option<Uuid> {
-        let generation = submission.generation;
-        if self.is_over() || (submission.may_exist() && listing.is_none()) {
+        let generation = dispatch.generation;
+        if self.is_over() || (dispatch.may_exist() && listing.is_none()) {
             return Some(generation);
         }
-        match timeout(SUBMISSION_TIME, app.submit_knowing(&submission, lease, listing)).await {
+        match timeout(DISPATCH_TIME, app.dispatch_knowing(&dispatch, lease, listing)).await {
             Ok(Ok(Progress::Attached(_))) => {
-                self.submitted.fetch_add(1, Ordering::Relaxed);
+                self.dispatched.fetch_add(1, Ordering::Relaxed);
                 self.in_vain.store(0, Ordering::Relaxed);
             }
             // A dispatch that takes too long is dropped, and its lease expires.
@@ -202,7 +206,7 @@ impl Run {
                 self.in_vain.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Err(error)) => {
-                tracing::info!(%generation, error = error.for_log(), "not submitted");
+                tracing::info!(%generation, error = error.for_log(), "not dispatched");
             }
         }
         None

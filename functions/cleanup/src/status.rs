@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Status {
     generations: Vec<Open>,
-    submissions: Due,
+    dispatches: Due,
     holds: Holds,
     deletions: Deletions,
     inputs: Inputs,
@@ -177,13 +177,10 @@ impl Status {
         }
 
         table.head("waiting", &["count", "oldest", ""]);
-        let Self { submissions, holds, deletions, inputs, .. } = self;
+        let Self { dispatches, holds, deletions, inputs, .. } = self;
         let credits = format!("{} credits", holds.credits);
         table.row("open holds", &[holds.open.to_string(), age(holds.oldest_seconds), credits]);
-        table.row(
-            "submissions due",
-            &[submissions.due.to_string(), age(submissions.oldest_seconds)],
-        );
+        table.row("dispatches due", &[dispatches.due.to_string(), age(dispatches.oldest_seconds)]);
         let attempts = format!("{} due, at most {} tries", deletions.due, deletions.most_attempts);
         let ordered = flag(deletions.ordered, deletions.overdue > 0);
         table.row("deletions", &[ordered, age(deletions.oldest_seconds), attempts]);
@@ -321,7 +318,7 @@ mod tests {
     fn status(changes: &[(&str, serde_json::Value)]) -> Status {
         let mut answer = json!({
             "generations": [], "ended": [],
-            "submissions": { "due": 0, "oldest_seconds": null },
+            "dispatches": { "due": 0, "oldest_seconds": null },
             "holds": { "open": 0, "credits": 0, "oldest_seconds": null },
             "deletions": { "ordered": 0, "due": 0, "overdue": 0, "oldest_seconds": null, "most_attempts": 0 },
             "audit": { "orphaned": 0, "missing": 0 }, "replicate": { "kept": 0, "overdue": 0 },

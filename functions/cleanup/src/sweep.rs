@@ -23,7 +23,7 @@ use crate::due::{Due, Walks};
 use crate::removal::ask_for_removals;
 use crate::report::{Report, add_each};
 use crate::rights;
-use crate::settle::{settle, submit};
+use crate::settle::{dispatch, settle};
 
 // The limits add up to less than the function's timeout of 150 seconds, even if a step of each stage
 // hangs. Asking what is due takes at most 5 seconds, the urgent work 70, the deletions and erasures that
@@ -34,7 +34,7 @@ const BEATING: Slice = Slice { work: 5, end: 8 };
 const AUDITING: Slice = Slice { work: 8, end: 16 };
 const SETTLING: Slice = Slice { work: 20, end: 52 };
 const CALLING: Slice = Slice { work: 8, end: 18 };
-const SUBMITTING: Slice = Slice { work: 20, end: 70 };
+const DISPATCHING: Slice = Slice { work: 20, end: 70 };
 const ORDERING: Slice = Slice { work: 5, end: 15 };
 const ERASING: Slice = Slice { work: 15, end: 50 };
 const DELETING: Slice = Slice { work: 10, end: 30 };
@@ -74,14 +74,14 @@ pub async fn run(app: &App) -> Result<Report, Error> {
         tracing::warn!(error = error.for_log(), "what is due is not known, so everything is tried");
         Due::everything()
     });
-    let (deleted, settled, submitted, (erased, waiting)) = tokio::join!(
+    let (deleted, settled, dispatched, (erased, waiting)) = tokio::join!(
         Box::pin(delete_and_audit(app, due)),
         Box::pin(settle_generations(app, due)),
-        Box::pin(submit_generations(app, due)),
+        Box::pin(dispatch_generations(app, due)),
         Box::pin(begin_erasures(app, due)),
     );
     let Urgent { mut report, has_deleted, heartbeat } = deleted;
-    for lane in [settled, submitted, erased] {
+    for lane in [settled, dispatched, erased] {
         report.add(lane);
     }
 
@@ -157,11 +157,11 @@ async fn settle_generations(app: &App, due: &Due) -> Report {
     lane.report
 }
 
-async fn submit_generations(app: &App, due: &Due) -> Report {
+async fn dispatch_generations(app: &App, due: &Due) -> Report {
     let mut lane = Lane::default();
-    if due.submissions {
-        let submitted = lane.step("submit", SUBMITTING, |time, end| submit(app, time, end));
-        lane.report.submitted = submitted.await;
+    if due.dispatches {
+        let dispatched = lane.step("dispatch", DISPATCHING, |time, end| dispatch(app, time, end));
+        lane.report.dispatched = dispatched.await;
     }
     lane.report
 }
@@ -345,7 +345,7 @@ mod tests {
         let slice = Slice { work: 1, end: 5 };
         let panicked = lane.step("settle", slice, |_, _| async { panic!("on purpose") as Done });
         assert_eq!(panicked.await, 0);
-        let hung = lane.step("submit", now, |_, _| pending::<Done>());
+        let hung = lane.step("dispatch", now, |_, _| pending::<Done>());
         assert_eq!(hung.await, 0);
         let failed = lane.step("erase", slice, |_, _| async { Err(Error::fault("on purpose")) });
         let failed: u64 = failed.await;

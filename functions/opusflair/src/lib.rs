@@ -10,6 +10,7 @@ pub mod config;
 pub mod crash;
 pub mod database;
 pub mod deletion;
+pub mod dispatch;
 pub mod egress;
 pub mod email;
 pub mod erasure;
@@ -28,7 +29,6 @@ pub mod request;
 pub mod secret;
 pub mod signature;
 pub mod storage;
-pub mod submission;
 pub mod telemetry;
 pub mod zip;
 

@@ -3,8 +3,8 @@
 use axum::http::HeaderMap;
 use opusflair::caller::Caller;
 use opusflair::database::Retry;
+use opusflair::dispatch::{Dispatch, Progress};
 use opusflair::problem::Failure;
-use opusflair::submission::{Progress, Submission};
 use opusflair::{App, Error, crash};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -37,7 +37,7 @@ pub(crate) struct Submitted {
 struct Begun {
     generation: Value,
     /// `None` if the key was used before.
-    submission: Option<Submission>,
+    dispatch: Option<Dispatch>,
 }
 
 impl IdempotencyKey {
@@ -90,10 +90,10 @@ pub(crate) async fn submit(
         .get("id")
         .and_then(|id| id.as_str()?.parse().ok())
         .ok_or_else(|| Error::fault("a generation without an id"))?;
-    let Some(submission) = begun.submission else {
+    let Some(dispatch) = begun.dispatch else {
         return Ok(Submitted { is_new: false, id, generation: begun.generation });
     };
-    let generation = match app.submit(&submission, lease).await.map_err(|error| error.of(id))? {
+    let generation = match app.dispatch(&dispatch, lease).await.map_err(|error| error.of(id))? {
         Progress::Attached(generation) => generation,
         Progress::Waiting => begun.generation,
     };

@@ -61,7 +61,7 @@ export const broken: Flows = {
   },
   "create calls that are refused, throttled, lost and late": async (lab) => {
     await arm({ fault: "create_422" });
-    await assert.rejects(submitted(await newUser()), /submit_refused/);
+    await assert.rejects(submitted(await newUser()), /dispatch_refused/);
     await arm({ fault: "create_refused", value: 404 });
     await submitted(await newUser());
     // Replicate refuses the account twice, then accepts it again.
@@ -73,7 +73,7 @@ export const broken: Flows = {
     }
     // Replicate throttles every attempt, and refuses the one of the next sweep.
     await arm({ fault: "create_429", count: 3, value: 0 });
-    fails(lab, verb("postpone_submission"));
+    fails(lab, verb("postpone_dispatch"));
     await submitted(await newUser());
     lab.replicate.misbehave({ fault: "lose_answer", when: create });
     await submitted(await newUser());

@@ -40,7 +40,7 @@ export const rights: Flows = {
     const [gone, changed] = await fillGallery(person, 2, 20);
     await database`update storage.objects set metadata = metadata || '{"size": 9999999}' where name = ${gone!.artwork_path}`;
     // The stored checksum is wrong. The export finds this during its upload.
-    await database`insert into private.generation_work (generation_id, request_digest, capability_digest, submit_at, artwork_crc32)
+    await database`insert into private.generation_work (generation_id, request_digest, capability_digest, dispatch_at, artwork_crc32)
       values (${changed!.id}, sha256('r'), sha256('c'), null, 7)
       on conflict (generation_id) do update set artwork_crc32 = excluded.artwork_crc32`;
     await answers(202, person.call("POST", "/privacy/exports"));

@@ -17,6 +17,7 @@ const FIELDS: &[(&str, Shape)] = &[
     ("closed", Count),
     ("complete", Flag),
     ("deletion", Id),
+    ("dispatched", Count),
     ("elapsed_ms", Count),
     ("emails", Count),
     ("erased", Count),
@@ -48,7 +49,7 @@ const FIELDS: &[(&str, Shape)] = &[
         Word(&[
             "audit",
             "settle",
-            "submit",
+            "dispatch",
             "erase",
             "outbox",
             "delete",
@@ -61,7 +62,6 @@ const FIELDS: &[(&str, Shape)] = &[
             "unconfirmed",
         ]),
     ),
-    ("submitted", Count),
     ("verified", Count),
     ("why", Failure),
 ];

@@ -1,4 +1,4 @@
-//! Dispatches a submitted generation to Replicate: checks the photo, creates the prediction, and attaches it
+//! Dispatches a reserved generation to Replicate: checks the photo, creates the prediction, and attaches it
 //! to the generation. This happens during the request. If it fails there, the schedule retries it.
 
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::{App, Error, crash};
 
 /// A generation that still needs a prediction, leased to this worker by the database.
 #[derive(Debug, Deserialize)]
-pub struct Submission {
+pub struct Dispatch {
     /// The id of the generation.
     pub generation: Uuid,
     input_path: String,
@@ -46,7 +46,7 @@ pub struct Submission {
 /// The shortest deadline that Replicate accepts, in seconds.
 const SHORTEST: u32 = 5;
 
-impl Submission {
+impl Dispatch {
     /// Returns whether an earlier create call may have been accepted. If so, Replicate's list must be
     /// searched for its prediction.
     #[must_use]
@@ -121,32 +121,32 @@ impl App {
     /// Returns an error if no retry can succeed: the generation has failed and its credits were released, or
     /// it had already ended. A temporary fault is not an error, because the schedule retries until the
     /// deadline.
-    pub async fn submit(&self, submission: &Submission, lease: Uuid) -> Result<Progress, Error> {
-        self.submit_knowing(submission, lease, None).await
+    pub async fn dispatch(&self, dispatch: &Dispatch, lease: Uuid) -> Result<Progress, Error> {
+        self.dispatch_knowing(dispatch, lease, None).await
     }
 
-    /// Same as [`App::submit`], but takes Replicate's list if the caller already has it. The list must have
+    /// Same as [`App::dispatch`], but takes Replicate's list if the caller already has it. The list must have
     /// been fetched after the lease was taken.
     ///
     /// # Errors
-    /// Same as [`App::submit`].
-    pub async fn submit_knowing(
+    /// Same as [`App::dispatch`].
+    pub async fn dispatch_knowing(
         &self,
-        submission: &Submission,
+        dispatch: &Dispatch,
         lease: Uuid,
         listing: Option<&Listing>,
     ) -> Result<Progress, Error> {
-        let generation = submission.generation;
-        match self.carry_out(submission, lease, listing).await {
+        let generation = dispatch.generation;
+        match self.carry_out(dispatch, lease, listing).await {
             Ok(attached) => Ok(Progress::Attached(attached)),
             Err(Stop::Refused { reason, error, input_sha256 }) => {
                 self.refuse(generation, lease, reason, error, input_sha256).await
             }
             Err(Stop::Ended) => Err(ended_meanwhile()),
             Err(Stop::NotNow(error)) => {
-                tracing::warn!(%generation, error = error.for_log(), "a submission is postponed");
+                tracing::warn!(%generation, error = error.for_log(), "a dispatch is postponed");
                 let arguments = json!({ "generation_id": generation, "lease": lease });
-                if let Err(error) = self.ask::<Value>("postpone_submission", arguments).await {
+                if let Err(error) = self.ask::<Value>("postpone_dispatch", arguments).await {
                     tracing::warn!(
                         %generation,
                         error = error.for_log(),
@@ -164,7 +164,7 @@ impl App {
                 tracing::warn!(
                     %generation,
                     why = why.for_log(),
-                    "a submission is left to its events"
+                    "a dispatch is left to its events"
                 );
                 Ok(Progress::Waiting)
             }
@@ -218,12 +218,12 @@ impl App {
         }
     }
 
-    /// Fetches Replicate's list if an earlier create call of one of `submissions` may have been accepted.
+    /// Fetches Replicate's list if an earlier create call of one of `dispatches` may have been accepted.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if Replicate does not deliver the list.
-    pub async fn list_created(&self, submissions: &[Submission]) -> Result<Option<Listing>, Error> {
-        let calls = submissions.iter().filter_map(|submission| submission.create_called_at);
+    pub async fn list_created(&self, dispatches: &[Dispatch]) -> Result<Option<Listing>, Error> {
+        let calls = dispatches.iter().filter_map(|dispatch| dispatch.create_called_at);
         match calls.reduce(f64::min) {
             Some(since) => self.replicate.list(time_of(since)?).await.map(Some),
             None => Ok(None),
@@ -232,15 +232,15 @@ impl App {
 
     async fn carry_out(
         &self,
-        submission: &Submission,
+        dispatch: &Dispatch,
         lease: Uuid,
         listing: Option<&Listing>,
     ) -> Result<Value, Stop> {
-        crash::reached("submit.leased");
-        if let Some(since) = submission.create_called_at
-            && let Some(prediction) = self.find_created(submission, since, listing).await?
+        crash::reached("dispatch.leased");
+        if let Some(since) = dispatch.create_called_at
+            && let Some(prediction) = self.find_created(dispatch, since, listing).await?
         {
-            let attached = self.attach(submission.generation, lease, &prediction.id, None).await?;
+            let attached = self.attach(dispatch.generation, lease, &prediction.id, None).await?;
             // No event for this prediction has been processed yet. A function that cannot store artworks
             // leaves this to the next sweep.
             if self.marker.is_none() {
@@ -250,7 +250,7 @@ impl App {
                 .follow_prediction(
                     EventSource::Poll,
                     Uuid::new_v4(),
-                    submission.generation,
+                    dispatch.generation,
                     &prediction,
                 )
                 .await;
@@ -258,42 +258,42 @@ impl App {
         }
 
         let photo =
-            if submission.is_prepared { None } else { Some(self.prepare_photo(submission).await?) };
-        crash::reached("submit.checked");
+            if dispatch.is_prepared { None } else { Some(self.prepare_photo(dispatch).await?) };
+        crash::reached("dispatch.checked");
         let signed = self
             .storage
-            .sign(INPUTS, &submission.prepared_path, submission.seconds_left()?)
+            .sign(INPUTS, &dispatch.prepared_path, dispatch.seconds_left()?)
             .await?
             .ok_or_else(no_photo)?;
         let token = hex::encode(rand::rng().random::<[u8; 32]>());
-        let deletions = self.record_input(submission, lease, &token, photo.as_ref()).await?;
-        crash::reached("submit.recorded");
+        let deletions = self.record_input(dispatch, lease, &token, photo.as_ref()).await?;
+        crash::reached("dispatch.recorded");
 
         // Run both at the same time, so that a slow deletion in Storage does not delay the prediction.
         let (attached, ()) = tokio::join!(
-            self.create_and_attach(submission, lease, &token, &signed),
-            self.execute_deletions_now(submission.generation, deletions),
+            self.create_and_attach(dispatch, lease, &token, &signed),
+            self.execute_deletions_now(dispatch.generation, deletions),
         );
         attached
     }
 
     async fn create_and_attach(
         &self,
-        submission: &Submission,
+        dispatch: &Dispatch,
         lease: Uuid,
         token: &str,
         signed: &Url,
     ) -> Result<Value, Stop> {
-        let id = self.create(submission, token, signed).await?;
-        crash::reached("submit.created");
-        self.attach(submission.generation, lease, &id, Some(token)).await
+        let id = self.create(dispatch, token, signed).await?;
+        crash::reached("dispatch.created");
+        self.attach(dispatch.generation, lease, &id, Some(token)).await
     }
 
     /// Searches Replicate's list for a prediction that an earlier worker created. That worker may have died,
     /// or lost the response. Creating a second prediction would cost twice.
     async fn find_created(
         &self,
-        submission: &Submission,
+        dispatch: &Dispatch,
         since: f64,
         listing: Option<&Listing>,
     ) -> Result<Option<Prediction>, Stop> {
@@ -305,24 +305,24 @@ impl App {
             own = self.replicate.list(time_of(since)?).await.map_err(unsure)?;
             &own
         };
-        Ok(listing.find(&submission.prepared_path).map_err(unsure)?.cloned())
+        Ok(listing.find(&dispatch.prepared_path).map_err(unsure)?.cloned())
     }
 
     /// Judges the photo by its bytes (C2) and stores the prepared copy that the model receives: a new picture
     /// that contains only pixels (T2). No client can write to its path. So it does not matter if the original
     /// is changed or replaced afterwards.
-    async fn prepare_photo(&self, submission: &Submission) -> Result<Photo, Stop> {
-        let path = &submission.input_path;
+    async fn prepare_photo(&self, dispatch: &Dispatch) -> Result<Photo, Stop> {
+        let path = &dispatch.input_path;
         let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
             Err(Error::BodyTooLarge { limit: max_bytes }) => {
                 return Err(rejected(Rejection::TooManyBytes { max_bytes }, None));
             }
             downloaded => downloaded?.ok_or_else(no_photo)?,
         };
-        let photo = prepare(submission.generation, bytes).await?;
+        let photo = prepare(dispatch.generation, bytes).await?;
         let prepared = photo.clone().into_prepared();
         self.storage
-            .replace(INPUTS, &submission.prepared_path, Photo::PREPARED_TYPE, prepared)
+            .replace(INPUTS, &dispatch.prepared_path, Photo::PREPARED_TYPE, prepared)
             .await?;
         Ok(photo)
     }
@@ -332,7 +332,7 @@ impl App {
     /// the prepared copy instead (R2).
     async fn record_input(
         &self,
-        submission: &Submission,
+        dispatch: &Dispatch,
         lease: Uuid,
         token: &str,
         photo: Option<&Photo>,
@@ -341,10 +341,10 @@ impl App {
             .ask(
                 "record_input",
                 json!({
-                    "generation_id": submission.generation,
+                    "generation_id": dispatch.generation,
                     "lease": lease,
                     "capability": capability_digest(token),
-                    "prepared_path": submission.prepared_path,
+                    "prepared_path": dispatch.prepared_path,
                     "format": photo.map(Photo::format_name),
                     "width": photo.map(Photo::width),
                     "height": photo.map(Photo::height),
@@ -358,25 +358,20 @@ impl App {
             "ended" => Stop::Ended,
             _ => Stop::Unsure("the lease was lost"),
         };
-        self.execute_deletions_now(submission.generation, recorded.deletions).await;
+        self.execute_deletions_now(dispatch.generation, recorded.deletions).await;
         Err(stop)
     }
 
-    async fn create(
-        &self,
-        submission: &Submission,
-        token: &str,
-        signed: &Url,
-    ) -> Result<String, Stop> {
-        let mut input = submission.settings.clone();
-        input.insert("prompt".to_owned(), Value::from(submission.prompt.as_str()));
+    async fn create(&self, dispatch: &Dispatch, token: &str, signed: &Url) -> Result<String, Stop> {
+        let mut input = dispatch.settings.clone();
+        input.insert("prompt".to_owned(), Value::from(dispatch.prompt.as_str()));
         input.insert("input_image".to_owned(), Value::from(signed.as_str()));
-        let webhook = self.webhook_address(submission.generation, token)?;
+        let webhook = self.webhook_address(dispatch.generation, token)?;
         let new = NewPrediction {
-            model: &submission.replicate_model,
+            model: &dispatch.replicate_model,
             input: Value::Object(input),
             webhook: &webhook,
-            deadline_seconds: submission.seconds_left()?,
+            deadline_seconds: dispatch.seconds_left()?,
         };
         match self.replicate.create(&new).await? {
             Creation::Created(prediction) => Ok(prediction.id),
@@ -385,13 +380,13 @@ impl App {
             Creation::AccountRefused(status) => Err(Stop::AccountRefused(status)),
             // The job waits, so that the operator can repair this before the deadline.
             Creation::Misconfigured(status) => {
-                let generation = submission.generation;
+                let generation = dispatch.generation;
                 let status = status.as_u16();
                 tracing::error!(%generation, status, "Replicate does not know the model or refuses the webhook");
                 Err(Error::unavailable("Replicate", Cause::status("create", status)).into())
             }
             Creation::Refused(status) => {
-                let generation = submission.generation;
+                let generation = dispatch.generation;
                 let status = status.as_u16();
                 tracing::warn!(%generation, status, "the model refuses a photo or its settings");
                 Err(refused_by_model())
@@ -481,11 +476,11 @@ fn no_photo() -> Stop {
 fn refused_by_model() -> Stop {
     let error = refusal(
         StatusCode::UNPROCESSABLE_ENTITY,
-        "submit_refused",
+        "dispatch_refused",
         "The image service did not accept this photo or these settings. Nothing was charged, and the photo is deleted. \
          Upload it again or choose other settings, and send the request with a new Idempotency-Key.",
     );
-    Stop::Refused { reason: "submit_refused", error, input_sha256: None }
+    Stop::Refused { reason: "dispatch_refused", error, input_sha256: None }
 }
 
 fn time_of(unix_seconds: f64) -> Result<OffsetDateTime, Error> {

@@ -30,7 +30,7 @@ test("if a worker dies after the hold and before the dispatch, another worker di
   assert.equal((await predictionsOf(input_path)).length, 1);
 });
 
-for (const point of ["submit.leased", "submit.checked", "submit.recorded"] as const) {
+for (const point of ["dispatch.leased", "dispatch.checked", "dispatch.recorded"] as const) {
   test(`if a worker dies at ${point}, another continues, and one prediction is made`, async () => {
     const alice = await Person.signUp("alice");
     const input_path = await alice.upload(await small);
@@ -45,7 +45,7 @@ test("if a worker dies after it created the prediction, the prediction is found 
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
-  await lab.functions.crashAt("submit.created");
+  await lab.functions.crashAt("dispatch.created");
   await submitInVain(alice, input_path);
   await predictionThatIs("succeeded", input_path);
   await sound(alice, { succeeded: 1 });
@@ -136,7 +136,7 @@ test("if a worker freezes before its dispatch and wakes up late, the prediction 
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   const another = await lab.another();
-  await lab.functions.freezeAt("submit.recorded");
+  await lab.functions.freezeAt("dispatch.recorded");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
   await passTime(120);
@@ -160,7 +160,7 @@ test("if the user cancels while a worker is frozen, the worker learns that the g
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   const another = await lab.another();
-  await lab.functions.freezeAt("submit.leased");
+  await lab.functions.freezeAt("dispatch.leased");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
   const { data } = await alice.client.from("generations").select("id").single();
@@ -176,11 +176,11 @@ test("if the user cancels while a worker is frozen, the worker learns that the g
 test("if a worker freezes before its create call and another holds the lease, the first one creates nothing", async () => {
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
-  await lab.functions.freezeAt("submit.checked");
+  await lab.functions.freezeAt("dispatch.checked");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
   await passTime(120);
-  await database`select backend.lease_submissions(gen_random_uuid(), 100)`;
+  await database`select backend.lease_dispatches(gen_random_uuid(), 100)`;
   lab.functions.thaw();
   const answer = await submitting;
   assert.deepEqual([answer.status, ((await answer.json()) as { state: string }).state], [201, "reserved"]);
@@ -193,12 +193,12 @@ test("if a worker freezes after its create call, its prediction counts as long a
   await arm({ fault: "webhook_drop" });
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
-  await lab.functions.freezeAt("submit.created");
+  await lab.functions.freezeAt("dispatch.created");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
   await passTime(120);
   // Another worker has the lease, and dies before it does anything.
-  const [{ leased }] = await database`select backend.lease_submissions(gen_random_uuid(), 100) as leased`;
+  const [{ leased }] = await database`select backend.lease_dispatches(gen_random_uuid(), 100) as leased`;
   assert.equal(leased.length, 1);
   lab.functions.thaw();
   assert.equal((await submitting).status, 201);
@@ -211,7 +211,7 @@ test("deleting a generation while its prediction is created stops it, and Replic
   const alice = await Person.signUp("alice");
   const input_path = await alice.upload(await small);
   await arm({ fault: "stuck_processing" });
-  await lab.functions.freezeAt("submit.created");
+  await lab.functions.freezeAt("dispatch.created");
   const submitting = alice.submit({ style: "mosaic", input_path });
   await lab.functions.isFrozen();
   const [{ id }] = await database`select id from public.generations where input_path = ${input_path}`;

@@ -3,12 +3,12 @@ begin;
 set local search_path = public, tap;
 select plan(12);
 
-update private.generation_work set submit_at = null;
+update private.generation_work set dispatch_at = null;
 insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
 select '00000000-0000-4000-8000-0000000000d0', person, 'due', 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 2, person || '/due.jpg',
   now() + interval '10 minutes'
 from (values ('a11ce000-0000-4000-8000-000000000001'::uuid)) as alice (person);
-insert into private.generation_work (generation_id, request_digest, submit_at)
+insert into private.generation_work (generation_id, request_digest, dispatch_at)
 values ('00000000-0000-4000-8000-0000000000d0', sha256('r'), now());
 delete from private.account_refusals;
 insert into private.account_refusals (status, probe_at) values (402, now());
@@ -26,9 +26,9 @@ begin
   begin
     execute change;
     found := row(
-      what, (backend.list_due_work() ->> 'submissions')::boolean, (backend.read_status() #>> '{submissions,due}')::integer, 0,
+      what, (backend.list_due_work() ->> 'dispatches')::boolean, (backend.read_status() #>> '{dispatches,due}')::integer, 0,
       private.is_account_accepted());
-    found.leased := jsonb_array_length(backend.lease_submissions(gen_random_uuid()));
+    found.leased := jsonb_array_length(backend.lease_dispatches(gen_random_uuid()));
     raise exception using errcode = 'UNDO1';
   exception
     when sqlstate 'UNDO1' then
@@ -40,12 +40,12 @@ $$;
 select pg_temp.look(what, change)
 from (values
   ('a job that waits', 'select'),
-  ('a job that is not due yet', $$update private.generation_work set submit_at = now() + interval '1 second' where submit_at is not null$$),
-  ('a job that another worker has', $$update private.generation_work set lease = gen_random_uuid(), leased_until = now() + interval '1 minute' where submit_at is not null$$),
+  ('a job that is not due yet', $$update private.generation_work set dispatch_at = now() + interval '1 second' where dispatch_at is not null$$),
+  ('a job that another worker has', $$update private.generation_work set lease = gen_random_uuid(), leased_until = now() + interval '1 minute' where dispatch_at is not null$$),
   ('a job in its last 30 seconds', $$update generations set deadline_at = now() + interval '30 seconds' where idempotency_key = 'due'$$),
-  ('a job whose workers were lost six times', 'update private.generation_work set unreported = 6 where submit_at is not null'),
+  ('a job whose workers were lost six times', 'update private.generation_work set unreported = 6 where dispatch_at is not null'),
   ('a job that is over', $$update generations set state = 'canceled' where idempotency_key = 'due';
-    update private.generation_work set submit_at = now() where generation_id = '00000000-0000-4000-8000-0000000000d0'$$)
+    update private.generation_work set dispatch_at = now() where generation_id = '00000000-0000-4000-8000-0000000000d0'$$)
 ) as given (what, change);
 
 select is(
