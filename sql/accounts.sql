@@ -207,7 +207,7 @@ begin
     select m.* into model
     from public.models as m
     left join public.styles as s on s.id = new.default_style
-    where m.id = coalesce(s.model_id, m.id)
+    where m.id = coalesce(s.model, m.id)
     order by m.position
     limit 1;
     perform private.check_settings(model.settings_schema, new.default_settings);

@@ -39,11 +39,11 @@ comment on column public.models.settings_schema is 'The settings that a user may
 
 -- Old versions stay, because a generation keeps the version it was made with (U2).
 create table private.style_versions (
-  style_id text not null,
+  style text not null,
   version integer not null,
   prompt text not null,
   created_at timestamptz not null default now(),
-  constraint style_versions_pkey primary key (style_id, version),
+  constraint style_versions_pkey primary key (style, version),
   constraint style_versions_version_positive check (version > 0),
   constraint style_versions_prompt_length check (char_length(prompt) between 10 and 2000)
 );
@@ -58,21 +58,21 @@ create table public.styles (
   version integer not null default 1,
   name text not null,
   description text not null,
-  model_id text not null,
+  model text not null,
   extra_credits integer not null default 0,
   position smallint not null,
   available boolean not null default true,
   constraint styles_pkey primary key (id),
   constraint styles_id_is_a_slug check (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   constraint styles_version_exists foreign key (id, version)
-    references private.style_versions (style_id, version),
-  constraint styles_model_exists foreign key (model_id) references public.models (id),
+    references private.style_versions (style, version),
+  constraint styles_model_exists foreign key (model) references public.models (id),
   constraint styles_extra_credits_not_negative check (extra_credits >= 0),
   constraint styles_position_unique unique (position)
 );
 
 create index styles_id_version_idx on public.styles (id, version);
-create index styles_model_id_idx on public.styles (model_id);
+create index styles_model_idx on public.styles (model);
 
 alter table public.styles enable row level security;
 revoke all on public.styles from public, anon, authenticated, service_role;

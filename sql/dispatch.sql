@@ -131,7 +131,7 @@ return (
     'input_path', generation.input_path,
     'prepared_path', private.prepare_dispatch(generation),
     'is_prepared', w.prepared_path is not null,
-    'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+    'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model),
     'prompt', generation.prompt,
     'settings', generation.settings,
     'deadline_seconds',

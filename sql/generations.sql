@@ -46,9 +46,9 @@ create table public.generations (
   id uuid not null default gen_random_uuid(),
   person_id uuid not null,
   idempotency_key text not null,
-  style_id text not null,
+  style text not null,
   style_version integer not null,
-  model_id text not null,
+  model text not null,
   prompt text not null,
   settings jsonb not null,
   credits integer not null,
@@ -76,9 +76,9 @@ create table public.generations (
   finished_at timestamptz,
   constraint generations_pkey primary key (id),
   constraint generations_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint generations_style_version_exists foreign key (style_id, style_version)
-    references private.style_versions (style_id, version),
-  constraint generations_model_exists foreign key (model_id) references public.models (id),
+  constraint generations_style_version_exists foreign key (style, style_version)
+    references private.style_versions (style, version),
+  constraint generations_model_exists foreign key (model) references public.models (id),
   constraint generations_reason_known foreign key (reason) references public.failure_reasons (id),
   constraint generations_idempotency_key_unique unique (person_id, idempotency_key),
   constraint generations_idempotency_key_form check (idempotency_key ~ '^[\x21-\x7e]{1,255}$'),
@@ -111,8 +111,8 @@ create table public.generations (
 create index generations_person_newest_idx on public.generations (person_id, reserved_at desc, id desc);
 create index generations_open_idx on public.generations (deadline_at)
   where state in ('reserved', 'dispatched', 'processing', 'storing');
-create index generations_style_version_idx on public.generations (style_id, style_version);
-create index generations_model_id_idx on public.generations (model_id);
+create index generations_style_version_idx on public.generations (style, style_version);
+create index generations_model_idx on public.generations (model);
 create index generations_reason_idx on public.generations (reason);
 create index generations_artwork_sha256_idx on public.generations (artwork_sha256) where artwork_sha256 is not null;
 
@@ -347,9 +347,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if (new.id, new.person_id, new.idempotency_key, new.style_id, new.style_version, new.model_id, new.prompt,
+  if (new.id, new.person_id, new.idempotency_key, new.style, new.style_version, new.model, new.prompt,
       new.settings, new.credits, new.input_path, new.reserved_at)
-    is distinct from (old.id, old.person_id, old.idempotency_key, old.style_id, old.style_version, old.model_id,
+    is distinct from (old.id, old.person_id, old.idempotency_key, old.style, old.style_version, old.model,
       old.prompt, old.settings, old.credits, old.input_path, old.reserved_at)
   then
     raise exception 'what was asked for does not change' using errcode = '42501';

@@ -161,7 +161,7 @@ begin
   return jsonb_build_object(
     'action', case when artwork is null then 'none' else 'store' end,
     'artwork_path', artwork,
-    'model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+    'model', (select m.replicate_model from public.models as m where m.id = generation.model),
     'cancel_prediction', stray,
     'deletions', backend.lease_deletions(lease, generation_id => generation.id)
   );

@@ -77,7 +77,7 @@ begin
       'style is not one of the available styles; see the styles table.', '{"field": "style"}');
   end if;
   select * into chosen_model from public.models as m
-  where m.id = coalesce(model, chosen_style.model_id) and m.available;
+  where m.id = coalesce(begin_generation.model, chosen_style.model) and m.available;
   if not found then
     perform private.refuse(422, 'unknown_model',
       'model is not one of the available models; see the models table.', '{"field": "model"}');
@@ -104,15 +104,15 @@ begin
   end if;
 
   insert into public.generations (
-    person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
+    person_id, idempotency_key, style, style_version, model, prompt, settings,
     credits, input_path, deadline_at
   )
-  select person, begin_generation.idempotency_key, v.style_id, v.version, chosen_model.id,
+  select person, begin_generation.idempotency_key, v.style, v.version, chosen_model.id,
     concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')),
     chosen_model.default_settings || begin_generation.settings, price,
     begin_generation.input_path, now() + chosen_model.deadline
   from private.style_versions as v
-  where v.style_id = chosen_style.id and v.version = chosen_style.version
+  where v.style = chosen_style.id and v.version = chosen_style.version
   returning * into generation;
 
   insert into private.generation_work (generation_id, request_digest, input_stored_at, lease, leased_until)

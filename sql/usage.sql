@@ -102,8 +102,8 @@ execute function private.follow_activity();
 create view backend.processing_report
 with (security_invoker = true)
 as
-select g.model_id as model,
-  g.style_id as style,
+select g.model,
+  g.style,
   count(*) as generations,
   count(distinct g.person_id) as people,
   round(avg((g.state = 'failed')::integer), 3) as failed_share,
@@ -113,7 +113,7 @@ select g.model_id as model,
 from public.generations as g
 where g.state in ('succeeded', 'failed')
   and not exists (select from private.refusals as r where r.person_id = g.person_id and r.purpose = 'improvement')
-group by g.model_id, g.style_id
+group by g.model, g.style
 having count(distinct g.person_id) >= 5;
 
 create view backend.usage_report

@@ -201,11 +201,11 @@ comment on column public.models.settings_schema is 'The settings that a user may
 
 -- Old versions stay, because a generation keeps the version it was made with (U2).
 create table private.style_versions (
-  style_id text not null,
+  style text not null,
   version integer not null,
   prompt text not null,
   created_at timestamptz not null default now(),
-  constraint style_versions_pkey primary key (style_id, version),
+  constraint style_versions_pkey primary key (style, version),
   constraint style_versions_version_positive check (version > 0),
   constraint style_versions_prompt_length check (char_length(prompt) between 10 and 2000)
 );
@@ -220,21 +220,21 @@ create table public.styles (
   version integer not null default 1,
   name text not null,
   description text not null,
-  model_id text not null,
+  model text not null,
   extra_credits integer not null default 0,
   position smallint not null,
   available boolean not null default true,
   constraint styles_pkey primary key (id),
   constraint styles_id_is_a_slug check (id ~ '^[a-z0-9]+(-[a-z0-9]+)*$'),
   constraint styles_version_exists foreign key (id, version)
-    references private.style_versions (style_id, version),
-  constraint styles_model_exists foreign key (model_id) references public.models (id),
+    references private.style_versions (style, version),
+  constraint styles_model_exists foreign key (model) references public.models (id),
   constraint styles_extra_credits_not_negative check (extra_credits >= 0),
   constraint styles_position_unique unique (position)
 );
 
 create index styles_id_version_idx on public.styles (id, version);
-create index styles_model_id_idx on public.styles (model_id);
+create index styles_model_idx on public.styles (model);
 
 alter table public.styles enable row level security;
 revoke all on public.styles from public, anon, authenticated, service_role;
@@ -522,7 +522,7 @@ begin
     select m.* into model
     from public.models as m
     left join public.styles as s on s.id = new.default_style
-    where m.id = coalesce(s.model_id, m.id)
+    where m.id = coalesce(s.model, m.id)
     order by m.position
     limit 1;
     perform private.check_settings(model.settings_schema, new.default_settings);
@@ -1321,9 +1321,9 @@ create table public.generations (
   id uuid not null default gen_random_uuid(),
   person_id uuid not null,
   idempotency_key text not null,
-  style_id text not null,
+  style text not null,
   style_version integer not null,
-  model_id text not null,
+  model text not null,
   prompt text not null,
   settings jsonb not null,
   credits integer not null,
@@ -1351,9 +1351,9 @@ create table public.generations (
   finished_at timestamptz,
   constraint generations_pkey primary key (id),
   constraint generations_person_exists foreign key (person_id) references auth.users (id) on delete cascade,
-  constraint generations_style_version_exists foreign key (style_id, style_version)
-    references private.style_versions (style_id, version),
-  constraint generations_model_exists foreign key (model_id) references public.models (id),
+  constraint generations_style_version_exists foreign key (style, style_version)
+    references private.style_versions (style, version),
+  constraint generations_model_exists foreign key (model) references public.models (id),
   constraint generations_reason_known foreign key (reason) references public.failure_reasons (id),
   constraint generations_idempotency_key_unique unique (person_id, idempotency_key),
   constraint generations_idempotency_key_form check (idempotency_key ~ '^[\x21-\x7e]{1,255}$'),
@@ -1386,8 +1386,8 @@ create table public.generations (
 create index generations_person_newest_idx on public.generations (person_id, reserved_at desc, id desc);
 create index generations_open_idx on public.generations (deadline_at)
   where state in ('reserved', 'dispatched', 'processing', 'storing');
-create index generations_style_version_idx on public.generations (style_id, style_version);
-create index generations_model_id_idx on public.generations (model_id);
+create index generations_style_version_idx on public.generations (style, style_version);
+create index generations_model_idx on public.generations (model);
 create index generations_reason_idx on public.generations (reason);
 create index generations_artwork_sha256_idx on public.generations (artwork_sha256) where artwork_sha256 is not null;
 
@@ -1622,9 +1622,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if (new.id, new.person_id, new.idempotency_key, new.style_id, new.style_version, new.model_id, new.prompt,
+  if (new.id, new.person_id, new.idempotency_key, new.style, new.style_version, new.model, new.prompt,
       new.settings, new.credits, new.input_path, new.reserved_at)
-    is distinct from (old.id, old.person_id, old.idempotency_key, old.style_id, old.style_version, old.model_id,
+    is distinct from (old.id, old.person_id, old.idempotency_key, old.style, old.style_version, old.model,
       old.prompt, old.settings, old.credits, old.input_path, old.reserved_at)
   then
     raise exception 'what was asked for does not change' using errcode = '42501';
@@ -2460,9 +2460,9 @@ return jsonb_build_object(
   'state', generation.state,
   'reason', generation.reason,
   'message', (select r.sentence from public.failure_reasons as r where r.id = generation.reason),
-  'style', generation.style_id,
+  'style', generation.style,
   'style_version', generation.style_version,
-  'model', generation.model_id,
+  'model', generation.model,
   'settings', generation.settings,
   'credits', generation.credits,
   'input_path', generation.input_path,
@@ -2947,8 +2947,8 @@ execute function private.follow_activity();
 create view backend.processing_report
 with (security_invoker = true)
 as
-select g.model_id as model,
-  g.style_id as style,
+select g.model,
+  g.style,
   count(*) as generations,
   count(distinct g.person_id) as people,
   round(avg((g.state = 'failed')::integer), 3) as failed_share,
@@ -2958,7 +2958,7 @@ select g.model_id as model,
 from public.generations as g
 where g.state in ('succeeded', 'failed')
   and not exists (select from private.refusals as r where r.person_id = g.person_id and r.purpose = 'improvement')
-group by g.model_id, g.style_id
+group by g.model, g.style
 having count(distinct g.person_id) >= 5;
 
 create view backend.usage_report
@@ -3128,7 +3128,7 @@ return (
     'input_path', generation.input_path,
     'prepared_path', private.prepare_dispatch(generation),
     'is_prepared', w.prepared_path is not null,
-    'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+    'replicate_model', (select m.replicate_model from public.models as m where m.id = generation.model),
     'prompt', generation.prompt,
     'settings', generation.settings,
     'deadline_seconds',
@@ -3549,7 +3549,7 @@ begin
       'style is not one of the available styles; see the styles table.', '{"field": "style"}');
   end if;
   select * into chosen_model from public.models as m
-  where m.id = coalesce(model, chosen_style.model_id) and m.available;
+  where m.id = coalesce(begin_generation.model, chosen_style.model) and m.available;
   if not found then
     perform private.refuse(422, 'unknown_model',
       'model is not one of the available models; see the models table.', '{"field": "model"}');
@@ -3576,15 +3576,15 @@ begin
   end if;
 
   insert into public.generations (
-    person_id, idempotency_key, style_id, style_version, model_id, prompt, settings,
+    person_id, idempotency_key, style, style_version, model, prompt, settings,
     credits, input_path, deadline_at
   )
-  select person, begin_generation.idempotency_key, v.style_id, v.version, chosen_model.id,
+  select person, begin_generation.idempotency_key, v.style, v.version, chosen_model.id,
     concat_ws(' ', v.prompt, nullif(btrim(begin_generation.prompt), '')),
     chosen_model.default_settings || begin_generation.settings, price,
     begin_generation.input_path, now() + chosen_model.deadline
   from private.style_versions as v
-  where v.style_id = chosen_style.id and v.version = chosen_style.version
+  where v.style = chosen_style.id and v.version = chosen_style.version
   returning * into generation;
 
   insert into private.generation_work (generation_id, request_digest, input_stored_at, lease, leased_until)
@@ -3954,7 +3954,7 @@ begin
   return jsonb_build_object(
     'action', case when artwork is null then 'none' else 'store' end,
     'artwork_path', artwork,
-    'model', (select m.replicate_model from public.models as m where m.id = generation.model_id),
+    'model', (select m.replicate_model from public.models as m where m.id = generation.model),
     'cancel_prediction', stray,
     'deletions', backend.lease_deletions(lease, generation_id => generation.id)
   );

@@ -33,7 +33,7 @@ set name = excluded.name,
   position = excluded.position;
 
 -- To change a wording, add a line with the next version. Never change a line that exists.
-insert into private.style_versions (style_id, version, prompt) values
+insert into private.style_versions (style, version, prompt) values
   ('watercolor', 1, 'Turn this photo into a watercolor painting: wet-on-wet washes, pigment pooling at the edges, visible paper grain, soft light. Keep the composition and the faces recognisable.'),
   ('oil-painting', 1, 'Turn this photo into an oil painting: thick impasto strokes, rich glazes, warm gallery light. Keep the composition and the faces recognisable.'),
   ('pencil-sketch', 1, 'Turn this photo into a pencil sketch: graphite lines, cross-hatched shadows, white paper showing through. Keep the proportions exact.'),
@@ -44,9 +44,9 @@ insert into private.style_versions (style_id, version, prompt) values
   ('neon-night', 1, 'Turn this photo into a night scene drawn in neon: glowing coloured tubes along the contours on a dark ground. Keep the composition.'),
   ('mosaic', 1, 'Turn this photo into a mosaic of small irregular stone tiles with pale grout that follow the shapes. Keep the composition.'),
   ('comic-book', 1, 'Turn this photo into a comic book panel: inked outlines, flat shading, print dots. Keep the faces recognisable.')
-on conflict (style_id, version) do nothing;
+on conflict (style, version) do nothing;
 
-insert into public.styles (id, version, name, description, model_id, position) values
+insert into public.styles (id, version, name, description, model, position) values
   ('watercolor', 1, 'Watercolor', 'Soft washes on grained paper.', 'kontext-pro', 1),
   ('oil-painting', 1, 'Oil painting', 'Thick strokes under gallery light.', 'kontext-pro', 2),
   ('pencil-sketch', 1, 'Pencil sketch', 'Graphite lines and hatching on white paper.', 'kontext-pro', 3),
@@ -61,5 +61,5 @@ on conflict (id) do update
 set version = excluded.version,
   name = excluded.name,
   description = excluded.description,
-  model_id = excluded.model_id,
+  model = excluded.model,
   position = excluded.position;

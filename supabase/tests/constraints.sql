@@ -5,7 +5,7 @@ set local search_path = public, tap;
 -- This trigger would refuse these rows first, with a sentence for users.
 alter table profiles disable trigger profiles_check;
 
-insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, prediction_id)
+insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at, prediction_id)
 select number::text::uuid, person, 'key-' || place, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, person || '/' || place || '.jpg', now(), 'prediction-' || place
 from (values
   ('00000000-0000-4000-8000-00000000000a', 'a11ce000-0000-4000-8000-000000000001'::uuid, 'a'),
@@ -35,8 +35,8 @@ insert into attempts values
   ('style_versions_prompt_length', $$insert into private.style_versions values ('x', 1, 'short')$$),
   ('style_versions_version_positive', $$insert into private.style_versions values ('x', 0, 'a prompt that is long enough')$$),
   ('styles_extra_credits_not_negative', $$update styles set extra_credits = -1$$),
-  ('styles_id_is_a_slug', $$insert into styles (id, name, description, model_id, position) values ('A b', '', '', 'kontext-pro', 99)$$),
-  ('styles_model_exists', $$update styles set model_id = 'none'$$),
+  ('styles_id_is_a_slug', $$insert into styles (id, name, description, model, position) values ('A b', '', '', 'kontext-pro', 99)$$),
+  ('styles_model_exists', $$update styles set model = 'none'$$),
   ('styles_position_unique', $$update styles set position = 1$$),
   ('styles_version_exists', $$update styles set version = 99$$),
   ('profiles_default_settings_is_small_object', $$update profiles set default_settings = '[]'$$),
@@ -74,8 +74,8 @@ insert into attempts values
   ('generations_input_belongs_to_person', $$update generations set input_path = 'elsewhere/x.jpg'$$),
   ('generations_input_format_known', $$update generations set input_format = 'gif'$$),
   ('generations_input_unique', $$update generations set input_path = person_id || '/same.jpg'$$),
-  ('generations_model_exists', $$update generations set model_id = 'none'$$),
-  ('generations_person_exists', $$insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at) values ('00000000-0000-4000-8000-0000000000ff', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, '00000000-0000-4000-8000-0000000000ff/x.jpg', now())$$),
+  ('generations_model_exists', $$update generations set model = 'none'$$),
+  ('generations_person_exists', $$insert into generations (person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at) values ('00000000-0000-4000-8000-0000000000ff', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, '00000000-0000-4000-8000-0000000000ff/x.jpg', now())$$),
   ('generations_prediction_unique', $$update generations set prediction_id = 'same'$$),
   ('generations_reason_known', $$update generations set state = 'failed', reason = 'bad_mood' where state = 'reserved'$$),
   ('generations_state_known', $$update generations set state = 'dreaming' where state = 'reserved'$$),

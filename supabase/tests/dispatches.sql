@@ -4,7 +4,7 @@ set local search_path = public, tap;
 select plan(12);
 
 update private.generation_work set dispatch_at = null;
-insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
 select '00000000-0000-4000-8000-0000000000d0', person, 'due', 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 2, person || '/due.jpg',
   now() + interval '10 minutes'
 from (values ('a11ce000-0000-4000-8000-000000000001'::uuid)) as alice (person);

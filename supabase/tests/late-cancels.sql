@@ -17,7 +17,7 @@ declare
   made uuid := gen_random_uuid();
   alice constant uuid := 'a11ce000-0000-4000-8000-000000000001';
 begin
-  insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+  insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
   values (made, alice, made::text, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 2, alice || '/' || made || '.jpg', now());
   insert into private.generation_work (generation_id, request_digest) values (made, sha256('r'));
   if wanted <> 'reserved' then

@@ -12,7 +12,7 @@ insert into given values
   ('succeeded', '00000000-0000-4000-8000-00000000000c', null),
   ('failed', '00000000-0000-4000-8000-00000000000d', null),
   ('canceled', '00000000-0000-4000-8000-00000000000e', null);
-insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
 select id, 'a11ce000-0000-4000-8000-000000000001', name, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1,
   'a11ce000-0000-4000-8000-000000000001/' || name || '.jpg', now() + case name when 'open' then interval '-1 minute' else interval '10 minutes' end
 from given;

@@ -3,7 +3,7 @@ begin;
 set local search_path = public, tap;
 select plan(15);
 
-insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
 select id::uuid, person::uuid, 'marked', 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, person || '/marked.jpg', now()
 from (values
   ('00000000-0000-4000-8000-0000000000a1', 'a11ce000-0000-4000-8000-000000000001'),

@@ -70,7 +70,7 @@ insert into auth.sessions (id, user_id, created_at, updated_at) values
   ('5e551000-0000-4000-8000-000000000001', 'a11ce000-0000-4000-8000-000000000001', now() - interval '1 day', now()),
   ('5e551000-0000-4000-8000-000000000002', 'b0b00000-0000-4000-8000-000000000002', now(), now());
 -- Alice can see only artworks of succeeded generations, so she gets one.
-insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
 values ('00000000-0000-4000-8000-0000000000aa', 'a11ce000-0000-4000-8000-000000000001', 'made', 'watercolor', 1, 'kontext-pro', 'a prompt', '{}', 1,
   'a11ce000-0000-4000-8000-000000000001/99999999-9999-4999-8999-999999999999.jpg', now());
 update generations set state = 'storing' where idempotency_key = 'made';

@@ -4,7 +4,7 @@ set local search_path = public, tap;
 select plan(7);
 
 insert into credit_entries (wallet_id, kind, amount, reason) select id, 'grant', 1000, 'a test' from wallets;
-insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
 select ('00000000-0000-4000-8000-' || lpad(number::text, 12, '0'))::uuid, person, 'key-' || number, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 2,
   person || '/' || number || '.jpg', now() - interval '1 second'
 from generate_series(1, 12) as number

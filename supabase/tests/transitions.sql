@@ -16,7 +16,7 @@ declare
   made uuid := gen_random_uuid();
   alice constant uuid := 'a11ce000-0000-4000-8000-000000000001';
 begin
-  insert into generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+  insert into generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
   values (made, alice, made::text, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 3, alice || '/' || made || '.jpg', now());
   if wanted in ('dispatched', 'processing', 'storing', 'succeeded') then
     perform pg_temp.move(made, case wanted when 'succeeded' then 'storing' else wanted end);
@@ -72,7 +72,7 @@ where a.state <> b.state;
 select is(pg_temp.attempt(came_from, wanted), expected, format('from %s to %s', came_from, wanted)) from pairs;
 
 select throws_ok(
-  $$insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, state)
+  $$insert into generations (person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at, state)
     values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'p', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/x.jpg', now(), 'dispatched')$$,
   '23514', null, 'a generation must begin as reserved'
 );

@@ -42,7 +42,7 @@ select lives_ok($$update storage.objects set metadata = metadata || '{"checked":
 select throws_ok($$update storage.objects set version = 'other' where name like 'a11ce%/00000000-0000-4000-8000-000000000001.jpg' and owner_id is not null$$, '42501', null, 'Storage may not replace the photo');
 reset role;
 
-insert into generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+insert into generations (person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
 values ('a11ce000-0000-4000-8000-000000000001', 'k', 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, 'a11ce000-0000-4000-8000-000000000001/' || pg_temp.photo(5), now());
 select matches(pg_temp.complete(pg_temp.photo(5)), '^23505', 'a name that a generation has is taken');
 insert into deletions (bucket, path, reason) values ('inputs', 'a11ce000-0000-4000-8000-000000000001/' || pg_temp.photo(6), 'limit_reached');

@@ -50,7 +50,7 @@ declare
   artwork constant text := person || '/' || id || '-1.png';
 begin
   insert into public.generations
-    (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+    (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
   values (id, person, kind || '-' || id, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1, photo,
     now() + case when kind = 'late' then interval '-1 second' else '1 hour' end);
   insert into private.generation_work (generation_id, request_digest, capability_digest, dispatch_at, checked_at, lease, leased_until)

@@ -35,7 +35,7 @@ export async function dispatching(): Promise<Leased> {
   const [id, lease] = [randomUUID(), randomUUID()];
   await database`
     insert into public.generations
-      (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+      (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
     values (${id}, ${person.id}, ${id}, 'mosaic', 1, 'kontext-pro', 'a prompt', '{}', 1,
       ${`${person.id}/${id}.jpg`}, now() + interval '5 minutes')`;
   await database`

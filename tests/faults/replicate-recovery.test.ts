@@ -32,7 +32,7 @@ async function owed(person: Person, photo: Buffer, seconds: number, isCalled: bo
   assert.equal(stored.status, 200);
   await database`
     insert into public.generations
-      (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at, reserved_at)
+      (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at, reserved_at)
     values (${id}, ${person.id}, ${id}, 'mosaic', 1, 'kontext-pro', 'a prompt', '{"output_format": "png"}', 1,
       ${`${person.id}/${id}.jpg`}, now() + make_interval(secs => ${seconds}), now() - make_interval(secs => ${600 - seconds}))`;
   await database`

@@ -74,7 +74,7 @@ test("the database refuses to charge or submit for a restricted user, even for t
 
   const [{ id: wallet }] = await database`select id from public.wallets where person_id = ${alice.id}`;
   const generation = {
-    ...{ person_id: alice.id, idempotency_key: "k", style_id: "mosaic", style_version: 1, model_id: "kontext-pro", prompt: "a prompt" },
+    ...{ person_id: alice.id, idempotency_key: "k", style: "mosaic", style_version: 1, model: "kontext-pro", prompt: "a prompt" },
     ...{ settings: {}, credits: 1, input_path, deadline_at: new Date() },
   };
   for (const role of ["service_role", "postgres", "supabase_admin"]) {

@@ -42,7 +42,7 @@ export async function fillGallery(person: Person, count: number, kilobytes = 120
     }));
   }
   await database`
-    insert into public.generations (id, person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits, input_path, deadline_at)
+    insert into public.generations (id, person_id, idempotency_key, style, style_version, model, prompt, settings, credits, input_path, deadline_at)
     select id::uuid, ${person.id}, id, 'mosaic', 1, 'kontext-pro', 'a prompt, with "quotes"', '{"seed": 1}', 1, ${person.id} || '/' || id || '.jpg', now()
     from unnest(${made.map(({ id }) => id)}::text[]) as id`;
   await database`update public.generations set state = 'storing' where id = any (${made.map(({ id }) => id)})`;

@@ -60,11 +60,11 @@ test("users can use a new model and a new style as soon as their rows exist (U1,
   const alice = await Person.signUp("alice");
   await database`insert into public.models (id, name, replicate_model, credits, settings_schema, default_settings, position, available)
     select 'own-model', 'Own', replicate_model, 2, settings_schema, default_settings, 90, true from public.models where id = 'kontext-pro'`;
-  await database`insert into private.style_versions (style_id, version, prompt) values ('own-style', 1, 'a style of their own, for a moment')`;
-  await database`insert into public.styles (id, version, name, description, model_id, position) values ('own-style', 1, 'Own', 'Own', 'own-model', 90)`;
+  await database`insert into private.style_versions (style, version, prompt) values ('own-style', 1, 'a style of their own, for a moment')`;
+  await database`insert into public.styles (id, version, name, description, model, position) values ('own-style', 1, 'Own', 'Own', 'own-model', 90)`;
   try {
     const generation = await alice.ended((await alice.generate(await small, { style: "own-style" })).id);
-    assert.deepEqual([generation.state, generation.model_id, generation.style_version, generation.credits], ["succeeded", "own-model", 1, 2]);
+    assert.deepEqual([generation.state, generation.model, generation.style_version, generation.credits], ["succeeded", "own-model", 1, 2]);
     assert.match(generation.prompt as string, /for a moment/);
   } finally {
     await database`update public.styles set available = false where id = 'own-style'`;

@@ -33,7 +33,7 @@ for (const call of ["read_status()", "read_privacy_status()", "list_due_work()",
         // Insert only rows, without triggers. The transaction is rolled back.
         await sql`set local session_replication_role = replica`;
         await sql`
-          insert into public.generations (person_id, idempotency_key, style_id, style_version, model_id, prompt, settings, credits,
+          insert into public.generations (person_id, idempotency_key, style, style_version, model, prompt, settings, credits,
             state, input_path, deadline_at, reserved_at, finished_at, artwork_path, artwork_content_type, artwork_bytes, artwork_sha256)
           select p.id, 'cost-' || n, 'mosaic', 1, 'kontext-pro', 'x', '{}', 1, 'succeeded', p.id || '/cost-' || n || '.jpg',
             now() - interval '30 days', now() - interval '30 days', now() - interval '30 days',

@@ -127,8 +127,8 @@ test("reports show groups of five or more, and exclude users and their past data
 
   // Their own style, because other tests also make artworks.
   const style = `only-${people[0]!.id.slice(0, 8)}`;
-  await database`insert into private.style_versions (style_id, version, prompt) values (${style}, 1, 'a style of their own')`;
-  await database`insert into public.styles (id, name, description, model_id, position)
+  await database`insert into private.style_versions (style, version, prompt) values (${style}, 1, 'a style of their own')`;
+  await database`insert into public.styles (id, name, description, model, position)
     select ${style}, 'Own', 'Own', 'kontext-pro', max(position) + 1 from public.styles`;
   await Promise.all(people.map(async (person) => person.ended((await person.generate(await small, { style })).id)));
   const [processing] = await find("processing_report", "style", style);

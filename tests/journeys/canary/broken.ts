@@ -211,7 +211,7 @@ export const broken: Flows = {
     fails(lab, verb("record_heartbeat"));
     await assert.rejects(cleanUp(), /unavailable/);
     // PostgreSQL quotes the whole row in its message about this constraint.
-    await database`alter table public.generations add constraint nothing_today check (style_id <> 'pop-art') not valid`;
+    await database`alter table public.generations add constraint nothing_today check (style <> 'pop-art') not valid`;
     try {
       const refused = await person.submit({ style: "pop-art", input_path: await person.upload(photos.png), prompt: planted("prompt") });
       assert.equal(refused.status, 500);
