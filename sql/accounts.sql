@@ -168,8 +168,8 @@ as $$
 begin
   insert into public.profiles (id) values (new.id);
   perform private.open_wallet(new.id);
-  perform private.welcome(new);
-  perform private.consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
+  perform private.grant_welcome_credits(new);
+  perform private.record_consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
   return new;
 end;
 $$;

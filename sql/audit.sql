@@ -19,7 +19,8 @@ comment on column private.audit_places.ended_at is 'When the walk last reached t
 insert into private.audit_places (id) values
   ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('unconfirmed'), ('ledger');
 
-create function private.audit_place(walk text)
+-- Locks the place of a walk and returns how far it has come. `leave_audit` records where the batch ended.
+create function private.enter_audit(walk text)
 returns text
 language sql
 set search_path = pg_catalog, pg_temp
@@ -27,12 +28,12 @@ begin atomic
   select p.after from private.audit_places as p where p.id = walk for update;
 end;
 
--- Like `audit_place`, for a walk in the order of IDs.
-create function private.audit_id(walk text)
+-- Like `enter_audit`, for a walk in the order of IDs.
+create function private.enter_audit_by_id(walk text)
 returns uuid
 language sql
 set search_path = pg_catalog, pg_temp
-return coalesce(nullif(private.audit_place(walk), '')::uuid, '00000000-0000-0000-0000-000000000000');
+return coalesce(nullif(private.enter_audit(walk), '')::uuid, '00000000-0000-0000-0000-000000000000');
 
 create function private.leave_audit(walk text, last text, closed jsonb)
 returns jsonb
@@ -68,10 +69,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant text := private.audit_place('inputs');
-  soft constant timestamptz := now() - private.keep('inputs_soft_limit');
-  hard constant timestamptz := now() - private.keep('inputs_hard_limit');
-  audit_cutoff constant timestamptz := now() - private.keep('audit_grace');
+  after constant text := private.enter_audit('inputs');
+  soft constant timestamptz := now() - private.retention('inputs_soft_limit');
+  hard constant timestamptz := now() - private.retention('inputs_hard_limit');
+  audit_cutoff constant timestamptz := now() - private.retention('audit_grace');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -166,7 +167,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant text := private.audit_place('artworks');
+  after constant text := private.enter_audit('artworks');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -180,7 +181,7 @@ begin
   select 'artworks', o.name, 'orphaned', private.owner(o.name)
   from storage.objects as o
   where o.bucket_id = 'artworks' and o.name = any (names)
-    and o.created_at < now() - private.keep('audit_grace')
+    and o.created_at < now() - private.retention('audit_grace')
     and (select g.id from public.generations as g where g.artwork_path = o.name) is null
   on conflict (bucket, path) where verified_at is null do nothing;
   get diagnostics orphaned = row_count;
@@ -198,7 +199,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := private.audit_id('generations');
+  after constant uuid := private.enter_audit_by_id('generations');
   ids constant uuid[] := array(
     select g.id from public.generations as g where g.id > after order by g.id limit batch
   );
@@ -208,7 +209,7 @@ declare
     where g.id = any (ids)
       and g.state = 'succeeded'
       and g.artwork_missing_at is null
-      and g.finished_at < now() - private.keep('audit_grace')
+      and g.finished_at < now() - private.retention('audit_grace')
       and (
         select o.id from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path
       ) is null
@@ -246,7 +247,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant text := private.audit_place('exports');
+  after constant text := private.enter_audit('exports');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -260,7 +261,7 @@ begin
   select 'exports', o.name, 'orphaned', private.owner(o.name)
   from storage.objects as o
   where o.bucket_id = 'exports' and o.name = any (names)
-    and o.created_at < now() - private.keep('audit_grace')
+    and o.created_at < now() - private.retention('audit_grace')
     and not exists (select from public.exports as e where e.path = o.name and e.state in ('building', 'ready'))
   on conflict (bucket, path) where verified_at is null do nothing;
   get diagnostics orphaned = row_count;

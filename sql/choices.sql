@@ -326,7 +326,7 @@ execute function private.note_departure();
 
 -- A sign-up can carry the version that the user agreed to (`options.data.policy_version`). An unknown version records
 -- nothing.
-create function private.consent_at_sign_up(person uuid, version text)
+create function private.record_consent_at_sign_up(person uuid, version text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
@@ -334,7 +334,7 @@ begin atomic
   insert into public.policy_consents (person_id, version)
   select person, v.id
   from public.policy_versions as v
-  where v.id = consent_at_sign_up.version and v.published_at <= now();
+  where v.id = record_consent_at_sign_up.version and v.published_at <= now();
 end;
 
 create function public.policy_to_agree_to()

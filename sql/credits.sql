@@ -135,7 +135,7 @@ begin
     new.closed_at := clock_timestamp();
     return new;
   end if;
-  if old.closed_at is null or old.closed_at > now() - private.keep('closed_books') then
+  if old.closed_at is null or old.closed_at > now() - private.retention('closed_books') then
     raise exception 'the books of a wallet are kept' using errcode = '42501';
   end if;
   return old;

@@ -9,7 +9,7 @@ create table private.erasures (
   reason text not null,
   stage text not null default 'ordered',
   ordered_at timestamptz not null default now(),
-  begins_at timestamptz not null default now() + private.keep('erasure_grace'),
+  begins_at timestamptz not null default now() + private.retention('erasure_grace'),
   lease uuid,
   leased_until timestamptz,
   objects integer not null default 0,

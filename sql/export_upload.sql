@@ -166,7 +166,7 @@ begin
   end if;
 
   update public.exports as e
-  set state = 'ready', ready_at = now(), expires_at = now() + private.keep('exports'),
+  set state = 'ready', ready_at = now(), expires_at = now() + private.retention('exports'),
     bytes_done = e.bytes_total, files_done = e.files_total
   where e.id = export.id;
   delete from private.export_work as w where w.export_id = export.id;

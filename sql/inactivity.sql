@@ -42,7 +42,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return (
-  select greatest(active + private.keep('inactive_accounts'), max(e.sent_at + make_interval(days => e.days)))
+  select greatest(active + private.retention('inactive_accounts'), max(e.sent_at + make_interval(days => e.days)))
   from private.emails as e
   where e.person_id = person and e.kind = 'inactive' and e.ordered_at >= active and e.sent_at is not null
     and e.bounced_at is null
@@ -80,17 +80,17 @@ set search_path = pg_catalog, pg_temp
 return exists (
   select from auth.users as u
   where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
-) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
+) and private.last_active(person) <= now() - private.retention('unconfirmed_accounts');
 
 -- The next batch of a walk over all users, in the order of their IDs. Empty while the walk rests. The last batch has
 -- fewer than `batch` users.
-create function private.next_people(walk text, batch integer)
+create function private.walk_people(walk text, batch integer)
 returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := private.audit_id(walk);
+  after constant uuid := private.enter_audit_by_id(walk);
   people uuid[] := '{}';
 begin
   if private.is_walk_due(walk) then
@@ -110,7 +110,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  people constant uuid[] := private.next_people('unconfirmed', batch);
+  people constant uuid[] := private.walk_people('unconfirmed', batch);
   candidate uuid;
   erased integer := 0;
 begin
@@ -144,7 +144,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  people constant uuid[] := private.next_people('people', batch);
+  people constant uuid[] := private.walk_people('people', batch);
   ordered integer;
 begin
   -- Users whose row is locked at this moment are left out. The next walk records them.
@@ -167,7 +167,7 @@ begin
       and exists (
         select from auth.users as u where u.id = p.id and u.email is not null and u.email_confirmed_at is not null
       )
-      and p.active_at < now() - private.keep('inactive_accounts')
+      and p.active_at < now() - private.retention('inactive_accounts')
         + make_interval(days => (select max(n.days) from private.notice_ladder as n))
   ) as quiet
   cross join lateral (
@@ -185,7 +185,7 @@ begin
     and not exists (
       select from private.emails as e
       where e.person_id = quiet.id and e.kind = 'inactive' and e.ordered_at >= quiet.active
-        and (e.sent_at is null or e.bounced_at > now() - private.keep('bounced_notices'))
+        and (e.sent_at is null or e.bounced_at > now() - private.retention('bounced_notices'))
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;

@@ -112,7 +112,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := private.audit_id('ledger');
+  after constant uuid := private.enter_audit_by_id('ledger');
   wallets constant uuid[] := array(
     select w.id from public.wallets as w where w.id > after order by w.id limit batch
   );
@@ -141,7 +141,7 @@ returns bigint
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return extract(epoch from private.keep(rule))::bigint;
+return extract(epoch from private.retention(rule))::bigint;
 
 -- Whole seconds until a time. Negative once it is past.
 create function private.seconds_until(at timestamptz)

@@ -111,7 +111,7 @@ begin atomic
   select private.order_outbox_task('cancel_prediction', prediction_id, person, generation_id);
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
   select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
-    now() + private.keep('replicate_hour')
+    now() + private.retention('replicate_hour')
   on conflict do nothing;
 end;
 

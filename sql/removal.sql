@@ -73,7 +73,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
-  values (new.prediction_id, new.person_id, new.id, now() + private.keep('replicate_hour'))
+  values (new.prediction_id, new.person_id, new.id, now() + private.retention('replicate_hour'))
   on conflict do nothing;
   return null;
 end;

@@ -91,10 +91,10 @@ as $$
 declare
   request constant public.privacy_requests := private.note_action(id, 'extended', operator, reason, 'reason');
 begin
-  if now() > request.filed_at + private.keep('requests_extendable') then
+  if now() > request.filed_at + private.retention('requests_extendable') then
     perform private.refuse(409, 'too_late', 'A request can be extended within 28 days of its filing.');
   elsif extend_request.due_at is null
-    or extend_request.due_at not between request.due_at and request.filed_at + private.keep('requests_extended')
+    or extend_request.due_at not between request.due_at and request.filed_at + private.retention('requests_extended')
   then
     perform private.refuse(422, 'invalid_due_at',
       'due_at must be later than it is, and at most 89 days after the filing.', '{"field": "due_at"}');

@@ -47,7 +47,7 @@ begin
     update public.privacy_requests as r
     set message = left(concat_ws(E'\n\n', r.message, words), 20000),
       joined_mails = r.joined_mails || file_email.digest,
-      due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
+      due_at = case when r.closed_at is null then r.due_at else now() + private.retention('requests_answered') end,
       closed_at = null, evidence = null, answer = null, proposed = null,
       extended_at = case when r.closed_at is null then r.extended_at end,
       extension = case when r.closed_at is null then r.extension end

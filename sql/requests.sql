@@ -123,7 +123,7 @@ declare
   day_quota constant private.quotas := private.quota('requests', 'per_day');
   free_at timestamptz;
 begin
-  new.due_at := new.filed_at + private.keep('requests_answered');
+  new.due_at := new.filed_at + private.retention('requests_answered');
   if private.is_anothers(new.person_id) then
     return new;
   end if;

@@ -43,8 +43,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'Proofs of deletion; they hold nothing personal and outlive the account.'),
   ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
     'The bookkeeping of people who are gone, a number without a name.'),
-  ('errands', 'T3', '1 day', 'private.outbox', 'ordered_at',
-    'A call that is owed to Replicate or Storage; after this it has no object any more.'),
+  ('outbox', 'T3', '1 day', 'private.outbox', 'ordered_at',
+    'A call that must still be made to Replicate or Storage; after this it has no object any more.'),
   ('usage_events', 'C9', '1 year', 'public.usage_events', 'at',
     'What was used, and on what kind of device.'),
   ('exports', 'G5', '7 days', null, null,
@@ -80,7 +80,7 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
   ('emails', 'R10', '1 year', 'private.emails', 'ordered_at',
     'That somebody was written to.');
 
-create function private.keep(rule text)
+create function private.retention(rule text)
 returns interval
 language sql
 stable
@@ -172,7 +172,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 return exists (
   select from private.heartbeats as h
-  where h.id = 'cleanup' and h.at > now() - private.keep('sweep_silence')
+  where h.id = 'cleanup' and h.at > now() - private.retention('sweep_silence')
 );
 
 revoke all on function private.is_intake_open from public, anon, authenticated, service_role;

@@ -377,9 +377,9 @@ end;
 $$;
 
 -- Ends generations that can no longer succeed, and returns those to ask Replicate about:
--- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about
--- for the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline
--- is over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
+-- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those that have been silent for
+-- the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is
+-- over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
 -- generation.
 create function backend.settle_generations(
   lease uuid,

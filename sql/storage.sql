@@ -11,7 +11,7 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
 -- size of a body without a declared length, and not the type of a resumable upload without a declared type. A value
 -- that is not known yet passes, because the trigger below sees all of them. `slack` is by how many bytes a declared
 -- length may exceed the limit: the length of a form includes the lines of the form.
-create function private.fits_bucket(bucket text, mimetype text, bytes text, slack integer default 0)
+create function private.is_within_bucket_limits(bucket text, mimetype text, bytes text, slack integer default 0)
 returns boolean
 language sql
 stable
@@ -25,8 +25,8 @@ return exists (
     and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit + slack, true) else bytes is null end
 );
 
-revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
-grant execute on function private.fits_bucket to authenticated;
+revoke all on function private.is_within_bucket_limits from public, anon, authenticated, service_role;
+grant execute on function private.is_within_bucket_limits to authenticated;
 
 -- The early check. Storage asks the policy before the first byte, as the user. The name must be a UUID, because a
 -- file's own name may say who is in the picture (R5). Of Storage's operations, only plain and resumable uploads pass:
@@ -43,7 +43,7 @@ with check (
   and storage.operation() in (
     'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'
   )
-  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
+  and private.is_within_bucket_limits('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
   and (select private.is_intake_open())
   and (select private.is_account_accepted())
 );
@@ -103,7 +103,8 @@ begin
   end if;
   -- Storage sets the measured values once the bytes have arrived.
   if new.metadata ? 'size'
-    and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
+    and not private.is_within_bucket_limits(
+      'inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
     raise exception 'A photo is a JPEG, PNG or WebP of at most % MiB.',
       (select b.file_size_limit / 1024 / 1024 from storage.buckets as b where b.id = 'inputs')

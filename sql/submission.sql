@@ -56,7 +56,7 @@ begin
     if work.lease is distinct from begin_generation.lease then
       return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
     end if;
-    return private.created(generation);
+    return private.describe_reservation(generation);
   end if;
 
   if not private.is_intake_open() then
@@ -124,7 +124,7 @@ begin
     ),
     begin_generation.lease, private.dispatch_lease_end()
   );
-  return private.created(generation);
+  return private.describe_reservation(generation);
 end;
 $$;
 
@@ -153,7 +153,7 @@ return path ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jp
 revoke all on function private.is_upload_name from public, anon, authenticated, service_role;
 grant execute on function private.is_upload_name to authenticated;
 
-create function private.created(generation public.generations)
+create function private.describe_reservation(generation public.generations)
 returns jsonb
 language sql
 volatile
@@ -208,7 +208,7 @@ return private.begin_generation(style, input_path, idempotency_key, lease, model
 
 -- Locks and returns the caller's generation. A generation of another user gets the same 404 as one that does not
 -- exist.
-create function private.own_generation(generation_id uuid)
+create function private.lock_own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -220,10 +220,10 @@ begin
   -- The row is locked only if it is the caller's, so that a stranger cannot block anything.
   if exists (
     select from public.generations as g
-    where g.id = own_generation.generation_id and g.person_id = person
+    where g.id = lock_own_generation.generation_id and g.person_id = person
   ) then
-    perform private.lock_generations(array[own_generation.generation_id], skip => false);
-    select * into generation from public.generations as g where g.id = own_generation.generation_id;
+    perform private.lock_generations(array[lock_own_generation.generation_id], skip => false);
+    select * into generation from public.generations as g where g.id = lock_own_generation.generation_id;
   end if;
   if generation.id is null then
     perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
@@ -258,7 +258,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  generation public.generations := private.own_generation(generation_id);
+  generation public.generations := private.lock_own_generation(generation_id);
 begin
   if generation.state in ('storing', 'succeeded') then
     perform private.refuse(409, 'already_finished',
@@ -293,7 +293,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  generation public.generations := private.end_generation(private.own_generation(generation_id));
+  generation public.generations := private.end_generation(private.lock_own_generation(generation_id));
 begin
   delete from public.generations as g where g.id = generation.id;
   return jsonb_build_object(

@@ -91,7 +91,7 @@ comment on table private.welcomed_addresses is 'Keyed hashes of addresses that h
 
 -- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account gets
 -- none. An account gets them once, even if its address changes later.
-create function private.welcome(account auth.users)
+create function private.grant_welcome_credits(account auth.users)
 returns void
 language plpgsql
 security definer
@@ -130,7 +130,7 @@ begin
   if (new.email, new.email_confirmed_at, new.is_anonymous)
     is distinct from (old.email, old.email_confirmed_at, old.is_anonymous)
   then
-    perform private.welcome(new);
+    perform private.grant_welcome_credits(new);
   end if;
   return null;
 end;

@@ -483,8 +483,8 @@ as $$
 begin
   insert into public.profiles (id) values (new.id);
   perform private.open_wallet(new.id);
-  perform private.welcome(new);
-  perform private.consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
+  perform private.grant_welcome_credits(new);
+  perform private.record_consent_at_sign_up(new.id, new.raw_user_meta_data ->> 'policy_version');
   return new;
 end;
 $$;
@@ -672,7 +672,7 @@ begin
     new.closed_at := clock_timestamp();
     return new;
   end if;
-  if old.closed_at is null or old.closed_at > now() - private.keep('closed_books') then
+  if old.closed_at is null or old.closed_at > now() - private.retention('closed_books') then
     raise exception 'the books of a wallet are kept' using errcode = '42501';
   end if;
   return old;
@@ -1024,7 +1024,7 @@ comment on table private.welcomed_addresses is 'Keyed hashes of addresses that h
 
 -- Grants the welcome credits if the account has a confirmed address that never had them. An anonymous account gets
 -- none. An account gets them once, even if its address changes later.
-create function private.welcome(account auth.users)
+create function private.grant_welcome_credits(account auth.users)
 returns void
 language plpgsql
 security definer
@@ -1063,7 +1063,7 @@ begin
   if (new.email, new.email_confirmed_at, new.is_anonymous)
     is distinct from (old.email, old.email_confirmed_at, old.is_anonymous)
   then
-    perform private.welcome(new);
+    perform private.grant_welcome_credits(new);
   end if;
   return null;
 end;
@@ -1118,8 +1118,8 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
     'Proofs of deletion; they hold nothing personal and outlive the account.'),
   ('closed_books', 'C7', '10 years', 'public.wallets', 'closed_at',
     'The bookkeeping of people who are gone, a number without a name.'),
-  ('errands', 'T3', '1 day', 'private.outbox', 'ordered_at',
-    'A call that is owed to Replicate or Storage; after this it has no object any more.'),
+  ('outbox', 'T3', '1 day', 'private.outbox', 'ordered_at',
+    'A call that must still be made to Replicate or Storage; after this it has no object any more.'),
   ('usage_events', 'C9', '1 year', 'public.usage_events', 'at',
     'What was used, and on what kind of device.'),
   ('exports', 'G5', '7 days', null, null,
@@ -1155,7 +1155,7 @@ insert into private.retention_rules (id, clause, keep, rows_of, since, words) va
   ('emails', 'R10', '1 year', 'private.emails', 'ordered_at',
     'That somebody was written to.');
 
-create function private.keep(rule text)
+create function private.retention(rule text)
 returns interval
 language sql
 stable
@@ -1247,7 +1247,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 return exists (
   select from private.heartbeats as h
-  where h.id = 'cleanup' and h.at > now() - private.keep('sweep_silence')
+  where h.id = 'cleanup' and h.at > now() - private.retention('sweep_silence')
 );
 
 revoke all on function private.is_intake_open from public, anon, authenticated, service_role;
@@ -2036,7 +2036,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
-  values (new.prediction_id, new.person_id, new.id, now() + private.keep('replicate_hour'))
+  values (new.prediction_id, new.person_id, new.id, now() + private.retention('replicate_hour'))
   on conflict do nothing;
   return null;
 end;
@@ -2251,7 +2251,7 @@ begin atomic
   select private.order_outbox_task('cancel_prediction', prediction_id, person, generation_id);
   insert into public.replicate_removals (prediction_id, person_id, generation_id, due_at)
   select prediction_id, (select u.id from auth.users as u where u.id = person), generation_id,
-    now() + private.keep('replicate_hour')
+    now() + private.retention('replicate_hour')
   on conflict do nothing;
 end;
 
@@ -2815,7 +2815,7 @@ execute function private.note_departure();
 
 -- A sign-up can carry the version that the user agreed to (`options.data.policy_version`). An unknown version records
 -- nothing.
-create function private.consent_at_sign_up(person uuid, version text)
+create function private.record_consent_at_sign_up(person uuid, version text)
 returns void
 language sql
 set search_path = pg_catalog, pg_temp
@@ -2823,7 +2823,7 @@ begin atomic
   insert into public.policy_consents (person_id, version)
   select person, v.id
   from public.policy_versions as v
-  where v.id = consent_at_sign_up.version and v.published_at <= now();
+  where v.id = record_consent_at_sign_up.version and v.published_at <= now();
 end;
 
 create function public.policy_to_agree_to()
@@ -3528,7 +3528,7 @@ begin
     if work.lease is distinct from begin_generation.lease then
       return jsonb_build_object('outcome', 'replayed', 'generation', private.describe(generation));
     end if;
-    return private.created(generation);
+    return private.describe_reservation(generation);
   end if;
 
   if not private.is_intake_open() then
@@ -3596,7 +3596,7 @@ begin
     ),
     begin_generation.lease, private.dispatch_lease_end()
   );
-  return private.created(generation);
+  return private.describe_reservation(generation);
 end;
 $$;
 
@@ -3625,7 +3625,7 @@ return path ~ '^[0-9a-f-]{36}/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.(jpg|jp
 revoke all on function private.is_upload_name from public, anon, authenticated, service_role;
 grant execute on function private.is_upload_name to authenticated;
 
-create function private.created(generation public.generations)
+create function private.describe_reservation(generation public.generations)
 returns jsonb
 language sql
 volatile
@@ -3680,7 +3680,7 @@ return private.begin_generation(style, input_path, idempotency_key, lease, model
 
 -- Locks and returns the caller's generation. A generation of another user gets the same 404 as one that does not
 -- exist.
-create function private.own_generation(generation_id uuid)
+create function private.lock_own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -3692,10 +3692,10 @@ begin
   -- The row is locked only if it is the caller's, so that a stranger cannot block anything.
   if exists (
     select from public.generations as g
-    where g.id = own_generation.generation_id and g.person_id = person
+    where g.id = lock_own_generation.generation_id and g.person_id = person
   ) then
-    perform private.lock_generations(array[own_generation.generation_id], skip => false);
-    select * into generation from public.generations as g where g.id = own_generation.generation_id;
+    perform private.lock_generations(array[lock_own_generation.generation_id], skip => false);
+    select * into generation from public.generations as g where g.id = lock_own_generation.generation_id;
   end if;
   if generation.id is null then
     perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
@@ -3730,7 +3730,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  generation public.generations := private.own_generation(generation_id);
+  generation public.generations := private.lock_own_generation(generation_id);
 begin
   if generation.state in ('storing', 'succeeded') then
     perform private.refuse(409, 'already_finished',
@@ -3765,7 +3765,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  generation public.generations := private.end_generation(private.own_generation(generation_id));
+  generation public.generations := private.end_generation(private.lock_own_generation(generation_id));
 begin
   delete from public.generations as g where g.id = generation.id;
   return jsonb_build_object(
@@ -4170,9 +4170,9 @@ end;
 $$;
 
 -- Ends generations that can no longer succeed, and returns those to ask Replicate about:
--- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those we have not heard about
--- for the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline
--- is over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
+-- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those that have been silent for
+-- the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is
+-- over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
 -- generation.
 create function backend.settle_generations(
   lease uuid,
@@ -4272,7 +4272,7 @@ insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_typ
 -- size of a body without a declared length, and not the type of a resumable upload without a declared type. A value
 -- that is not known yet passes, because the trigger below sees all of them. `slack` is by how many bytes a declared
 -- length may exceed the limit: the length of a form includes the lines of the form.
-create function private.fits_bucket(bucket text, mimetype text, bytes text, slack integer default 0)
+create function private.is_within_bucket_limits(bucket text, mimetype text, bytes text, slack integer default 0)
 returns boolean
 language sql
 stable
@@ -4286,8 +4286,8 @@ return exists (
     and case when bytes ~ '^\d{1,18}$' then coalesce(bytes::bigint <= b.file_size_limit + slack, true) else bytes is null end
 );
 
-revoke all on function private.fits_bucket from public, anon, authenticated, service_role;
-grant execute on function private.fits_bucket to authenticated;
+revoke all on function private.is_within_bucket_limits from public, anon, authenticated, service_role;
+grant execute on function private.is_within_bucket_limits to authenticated;
 
 -- The early check. Storage asks the policy before the first byte, as the user. The name must be a UUID, because a
 -- file's own name may say who is in the picture (R5). Of Storage's operations, only plain and resumable uploads pass:
@@ -4304,7 +4304,7 @@ with check (
   and storage.operation() in (
     'storage.object.upload', 'storage.tus.upload.create', 'storage.tus.upload.part'
   )
-  and private.fits_bucket('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
+  and private.is_within_bucket_limits('inputs', metadata ->> 'mimetype', metadata ->> 'contentLength', slack => 65536)
   and (select private.is_intake_open())
   and (select private.is_account_accepted())
 );
@@ -4364,7 +4364,8 @@ begin
   end if;
   -- Storage sets the measured values once the bytes have arrived.
   if new.metadata ? 'size'
-    and not private.fits_bucket('inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
+    and not private.is_within_bucket_limits(
+      'inputs', coalesce(new.metadata ->> 'mimetype', ''), new.metadata ->> 'size')
   then
     raise exception 'A photo is a JPEG, PNG or WebP of at most % MiB.',
       (select b.file_size_limit / 1024 / 1024 from storage.buckets as b where b.id = 'inputs')
@@ -4485,7 +4486,8 @@ comment on column private.audit_places.ended_at is 'When the walk last reached t
 insert into private.audit_places (id) values
   ('inputs'), ('artworks'), ('generations'), ('exports'), ('people'), ('unconfirmed'), ('ledger');
 
-create function private.audit_place(walk text)
+-- Locks the place of a walk and returns how far it has come. `leave_audit` records where the batch ended.
+create function private.enter_audit(walk text)
 returns text
 language sql
 set search_path = pg_catalog, pg_temp
@@ -4493,12 +4495,12 @@ begin atomic
   select p.after from private.audit_places as p where p.id = walk for update;
 end;
 
--- Like `audit_place`, for a walk in the order of IDs.
-create function private.audit_id(walk text)
+-- Like `enter_audit`, for a walk in the order of IDs.
+create function private.enter_audit_by_id(walk text)
 returns uuid
 language sql
 set search_path = pg_catalog, pg_temp
-return coalesce(nullif(private.audit_place(walk), '')::uuid, '00000000-0000-0000-0000-000000000000');
+return coalesce(nullif(private.enter_audit(walk), '')::uuid, '00000000-0000-0000-0000-000000000000');
 
 create function private.leave_audit(walk text, last text, closed jsonb)
 returns jsonb
@@ -4534,10 +4536,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant text := private.audit_place('inputs');
-  soft constant timestamptz := now() - private.keep('inputs_soft_limit');
-  hard constant timestamptz := now() - private.keep('inputs_hard_limit');
-  audit_cutoff constant timestamptz := now() - private.keep('audit_grace');
+  after constant text := private.enter_audit('inputs');
+  soft constant timestamptz := now() - private.retention('inputs_soft_limit');
+  hard constant timestamptz := now() - private.retention('inputs_hard_limit');
+  audit_cutoff constant timestamptz := now() - private.retention('audit_grace');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -4632,7 +4634,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant text := private.audit_place('artworks');
+  after constant text := private.enter_audit('artworks');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -4646,7 +4648,7 @@ begin
   select 'artworks', o.name, 'orphaned', private.owner(o.name)
   from storage.objects as o
   where o.bucket_id = 'artworks' and o.name = any (names)
-    and o.created_at < now() - private.keep('audit_grace')
+    and o.created_at < now() - private.retention('audit_grace')
     and (select g.id from public.generations as g where g.artwork_path = o.name) is null
   on conflict (bucket, path) where verified_at is null do nothing;
   get diagnostics orphaned = row_count;
@@ -4664,7 +4666,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := private.audit_id('generations');
+  after constant uuid := private.enter_audit_by_id('generations');
   ids constant uuid[] := array(
     select g.id from public.generations as g where g.id > after order by g.id limit batch
   );
@@ -4674,7 +4676,7 @@ declare
     where g.id = any (ids)
       and g.state = 'succeeded'
       and g.artwork_missing_at is null
-      and g.finished_at < now() - private.keep('audit_grace')
+      and g.finished_at < now() - private.retention('audit_grace')
       and (
         select o.id from storage.objects as o where o.bucket_id = 'artworks' and o.name = g.artwork_path
       ) is null
@@ -4712,7 +4714,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant text := private.audit_place('exports');
+  after constant text := private.enter_audit('exports');
   names constant text[] := array(
     select o.name
     from storage.objects as o
@@ -4726,7 +4728,7 @@ begin
   select 'exports', o.name, 'orphaned', private.owner(o.name)
   from storage.objects as o
   where o.bucket_id = 'exports' and o.name = any (names)
-    and o.created_at < now() - private.keep('audit_grace')
+    and o.created_at < now() - private.retention('audit_grace')
     and not exists (select from public.exports as e where e.path = o.name and e.state in ('building', 'ready'))
   on conflict (bucket, path) where verified_at is null do nothing;
   get diagnostics orphaned = row_count;
@@ -4845,8 +4847,8 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
   ('public.processing_log', 't.person_id = $1', 'processing_log', null, '{}', 'delete', 'processing_log', null),
   ('private.webhook_events', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
     'webhook_events', null, '{}', 'delete', 'webhook_events', null),
-  ('private.outbox', 't.person_id = $1', null, null, '{}', 'forget', 'errands',
-    'A call that is owed to another service, for a moment.'),
+  ('private.outbox', 't.person_id = $1', null, null, '{}', 'forget', 'outbox',
+    'A call that must still be made to another service, for a moment.'),
   ('public.deletions', 't.person_id = $1', 'deletions', null, '{}', 'forget', 'deletion_receipts', null),
   ('private.deletion_leases', 't.deletion_id in (select d.id from public.deletions as d where d.person_id = $1)', null,
     null, '{}', 'forget', 'deletion_receipts', 'Who executes a deletion at this moment.'),
@@ -4993,7 +4995,7 @@ declare
   day_quota constant private.quotas := private.quota('requests', 'per_day');
   free_at timestamptz;
 begin
-  new.due_at := new.filed_at + private.keep('requests_answered');
+  new.due_at := new.filed_at + private.retention('requests_answered');
   if private.is_anothers(new.person_id) then
     return new;
   end if;
@@ -5189,7 +5191,7 @@ begin
     update public.privacy_requests as r
     set message = left(concat_ws(E'\n\n', r.message, words), 20000),
       joined_mails = r.joined_mails || file_email.digest,
-      due_at = case when r.closed_at is null then r.due_at else now() + private.keep('requests_answered') end,
+      due_at = case when r.closed_at is null then r.due_at else now() + private.retention('requests_answered') end,
       closed_at = null, evidence = null, answer = null, proposed = null,
       extended_at = case when r.closed_at is null then r.extended_at end,
       extension = case when r.closed_at is null then r.extension end
@@ -5371,10 +5373,10 @@ as $$
 declare
   request constant public.privacy_requests := private.note_action(id, 'extended', operator, reason, 'reason');
 begin
-  if now() > request.filed_at + private.keep('requests_extendable') then
+  if now() > request.filed_at + private.retention('requests_extendable') then
     perform private.refuse(409, 'too_late', 'A request can be extended within 28 days of its filing.');
   elsif extend_request.due_at is null
-    or extend_request.due_at not between request.due_at and request.filed_at + private.keep('requests_extended')
+    or extend_request.due_at not between request.due_at and request.filed_at + private.retention('requests_extended')
   then
     perform private.refuse(422, 'invalid_due_at',
       'due_at must be later than it is, and at most 89 days after the filing.', '{"field": "due_at"}');
@@ -6394,7 +6396,7 @@ begin
   end if;
 
   update public.exports as e
-  set state = 'ready', ready_at = now(), expires_at = now() + private.keep('exports'),
+  set state = 'ready', ready_at = now(), expires_at = now() + private.retention('exports'),
     bytes_done = e.bytes_total, files_done = e.files_total
   where e.id = export.id;
   delete from private.export_work as w where w.export_id = export.id;
@@ -6621,7 +6623,7 @@ create table private.erasures (
   reason text not null,
   stage text not null default 'ordered',
   ordered_at timestamptz not null default now(),
-  begins_at timestamptz not null default now() + private.keep('erasure_grace'),
+  begins_at timestamptz not null default now() + private.retention('erasure_grace'),
   lease uuid,
   leased_until timestamptz,
   objects integer not null default 0,
@@ -7106,7 +7108,7 @@ stable
 security definer
 set search_path = pg_catalog, pg_temp
 return (
-  select greatest(active + private.keep('inactive_accounts'), max(e.sent_at + make_interval(days => e.days)))
+  select greatest(active + private.retention('inactive_accounts'), max(e.sent_at + make_interval(days => e.days)))
   from private.emails as e
   where e.person_id = person and e.kind = 'inactive' and e.ordered_at >= active and e.sent_at is not null
     and e.bounced_at is null
@@ -7144,17 +7146,17 @@ set search_path = pg_catalog, pg_temp
 return exists (
   select from auth.users as u
   where u.id = person and u.email_confirmed_at is null and u.phone_confirmed_at is null
-) and private.last_active(person) <= now() - private.keep('unconfirmed_accounts');
+) and private.last_active(person) <= now() - private.retention('unconfirmed_accounts');
 
 -- The next batch of a walk over all users, in the order of their IDs. Empty while the walk rests. The last batch has
 -- fewer than `batch` users.
-create function private.next_people(walk text, batch integer)
+create function private.walk_people(walk text, batch integer)
 returns uuid[]
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := private.audit_id(walk);
+  after constant uuid := private.enter_audit_by_id(walk);
   people uuid[] := '{}';
 begin
   if private.is_walk_due(walk) then
@@ -7174,7 +7176,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  people constant uuid[] := private.next_people('unconfirmed', batch);
+  people constant uuid[] := private.walk_people('unconfirmed', batch);
   candidate uuid;
   erased integer := 0;
 begin
@@ -7208,7 +7210,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  people constant uuid[] := private.next_people('people', batch);
+  people constant uuid[] := private.walk_people('people', batch);
   ordered integer;
 begin
   -- Users whose row is locked at this moment are left out. The next walk records them.
@@ -7231,7 +7233,7 @@ begin
       and exists (
         select from auth.users as u where u.id = p.id and u.email is not null and u.email_confirmed_at is not null
       )
-      and p.active_at < now() - private.keep('inactive_accounts')
+      and p.active_at < now() - private.retention('inactive_accounts')
         + make_interval(days => (select max(n.days) from private.notice_ladder as n))
   ) as quiet
   cross join lateral (
@@ -7249,7 +7251,7 @@ begin
     and not exists (
       select from private.emails as e
       where e.person_id = quiet.id and e.kind = 'inactive' and e.ordered_at >= quiet.active
-        and (e.sent_at is null or e.bounced_at > now() - private.keep('bounced_notices'))
+        and (e.sent_at is null or e.bounced_at > now() - private.retention('bounced_notices'))
     )
     and private.allows(quiet.id, 'notices');
   get diagnostics ordered = row_count;
@@ -7415,7 +7417,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  after constant uuid := private.audit_id('ledger');
+  after constant uuid := private.enter_audit_by_id('ledger');
   wallets constant uuid[] := array(
     select w.id from public.wallets as w where w.id > after order by w.id limit batch
   );
@@ -7444,7 +7446,7 @@ returns bigint
 language sql
 stable
 set search_path = pg_catalog, pg_temp
-return extract(epoch from private.keep(rule))::bigint;
+return extract(epoch from private.retention(rule))::bigint;
 
 -- Whole seconds until a time. Negative once it is past.
 create function private.seconds_until(at timestamptz)

@@ -63,7 +63,7 @@ select set_eq(
     'request_export', 'private.accept_proposal',
     'policy_to_agree_to', 'private.begin_generation', 'private.cancel_generation', 'private.delete_generation',
     'private.confirm_own_request', 'private.erase_account', 'private.request_export', 'private.person',
-    'private.is_intake_open', 'private.is_account_accepted', 'private.is_upload_name', 'private.fits_bucket', 'private.request_kinds'
+    'private.is_intake_open', 'private.is_account_accepted', 'private.is_upload_name', 'private.is_within_bucket_limits', 'private.request_kinds'
   ],
   'people call their verbs, and what policies ask'
 );

@@ -9,7 +9,7 @@ import { lab } from "../faults/lab.ts";
 import { passTime } from "../lab/time.ts";
 
 /** A running job whose webhook events are lost, so that no event leads to the deletion of its photo. */
-async function unheard(person: Person): Promise<string> {
+async function withLostEvents(person: Person): Promise<string> {
   await arm({ fault: "stuck_processing" }, { fault: "webhook_drop" });
   return (await person.generate(await small)).id;
 }
@@ -39,7 +39,7 @@ function assertNoLease(answer: Record<string, unknown>): void {
 
 test("canceling through the database returns the prediction to stop, and no lease of a deletion", async () => {
   const mallory = await Person.signUp("mallory");
-  const id = await unheard(mallory);
+  const id = await withLostEvents(mallory);
   for (let asked = 0; asked < 2; asked += 1) {
     assertNoLease(await askDatabase(mallory, "cancel_generation", id));
     assert.equal(await leases(mallory), 0);
@@ -48,14 +48,14 @@ test("canceling through the database returns the prediction to stop, and no leas
 
 test("deleting through the database returns no lease of a deletion either", async () => {
   const mallory = await Person.signUp("mallory");
-  const id = await unheard(mallory);
+  const id = await withLostEvents(mallory);
   assertNoLease(await askDatabase(mallory, "delete_generation", id));
   assert.equal(await leases(mallory), 0);
 });
 
 test("an owner who repeats a cancel for an hour keeps no photo past the first sweep", async () => {
   const mallory = await Person.signUp("mallory");
-  const id = await unheard(mallory);
+  const id = await withLostEvents(mallory);
   await askDatabase(mallory, "cancel_generation", id);
   assert.ok((await photos(mallory)) > 0, "the functions were not called, so the photo must still exist");
   let lasted = 0;
@@ -72,7 +72,7 @@ test("an owner who repeats a cancel for an hour keeps no photo past the first sw
 
 test("an owner who repeats a cancel at the last moment keeps no photo past 48 hours", async () => {
   const mallory = await Person.signUp("mallory");
-  const id = await unheard(mallory);
+  const id = await withLostEvents(mallory);
   await askDatabase(mallory, "cancel_generation", id);
   await passTime(48 * 3600 + 60);
   await mallory.client.rpc("cancel_generation", { generation_id: id });
@@ -99,7 +99,7 @@ test("the next sweep deletes a photo past 48 hours, even if a dead worker has th
 
 test("an owner who tries to delay deletions cannot turn the badge red", async () => {
   const mallory = await Person.signUp("mallory");
-  const id = await unheard(mallory);
+  const id = await withLostEvents(mallory);
   await askDatabase(mallory, "cancel_generation", id);
   const overdue = async () => {
     const response = await fetch(`${process.env.FUNCTIONS_URL}/privacy/status`);

@@ -12,7 +12,7 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
 import {
-  type Answer, type Leased, type Take, building, handOver, overdue, owed, planned, runOut, running, service, storing,
+  type Answer, type Leased, type Take, building, handOver, overdue, dueRows, planned, runOut, running, service, storing,
   dispatching, succeeded,
 } from "./workers.ts";
 
@@ -146,7 +146,7 @@ test("deleting the object of the first attempt late does not delete the artwork 
   assert.deepEqual(left.map(({ name }) => name), [second.path]);
 });
 
-for (const [verb, order] of Object.entries(owed)) {
+for (const [verb, order] of Object.entries(dueRows)) {
   test(`${verb}: a retry with the same lease gets the same rows, and another lease gets none of them`, async () => {
     const due = await order(await Person.signUp("alice"));
     const [first, second] = [randomUUID(), randomUUID()];

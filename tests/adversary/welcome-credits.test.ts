@@ -135,7 +135,7 @@ test("only a keyed hash of an address is kept, and it is deleted after a year", 
   assert.equal(plain, false, "a hash without a key can be guessed");
 
   const older = (past: string) => database`
-    update private.welcomed_addresses set at = now() - private.keep('welcomed_addresses') - ${past}::interval
+    update private.welcomed_addresses set at = now() - private.retention('welcomed_addresses') - ${past}::interval
     where address_hash = ${remembered.address_hash}`;
   const left = async () => (await database`select from private.welcomed_addresses where address_hash = ${remembered.address_hash}`).length;
   await older("-1 minute");

@@ -171,7 +171,7 @@ export async function handOver<T>(leased: Leased, take: Take, call: () => Promis
 }
 
 /** For each verb that leases rows: inserts some rows that are due, and returns their ids. */
-export const owed: Record<string, (person: Person) => Promise<string[]>> = {
+export const dueRows: Record<string, (person: Person) => Promise<string[]>> = {
   lease_deletions: async ({ id }) => rows(await database`
     insert into public.deletions (bucket, path, reason, person_id)
     select 'inputs', ${id} || '/' || n || '.jpg', 'orphaned', ${id} from generate_series(1, 3) as n returning id`),

@@ -7,14 +7,14 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
-import { artworkIsWhole, unheard } from "./generation.ts";
+import { artworkIsWhole, withLostEvents } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { predictionThatIs, predictionsOf, send } from "./replicate.ts";
 import { sound } from "./sound.ts";
 
 test("a webhook event that arrives a hundred times at once makes one artwork and one charge", async () => {
   const alice = await Person.signUp("alice");
-  const { id, input_path } = await unheard(alice);
+  const { id, input_path } = await withLostEvents(alice);
   const prediction = await predictionThatIs("succeeded", input_path);
   const answers = await Promise.all(Array.from({ length: 100 }, () => send(prediction, {}, "msg_hundred")));
   assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
@@ -38,7 +38,7 @@ test("a processing event after success does not change the state", async () => {
 
 test("if no webhook event arrives, the sweep asks Replicate after a minute", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   await cleanUp();
   assert.notEqual((await alice.generation(id))!.state, "succeeded");
   await passTime(61);

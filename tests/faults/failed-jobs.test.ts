@@ -109,7 +109,7 @@ test("the log lines of unfinished outbox tasks for Replicate name the generation
   const lines = listen();
   await passTime(3700);
   await cleanUp();
-  for (const text of ["a call is owed still", "Replicate did not say whether it has removed it"]) names(id, lines, "WARN", text);
+  for (const text of ["a call is still due", "Replicate did not say whether it has removed it"]) names(id, lines, "WARN", text);
   lab.heal();
   await sound(alice, { canceled: 1 });
 });

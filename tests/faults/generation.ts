@@ -8,7 +8,7 @@ import { arm } from "../journeys/stack.ts";
 import { predictionThatIs } from "./replicate.ts";
 
 /** A generation whose prediction has succeeded, but whose webhook event was lost. */
-export async function unheard(person: Person): Promise<Generation> {
+export async function withLostEvents(person: Person): Promise<Generation> {
   await arm({ fault: "webhook_drop" });
   const generation = await person.generate(await small);
   await predictionThatIs("succeeded", generation.input_path);

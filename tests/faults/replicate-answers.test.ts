@@ -8,7 +8,7 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
-import { artworkIsWhole, unheard } from "./generation.ts";
+import { artworkIsWhole, withLostEvents } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
 import { endWhatWaits, predictionThatIs, predictionsOf } from "./replicate.ts";
@@ -41,7 +41,7 @@ test("E006 is a fault of the photo, so the job ends as input_invalid and the cre
 
 test("an unknown status does not end the job: the sweep asks again", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   await arm({ fault: "get_odd_status" });
   await passTime(61);
   await cleanUp();
@@ -51,7 +51,7 @@ test("an unknown status does not end the job: the sweep asks again", async () =>
 
 test("an unreadable response affects only its own prediction: the same sweep settles the others", async () => {
   const people = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
-  for (const person of people) for (let job = 0; job < 4; job += 1) await unheard(person);
+  for (const person of people) for (let job = 0; job < 4; job += 1) await withLostEvents(person);
   // As many predictions as a sweep asks about at once.
   await arm({ fault: "get_unreadable", count: 8 });
   await passTime(61);
@@ -94,7 +94,7 @@ test("an unreadable entry may be the wanted prediction, so no second prediction 
 
 test("one 404 for a prediction proves nothing: the sweep asks again, and the artwork is stored", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   await arm({ fault: "get_404" });
   await passTime(61);
   await cleanUp();
@@ -106,7 +106,7 @@ test("one 404 for a prediction proves nothing: the sweep asks again, and the art
 
 test("if a prediction is 404 for minutes, its job ends as lost and the credits are returned", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   await arm({ fault: "get_404", count: 100 });
   for (const [seconds, becomes] of [[61, "dispatched"], [181, "failed"]] as const) {
     await passTime(seconds);

@@ -16,12 +16,12 @@ before(endWhatWaits);
 /** How many jobs wait; fewer on a slow machine. */
 const waiting = Number(process.env.WAITING ?? 1_000);
 /** Jobs whose create call was accepted, but whose response was lost. */
-const unheard = 20;
+const unanswered = 20;
 /** The same number of jobs whose create call never arrived. Only the attempt is recorded. */
 const lost = 20;
 
 /** A job whose photo is prepared and stored, `seconds` before its deadline. */
-async function owed(person: Person, photo: Buffer, seconds: number, isCalled: boolean): Promise<{ id: string; path: string }> {
+async function dueJob(person: Person, photo: Buffer, seconds: number, isCalled: boolean): Promise<{ id: string; path: string }> {
   const id = randomUUID();
   const path = `${person.id}/prepared/${id}-1.jpg`;
   const stored = await fetch(`${process.env.SUPABASE_URL}/storage/v1/object/inputs/${path}`, {
@@ -61,7 +61,7 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
 
   // Some jobs waited through the whole hour, so their deadlines pass before it ends.
   const early = Array.from({ length: 20 }, (_, index) => 60 + index * 10);
-  await inParts(early, (seconds) => owed(alice, photo, seconds, false));
+  await inParts(early, (seconds) => dueJob(alice, photo, seconds, false));
   for (let minute = 0; minute < 6; minute += 1) {
     await passTime(60);
     await cleanUp();
@@ -70,8 +70,8 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
   const jobs: { id: string; path: string; isCreated: boolean }[] = [];
   const places = Array.from({ length: waiting }, (_, index) => index);
   await inParts(places, async (index) => {
-    const job = await owed(alice, photo, 200 + (index % 8) * 60, index < unheard + lost);
-    jobs.push({ ...job, isCreated: index < unheard });
+    const job = await dueJob(alice, photo, 200 + (index % 8) * 60, index < unanswered + lost);
+    jobs.push({ ...job, isCreated: index < unanswered });
   });
   // With so many at once, Replicate makes no pictures in this test: the predictions run until they are canceled.
   await arm({ fault: "stuck_processing", count: 10_000 });

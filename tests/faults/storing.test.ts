@@ -7,13 +7,13 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
-import { artworkIsWhole, unheard } from "./generation.ts";
+import { artworkIsWhole, withLostEvents } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { quiet, sound } from "./sound.ts";
 
 test("if a worker dies between the upload and its record, the next worker stores the artwork, and there is one", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   await passTime(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
@@ -27,7 +27,7 @@ test("if a worker dies between the upload and its record, the next worker stores
 
 test("if a worker dies after the upload and the user deletes the generation, nothing stays", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   await passTime(61);
   await lab.functions.crashAt("artwork.stored");
   await assert.rejects(cleanUp());
@@ -88,7 +88,7 @@ test("if the output host stalls, the attempt ends and is repeated later", async 
 
 test("an output host that stalls for one job does not block other jobs", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
-  for (const person of [alice, bob, alice, bob]) await unheard(person);
+  for (const person of [alice, bob, alice, bob]) await withLostEvents(person);
   await arm({ fault: "output_stall" });
   await passTime(61);
   const sweeping = cleanUp();
@@ -102,7 +102,7 @@ test("an output host that stalls for one job does not block other jobs", async (
 
 test("if a worker freezes past its lease, another stores the artwork, and the first changes nothing when it wakes", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   const another = await lab.another();
   await passTime(61);
   await lab.functions.freezeAt("artwork.stored");
@@ -123,7 +123,7 @@ test("if a worker freezes past its lease, another stores the artwork, and the fi
 
 test("if a worker freezes while the user deletes the generation, what it stores late is deleted", async () => {
   const alice = await Person.signUp("alice");
-  const { id } = await unheard(alice);
+  const { id } = await withLostEvents(alice);
   const another = await lab.another();
   await passTime(61);
   await lab.functions.freezeAt("artwork.stored");

@@ -9,7 +9,7 @@ import { cleanUp, database } from "../journeys/stack.ts";
 import { makeReadOnly, makeWritable } from "../lab/database.ts";
 import { passTime } from "../lab/time.ts";
 import { until } from "../waiting.ts";
-import { unheard } from "./generation.ts";
+import { withLostEvents } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
 import { sound } from "./sound.ts";
@@ -19,7 +19,7 @@ const operator = { headers: { authorization: `Bearer ${process.env.OPERATOR_SECR
 test("while the project is read-only, every write gets 503, nothing is lost, and all continues on its own later", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
   // Alice's prediction is done, but its event was lost. Bob's job waits for its dispatch. Carol's photo is past its limit.
-  const made = await unheard(alice);
+  const made = await withLostEvents(alice);
   const [input_path, key] = [await bob.upload(await small), randomUUID()];
   const overdue = await carol.upload(await small);
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${overdue}`;

@@ -6,7 +6,7 @@ import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { cleanUp, database } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
-import { unheard } from "./generation.ts";
+import { withLostEvents } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { listen, saying } from "./log.ts";
 import { sound } from "./sound.ts";
@@ -15,7 +15,7 @@ const operator = { headers: { authorization: `Bearer ${process.env.OPERATOR_SECR
 
 test("after the secret key was rotated, users get 503 and not \"please sign in\", the log says why, and nothing is lost", async () => {
   const [alice, bob, carol] = [await Person.signUp("alice"), await Person.signUp("bob"), await Person.signUp("carol")];
-  const made = await unheard(alice);
+  const made = await withLostEvents(alice);
   const overdue = await carol.upload(await small);
   await database`update storage.objects set created_at = now() - interval '25 hours' where name = ${overdue}`;
 

@@ -20,7 +20,7 @@ after(async () => {
 const poisoned = async () => Buffer.concat([await small, Buffer.from(poison)]);
 
 /** A reserved generation whose function died before the dispatch. */
-async function owed(person: Person, photo: Buffer): Promise<string> {
+async function reserved(person: Person, photo: Buffer): Promise<string> {
   const { data, error } = await person.client.rpc("begin_generation", {
     style: "mosaic", input_path: await person.upload(photo), idempotency_key: randomUUID(), lease: randomUUID(),
   });
@@ -32,8 +32,8 @@ async function owed(person: Person, photo: Buffer): Promise<string> {
 
 test("a photo that makes its decoder panic ends only its own job: the sweep continues, and the credits are returned", async () => {
   const [alice, bob] = [await Person.signUp("alice"), await Person.signUp("bob")];
-  const bad = await owed(alice, await poisoned());
-  const good = await owed(bob, await small);
+  const bad = await reserved(alice, await poisoned());
+  const good = await reserved(bob, await small);
   const report = await cleanUp();
   assert.equal(report.dispatched, 1);
   const { state, reason } = (await alice.generation(bad))!;

@@ -29,7 +29,7 @@ const steps: [what: string, calls: string][] = [
   ["settling", "settle_generations"],
   ["dispatching what is due", "lease_dispatches"],
   ["erasing", "lease_erasures"],
-  ["making calls that are owed", "lease_outbox"],
+  ["making calls that are due", "lease_outbox"],
   ["asking Replicate what it keeps", "lease_removals"],
   ["expiring rows", "expire_rows"],
   ["exporting", "lease_export"],

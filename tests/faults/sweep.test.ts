@@ -6,13 +6,13 @@ import { Person } from "../journeys/person.ts";
 import { small } from "../journeys/photos.ts";
 import { arm, cleanUp } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
-import { unheard } from "./generation.ts";
+import { withLostEvents } from "./generation.ts";
 import { lab } from "./lab.ts";
 import { sound } from "./sound.ts";
 
 test("two sweeps at once settle each job once", async () => {
   const people = await Promise.all(["alice", "bob", "carol"].map((name) => Person.signUp(name)));
-  for (const person of people) for (const _ of [1, 2]) await unheard(person);
+  for (const person of people) for (const _ of [1, 2]) await withLostEvents(person);
   const another = await lab.another();
   await passTime(61);
   const secret = { authorization: `Bearer ${process.env.OPERATOR_SECRET}` };
@@ -24,7 +24,7 @@ test("two sweeps at once settle each job once", async () => {
 
 test("a sweep ends every job past its deadline, and first asks for a result one last time", async () => {
   const alice = await Person.signUp("alice");
-  const made = await unheard(alice);
+  const made = await withLostEvents(alice);
   await arm({ fault: "webhook_drop" }, { fault: "stuck_processing" });
   const stuck = await alice.generate(await small);
   await passTime(601);

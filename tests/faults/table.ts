@@ -10,7 +10,7 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database, disarm } from "../journeys/stack.ts";
 import { type Lab, startLab } from "../lab/lab.ts";
 import { MailServer } from "../lab/mail.ts";
-import { unheard } from "./generation.ts";
+import { withLostEvents } from "./generation.ts";
 import { listen } from "./log.ts";
 import { predictionThatIs } from "./replicate.ts";
 
@@ -119,8 +119,8 @@ const due: Record<Column, () => Promise<() => Promise<boolean>>> = {
     return async () => (await person.wallet()).held === 0;
   },
   async artwork() {
-    const person = await Person.signUp("unheard");
-    const { id } = await unheard(person);
+    const person = await Person.signUp("artwork");
+    const { id } = await withLostEvents(person);
     await database`update private.generation_work set checked_at = now() - interval '2 minutes' where generation_id = ${id}`;
     return async () => (await person.generation(id))?.state === "succeeded";
   },

@@ -25,7 +25,7 @@ after(async () => {
 });
 
 /** Signs up a user and files a request by email, so that an email to the user is due. */
-async function owed(): Promise<Person> {
+async function withDueEmail(): Promise<Person> {
   const person = await Person.signUp("alice");
   assert.equal((await deliver(emailEvent(person.email))).status, 200);
   return person;
@@ -47,7 +47,7 @@ function bounce(email: Delivered, isNamed: boolean): string {
 }
 
 test("a retried email has the same Message-ID, and the headers that mailboxes require", async () => {
-  const alice = await owed();
+  const alice = await withDueEmail();
   mailServer.isDown = true;
   await cleanUp();
   mailServer.isDown = false;
@@ -84,7 +84,7 @@ test("an email can be sent to an address with consecutive dots, with its local p
 });
 
 test("a reply to an email is filed with its text, whatever its subject", async () => {
-  const alice = await owed();
+  const alice = await withDueEmail();
   await cleanUp();
   const [email] = mailServer.to(alice.email);
   const headers = [

@@ -118,7 +118,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
     await cleanUp();
     const state = async () => (await alice.client.from("exports").select("state").single()).data!.state as string;
     for (const [age, expected] of [[-60, "ready"], [60, "expired"]] as const) {
-      await database`update public.exports set expires_at = ready_at + private.keep('exports') - make_interval(secs => ${seconds("exports") + age})
+      await database`update public.exports set expires_at = ready_at + private.retention('exports') - make_interval(secs => ${seconds("exports") + age})
         where person_id = ${alice.id}`;
       await cleanUp();
       assert.equal(await state(), expected);
@@ -143,7 +143,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
     const alice = await Person.signUp("alice");
     const emails = async () => (await database`select from private.emails where person_id = ${alice.id} and kind = 'inactive'`).length;
     for (const [past, expected] of [["-1 minute", 0], ["1 minute", 1]] as const) {
-      const moment = database`now() - (private.keep('inactive_accounts') - interval '60 days') - ${past}::interval`;
+      const moment = database`now() - (private.retention('inactive_accounts') - interval '60 days') - ${past}::interval`;
       await database`update auth.users set created_at = ${moment}, last_sign_in_at = ${moment} where id = ${alice.id}`;
       await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
       await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
@@ -157,7 +157,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
     const alice = await Person.signUp("alice");
     await database`update auth.users set email_confirmed_at = null where id = ${alice.id}`;
     for (const [past, isOpen] of [["-1 minute", true], ["1 minute", false]] as const) {
-      const moment = database`now() - private.keep('unconfirmed_accounts') - ${past}::interval`;
+      const moment = database`now() - private.retention('unconfirmed_accounts') - ${past}::interval`;
       await database`update auth.users set created_at = ${moment}, last_sign_in_at = null where id = ${alice.id}`;
       await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
       await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
@@ -171,7 +171,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
   },
   async bounced_notices() {
     const alice = await Person.signUp("alice");
-    const moment = database`now() - private.keep('inactive_accounts') + interval '59 days'`;
+    const moment = database`now() - private.retention('inactive_accounts') + interval '59 days'`;
     await database`update auth.users set created_at = ${moment}, last_sign_in_at = ${moment} where id = ${alice.id}`;
     await database`update auth.sessions set created_at = ${moment}, updated_at = ${moment} where user_id = ${alice.id}`;
     await database`update auth.refresh_tokens set created_at = ${moment} where user_id = ${alice.id}`;
@@ -288,7 +288,7 @@ async function older(table: string, key: string, row: string, since: string, rul
   const columns = await database`
     select column_name as name from information_schema.columns
     where table_schema = ${schema!} and table_name = ${name!} and data_type = 'timestamp with time zone'`;
-  const by = `(${since} - (now() - private.keep('${rule}') - interval '${past}'))`;
+  const by = `(${since} - (now() - private.retention('${rule}') - interval '${past}'))`;
   const changes = columns.map(({ name: column }) => `${column} = ${column} - ${by}`).join(", ");
   await database.begin(async (sql) => {
     await sql`set local session_replication_role = replica`;

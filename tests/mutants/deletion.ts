@@ -41,7 +41,7 @@ export const ofDeletion: Mutant[] = [
   {
     name: "an artwork without a generation stays",
     file: sql("audit"),
-    line: "    and o.created_at < now() - private.keep('audit_grace')\n    and (select g.id",
+    line: "    and o.created_at < now() - private.retention('audit_grace')\n    and (select g.id",
     instead: "    and false\n    and (select g.id",
     seenBy: [audit],
   },
@@ -152,7 +152,7 @@ export const ofDeletion: Mutant[] = [
   {
     name: "the books of a closed wallet are deleted too early",
     file: sql("credits"),
-    line: "if old.closed_at is null or old.closed_at > now() - private.keep('closed_books') then",
+    line: "if old.closed_at is null or old.closed_at > now() - private.retention('closed_books') then",
     instead: "if false then",
     seenBy: [retention],
   },

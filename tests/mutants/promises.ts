@@ -234,7 +234,7 @@ export const ofPromises: Mutant[] = [
     clause: "Q2",
     name: "a request may take a week",
     file: sql("requests"),
-    line: "new.filed_at + private.keep('requests_answered')",
+    line: "new.filed_at + private.retention('requests_answered')",
     instead: "new.filed_at + interval '7 days'",
     seenBy: [requests],
   },

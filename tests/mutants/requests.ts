@@ -19,7 +19,7 @@ export const ofRequests: Mutant[] = [
     name: "a request can be extended at any time",
     clause: "Q2",
     file: sql("request_answers"),
-    line: "  if now() > request.filed_at + private.keep('requests_extendable') then\n",
+    line: "  if now() > request.filed_at + private.retention('requests_extendable') then\n",
     instead: "  if false then\n",
     seenBy: [requests],
   },

@@ -131,7 +131,7 @@ test("faults can drop, duplicate, delay and reorder events, and sign them incorr
   assert.throws(() => new Webhook(secret).verify(body, headers));
 
   await sandbox.arm({ fault: "webhook_drop" });
-  const heard = receiver.deliveries.length;
+  const received = receiver.deliveries.length;
   const replicate = sandbox.client();
   const { id } = await replicate.predictions.create({
     model: pro,
@@ -141,5 +141,5 @@ test("faults can drop, duplicate, delay and reorder events, and sign them incorr
   const end = async () => (await replicate.predictions.get(id)).completed_at;
   await until("its end", async () => (await end()) ?? undefined);
   await receive(1, ["completed"]);
-  assert.deepEqual([receiver.of(id).length, receiver.deliveries.length], [0, heard + 1]);
+  assert.deepEqual([receiver.of(id).length, receiver.deliveries.length], [0, received + 1]);
 });

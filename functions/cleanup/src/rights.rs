@@ -59,7 +59,7 @@ pub(crate) async fn run_outbox(
                 }
                 if let Err(error) = app.run_outbox_task(&task).await {
                     let generation = task.generation.map(tracing::field::display);
-                    tracing::warn!(generation, error = error.for_log(), "a call is owed still");
+                    tracing::warn!(generation, error = error.for_log(), "a call is still due");
                 }
             })
             .await;
@@ -177,7 +177,7 @@ pub(crate) async fn send_emails(
                 }
                 let sent = app.send_email(&email).await;
                 if let Err(error) = &sent {
-                    tracing::warn!(error = error.for_log(), "an email is owed still");
+                    tracing::warn!(error = error.for_log(), "an email is still due");
                 }
                 u64::from(sent.is_ok())
             })

@@ -17,7 +17,7 @@ const verb = (name: string) => new RegExp(`rpc/${name}$`);
 const create = /^POST \/v1\/models\//;
 
 /** A generation whose prediction has ended, but whose webhook events were lost. */
-async function unheard() {
+async function withLostEvents() {
   await arm({ fault: "webhook_drop" });
   const person = await newUser();
   const generation = await submitted(person);
@@ -103,7 +103,7 @@ export const broken: Flows = {
     assert.equal((await person.call("POST", `/generations/${id}/cancel`)).status, 200);
   },
   "no webhook events, and a Replicate that does not answer": async (lab) => {
-    await unheard();
+    await withLostEvents();
     await arm({ fault: "get_500", count: 3 });
     await passTime(61);
     await cleanUp();
@@ -142,7 +142,7 @@ export const broken: Flows = {
     await submitted(await newUser());
   },
   "outputs that cannot be stored": async (lab) => {
-    const { person, id } = await unheard();
+    const { person, id } = await withLostEvents();
     fails(lab, /^POST \/storage\/v1\/object\/artworks/);
     fails(lab, verb("release_lease"));
     await passTime(61);
