@@ -114,6 +114,39 @@ function checkRecipes(): void {
   for (const quote of new Set([...names, ...titles, ...unsaid])) faults.push(`CONTRIBUTING.md quotes "${quote}", which is nowhere`);
 }
 
+/** Other words for things that the glossary names. No part of a name may match one: here, none has another sense. */
+const synonyms: [other: string, word: string][] = [
+  ["letters?", "email"],
+  ["errands?", "outbox task"],
+  ["(?:un)?heard", "webhook event"],
+  ["owed", "due"],
+  ["last_pass(?:es)?", "sweep"],
+  ["(?:lease|return|prepare|postpone)_submissions?", "dispatch"],
+  ["submit_(?:at|again)", "dispatch"],
+];
+
+/** Names use the words of the glossary: those of files, and in code those with several parts or defined in the line. */
+function checkNames(): void {
+  const compound = /\b[A-Za-z\d]+_\w+|\b\w*[a-z][A-Z]\w*/.source;
+  const defined = /(?<=\b(?:table|function|fn|mod|struct|enum|type|interface|class) (?:\w+\.)?)\w+/.source;
+  const glossary = read("ARCHITECTURE.md");
+  for (const [, word] of synonyms) {
+    if (!glossary.includes(`\n| ${word} | `)) faults.push(`ARCHITECTURE.md: the glossary has no "${word}"`);
+  }
+  const skipped = /^(?:supabase\/migrations\/|tests\/check\/documents\.ts)/;
+  for (const path of files.filter((one) => /\.(sql|rs|ts)$/.test(one) && !skipped.test(one))) {
+    for (const [number, line] of [path, ...read(path).split("\n")].entries()) {
+      const names = line.match(number === 0 ? /\w+/g : new RegExp(`${compound}|${defined}`, "g")) ?? [];
+      const parts = names.map((name) => `_${name.replaceAll(/(?<=[a-z\d])(?=[A-Z])/g, "_").toLowerCase()}_`);
+      for (const [other, word] of synonyms) {
+        const found = parts.map((part) => new RegExp(`_(${other})_`).exec(part)).find(Boolean);
+        const place = number === 0 ? path : `${path}:${number}`;
+        if (found) faults.push(`${place} uses "${found[1]}"; the glossary's word is "${word}"`);
+      }
+    }
+  }
+}
+
 /** No file may name a path of the machine on which it was written. */
 function checkThatNothingPersonalIsIn(): void {
   for (const path of files.filter((name) => !/\.(png|jpe?g|webp|ico|woff2?)$/.test(name))) {
@@ -130,6 +163,7 @@ for (const document of documents) {
 checkVariables();
 await checkApi();
 checkRecipes();
+checkNames();
 checkThatNothingPersonalIsIn();
 for (const fault of faults) console.error(`  ${fault}`);
 if (faults.length > 0 || documents.length === 0) process.exit(1);
