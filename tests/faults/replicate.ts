@@ -15,14 +15,13 @@ export interface Prediction {
 
 /** The predictions for one uploaded photo, or for a folder of photos, oldest first. */
 export async function predictionsOf(inputPath: string): Promise<Prediction[]> {
-  const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`);
-  const all = (await answer.json()) as Prediction[];
   // Replicate gets the prepared copy, which is named after its generation.
   const generations = await database`
     select id from public.generations where input_path = ${inputPath}
     union select generation_id from public.deletions where path = ${inputPath} and generation_id is not null`;
   const names = [inputPath, ...generations.map(({ id }) => `/prepared/${id}-`)];
-  return all.filter(({ input }) => names.some((name) => input.input_image?.includes(name)));
+  const answer = await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions?${new URLSearchParams({ input: names.join(",") })}`);
+  return (await answer.json()) as Prediction[];
 }
 
 /** Ends the jobs that other tests left waiting. Otherwise, this test would lease and try them, too. */

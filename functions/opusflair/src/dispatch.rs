@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::StatusCode;
 use photo::{Format, Photo, Rejection};
-use rand::Rng;
+use rand::RngExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::RETRY_AFTER;
-use rand::Rng;
+use rand::RngExt;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, redirect};
 use url::{Host, Url};

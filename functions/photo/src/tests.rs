@@ -436,7 +436,7 @@ fn the_end_of_a_thumbnail_is_not_the_end_of_the_photo() {
 
 #[test]
 fn what_is_no_photo_is_named() {
-    use Recognised::{Avif, Bmp, Gif, Heic, Html, JpegXl, Pdf, Svg, Tiff, Video};
+    use Recognised::{Avif, Bmp, Gif, Html, JpegXl, Pdf, Svg, Tiff, Video};
     let svg = "\u{feff}<?xml version=\"1.0\"?>\n<!-- drawn -->\n<svg xmlns=\"x\"/>";
     for (bytes, what) in [
         (svg.as_bytes(), Svg),
@@ -444,8 +444,6 @@ fn what_is_no_photo_is_named() {
         (b"<!DOCTYPE html><svg></svg>", Html),
         (b"<!-- a --><html>", Html),
         (b"GIF89a......", Gif),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", Heic),
-        (b"\0\0\0\x18ftypmif1\0\0\0\0", Heic),
         (b"\0\0\0\x18ftypavif\0\0\0\0", Avif),
         (b"\0\0\0\x18ftypisom\0\0\0\0", Video),
         (b"%PDF-1.7", Pdf),
@@ -460,6 +458,15 @@ fn what_is_no_photo_is_named() {
     assert_eq!(rejected(""), Rejection::Empty);
     for text in ["hello", "RIFF\0\0\0\0WAVEfmt ", "<xml>", "\u{89}PNG"] {
         assert_eq!(rejected(text), Rejection::NotAnImage);
+    }
+}
+
+#[cfg(not(feature = "heic"))]
+#[test]
+fn a_heic_photo_is_refused_by_its_name() {
+    for bytes in [b"\0\0\0\x18ftypheic\0\0\0\0", b"\0\0\0\x18ftypmif1\0\0\0\0"] {
+        let expected = Rejection::UnsupportedFormat(Recognised::Heic);
+        assert_eq!(rejected(Bytes::copy_from_slice(bytes)), expected);
     }
 }
 

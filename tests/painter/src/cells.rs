@@ -13,7 +13,7 @@ pub(crate) struct Place {
     pub(crate) to_centre: f32,
 }
 
-/// A picture divided into cells of about `size` pixels.
+/// A picture divided into cells.
 pub(crate) struct Cells {
     pub(crate) places: Vec<Place>,
     pub(crate) colours: Vec<Colour>,
@@ -37,6 +37,8 @@ impl Metric {
     }
 }
 
+/// Divides a picture into cells of about `size` pixels. `scatter` is how far a point may be from its place in the
+/// grid, from side to side, as a share of `size`.
 #[expect(clippy::cast_precision_loss, reason = "places in a picture")]
 #[expect(clippy::cast_possible_wrap, reason = "a place in a grid")]
 pub(crate) fn divide(
@@ -48,11 +50,16 @@ pub(crate) fn divide(
 ) -> Cells {
     let columns = picture.width.div_ceil(size) + 2;
     let rows = picture.height.div_ceil(size) + 2;
-    let point = |column: usize, row: usize| {
+    let point = |index: usize| {
+        let (column, row) = (index % columns, index / columns);
         let shift = |salt: u64| (noise::at(column as i64, row as i64, seed + salt) - 0.5) * scatter;
         let place = |index: usize, shift: f32| (index as f32 - 0.5 + shift) * size as f32;
         (place(column, shift(1)), place(row, shift(2)))
     };
+    let points: Vec<(f32, f32)> = (0..columns * rows).map(point).collect();
+
+    // Up to this scatter, the two nearest points are always in the next cells.
+    let reach = if scatter <= 0.3 { 1 } else { 2 };
 
     let mut places = Vec::with_capacity(picture.pixels.len());
     let mut sums = vec![([0.0_f32; 3], 0.0_f32); columns * rows];
@@ -61,13 +68,14 @@ pub(crate) fn divide(
             let (column, row) = (x / size + 1, y / size + 1);
             let mut nearest = (f32::MAX, 0);
             let mut second = f32::MAX;
-            for near_row in row.saturating_sub(2)..(row + 3).min(rows) {
-                for near_column in column.saturating_sub(2)..(column + 3).min(columns) {
-                    let (px, py) = point(near_column, near_row);
+            for near_row in row.saturating_sub(reach)..(row + reach + 1).min(rows) {
+                for near_column in column.saturating_sub(reach)..(column + reach + 1).min(columns) {
+                    let cell = near_row * columns + near_column;
+                    let (px, py) = points[cell];
                     let away = metric.measure(x as f32 - px, y as f32 - py);
                     if away < nearest.0 {
                         second = nearest.0;
-                        nearest = (away, near_row * columns + near_column);
+                        nearest = (away, cell);
                     } else if away < second {
                         second = away;
                     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-/// Read from `SANDBOX_ADDRESS`, `REPLICATE_API_TOKEN`, `REPLICATE_WEBHOOK_SECRET` and `SANDBOX_RUN_MS`.
+/// Read from `SANDBOX_ADDRESS`, `REPLICATE_API_TOKEN`, `REPLICATE_WEBHOOK_SECRET`, `SANDBOX_RUN_MS` and `SANDBOX_PIXELS`.
 pub(crate) struct Config {
     pub(crate) address: String,
     pub(crate) token: String,
@@ -15,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) webhook_key: Vec<u8>,
     /// The minimum run time of a prediction, so that tests can see its progress.
     pub(crate) run_time: Duration,
+    /// About how many pixels an output has.
+    pub(crate) pixels: u32,
 }
 
 impl Config {
@@ -25,15 +27,18 @@ impl Config {
             .strip_prefix("whsec_")
             .and_then(|encoded| STANDARD.decode(encoded).ok())
             .ok_or("REPLICATE_WEBHOOK_SECRET must be whsec_ followed by base64")?;
-        let run_ms = env::var("SANDBOX_RUN_MS").unwrap_or_else(|_| "1500".to_owned());
+        let number = |name: &str, usual: u32| {
+            env::var(name)
+                .map_or(Ok(usual), |value| value.parse())
+                .map_err(|_| format!("{name} must be a whole number"))
+        };
         Ok(Self {
             address: env::var("SANDBOX_ADDRESS").unwrap_or_else(|_| "127.0.0.1:54324".to_owned()),
             token: required("REPLICATE_API_TOKEN")?,
             webhook_secret,
             webhook_key,
-            run_time: Duration::from_millis(
-                run_ms.parse().map_err(|_| "SANDBOX_RUN_MS must be a number of milliseconds")?,
-            ),
+            run_time: Duration::from_millis(number("SANDBOX_RUN_MS", 1500)?.into()),
+            pixels: number("SANDBOX_PIXELS", painter::PIXELS)?,
         })
     }
 }

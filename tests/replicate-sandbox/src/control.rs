@@ -1,6 +1,6 @@
 //! The control endpoints for tests: move the clock, arm faults, choose outputs, and see what was received.
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::faults::Armed;
+use crate::prediction::Prediction;
 use crate::render::Rendered;
 use crate::sandbox::Shared;
 
@@ -59,11 +60,26 @@ async fn give(State(sandbox): State<Shared>, headers: HeaderMap, bytes: Bytes) -
     StatusCode::NO_CONTENT
 }
 
+#[derive(Deserialize)]
+struct Wanted {
+    input: Option<String>,
+}
+
 async fn inputs(State(sandbox): State<Shared>) -> Json<Value> {
     Json(json!(sandbox.contents().inputs))
 }
 
-async fn predictions(State(sandbox): State<Shared>) -> Json<Value> {
+/// All predictions, or only those whose `input_image` contains one of the comma-separated texts in `input`.
+async fn predictions(
+    State(sandbox): State<Shared>,
+    Query(Wanted { input }): Query<Wanted>,
+) -> Json<Value> {
     let base = sandbox.base();
-    Json(sandbox.contents().predictions.iter().map(|found| found.to_event(&base)).collect())
+    let contents = sandbox.contents();
+    let is_wanted = |found: &&Prediction| {
+        let Some(input) = &input else { return true };
+        let image = found.input.get("input_image").and_then(Value::as_str).unwrap_or_default();
+        input.split(',').any(|text| image.contains(text))
+    };
+    Json(contents.predictions.iter().filter(is_wanted).map(|found| found.to_event(&base)).collect())
 }

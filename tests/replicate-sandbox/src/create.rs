@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::account::authenticate;
 use crate::catalogue;
@@ -106,7 +107,7 @@ async fn begin(
     }
 
     let shown = match patience(headers) {
-        Some(patience) => wait_for_end(&sandbox, &id, patience).await.unwrap_or(prediction),
+        Some(patience) => wait_for_end(&sandbox, &prediction, patience).await,
         None => prediction,
     };
     Ok((StatusCode::CREATED, Json(shown.to_json(&sandbox.base()))).into_response())
@@ -143,6 +144,7 @@ fn new_prediction(
         webhook: creation.webhook,
         events: creation.events,
         fate: Fate::draw(sandbox),
+        changes: watch::Sender::default(),
     })
 }
 
@@ -156,18 +158,10 @@ fn patience(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(u64::clamp(seconds, 1, 60)))
 }
 
-async fn wait_for_end(sandbox: &Shared, id: &str, patience: Duration) -> Option<Prediction> {
-    let mut changes = sandbox.changes.subscribe();
-    let ended = async {
-        loop {
-            let found = sandbox.find(id)?;
-            if found.status.is_terminal() {
-                return Some(found);
-            }
-            changes.changed().await.ok()?;
-        }
-    };
-    tokio::time::timeout(patience, ended).await.unwrap_or_else(|_| sandbox.find(id))
+/// Returns the prediction as it is when it ends, or when `patience` is over.
+async fn wait_for_end(sandbox: &Shared, prediction: &Prediction, patience: Duration) -> Prediction {
+    let _ = tokio::time::timeout(patience, run::ended(sandbox, prediction)).await;
+    sandbox.find(&prediction.id).unwrap_or_else(|| prediction.clone())
 }
 
 /// A response that never arrives: the connection ends before its first byte.

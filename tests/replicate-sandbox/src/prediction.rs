@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::sync::watch;
 
 use crate::fate::Fate;
 
@@ -79,6 +80,8 @@ pub(crate) struct Prediction {
     pub(crate) webhook: Option<String>,
     pub(crate) events: Vec<Event>,
     pub(crate) fate: Fate,
+    /// Wakes those that wait for a change of this prediction. All clones share it.
+    pub(crate) changes: watch::Sender<()>,
 }
 
 impl Prediction {
@@ -103,6 +106,7 @@ impl Prediction {
             webhook: None,
             events: Vec::new(),
             fate: Fate::default(),
+            changes: watch::Sender::default(),
         }
     }
 

@@ -51,7 +51,9 @@ pub(crate) async fn render(sandbox: &Shared, prediction: &Prediction) -> Result<
             }
             None => blank(wish.seed),
         };
-        encode(&painter::artwork(&photo, &wish.ratio, &wish.prompt, wish.seed), &wish)
+        let pixels = sandbox.config.pixels;
+        let artwork = painter::artwork(&photo, &wish.ratio, pixels, &wish.prompt, wish.seed);
+        encode(&artwork, &wish)
     })
     .await
     .map_err(|_| UNKNOWN)?

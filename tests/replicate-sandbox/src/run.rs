@@ -22,7 +22,7 @@ pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
     let started = tokio::select! {
         started = start(&sandbox, &prediction) => started,
         () = deadline(&sandbox, &prediction) => None,
-        () = ended(&sandbox, &id) => None,
+        () = ended(&sandbox, &prediction) => None,
     };
     if let Some(started) = &started {
         if !prediction.fate.is_reordered {
@@ -32,7 +32,7 @@ pub(crate) async fn run(sandbox: Shared, prediction: Prediction) {
         tokio::select! {
             () = work(&sandbox, started, tell) => {}
             () = deadline(&sandbox, &prediction) => {}
-            () = ended(&sandbox, &id) => {}
+            () = ended(&sandbox, &prediction) => {}
         }
     }
 
@@ -123,8 +123,8 @@ async fn deadline(sandbox: &Shared, prediction: &Prediction) {
 }
 
 /// Returns when the prediction has ended.
-async fn ended(sandbox: &Shared, id: &str) {
-    let mut changes = sandbox.changes.subscribe();
+pub(crate) async fn ended(sandbox: &Shared, Prediction { id, changes, .. }: &Prediction) {
+    let mut changes = changes.subscribe();
     while sandbox.find(id).is_some_and(|found| !found.status.is_terminal()) {
         if changes.changed().await.is_err() {
             return;
@@ -149,11 +149,11 @@ mod tests {
         prediction.fate = Fate::draw(&sandbox);
         prediction.deadline = Some(prediction.created_at + Duration::minutes(5));
         sandbox.contents().predictions.push(prediction.clone());
-        let id = prediction.id.clone();
+        let (id, changes) = (prediction.id.clone(), prediction.changes.clone());
 
         let running = tokio::spawn(run(sandbox.clone(), prediction));
         if let Some(status) = moved_in {
-            let mut changes = sandbox.changes.subscribe();
+            let mut changes = changes.subscribe();
             while sandbox.find(&id).is_some_and(|found| found.status != status) {
                 changes.changed().await.expect("a change");
             }

@@ -7,10 +7,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::Rng;
+use rand::RngExt;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -57,8 +57,6 @@ pub(crate) struct Sandbox {
     /// canceled prediction leaves the queue.
     pub(crate) painters: Arc<Semaphore>,
     contents: Mutex<Contents>,
-    /// Counts changes, so that waiting tasks know when to check again.
-    pub(crate) changes: watch::Sender<u64>,
 }
 
 /// The state that handlers get.
@@ -80,7 +78,6 @@ impl Sandbox {
             http,
             painters: Arc::new(Semaphore::new(available_parallelism().map_or(2, NonZero::get))),
             contents: Mutex::default(),
-            changes: watch::Sender::new(0),
         }
     }
 
@@ -93,6 +90,7 @@ impl Sandbox {
             webhook_secret: String::new(),
             webhook_key: Vec::new(),
             run_time: Duration::ZERO,
+            pixels: painter::PIXELS,
         })
     }
 
@@ -132,7 +130,7 @@ impl Sandbox {
         change(found);
         let changed = found.clone();
         drop(contents);
-        self.changes.send_modify(|count| *count += 1);
+        changed.changes.send_replace(());
         Some(changed)
     }
 }

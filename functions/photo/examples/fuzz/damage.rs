@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rand::Rng;
+use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 

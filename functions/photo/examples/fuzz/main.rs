@@ -49,7 +49,7 @@ fn main() -> io::Result<ExitCode> {
     #[cfg(feature = "heic")]
     samples.extend(heics());
     assert!(!samples.is_empty(), "{folder} holds no photo");
-    let mut random = StdRng::from_os_rng();
+    let mut random = StdRng::from_rng(&mut rand::rng());
     let mut total = Total::default();
     let (start, mut minutes_shown) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs_f64(minutes * 60.0) {
