@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp, { type Sharp } from "sharp";
 import { mountains } from "../journeys/photos.ts";
-import { build, Preparer } from "../photos/prepare.ts";
+import { buildRelease, Preparer } from "../photos/prepare.ts";
 
 /** The limits of CPU time and memory for each photo. A Lambda function with 1 GB has room for them. */
 const mostSeconds = 1.5;
@@ -54,7 +54,7 @@ function measureSharp(): { seconds: number; megabytes: number } {
 
 const rows = [];
 try {
-  using preparer = new Preparer(build("prepare", "release"));
+  using preparer = new Preparer(buildRelease("prepare"));
   for (const [name, width, height, encode] of photos) {
     const bytes = await encode(await photo(width, height)).toBuffer();
     writeFileSync(file, bytes);

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import sharp from "sharp";
 import { kinds } from "./kinds.ts";
-import { build } from "./prepare.ts";
+import { buildRelease } from "./prepare.ts";
 
 const flat = sharp({ create: { width: 7070, height: 7070, channels: 3, background: "#7a4" } });
 const large = {
@@ -25,5 +25,5 @@ const folder = join(mkdtempSync(join(tmpdir(), "fuzz-")), "photos");
 mkdirSync(folder);
 for (const { name, make } of kinds) writeFileSync(join(folder, name), await make());
 for (const [name, image] of Object.entries(large)) writeFileSync(join(folder, name), await image.toBuffer());
-const { status, signal } = spawnSync(build("fuzz", "release", ["heic"]), [folder, process.env.MINUTES ?? "60"], { stdio: "inherit" });
+const { status, signal } = spawnSync(buildRelease("fuzz", ["heic"]), [folder, process.env.MINUTES ?? "60"], { stdio: "inherit" });
 if (status !== 0) throw new Error(`The program ended with ${status ?? signal}. The photos are next to ${folder}`);
