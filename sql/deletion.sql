@@ -31,7 +31,7 @@ insert into public.deletion_reasons (id, clause, sentence) values
   ('asked_by_person', 'R9', 'Its owner asked for it.'),
   ('superseded', 'R4', 'It came of an attempt that did not count.'),
   ('export_expired', 'G5', 'The time to fetch the export was over.'),
-  ('erasure', 'G3', 'The account that it belonged to is erased, by its person''s wish or because nobody used it.'),
+  ('erasure', 'G3', 'The account that it belonged to was erased, because its user asked for it or no one used it.'),
   ('orphaned', 'X3', 'Nothing referred to it any more.');
 
 create table public.deletions (

@@ -90,7 +90,7 @@ insert into private.personal_data (relation, subject, export_as, columns, hidden
     'delete', 'account', 'What the export itself holds, until it is built.'),
   ('private.emails', 't.person_id = $1', 'emails', null, '{address, lease}', 'delete', 'emails', null),
   ('private.erasures', 't.person_id = $1', null, null, '{}', 'forget', 'erasure_receipts',
-    'There is none while the account is open.'),
+    'It exists only after the account is closed.'),
   ('public.generations', 't.person_id = $1', 'generations', null, '{}', 'delete', 'account', null),
   ('private.generation_work', 't.generation_id in (select g.id from public.generations as g where g.person_id = $1)',
     null, null, '{}', 'delete', 'account', 'Leases and digests of work under way; generations says the rest.'),

@@ -22,7 +22,7 @@ insert into private.quotas (scope, id, most, span, words) values
   ('generations', 'per_minute', 10, '1 minute', 'a minute'),
   ('generations', 'per_day', 100, '1 day', 'a day'),
   ('late_cancels', 'per_day', 3, '1 day',
-    'Generations that a person ends after the model has begun, before such an end is charged.'),
+    'Late cancels that are free: generations that a user ends after the model has begun.'),
   ('welcome_credits', 'per_address', 5, null, 'Credits for a new account; 0 gives none.'),
   ('uploads', 'photos', 20, null, 'Photos that wait in the bucket inputs.'),
   ('uploads', 'bytes', 150 * 1024 * 1024, null, 'Their bytes.'),

@@ -3,7 +3,7 @@
 import { randomInt } from "node:crypto";
 import { createServer } from "node:net";
 
-/** Asks again until there is an answer; says what it waited for when there is none. */
+/** Asks again until there is an answer. If there is none in time, the error says what it waited for. */
 export async function until<T>(what: string, ask: () => Promise<T | undefined>, patienceMs = 20_000): Promise<T> {
   const deadline = Date.now() + patienceMs;
   for (;;) {
@@ -15,7 +15,7 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined>, 
 }
 
 /**
- * A port that nobody listens on. It lies below those that the system gives to outgoing connections: one of them could
+ * A port that no process listens on. It lies below those that the system gives to outgoing connections: one of them could
  * take it before its service listens.
  */
 export async function freePort(): Promise<number> {

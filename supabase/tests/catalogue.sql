@@ -58,7 +58,7 @@ select is_empty(
     cross join unnest(array[qual, with_check]) as condition
     where condition not in ('true', 'available', '(published_at <= now())')
       and (condition !~ 'private\.person\(\)' or condition ~ 'auth\.\w+\(')$$,
-  'every policy asks whose token it is while the account is open (G3)'
+  'every policy checks that the account of the token is open (G3)'
 );
 
 select is_empty(
@@ -80,7 +80,7 @@ select is_empty(
     where (p.pronamespace = 'backend'::regnamespace and has_function_privilege(role, p.oid, 'execute'))
       or (role = 'anon' and p.pronamespace in ('public'::regnamespace, 'private'::regnamespace)
         and has_function_privilege(role, p.oid, 'execute'))$$,
-  'people cannot call the backend, and nobody who is not signed in can call anything'
+  'users cannot call the backend, and no one can call anything without signing in'
 );
 
 select is_empty(

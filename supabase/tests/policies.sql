@@ -142,7 +142,7 @@ select throws_ok(
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('artworks', 'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.png')$$,
-  '42501', null, 'nobody uploads artworks but the functions'
+  '42501', null, 'only the functions can upload artworks'
 );
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
@@ -279,7 +279,7 @@ set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", 
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.webp')$$,
-  '42501', null, 'nobody uploads while the sweeper is silent (X2)'
+  '42501', null, 'no one can upload while the heartbeat is too old (X2)'
 );
 
 -- S1: a closed session reaches nothing, even if its token has not expired. The same holds for a banned user.

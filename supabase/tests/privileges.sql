@@ -53,7 +53,7 @@ select set_eq(
     values ('insert columns public.privacy_choices'), ('insert columns public.policy_consents'),
       ('insert columns public.privacy_requests'), ('insert columns public.usage_events'),
       ('update columns public.profiles'), ('update columns public.generations')$$,
-  'people read what row-level security shows them, and write a few columns'
+  'users can read what row-level security shows them, and write a few columns'
 );
 
 select set_eq(
@@ -65,7 +65,7 @@ select set_eq(
     'private.confirm_own_request', 'private.erase_account', 'private.request_export', 'private.person',
     'private.is_intake_open', 'private.is_account_accepted', 'private.is_upload_name', 'private.is_within_bucket_limits', 'private.request_kinds'
   ],
-  'people call their verbs, and what policies ask'
+  'users can call their verbs, and what policies call'
 );
 
 select set_eq(

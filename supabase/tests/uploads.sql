@@ -30,7 +30,7 @@ as $$ select '00000000-0000-4000-8000-' || lpad(number::text, 12, '0') || '.jpg'
 select is(pg_temp.complete(pg_temp.photo(1)), 'stored', 'a photo is accepted');
 select matches(pg_temp.complete(pg_temp.photo(1)), '^23505', 'a slow upload does not take its place');
 select is(pg_temp.complete('prepared/' || pg_temp.photo(1), owner => null), 'stored', 'the functions can write the photo that the model sees');
-select matches(pg_temp.complete('prepared/' || pg_temp.photo(2)), '^42501', 'a person does not');
+select matches(pg_temp.complete('prepared/' || pg_temp.photo(2)), '^42501', 'a user cannot write it');
 select matches(pg_temp.complete(pg_temp.photo(3), owner => 'b0b00000-0000-4000-8000-000000000002'), '^42501', 'another user cannot write into her folder');
 select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 26214401, "mimetype": "image/jpeg"}'), '^42501 .*25 MiB', 'a body without a declared length has a limit, too');
 select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 10, "mimetype": "binary/octet-stream"}'), '^42501', 'and one without a declared type has a type');

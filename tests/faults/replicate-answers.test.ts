@@ -179,7 +179,7 @@ test("an output without a file extension is stored under the type of its bytes",
   await sound(alice, { succeeded: 1 });
 });
 
-test("an output without a file extension whose type cannot be checked is stored without an extension", async () => {
+test("if an output has no file extension and its type cannot be checked, it is stored without an extension", async () => {
   await arm({ fault: "output_unnamed" }, { fault: "output_expired" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);

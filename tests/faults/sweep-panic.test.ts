@@ -42,7 +42,7 @@ test("a photo that makes its decoder panic ends only its own job: the sweep cont
   assert.equal(lab.functions.restarts, 0);
 });
 
-test("a user who submits such a photo gets an error and is not charged", async () => {
+test("if a user submits such a photo, the response is an error, and nothing is charged", async () => {
   const alice = await Person.signUp("alice");
   const answer = await alice.submit({ style: "mosaic", input_path: await alice.upload(await poisoned()) });
   assert.deepEqual([answer.status, ((await answer.json()) as { code: string }).code], [422, "corrupt"]);

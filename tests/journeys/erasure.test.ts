@@ -58,7 +58,7 @@ async function leftOf(texts: string[]): Promise<string[]> {
   return found;
 }
 
-test("one sweep erases everything about a person, even while three jobs run and an export is built (G3)", async () => {
+test("one sweep erases everything about a user, even while three jobs run and an export is built (G3)", async () => {
   await arm({ fault: "stuck_processing", count: 3 });
   const alice = await Person.signUp("alice");
   const username = `alice_${alice.id.slice(0, 8)}`;

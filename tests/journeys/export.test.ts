@@ -1,4 +1,4 @@
-// An export contains everything about a person in one file. Third-party tools check it (G2, G5).
+// An export contains everything about a user in one file. Third-party tools check it (G2, G5).
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

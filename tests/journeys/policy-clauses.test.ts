@@ -89,7 +89,7 @@ test("the bucket of photos refuses files that are too large or of another type (
   assert.equal((await bucket.upload(path("jpg"), await small, { contentType: "image/jpeg" })).error, null);
 });
 
-test("reports contain only aggregates, and nothing about a single person (R8)", async () => {
+test("reports contain only aggregates, and nothing about a single user (R8)", async () => {
   const columns = await database`
     select c.relname || '.' || a.attname as name from pg_attribute as a join pg_class as c on c.oid = a.attrelid
     where c.relnamespace = 'backend'::regnamespace and c.relkind = 'v' and a.attnum > 0 order by 1`;

@@ -117,7 +117,7 @@ export const ofOwners: Mutant[] = [
     seenBy: ["database"],
   },
   {
-    name: "an upload completes for a user who has restricted generation",
+    name: "an upload completes although the user has restricted generation",
     file: sql("storage"),
     line: "  if not private.allows(person::uuid, 'generation') then\n",
     instead: "  if false then\n",

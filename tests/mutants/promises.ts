@@ -26,7 +26,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "C9",
-    name: "the use of a user who has not allowed it is recorded",
+    name: "usage is recorded although the user has not allowed it",
     file: sql("usage"),
     line: "create trigger usage_events_check\nafter insert on public.usage_events\nreferencing new table as recorded\nfor each statement\nexecute function private.check_usage();\n",
     seenBy: [usage],
@@ -41,7 +41,7 @@ export const ofPromises: Mutant[] = [
   },
   {
     clause: "U3",
-    name: "a user who has objected is measured",
+    name: "reports include a user although the user has objected",
     file: sql("usage"),
     line: "\n  and not exists (select from private.refusals as r where r.person_id = g.person_id and r.purpose = 'improvement')",
     seenBy: [usage],

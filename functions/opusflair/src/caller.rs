@@ -27,7 +27,7 @@ const TOKEN_LIMIT: usize = 8 * 1024;
 /// `sql/accounts.sql`).
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The person's own token.
+    /// The user's own token.
     pub token: Secret,
 }
 

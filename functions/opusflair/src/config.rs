@@ -11,7 +11,7 @@ use crate::signature::{InvalidKey, VerifyingKeys};
 
 /// The variable with the functions' own key.
 pub(crate) const SECRET_KEY: &str = "SUPABASE_SECRET_KEY";
-/// The variable with the key that is sent together with a person's token.
+/// The variable with the key that is sent together with a user's token.
 pub(crate) const PUBLISHABLE_KEY: &str = "SUPABASE_PUBLISHABLE_KEY";
 /// The variable with the certificate that signs the marks of artworks.
 pub const CREDENTIALS_CERTIFICATE: &str = "CONTENT_CREDENTIALS_CERTIFICATE";
@@ -23,7 +23,7 @@ pub const CREDENTIALS_KEY: &str = "CONTENT_CREDENTIALS_KEY";
 pub struct Config {
     /// `SUPABASE_URL`: the URL of the project.
     pub supabase_url: Url,
-    /// `SUPABASE_PUBLISHABLE_KEY`: sent together with a person's own token; `sb_publishable_…` or `eyJ…`.
+    /// `SUPABASE_PUBLISHABLE_KEY`: sent together with a user's own token; `sb_publishable_…` or `eyJ…`.
     pub publishable_key: Secret,
     /// `SUPABASE_SECRET_KEY`: the functions' own key; `sb_secret_…` or `eyJ…`.
     pub secret_key: Secret,

@@ -143,7 +143,7 @@ impl App {
     }
 
     /// Leases the deletions of a generation and executes them during a request. This is for a generation that
-    /// a person ended. A person's call returns no lease, so the service takes one here.
+    /// a user ended. A user's call returns no lease, so the service takes one here.
     pub async fn execute_deletions_of(&self, generation: Uuid) {
         let due = json!({ "lease": Uuid::new_v4(), "generation_id": generation });
         match self.ask::<Vec<Deletion>>("lease_deletions", due).await {

@@ -86,7 +86,7 @@ impl App {
         Ok(false)
     }
 
-    /// Deletes a person from Auth. It is no error if Auth has no such person.
+    /// Deletes a user from Auth. If Auth has no such user, this succeeds.
     async fn delete_from_auth(&self, person: Uuid) -> Result<(), Error> {
         let mut url = self.config.supabase_url.clone();
         url.path_segments_mut()

@@ -1,4 +1,4 @@
-//! Exports (G5): one ZIP archive with all data of a person. The database writes the plan in stretches, and
+//! Exports (G5): one ZIP archive with all data of a user. The database writes the plan in stretches, and
 //! this module computes the checksums. Then it uploads the archive in pieces. After each stretch and each
 //! piece, another worker can continue. Only one stretch or piece is in memory at a time, together with the
 //! list of files.

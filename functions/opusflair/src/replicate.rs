@@ -30,7 +30,7 @@ const ANSWER_LIMIT: usize = 2 * 1024 * 1024;
 const CREATE_TRIES: u32 = 3;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// The time limit of one call. A person who waits for an artwork also waits for this call.
+/// The time limit of one call. The user waits for this call.
 const CALL_TIME: Duration = Duration::from_secs(10);
 /// Parts of error texts that say that the platform failed, not the model. Another attempt may succeed. E003
 /// means high demand, E004 temporarily unavailable, E1001 out of memory, and E6716 that the start took too

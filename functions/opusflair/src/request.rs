@@ -94,7 +94,7 @@ fn ends_with_escape(part: &str) -> bool {
     (part.len() - part.trim_end_matches('\\').len()) % 2 == 1
 }
 
-/// Describes what is wrong with a body without quoting it, because a person may have written anything into
+/// Describes what is wrong with a body without quoting it, because a user may have written anything into
 /// it.
 fn describe(fault: &serde_json::Error) -> String {
     let text = fault.to_string();

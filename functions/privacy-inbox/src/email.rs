@@ -71,7 +71,7 @@ fn answered(headers: Option<&Headers>) -> Option<Uuid> {
 }
 
 /// Whether it is an automatic reply or a mail server's report (RFC 3834, RFC 3464). A request that a program
-/// sends for a person is not automatic, although it is marked as `auto-generated`.
+/// sends for a user is not automatic, although it is marked as `auto-generated`.
 fn is_automatic(headers: Option<&Headers>, subject: &Subject, sender: &Sender) -> bool {
     let begins = |name: &str, with: &str| {
         let value = headers.and_then(|headers| headers.beginning(name));
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_provider_says_who_somebody_is() {
+    fn only_the_provider_verifies_a_sender() {
         let verified = |value: Value| {
             let email = Email::requesting(event(&json!({ "headers": value })), PROVIDER);
             email.expect("a request").is_verified

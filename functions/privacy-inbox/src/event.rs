@@ -94,7 +94,7 @@ impl Event {
     /// Parses an event. Returns `None` for a body that is not an event. Also returns `None` for one with
     /// so much syntax that parsing takes several times as long as its length suggests. An email may
     /// contain invalid UTF-8 or half of a surrogate pair. Both become U+FFFD, because the rest of the
-    /// email is still a person's request.
+    /// email is still a user's request.
     pub(crate) fn read(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body);
         let allowed = FREE_SYNTAX + text.len() / BYTES_PER_SYNTAX;

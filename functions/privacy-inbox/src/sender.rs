@@ -78,7 +78,7 @@ fn usable(address: &str) -> Option<String> {
 fn as_written(from: &str) -> String {
     let plain: String = from.chars().filter(|letter| !letter.is_control()).collect();
     let plain: String = plain.trim().chars().take(SENDER_LIMIT).collect();
-    if plain.chars().count() < 3 { "nobody is named".to_owned() } else { plain }
+    if plain.chars().count() < 3 { "no sender is named".to_owned() } else { plain }
 }
 
 /// Whether DMARC passed for the sender's own domain according to the provider (RFC 8601). Only the topmost
@@ -165,8 +165,8 @@ mod tests {
             ("not an address", "not an address"),
             ("nobody@nowhere", "nobody@nowhere"),
             ("\u{0}@example.com", "@example.com"),
-            ("", "nobody is named"),
-            ("<>", "nobody is named"),
+            ("", "no sender is named"),
+            ("<>", "no sender is named"),
         ] {
             let sender = Sender::read(from);
             assert_eq!((sender.address.as_str(), sender.is_sole), (address, false), "{from}");
