@@ -15,8 +15,8 @@ export async function until<T>(what: string, ask: () => Promise<T | undefined>, 
 }
 
 /**
- * A port that no process listens on. It lies below those that the system gives to outgoing connections: one of them could
- * take it before its service listens.
+ * A port that no process listens on. It lies below those that the system gives to outgoing connections: one of them
+ * could take it before its service listens.
  */
 export async function freePort(): Promise<number> {
   for (;;) {

@@ -179,7 +179,7 @@ test("an output without a file extension is stored under the type of its bytes",
   await sound(alice, { succeeded: 1 });
 });
 
-test("if an output has no file extension and its type cannot be checked, it is stored without an extension", async () => {
+test("an output of unknown type is stored without a file extension", async () => {
   await arm({ fault: "output_unnamed" }, { fault: "output_expired" });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);

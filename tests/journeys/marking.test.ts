@@ -149,7 +149,7 @@ test("the recorded digest and the export of an artwork are those of the marked f
 });
 
 for (const kind of formats) {
-  test(`the manifest that a model provider put into a ${kind.format} is kept as the parent of our manifest (X7)`, async () => {
+  test(`a manifest that a model provider put into a ${kind.format} is the parent of ours (X7)`, async () => {
     const signed = withCredentials(await paint(kind.format), kind.type, provider);
     const theirs = readCredentials(signed, kind.type, provider.credentialsCertificate)!;
     const { artwork } = await makeOf(signed, kind);
