@@ -37,7 +37,7 @@ for (const [name, bytes, cause] of await impostors()) {
     const { data } = await alice.client.from("generations").select("failure_reasons(sentence)").eq("id", id).single();
     assert.match((data!.failure_reasons as unknown as { sentence: string }).sentence, says[cause]!);
     assert.equal(ended(cause, await status()), ended(cause, before) + 1);
-    names(id, lines, "INFO", "not dispatched");
+    names(id, lines, "INFO", "a dispatch ended without a prediction");
   });
 }
 
@@ -91,7 +91,12 @@ test("the log lines of failed deletions name the generation", async () => {
   const lines = listen();
   lab.supabase.misbehave({ fault: "refuse", when: /\/storage\/v1\//, count: Infinity });
   assert.equal((await alice.call("POST", `/generations/${id}/cancel`)).status, 200);
-  for (const text of ["absence could not be verified", "still there", "deletions were left to the schedule"]) names(id, lines, "WARN", text);
+  for (const text of [
+    "Storage could not say whether an object is gone",
+    "a deletion is not verified",
+    "deletions of a generation failed",
+  ])
+    names(id, lines, "WARN", text);
   lab.heal();
   await sound(alice, { canceled: 1 });
 });
@@ -109,7 +114,8 @@ test("the log lines of unfinished outbox tasks for Replicate name the generation
   const lines = listen();
   await passTime(3700);
   await cleanUp();
-  for (const text of ["a call is still due", "Replicate did not say whether it has removed it"]) names(id, lines, "WARN", text);
+  for (const text of ["an outbox task failed", "Replicate did not answer whether a prediction's data is deleted"])
+    names(id, lines, "WARN", text);
   lab.heal();
   await sound(alice, { canceled: 1 });
 });

@@ -80,6 +80,6 @@ test("if an outage lasts while a photo is prepared, the job waits under its hold
   const { state } = await alice.generate(await small);
   assert.equal(state, "reserved");
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 1 });
-  assert.ok(saying(lines(), "WARN", "a dispatch is postponed").some((line) => line.includes("the statement took too long")), lines().join("\n"));
+  assert.ok(saying(lines(), "WARN", "a dispatch failed").some((line) => line.includes("the statement took too long")), lines().join("\n"));
   await sound(alice, { succeeded: 1 });
 });

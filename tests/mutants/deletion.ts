@@ -95,8 +95,8 @@ export const ofDeletion: Mutant[] = [
   {
     name: "a failed check counts as proof that an object is gone",
     file: rust("opusflair/src/deletion"),
-    line: '"absence could not be verified"\n            );\n            None',
-    instead: '"absence could not be verified"\n            );\n            Some(Instant::now())',
+    line: '"Storage could not say whether an object is gone"\n            );\n            None',
+    instead: '"Storage could not say whether an object is gone"\n            );\n            Some(Instant::now())',
     seenBy: [storage],
   },
   {

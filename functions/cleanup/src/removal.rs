@@ -68,7 +68,11 @@ async fn ask(app: &App, due: Due, is_down: &AtomicBool) -> Option<Told> {
         Ok(Answer::Absent) => Some("not_found"),
         Ok(Answer::Found(found)) if found.is_removed() => Some("data_removed"),
         Ok(Answer::Found(_)) => {
-            tracing::warn!(prediction, generation, "Replicate still has something of it");
+            tracing::warn!(
+                prediction,
+                generation,
+                "Replicate has not deleted a prediction's data yet, so a later sweep asks again"
+            );
             None
         }
         // An unreadable answer concerns only this prediction, so the others
@@ -78,7 +82,7 @@ async fn ask(app: &App, due: Due, is_down: &AtomicBool) -> Option<Told> {
                 prediction,
                 generation,
                 error = error.for_log(),
-                "an answer about a removal says nothing"
+                "Replicate's answer about a prediction's data cannot be read, so a later sweep asks again"
             );
             None
         }
@@ -88,7 +92,7 @@ async fn ask(app: &App, due: Due, is_down: &AtomicBool) -> Option<Told> {
                 prediction,
                 generation,
                 error = error.for_log(),
-                "Replicate did not say whether it has removed it"
+                "Replicate did not answer whether a prediction's data is deleted, so a later sweep asks again"
             );
             return None;
         }

@@ -59,7 +59,11 @@ pub(crate) async fn run_outbox(
                 }
                 if let Err(error) = app.run_outbox_task(&task).await {
                     let generation = task.generation.map(tracing::field::display);
-                    tracing::warn!(generation, error = error.for_log(), "a call is still due");
+                    tracing::warn!(
+                        generation,
+                        error = error.for_log(),
+                        "an outbox task failed, and a later sweep runs it again"
+                    );
                 }
             })
             .await;
@@ -147,7 +151,10 @@ pub(crate) async fn erase(
     for erasure in erasures {
         let erased = app.erase(erasure, budget.end_of(seconds)).await;
         if let Err(error) = &erased {
-            tracing::warn!(error = error.for_log(), "an erasure has to wait");
+            tracing::warn!(
+                error = error.for_log(),
+                "an erasure could not continue, and a later sweep tries again"
+            );
         }
         match erased {
             Ok(true) => all.done += 1,
@@ -177,7 +184,10 @@ pub(crate) async fn send_emails(
                 }
                 let sent = app.send_email(&email).await;
                 if let Err(error) = &sent {
-                    tracing::warn!(error = error.for_log(), "an email is still due");
+                    tracing::warn!(
+                        error = error.for_log(),
+                        "an email could not be sent, and a later sweep tries again"
+                    );
                 }
                 u64::from(sent.is_ok())
             })
@@ -202,7 +212,10 @@ pub(crate) async fn build_exports(
             Ok(Turn::Ready) => exported += 1,
             Ok(Turn::Further) => {}
             Err(error) => {
-                tracing::warn!(error = error.for_log(), "an export has to wait");
+                tracing::warn!(
+                    error = error.for_log(),
+                    "an export could not continue, and a later sweep tries again"
+                );
                 break;
             }
         }

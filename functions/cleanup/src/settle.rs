@@ -82,7 +82,11 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
     let generation = silent.generation;
     let followed = ask(app, lease, &silent, is_down).await;
     if let Err(error) = &followed {
-        tracing::warn!(%generation, error = error.for_log(), "left unsettled");
+        tracing::warn!(
+            %generation,
+            error = error.for_log(),
+            "a silent generation could not be settled in this sweep"
+        );
     }
     let is_over = matches!(
         followed,
@@ -92,7 +96,11 @@ async fn settle_one(app: &App, lease: Uuid, silent: Silent, is_down: &AtomicBool
         && !is_over
         && let Err(error) = app.fail_generation(generation, "expired", None, None).await
     {
-        tracing::warn!(%generation, error = error.for_log(), "could not be ended");
+        tracing::warn!(
+            %generation,
+            error = error.for_log(),
+            "a generation past its deadline could not be ended, and a later sweep tries again"
+        );
     }
 }
 
@@ -163,7 +171,10 @@ impl Run {
         let listing = match app.list_created(&due).await {
             Ok(listing) => listing,
             Err(error) => {
-                tracing::warn!(error = error.for_log(), "Replicate's list could not be read");
+                tracing::warn!(
+                    error = error.for_log(),
+                    "Replicate's list of predictions could not be read, so some jobs wait for the next sweep"
+                );
                 None
             }
         };
@@ -206,7 +217,11 @@ impl Run {
                 self.in_vain.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Err(error)) => {
-                tracing::info!(%generation, error = error.for_log(), "not dispatched");
+                tracing::info!(
+                    %generation,
+                    error = error.for_log(),
+                    "a dispatch ended without a prediction"
+                );
             }
         }
         None

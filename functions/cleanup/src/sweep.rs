@@ -71,7 +71,10 @@ const WALKS: [Walk; 5] = [
 pub async fn run(app: &App) -> Result<Report, Error> {
     let sweep = Budget::begin();
     let due = &Lane::default().attempt(LOOKING, |_, _| look(app)).await.unwrap_or_else(|error| {
-        tracing::warn!(error = error.for_log(), "what is due is not known, so everything is tried");
+        tracing::warn!(
+            error = error.for_log(),
+            "the database did not say what is due, so the sweep runs every step"
+        );
         Due::everything()
     });
     let (deleted, settled, dispatched, (erased, waiting)) = tokio::join!(
@@ -260,7 +263,11 @@ impl Lane {
         W: Future<Output = Result<(T, bool), Error>>,
     {
         self.attempt(slice, work).await.unwrap_or_else(|error| {
-            tracing::warn!(step, error = error.for_log(), "a step of a sweep has to wait");
+            tracing::warn!(
+                step,
+                error = error.for_log(),
+                "a step of the sweep failed, and the next sweep continues it"
+            );
             T::default()
         })
     }

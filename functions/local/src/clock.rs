@@ -37,6 +37,6 @@ pub(crate) async fn run(app: Arc<App>, interval: Option<Duration>) {
 
 async fn sweep(app: &App) {
     if let Err(error) = cleanup::run(app).await {
-        tracing::error!(error = error.for_log(), "a pass failed");
+        tracing::error!(error = error.for_log(), "a sweep failed");
     }
 }

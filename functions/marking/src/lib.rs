@@ -76,7 +76,7 @@ impl Mark for Marker {
             };
             tracing::error!(
                 error = Cause::from(fault).for_log(),
-                "an artwork is stored without credentials"
+                "an artwork is stored without Content Credentials"
             );
             None
         });

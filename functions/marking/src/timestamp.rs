@@ -30,7 +30,7 @@ impl Authority {
         let stamp = Handle::try_current().ok()?.block_on(self.ask(message));
         let stamp = stamp.and_then(|stamp| verify(&stamp, message).map(|()| stamp));
         if let Err(error) = &stamp {
-            tracing::warn!(error = error.for_log(), "signed without a time stamp");
+            tracing::warn!(error = error.for_log(), "an artwork was signed without a time stamp");
         }
         stamp.ok()
     }

@@ -160,7 +160,7 @@ impl App {
                 bucket,
                 objects = paths.len(),
                 error = error.for_log(),
-                "a bulk deletion failed"
+                "a bulk deletion in Storage failed, and a later sweep tries again"
             );
         })
     }
@@ -183,13 +183,18 @@ impl App {
                 deletion = %deletion.id,
                 generation,
                 error = error.for_log(),
-                "absence could not be verified"
+                "Storage could not say whether an object is gone"
             );
             None
         });
         if absent.is_none() {
             let attempts = deletion.attempts;
-            tracing::warn!(deletion = %deletion.id, generation, attempts, "still there");
+            tracing::warn!(
+                deletion = %deletion.id,
+                generation,
+                attempts,
+                "a deletion is not verified, and a later sweep tries it again"
+            );
         }
         // If Storage did not confirm the deletion, the check is the earliest moment at which the object is
         // known to be gone.
@@ -228,7 +233,11 @@ impl App {
 }
 
 fn leave_to_schedule(generation: Uuid, error: &Error) {
-    tracing::warn!(%generation, error = error.for_log(), "deletions were left to the schedule");
+    tracing::warn!(
+        %generation,
+        error = error.for_log(),
+        "deletions of a generation failed, and a later sweep tries them again"
+    );
 }
 
 async fn in_time<T>(

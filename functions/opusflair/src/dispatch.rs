@@ -144,13 +144,17 @@ impl App {
             }
             Err(Stop::Ended) => Err(ended_meanwhile()),
             Err(Stop::NotNow(error)) => {
-                tracing::warn!(%generation, error = error.for_log(), "a dispatch is postponed");
+                tracing::warn!(
+                    %generation,
+                    error = error.for_log(),
+                    "a dispatch failed, and a later sweep tries again"
+                );
                 let arguments = json!({ "generation_id": generation, "lease": lease });
                 if let Err(error) = self.ask::<Value>("postpone_dispatch", arguments).await {
                     tracing::warn!(
                         %generation,
                         error = error.for_log(),
-                        "a lease was left to run out"
+                        "a lease could not be given back, so the job waits until it ends"
                     );
                 }
                 Ok(Progress::Waiting)
@@ -164,7 +168,7 @@ impl App {
                 tracing::warn!(
                     %generation,
                     why = why.for_log(),
-                    "a dispatch is left to its events"
+                    "a dispatch stopped in doubt, and an event or a later sweep continues it"
                 );
                 Ok(Progress::Waiting)
             }
@@ -184,12 +188,20 @@ impl App {
             // The generation had already ended and its photo was deleted. That is why the photo was refused.
             Ok(Outcome::Ended) => Err(ended_meanwhile()),
             Ok(_) => {
-                tracing::warn!(%generation, error = error.for_log(), "a refusal came after the lease");
+                tracing::warn!(
+                    %generation,
+                    error = error.for_log(),
+                    "a refusal was not recorded, because another worker has the job"
+                );
                 Ok(Progress::Waiting)
             }
             Err(fault) => {
                 let error_of_database = fault.for_log();
-                tracing::error!(%generation, error = error_of_database, "a refusal was left to the schedule");
+                tracing::error!(
+                    %generation,
+                    error = error_of_database,
+                    "a refusal could not be recorded, so a later sweep tries the job again"
+                );
                 Err(error)
             }
         }
@@ -202,17 +214,21 @@ impl App {
         let arguments = json!({ "generation_id": generation, "lease": lease, "status": status });
         match self.ask::<AccountRefusal>("record_account_refusal", arguments).await {
             Ok(AccountRefusal { is_first: true }) => {
-                tracing::error!(%generation, status, "Replicate refuses the account, so no photo is taken");
+                tracing::error!(
+                    %generation,
+                    status,
+                    "Replicate refuses our account, so no photos are accepted"
+                );
             }
             Ok(AccountRefusal { is_first: false }) => {
-                tracing::warn!(%generation, status, "Replicate still refuses the account");
+                tracing::warn!(%generation, status, "Replicate still refuses our account");
             }
             Err(error) => {
                 tracing::error!(
                     %generation,
                     status,
                     error = error.for_log(),
-                    "a refusal of the account could not be recorded"
+                    "Replicate refuses our account, and this could not be recorded"
                 );
             }
         }
@@ -382,7 +398,11 @@ impl App {
             Creation::Misconfigured(status) => {
                 let generation = dispatch.generation;
                 let status = status.as_u16();
-                tracing::error!(%generation, status, "Replicate does not know the model or refuses the webhook");
+                tracing::error!(
+                    %generation,
+                    status,
+                    "Replicate does not know the model or refuses the webhook"
+                );
                 Err(Error::unavailable("Replicate", Cause::status("create", status)).into())
             }
             Creation::Refused(status) => {
@@ -428,7 +448,7 @@ impl App {
             .await
             .map_err(|_| Stop::Unsure("a prediction could not be attached"))?;
         if attached.is_accepted_again {
-            tracing::info!("Replicate accepts the account again");
+            tracing::info!("Replicate accepts our account again");
         }
         if attached.outcome == "superseded" {
             return Err(Stop::Unsure("the lease was lost"));

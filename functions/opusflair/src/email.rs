@@ -129,7 +129,7 @@ impl Mailer {
         // Without an explicit envelope, `lettre` would parse the address from the header, where it does not
         // support quotes.
         let envelope = Envelope::new(Some(self.from.email.clone()), vec![to.email.clone()])
-            .map_err(|_| Error::fault("an email to nobody"))?;
+            .map_err(|_| Error::fault("an email has no valid address"))?;
         Message::builder()
             .envelope(envelope)
             .message_id(Some(format!("<{NAME_PREFIX}{id}@{domain}>")))

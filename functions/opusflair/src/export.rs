@@ -71,7 +71,11 @@ impl App {
                 return self.restart_export(id, lease, None, Some(object)).await;
             }
             Err(Stop::Failed(error)) => {
-                tracing::warn!(export = %id, error = error.for_log(), "an export has to wait");
+                tracing::warn!(
+                    export = %id,
+                    error = error.for_log(),
+                    "an export could not continue, and a later sweep tries again"
+                );
                 true
             }
         };
@@ -90,7 +94,7 @@ impl App {
         let again =
             json!({ "export_id": id, "lease": lease, "missing": missing, "changed": changed });
         self.ask::<Value>("restart_export", again).await?;
-        tracing::info!(export = %id, "an export begins anew");
+        tracing::info!(export = %id, "an export starts again from the beginning");
         Ok(Turn::Further)
     }
 

@@ -71,7 +71,7 @@ impl App {
             tracing::warn!(
                 %generation,
                 error = error.for_log(),
-                "a prediction was left to the schedule"
+                "a prediction could not be canceled now, and a later sweep tries again"
             );
         }
     }

@@ -248,7 +248,7 @@ impl App {
                     tracing::warn!(
                         %generation,
                         error = error.for_log(),
-                        "a lease was left to run out"
+                        "a lease could not be given back, so the job waits until it ends"
                     );
                 }
                 Err(error)

@@ -124,7 +124,7 @@ impl Storage {
             format!("{}{}", self.address.as_str().trim_end_matches('/'), signed.signed_url);
         Url::parse(&address)
             .map(Some)
-            .map_err(|_| Error::unavailable(SERVICE, "a signed address that is none"))
+            .map_err(|_| Error::unavailable(SERVICE, "the signed address is not valid"))
     }
 
     /// Deletes objects. Returns when Storage's last response began: the deletion had happened by then. The

@@ -44,12 +44,12 @@ async fn receive(State(app): State<Arc<App>>, request: Request) -> Result<Json<V
     if let Some(bounce) = Bounce::reported(&event) {
         let bounced: u32 = app.ask("record_bounce", json!(bounce)).await?;
         if bounced > 0 {
-            tracing::warn!("an email did not arrive");
+            tracing::warn!("one of our emails did not arrive");
         }
         return Ok(Json(json!({ "received": true })));
     }
     let Some(email) = Email::requesting(event, app.config.inbox_authserv_id.as_deref()) else {
-        tracing::info!("an email was no request");
+        tracing::info!("an email was ignored, because it is no privacy request");
         return Ok(Json(json!({ "received": true, "ignored": true })));
     };
     // An email without a Message-ID is identified by the delivery id, which is the same in every retry.

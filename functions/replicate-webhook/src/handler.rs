@@ -51,7 +51,12 @@ async fn receive(
         Outcome::Unknown => Ok(ignored(Some(generation))),
         outcome => {
             let prediction_status = prediction.status.as_str();
-            tracing::info!(%generation, prediction_status, ?outcome, "followed");
+            tracing::info!(
+                %generation,
+                prediction_status,
+                ?outcome,
+                "a webhook event was processed"
+            );
             Ok(Json(json!({ "received": true })))
         }
     }
@@ -75,6 +80,6 @@ async fn verify<'a>(
 /// its generation was deleted. An error would only make Replicate send it again.
 fn ignored(generation: Option<Uuid>) -> Json<Value> {
     let generation = generation.map(tracing::field::display);
-    tracing::warn!(generation, "an event of no known generation was ignored");
+    tracing::warn!(generation, "a webhook event was ignored, because its generation is not known");
     Json(json!({ "received": true, "ignored": true }))
 }
