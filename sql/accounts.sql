@@ -200,7 +200,7 @@ begin
   end if;
   if not exists (select from public.styles as s where s.id = new.default_style) and new.default_style is not null then
     perform private.refuse(422, 'unknown_style',
-      'default_style is not one of the styles; see the styles table.', '{"field": "default_style"}');
+      'default_style is not an available style. Please choose another one.', '{"field": "default_style"}');
   end if;
 
   if new.default_settings <> '{}' then

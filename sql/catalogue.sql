@@ -110,7 +110,7 @@ begin
       -- The message does not repeat the name: users may have written anything there, and a refusal may reach a log
       -- (R5).
       perform private.refuse(422, 'invalid_settings',
-        'settings has a member that this model does not know; it has '
+        'settings has a member that this model does not know. The model knows '
           || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name) || '.',
         '{"field": "settings"}');
     end if;

@@ -212,7 +212,7 @@ as $$
 begin
   if not private.allows(person, 'generation') then
     perform private.refuse(403, 'generation_restricted',
-      'You have restricted generation. Allow it again under your privacy choices to go on.');
+      'You have refused the making of artworks. Allow it again in your privacy choices to go on.');
   end if;
 end;
 $$;
@@ -382,7 +382,8 @@ begin
 
   if wallet.balance + amount::bigint not between wallet.held and 2147483647 then
     perform private.refuse(409, 'balance_out_of_range',
-      format('The balance is %s, of which %s are held.', wallet.balance, wallet.held));
+      format('The balance is %s, of which %s are on hold. Choose an amount after which the holds are still covered.',
+        wallet.balance, wallet.held));
   end if;
   insert into public.credit_entries (wallet_id, kind, amount, reason, key)
   values (wallet.id, 'adjustment', amount, reason, key);

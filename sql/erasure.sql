@@ -116,13 +116,14 @@ as $$
 begin
   if coalesce(account.email, '') <> '' then
     if account.email is distinct from lower(btrim(require_typed.email)) then
-      perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
+      perform private.refuse(422, 'email_differs',
+        'email must be the email address of your account. Please type it again.', '{"field": "email"}');
     end if;
   elsif coalesce(account.phone, '') <> '' then
     -- Auth keeps only the digits.
     if account.phone is distinct from regexp_replace(require_typed.phone, '[^0-9]', '', 'g') then
-      perform private.refuse(422, 'phone_differs', 'phone must be the phone number of your account.',
-        '{"field": "phone"}');
+      perform private.refuse(422, 'phone_differs',
+        'phone must be the phone number of your account. Please type it again.', '{"field": "phone"}');
     end if;
   end if;
 end;
@@ -150,7 +151,7 @@ begin
   perform private.require_second_factor(person);
   select * into account from auth.users as u where u.id = person;
   if not account.is_anonymous and private.signed_in_at(person) < now() - interval '15 minutes' then
-    perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
+    perform private.refuse(403, 'sign_in_again', 'Please sign in again. Then confirm the erasure within 15 minutes.');
   end if;
   perform private.require_typed(account, email, phone);
   erasure := private.order_erasure(person, 'asked');
@@ -181,7 +182,7 @@ declare
 begin
   select * into known from private.erasures as e where e.id = read_erasure.id;
   if not found then
-    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+    perform private.refuse(404, 'erasure_not_found', 'There is no erasure with this id. Please check the id.');
   end if;
   return private.describe_erasure(known);
 end;
@@ -198,7 +199,7 @@ declare
   person uuid;
 begin
   if not exists (select from private.erasures as e where e.id = withdraw_erasure.id) then
-    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+    perform private.refuse(404, 'erasure_not_found', 'There is no erasure with this id. Please check the id.');
   end if;
   delete from private.erasures as e
   where e.id = withdraw_erasure.id and e.stage = 'ordered' and e.begins_at > now()

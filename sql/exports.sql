@@ -146,8 +146,8 @@ begin
   ) as latest
   having count(*) = quota.most;
   if free_at is not null then
-    perform private.refuse(429, 'too_many_exports', format('You can ask for %s exports a day.', quota.most),
-      private.retry_at(free_at));
+    perform private.refuse(429, 'too_many_exports',
+      format('You can order %s exports a day. Please try again later.', quota.most), private.retry_at(free_at));
   end if;
 
   ordered.id := gen_random_uuid();

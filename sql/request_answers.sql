@@ -40,7 +40,7 @@ begin
   where r.id = note_action.request and r.closed_at is null
   for update;
   if noted.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
+    perform private.refuse(404, 'request_not_found', 'There is no open request with this id.');
   end if;
   insert into private.request_actions (request_id, action, operator)
   values (noted.id, note_action.action, note_action.operator);
@@ -92,12 +92,13 @@ declare
   request constant public.privacy_requests := private.note_action(id, 'extended', operator, reason, 'reason');
 begin
   if now() > request.filed_at + private.retention('requests_extendable') then
-    perform private.refuse(409, 'too_late', 'A request can be extended within 28 days of its filing.');
+    perform private.refuse(409, 'too_late',
+      'A request can be extended only within 28 days of its filing. Answer or refuse it instead.');
   elsif extend_request.due_at is null
     or extend_request.due_at not between request.due_at and request.filed_at + private.retention('requests_extended')
   then
     perform private.refuse(422, 'invalid_due_at',
-      'due_at must be later than it is, and at most 89 days after the filing.', '{"field": "due_at"}');
+      'due_at must be later than it is now, and at most 89 days after the filing.', '{"field": "due_at"}');
   end if;
   update public.privacy_requests as r
   set due_at = extend_request.due_at, extended_at = now(), extension = extend_request.reason

@@ -86,7 +86,8 @@ begin
   where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
   returning * into confirmed;
   if confirmed.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no emailed request with this id, or not any more.');
+    perform private.refuse(404, 'request_not_found',
+      'There is no request by email with this id. It may have been deleted.');
   end if;
   return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
     'due_at', confirmed.due_at);
@@ -114,7 +115,7 @@ begin
     where r.id = confirm_own_request.id and r.person_id = private.person()
   ) then
     perform private.refuse(404, 'request_not_found',
-      'You have no emailed request with this id; see the view privacy_request_clock.');
+      'You have no request by email with this id. It may have been deleted.');
   end if;
   return private.confirm_request(id, kind);
 end;

@@ -141,7 +141,7 @@ begin
     where r.person_id = new.person_id and r.channel = 'app' and r.closed_at is null
   ) >= open_quota.most then
     perform private.refuse(429, 'too_many_requests',
-      format('You have %s open requests. They are answered first.', open_quota.most));
+      format('You have %s open requests. Please wait until one of them is answered.', open_quota.most));
   end if;
   select min(latest.filed_at) + day_quota.span into free_at
   from (
@@ -247,10 +247,10 @@ begin
   for update;
   if accepted.id is null then
     perform private.refuse(404, 'request_not_found',
-      'You have no open request with this id; see the view privacy_request_clock.');
+      'You have no open request with this id. It may already be closed.');
   elsif accepted.proposed is null then
     perform private.refuse(409, 'nothing_proposed',
-      'Nothing was done yet that answers this request. Please use the button of its kind, or wait for our answer.');
+      'Nothing has been done yet to answer this request. Please use the button of its kind, or wait for our answer.');
   end if;
   update public.privacy_requests as r
   set closed_at = now(), evidence = r.proposed, proposed = null

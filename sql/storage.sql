@@ -75,7 +75,7 @@ begin
   end if;
 
   if not private.is_upload_name(new.name) or person <> new.owner_id then
-    raise exception 'A photo is uploaded into your own folder, under a new UUID: <your id>/<uuid>.jpg.'
+    raise exception 'A photo must be uploaded into your own folder, under a new UUID: <your id>/<uuid>.jpg.'
       using errcode = '42501';
   end if;
   perform private.lock_person(person::uuid);
@@ -91,7 +91,7 @@ begin
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then
-    raise exception 'You have refused generation. Please allow it again in your privacy choices, then upload the photo.'
+    raise exception 'You have refused the making of artworks. Allow it again in your privacy choices, then upload again.'
       using errcode = '42501';
   end if;
   -- A name can be used only once. So neither a slow upload nor another photo replaces a photo that was judged.
@@ -121,7 +121,7 @@ begin
   if waiting.photos > (private.quota('uploads', 'photos')).most
     or waiting.bytes > (private.quota('uploads', 'bytes')).most
   then
-    raise exception 'At most % photos, of % MiB together, can wait at a time. Please use or remove some of yours first.',
+    raise exception 'At most % photos, with % MiB in total, can wait at a time. Please submit or remove some first.',
       (private.quota('uploads', 'photos')).most, (private.quota('uploads', 'bytes')).most / 1024 / 1024
       using errcode = '42501';
   end if;

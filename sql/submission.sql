@@ -41,7 +41,7 @@ begin
   -- This comes before the insert. If the insert failed, the whole row would be in the database's log (R5).
   if coalesce(idempotency_key !~ '^[\x21-\x7e]{1,255}$', true) then
     perform private.refuse(422, 'invalid_idempotency_key',
-      'idempotency_key must be 1 to 255 visible ASCII characters; a new UUID for each new request does.',
+      'idempotency_key must be 1 to 255 visible ASCII characters, such as a new UUID.',
       '{"field": "idempotency_key"}');
   end if;
 
@@ -74,13 +74,13 @@ begin
   select * into chosen_style from public.styles as s where s.id = style and s.available;
   if not found then
     perform private.refuse(422, 'unknown_style',
-      'style is not one of the available styles; see the styles table.', '{"field": "style"}');
+      'style is not an available style. Please choose another one.', '{"field": "style"}');
   end if;
   select * into chosen_model from public.models as m
   where m.id = coalesce(begin_generation.model, chosen_style.model) and m.available;
   if not found then
     perform private.refuse(422, 'unknown_model',
-      'model is not one of the available models; see the models table.', '{"field": "model"}');
+      'model is not an available model. Please choose another one.', '{"field": "model"}');
   end if;
   perform private.check_settings(chosen_model.settings_schema, settings);
   if char_length(prompt) > 1000 then
@@ -175,7 +175,7 @@ begin
   if private.is_upload_name(path) and starts_with(path, person || '/') then
     if exists (select from public.generations as g where g.input_path = path) then
       perform private.refuse(409, 'input_in_use',
-        'This photo already belongs to a generation. Upload it again to use it again.',
+        'This photo was already submitted. To use it for another artwork, please upload it again.',
         '{"field": "input_path"}');
     end if;
     if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
@@ -226,7 +226,8 @@ begin
     select * into generation from public.generations as g where g.id = lock_own_generation.generation_id;
   end if;
   if generation.id is null then
-    perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
+    perform private.refuse(404, 'generation_not_found',
+      'You have no generation with this id. It may have been deleted.');
   end if;
   return generation;
 end;

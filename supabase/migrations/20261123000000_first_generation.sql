@@ -272,7 +272,7 @@ begin
       -- The message does not repeat the name: users may have written anything there, and a refusal may reach a log
       -- (R5).
       perform private.refuse(422, 'invalid_settings',
-        'settings has a member that this model does not know; it has '
+        'settings has a member that this model does not know. The model knows '
           || (select string_agg(name, ', ' order by name) from jsonb_object_keys(settings_schema) as name) || '.',
         '{"field": "settings"}');
     end if;
@@ -515,7 +515,7 @@ begin
   end if;
   if not exists (select from public.styles as s where s.id = new.default_style) and new.default_style is not null then
     perform private.refuse(422, 'unknown_style',
-      'default_style is not one of the styles; see the styles table.', '{"field": "default_style"}');
+      'default_style is not an available style. Please choose another one.', '{"field": "default_style"}');
   end if;
 
   if new.default_settings <> '{}' then
@@ -749,7 +749,7 @@ as $$
 begin
   if not private.allows(person, 'generation') then
     perform private.refuse(403, 'generation_restricted',
-      'You have restricted generation. Allow it again under your privacy choices to go on.');
+      'You have refused the making of artworks. Allow it again in your privacy choices to go on.');
   end if;
 end;
 $$;
@@ -919,7 +919,8 @@ begin
 
   if wallet.balance + amount::bigint not between wallet.held and 2147483647 then
     perform private.refuse(409, 'balance_out_of_range',
-      format('The balance is %s, of which %s are held.', wallet.balance, wallet.held));
+      format('The balance is %s, of which %s are on hold. Choose an amount after which the holds are still covered.',
+        wallet.balance, wallet.held));
   end if;
   insert into public.credit_entries (wallet_id, kind, amount, reason, key)
   values (wallet.id, 'adjustment', amount, reason, key);
@@ -3513,7 +3514,7 @@ begin
   -- This comes before the insert. If the insert failed, the whole row would be in the database's log (R5).
   if coalesce(idempotency_key !~ '^[\x21-\x7e]{1,255}$', true) then
     perform private.refuse(422, 'invalid_idempotency_key',
-      'idempotency_key must be 1 to 255 visible ASCII characters; a new UUID for each new request does.',
+      'idempotency_key must be 1 to 255 visible ASCII characters, such as a new UUID.',
       '{"field": "idempotency_key"}');
   end if;
 
@@ -3546,13 +3547,13 @@ begin
   select * into chosen_style from public.styles as s where s.id = style and s.available;
   if not found then
     perform private.refuse(422, 'unknown_style',
-      'style is not one of the available styles; see the styles table.', '{"field": "style"}');
+      'style is not an available style. Please choose another one.', '{"field": "style"}');
   end if;
   select * into chosen_model from public.models as m
   where m.id = coalesce(begin_generation.model, chosen_style.model) and m.available;
   if not found then
     perform private.refuse(422, 'unknown_model',
-      'model is not one of the available models; see the models table.', '{"field": "model"}');
+      'model is not an available model. Please choose another one.', '{"field": "model"}');
   end if;
   perform private.check_settings(chosen_model.settings_schema, settings);
   if char_length(prompt) > 1000 then
@@ -3647,7 +3648,7 @@ begin
   if private.is_upload_name(path) and starts_with(path, person || '/') then
     if exists (select from public.generations as g where g.input_path = path) then
       perform private.refuse(409, 'input_in_use',
-        'This photo already belongs to a generation. Upload it again to use it again.',
+        'This photo was already submitted. To use it for another artwork, please upload it again.',
         '{"field": "input_path"}');
     end if;
     if exists (select from storage.objects as o where o.bucket_id = 'inputs' and o.name = path)
@@ -3698,7 +3699,8 @@ begin
     select * into generation from public.generations as g where g.id = lock_own_generation.generation_id;
   end if;
   if generation.id is null then
-    perform private.refuse(404, 'generation_not_found', 'There is no such generation of yours.');
+    perform private.refuse(404, 'generation_not_found',
+      'You have no generation with this id. It may have been deleted.');
   end if;
   return generation;
 end;
@@ -4336,7 +4338,7 @@ begin
   end if;
 
   if not private.is_upload_name(new.name) or person <> new.owner_id then
-    raise exception 'A photo is uploaded into your own folder, under a new UUID: <your id>/<uuid>.jpg.'
+    raise exception 'A photo must be uploaded into your own folder, under a new UUID: <your id>/<uuid>.jpg.'
       using errcode = '42501';
   end if;
   perform private.lock_person(person::uuid);
@@ -4352,7 +4354,7 @@ begin
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then
-    raise exception 'You have refused generation. Please allow it again in your privacy choices, then upload the photo.'
+    raise exception 'You have refused the making of artworks. Allow it again in your privacy choices, then upload again.'
       using errcode = '42501';
   end if;
   -- A name can be used only once. So neither a slow upload nor another photo replaces a photo that was judged.
@@ -4382,7 +4384,7 @@ begin
   if waiting.photos > (private.quota('uploads', 'photos')).most
     or waiting.bytes > (private.quota('uploads', 'bytes')).most
   then
-    raise exception 'At most % photos, of % MiB together, can wait at a time. Please use or remove some of yours first.',
+    raise exception 'At most % photos, with % MiB in total, can wait at a time. Please submit or remove some first.',
       (private.quota('uploads', 'photos')).most, (private.quota('uploads', 'bytes')).most / 1024 / 1024
       using errcode = '42501';
   end if;
@@ -5013,7 +5015,7 @@ begin
     where r.person_id = new.person_id and r.channel = 'app' and r.closed_at is null
   ) >= open_quota.most then
     perform private.refuse(429, 'too_many_requests',
-      format('You have %s open requests. They are answered first.', open_quota.most));
+      format('You have %s open requests. Please wait until one of them is answered.', open_quota.most));
   end if;
   select min(latest.filed_at) + day_quota.span into free_at
   from (
@@ -5119,10 +5121,10 @@ begin
   for update;
   if accepted.id is null then
     perform private.refuse(404, 'request_not_found',
-      'You have no open request with this id; see the view privacy_request_clock.');
+      'You have no open request with this id. It may already be closed.');
   elsif accepted.proposed is null then
     perform private.refuse(409, 'nothing_proposed',
-      'Nothing was done yet that answers this request. Please use the button of its kind, or wait for our answer.');
+      'Nothing has been done yet to answer this request. Please use the button of its kind, or wait for our answer.');
   end if;
   update public.privacy_requests as r
   set closed_at = now(), evidence = r.proposed, proposed = null
@@ -5230,7 +5232,8 @@ begin
   where r.id = confirm_request.request and r.channel = 'mail' and r.person_id is not null
   returning * into confirmed;
   if confirmed.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no emailed request with this id, or not any more.');
+    perform private.refuse(404, 'request_not_found',
+      'There is no request by email with this id. It may have been deleted.');
   end if;
   return jsonb_build_object('id', confirmed.id, 'kind', confirmed.kind, 'confirmed_at', confirmed.confirmed_at,
     'due_at', confirmed.due_at);
@@ -5258,7 +5261,7 @@ begin
     where r.id = confirm_own_request.id and r.person_id = private.person()
   ) then
     perform private.refuse(404, 'request_not_found',
-      'You have no emailed request with this id; see the view privacy_request_clock.');
+      'You have no request by email with this id. It may have been deleted.');
   end if;
   return private.confirm_request(id, kind);
 end;
@@ -5322,7 +5325,7 @@ begin
   where r.id = note_action.request and r.closed_at is null
   for update;
   if noted.id is null then
-    perform private.refuse(404, 'request_not_found', 'There is no such open request.');
+    perform private.refuse(404, 'request_not_found', 'There is no open request with this id.');
   end if;
   insert into private.request_actions (request_id, action, operator)
   values (noted.id, note_action.action, note_action.operator);
@@ -5374,12 +5377,13 @@ declare
   request constant public.privacy_requests := private.note_action(id, 'extended', operator, reason, 'reason');
 begin
   if now() > request.filed_at + private.retention('requests_extendable') then
-    perform private.refuse(409, 'too_late', 'A request can be extended within 28 days of its filing.');
+    perform private.refuse(409, 'too_late',
+      'A request can be extended only within 28 days of its filing. Answer or refuse it instead.');
   elsif extend_request.due_at is null
     or extend_request.due_at not between request.due_at and request.filed_at + private.retention('requests_extended')
   then
     perform private.refuse(422, 'invalid_due_at',
-      'due_at must be later than it is, and at most 89 days after the filing.', '{"field": "due_at"}');
+      'due_at must be later than it is now, and at most 89 days after the filing.', '{"field": "due_at"}');
   end if;
   update public.privacy_requests as r
   set due_at = extend_request.due_at, extended_at = now(), extension = extend_request.reason
@@ -5542,8 +5546,8 @@ begin
   ) as latest
   having count(*) = quota.most;
   if free_at is not null then
-    perform private.refuse(429, 'too_many_exports', format('You can ask for %s exports a day.', quota.most),
-      private.retry_at(free_at));
+    perform private.refuse(429, 'too_many_exports',
+      format('You can order %s exports a day. Please try again later.', quota.most), private.retry_at(free_at));
   end if;
 
   ordered.id := gen_random_uuid();
@@ -6730,13 +6734,14 @@ as $$
 begin
   if coalesce(account.email, '') <> '' then
     if account.email is distinct from lower(btrim(require_typed.email)) then
-      perform private.refuse(422, 'email_differs', 'email must be the email of your account.', '{"field": "email"}');
+      perform private.refuse(422, 'email_differs',
+        'email must be the email address of your account. Please type it again.', '{"field": "email"}');
     end if;
   elsif coalesce(account.phone, '') <> '' then
     -- Auth keeps only the digits.
     if account.phone is distinct from regexp_replace(require_typed.phone, '[^0-9]', '', 'g') then
-      perform private.refuse(422, 'phone_differs', 'phone must be the phone number of your account.',
-        '{"field": "phone"}');
+      perform private.refuse(422, 'phone_differs',
+        'phone must be the phone number of your account. Please type it again.', '{"field": "phone"}');
     end if;
   end if;
 end;
@@ -6764,7 +6769,7 @@ begin
   perform private.require_second_factor(person);
   select * into account from auth.users as u where u.id = person;
   if not account.is_anonymous and private.signed_in_at(person) < now() - interval '15 minutes' then
-    perform private.refuse(403, 'sign_in_again', 'Please sign in again, then ask within 15 minutes.');
+    perform private.refuse(403, 'sign_in_again', 'Please sign in again. Then confirm the erasure within 15 minutes.');
   end if;
   perform private.require_typed(account, email, phone);
   erasure := private.order_erasure(person, 'asked');
@@ -6795,7 +6800,7 @@ declare
 begin
   select * into known from private.erasures as e where e.id = read_erasure.id;
   if not found then
-    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+    perform private.refuse(404, 'erasure_not_found', 'There is no erasure with this id. Please check the id.');
   end if;
   return private.describe_erasure(known);
 end;
@@ -6812,7 +6817,7 @@ declare
   person uuid;
 begin
   if not exists (select from private.erasures as e where e.id = withdraw_erasure.id) then
-    perform private.refuse(404, 'erasure_not_found', 'There is no such erasure.');
+    perform private.refuse(404, 'erasure_not_found', 'There is no erasure with this id. Please check the id.');
   end if;
   delete from private.erasures as e
   where e.id = withdraw_erasure.id and e.stage = 'ordered' and e.begins_at > now()

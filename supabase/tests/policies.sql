@@ -215,11 +215,11 @@ select throws_ok(
 );
 select throws_ok(
   format('select cancel_generation(%L)', (select id from begun)), 'PT404',
-  'There is no such generation of yours.', 'bob does not cancel her generation'
+  'You have no generation with this id. It may have been deleted.', 'bob does not cancel her generation'
 );
 select throws_ok(
   format('select delete_generation(%L)', (select id from begun)), 'PT404',
-  'There is no such generation of yours.', 'bob does not delete her generation'
+  'You have no generation with this id. It may have been deleted.', 'bob does not delete her generation'
 );
 select throws_ok(
   $$select begin_generation('watercolor',

@@ -70,7 +70,7 @@ test("the database refuses to charge or submit for a restricted user, even for t
   const begun = await alice.client.rpc("begin_generation", {
     style: "mosaic", input_path, idempotency_key: "direct", lease: randomUUID(),
   });
-  assert.match(begun.error!.message, /restricted generation/);
+  assert.match(begun.error!.message, /refused the making/);
 
   const [{ id: wallet }] = await database`select id from public.wallets where person_id = ${alice.id}`;
   const generation = {
@@ -83,15 +83,15 @@ test("the database refuses to charge or submit for a restricted user, even for t
         await sql.unsafe(`grant insert on public.generations, public.credit_holds to service_role; set local role ${role}`);
         await what(sql as unknown as typeof database);
       });
-    await assert.rejects(as((sql) => sql`insert into public.generations ${sql(generation as never)}`), /restricted generation/, role);
+    await assert.rejects(as((sql) => sql`insert into public.generations ${sql(generation as never)}`), /refused the making/, role);
     const hold = { wallet_id: wallet, generation_id: randomUUID(), amount: 1 };
-    await assert.rejects(as((sql) => sql`insert into public.credit_holds ${sql(hold)}`), /restricted generation/, role);
+    await assert.rejects(as((sql) => sql`insert into public.credit_holds ${sql(hold)}`), /refused the making/, role);
   }
   // Each of the two triggers refuses without the other.
   await assert.rejects(database.begin(async (sql) => {
     await sql`alter table public.credit_holds disable trigger credit_holds_unrestricted`;
     await sql`insert into public.generations ${sql(generation as never)}`;
-  }), /restricted generation/);
+  }), /refused the making/);
   assert.deepEqual(await alice.wallet(), { balance: 5, held: 0 });
 });
 

@@ -160,19 +160,22 @@ impl Error {
             Self::NotOperator => {
                 "Send the operator's secret as `Authorization: Bearer …`.".to_owned()
             }
-            Self::NoSuchRoute => "There is nothing at this address.".to_owned(),
-            Self::MethodNotAllowed => "This address does not take this method.".to_owned(),
+            Self::NoSuchRoute => "There is no call at this address. Please check the path.".to_owned(),
+            Self::MethodNotAllowed => "This address does not accept this method.".to_owned(),
             Self::BodyTooLarge { limit } => format!("The body may have at most {limit} bytes."),
             Self::Invalid { field, detail } => format!("{field} {detail}"),
             Self::Photo(rejection) => rejection.sentence(),
             Self::Signature(_) => "The webhook's signature was not accepted.".to_owned(),
             Self::Refused(refusal) => refusal.sentence.clone(),
             Self::Unavailable { .. } | Self::KeyRefused { .. } => {
-                "A service we depend on is not answering. Please try again in a minute: the same request with the \
-                 same Idempotency-Key is made and paid for once."
+                "A service we depend on is not answering. Please try again in a minute. A request that is sent again \
+                 with the same Idempotency-Key is carried out and paid for only once."
                     .to_owned()
             }
-            Self::Fault(_) => "Something went wrong on our side; it has been noted.".to_owned(),
+            Self::Fault(_) => {
+                "Something went wrong on our side. We have a record of it. Please try again later."
+                    .to_owned()
+            }
         }
     }
 

@@ -32,7 +32,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         let body = read_body(&parts.headers, body, JSON_LIMIT).await?;
         let text = str::from_utf8(&body).map_err(|_| Error::invalid("body", NOT_AN_OBJECT))?;
         if !has_little_syntax(text, SYNTAX_LIMIT) {
-            return Err(Error::invalid("body", "has too many members, elements or escapes."));
+            return Err(Error::invalid(
+                "body",
+                "has too many members, elements or escapes. Please send only what the call needs.",
+            ));
         }
         serde_json::from_str(text)
             .map(Self)

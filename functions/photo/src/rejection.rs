@@ -110,7 +110,7 @@ impl Rejection {
         match self {
             Self::Empty => "This file is empty. Please choose the photo again.".to_owned(),
             Self::TooManyBytes { max_bytes } => format!(
-                "This file is longer than {} MB. Please save a smaller version and upload that.",
+                "This file is larger than {} MB. Please save a smaller version and upload that.",
                 max_bytes / 1024 / 1024
             ),
             Self::NotAnImage => {
@@ -137,12 +137,12 @@ impl Rejection {
                 "This {format} picture is animated. Please save a single frame of it and upload that."
             ),
             Self::DimensionsTooLarge { max_side, max_pixels } => format!(
-                "This picture is too large: at most {max_side} pixels a side and {} megapixels. \
+                "This picture is too large. The limit is {max_side} pixels a side and {} megapixels. \
                  Please save a smaller version and upload that.",
                 max_pixels / 1_000_000
             ),
             Self::DimensionsTooSmall { min_side } => format!(
-                "This picture is too small: at least {min_side} pixels a side. \
+                "This picture is too small. Each side needs at least {min_side} pixels. \
                  Please upload a larger one."
             ),
             Self::DecodedSizeTooLarge => "This picture takes too much memory to open. \

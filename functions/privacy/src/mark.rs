@@ -44,7 +44,7 @@ pub(crate) async fn mark(
     let Ok(Query(Asked { sha256: Digest(sha256) })) = asked else {
         return Err(Error::invalid(
             "sha256",
-            "must be there once: the SHA-256 of the file, as 64 hexadecimal digits. `sha256sum` prints it.",
+            "must be given once: the SHA-256 of the file, as 64 hexadecimal digits. `sha256sum` prints it.",
         ));
     };
     let made_here: bool = app.ask("is_made_here", json!({ "sha256": sha256 })).await?;

@@ -89,7 +89,7 @@ pub(crate) async fn confirm(
     if !Secret::new(app.keyed_hash(Use::Confirmation, id)).matches(&token) {
         return Err(Error::invalid(
             "token",
-            "is not the one of our email about this request. Please open its link again.",
+            "does not belong to this request. Please open the link in our email again.",
         ));
     }
     app.ask("confirm_request", json!({ "id": id, "kind": kind })).await.map(Json)

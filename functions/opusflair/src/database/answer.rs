@@ -93,9 +93,10 @@ pub(super) fn interpret_error(asked: As, status: StatusCode, body: &[u8]) -> Err
     match code {
         "" => Error::unavailable(SERVICE, cause("")),
         // A PostgreSQL text holds any character except NUL.
-        "22P05" | "22021" => {
-            Error::invalid("body", "holds a character (NUL) that no text may hold.")
-        }
+        "22P05" | "22021" => Error::invalid(
+            "body",
+            "holds the character NUL, which is not allowed. Please remove it.",
+        ),
         _ => Error::fault(cause("the database answered").with_code(code)),
     }
 }
