@@ -91,7 +91,7 @@ begin
       using errcode = '42501';
   end if;
   if not private.allows(person::uuid, 'generation') then
-    raise exception 'You have refused the making of artworks. Allow it again in your privacy choices, then upload again.'
+    raise exception 'You have refused the making of artworks. Allow it in your privacy choices, then upload again.'
       using errcode = '42501';
   end if;
   -- A name can be used only once. So neither a slow upload nor another photo replaces a photo that was judged.

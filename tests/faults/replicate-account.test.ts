@@ -71,7 +71,8 @@ for (const status of [401, 402, 403]) {
     assert.equal((await alice.generation(id))!.state, "reserved");
     const alarms = saying(lines(), "ERROR", "Replicate");
     assert.equal(alarms.length, 1);
-    assert.ok(alarms[0]!.endsWith(`Replicate refuses our account, so no photos are accepted generation=${id} status=${status}`), alarms[0]);
+    const alarm = `Replicate refuses our account, so no photos are accepted generation=${id} status=${status}`;
+    assert.ok(alarms[0]!.endsWith(alarm), alarms[0]);
     const seen = await account();
     assert.equal(seen.refused_status, status);
     assert.ok(seen.table.endsWith(`REFUSED, ${status} !`), seen.table);

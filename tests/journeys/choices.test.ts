@@ -83,7 +83,8 @@ test("the database refuses to charge or submit for a restricted user, even for t
         await sql.unsafe(`grant insert on public.generations, public.credit_holds to service_role; set local role ${role}`);
         await what(sql as unknown as typeof database);
       });
-    await assert.rejects(as((sql) => sql`insert into public.generations ${sql(generation as never)}`), /refused the making/, role);
+    const begun = as((sql) => sql`insert into public.generations ${sql(generation as never)}`);
+    await assert.rejects(begun, /refused the making/, role);
     const hold = { wallet_id: wallet, generation_id: randomUUID(), amount: 1 };
     await assert.rejects(as((sql) => sql`insert into public.credit_holds ${sql(hold)}`), /refused the making/, role);
   }
