@@ -44,7 +44,7 @@ select is(pg_temp.cancel('processing'), '2 charged, 0 left', 'the fourth late ca
 select is(
   (select array_agg(distinct e.reason) from credit_entries as e join wallets as w on w.id = e.wallet_id
     where e.kind = 'capture' and w.person_id = 'a11ce000-0000-4000-8000-000000000001'), array['late cancel'],
-  'and the ledger says what for'
+  'the ledger says that it was a late cancel'
 );
 select throws_ok(
   $$select private.cancel_generation(pg_temp.running('storing'))$$, 'PT409',

@@ -42,7 +42,7 @@ select set_eq(
     'select public.models', 'select public.styles', 'select public.purposes', 'select public.policy_versions',
     'select public.failure_reasons', 'select public.deletion_reasons'
   ],
-  'who is not signed in reads the catalogue and what words mean, and nothing else'
+  'callers who are not signed in can read the catalogue and the meaning of reasons, and nothing else'
 );
 
 select set_eq(

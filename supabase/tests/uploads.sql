@@ -33,7 +33,7 @@ select is(pg_temp.complete('prepared/' || pg_temp.photo(1), owner => null), 'sto
 select matches(pg_temp.complete('prepared/' || pg_temp.photo(2)), '^42501', 'a user cannot write it');
 select matches(pg_temp.complete(pg_temp.photo(3), owner => 'b0b00000-0000-4000-8000-000000000002'), '^42501', 'another user cannot write into her folder');
 select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 26214401, "mimetype": "image/jpeg"}'), '^42501 .*25 MiB', 'a body without a declared length has a limit, too');
-select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 10, "mimetype": "binary/octet-stream"}'), '^42501', 'and one without a declared type has a type');
+select matches(pg_temp.complete(pg_temp.photo(3), '{"size": 10, "mimetype": "binary/octet-stream"}'), '^42501', 'an upload without a declared type is refused if its type is not allowed');
 select is(pg_temp.complete(pg_temp.photo(4)), 'stored', 'a second photo is accepted');
 
 -- Storage also changes rows for its own reasons, such as a backfill. A new version is another photo.
@@ -58,13 +58,13 @@ select is(pg_temp.complete(pg_temp.photo(9)), 'stored', 'photos can use all of t
 update private.quotas set most = 1000000 where scope = 'uploads' and id = 'bytes';
 
 update private.heartbeats set at = now() - interval '1 hour';
-select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 We accept no photos', 'a completion does not outlive a closed intake (X2)');
+select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 We accept no photos', 'an upload that ends after the intake closes is refused (X2)');
 update private.heartbeats set at = now();
 insert into privacy_choices (person_id, purpose, allowed) values ('a11ce000-0000-4000-8000-000000000001', 'generation', false);
-select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 You have refused', 'nor a restriction (G6)');
+select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 You have refused', 'an upload that ends after the user restricts generation is refused (G6)');
 insert into privacy_choices (person_id, purpose, allowed) values ('a11ce000-0000-4000-8000-000000000001', 'generation', true);
 update profiles set closed_at = now() where id = 'a11ce000-0000-4000-8000-000000000001';
-select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 This account', 'nor an account that is being erased (G3)');
+select matches(pg_temp.complete(pg_temp.photo(10)), '^42501 This account', 'an upload that ends after the account is closed is refused (G3)');
 select is(pg_temp.complete('prepared/' || pg_temp.photo(3), owner => null), 'stored', 'the functions can still write for a closed account, because the deletion is ordered first');
 
 select * from finish();
