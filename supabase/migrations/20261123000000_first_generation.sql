@@ -3984,6 +3984,150 @@ return case status
   end
 end;
 
+-- Gives a lease back after a temporary failure, so that the next worker can begin at once.
+create function backend.release_lease(generation_id uuid, lease uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.generation_work as w
+  set lease = null, leased_until = null
+  where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
+end;
+
+-- How long a run of 404 responses must last to prove that something is gone. One 404 may be a temporary fault.
+create function private.absence_proof()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '3 minutes';
+
+-- Replicate does not know the prediction of a generation. Returns {outcome, deletions}. The outcome is one of:
+--   waiting  ask again later
+--   failed   the 404s have lasted long enough, or the deadline is over
+--   ended    the generation was over, or has another prediction by now
+create function backend.record_absence(generation_id uuid, prediction_id text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation public.generations;
+  since timestamptz;
+begin
+  perform from private.generation_work as w where w.generation_id = record_absence.generation_id for update;
+  select g.* into generation
+  from public.generations as g
+  where g.id = record_absence.generation_id and g.prediction_id = record_absence.prediction_id
+  for update;
+  if generation.id is null or private.is_terminal(generation.state) then
+    return jsonb_build_object('outcome', 'ended', 'deletions', '[]'::jsonb);
+  end if;
+  update private.generation_work as w
+  set absent_since = coalesce(w.absent_since, now())
+  where w.generation_id = generation.id
+  returning w.absent_since into since;
+  if since <= now() - private.absence_proof() or generation.deadline_at <= now() then
+    return backend.fail_generation(generation.id, 'lost');
+  end if;
+  return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
+end;
+$$;
+
+-- Ends generations that can no longer succeed, and returns those to ask Replicate about:
+-- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those that have been silent for
+-- the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is
+-- over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
+-- generation.
+create function backend.settle_generations(
+  lease uuid,
+  batch integer default 50,
+  silence_seconds integer default 60
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locked uuid[];
+  ended integer;
+  asked jsonb;
+begin
+  locked := private.lock_generations(array(
+    select g.id
+    from public.generations as g
+    join private.generation_work as w on w.generation_id = g.id
+    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
+      and g.deadline_at < now()
+      and g.prediction_id is null
+      and (w.lease is null or w.leased_until <= now())
+    order by g.deadline_at
+    limit batch
+  ));
+  -- Check again under the locks, because the generations may have changed in the meantime.
+  update public.generations as g
+  set state = 'failed',
+    reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
+  from private.generation_work as w
+  where w.generation_id = g.id
+    and g.id = any (locked)
+    and not private.is_terminal(g.state)
+    and g.prediction_id is null
+    and (w.lease is null or w.leased_until <= now());
+  get diagnostics ended = row_count;
+
+  with silent as (
+    select w.generation_id, g.deadline_at < now() as is_last
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where g.state in ('dispatched', 'processing', 'storing')
+      and g.prediction_id is not null
+      and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
+      and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
+    order by w.checked_at
+    limit batch
+    for update of w skip locked
+  ),
+  asking as (
+    update private.generation_work as w
+    set checked_at = now(),
+      lease = case when silent.is_last then settle_generations.lease else w.lease end,
+      leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
+    from silent
+    where w.generation_id = silent.generation_id
+    returning w.generation_id, silent.is_last
+  )
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'generation', g.id, 'prediction_id', g.prediction_id, 'is_last', asking.is_last
+  )), '[]')
+  into asked
+  from asking
+  join public.generations as g on g.id = asking.generation_id;
+  return jsonb_build_object('ended', ended, 'silent', asked);
+end;
+$$;
+
+comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons. Its credits are returned, and the deletion of its photo is ordered.';
+comment on function backend.record_prediction_event is 'Records what Replicate reports about a prediction. Returns what the caller has to do.';
+comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
+comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
+comment on function backend.settle_generations is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
+
+revoke all on function
+  backend.fail_generation, backend.record_prediction_event, backend.record_absence, backend.release_lease,
+  backend.settle_generations
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.fail_generation, backend.record_prediction_event, backend.record_absence, backend.release_lease,
+  backend.settle_generations
+to service_role;
+-- How an output becomes an artwork: a worker leases the generation, stores the output, and reports that it is stored or
+-- cannot be fetched.
+
 -- Gives one worker at a time the right to store an output. Each attempt has its own path, so that a late deletion of
 -- one never deletes the object of another. The deletion of the object is ordered before it exists, and only its
 -- completion takes the order back. So no unfinished object can stay. Returns the path to store it at, or null while
@@ -4095,59 +4239,6 @@ begin atomic
   where not exists (select from public.generations as g where g.artwork_path = path);
 end;
 
--- Gives a lease back after a temporary failure, so that the next worker can begin at once.
-create function backend.release_lease(generation_id uuid, lease uuid)
-returns void
-language sql
-security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-  update private.generation_work as w
-  set lease = null, leased_until = null
-  where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
-end;
-
--- How long a run of 404 responses must last to prove that something is gone. One 404 may be a temporary fault.
-create function private.absence_proof()
-returns interval
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-return interval '3 minutes';
-
--- Replicate does not know the prediction of a generation. Returns {outcome, deletions}. The outcome is one of:
---   waiting  ask again later
---   failed   the 404s have lasted long enough, or the deadline is over
---   ended    the generation was over, or has another prediction by now
-create function backend.record_absence(generation_id uuid, prediction_id text)
-returns jsonb
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  generation public.generations;
-  since timestamptz;
-begin
-  perform from private.generation_work as w where w.generation_id = record_absence.generation_id for update;
-  select g.* into generation
-  from public.generations as g
-  where g.id = record_absence.generation_id and g.prediction_id = record_absence.prediction_id
-  for update;
-  if generation.id is null or private.is_terminal(generation.state) then
-    return jsonb_build_object('outcome', 'ended', 'deletions', '[]'::jsonb);
-  end if;
-  update private.generation_work as w
-  set absent_since = coalesce(w.absent_since, now())
-  where w.generation_id = generation.id
-  returning w.absent_since into since;
-  if since <= now() - private.absence_proof() or generation.deadline_at <= now() then
-    return backend.fail_generation(generation.id, 'lost');
-  end if;
-  return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
-end;
-$$;
-
 -- The output could not be fetched, but a retry may succeed, so the lease is given back. `reason` is why the generation
 -- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is on
 -- another host or behind a redirect. Returns the same as `record_absence`, or `superseded` if the lease was lost.
@@ -4175,96 +4266,11 @@ begin
 end;
 $$;
 
--- Ends generations that can no longer succeed, and returns those to ask Replicate about:
--- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those that have been silent for
--- the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is
--- over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
--- generation.
-create function backend.settle_generations(
-  lease uuid,
-  batch integer default 50,
-  silence_seconds integer default 60
-)
-returns jsonb
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  locked uuid[];
-  ended integer;
-  asked jsonb;
-begin
-  locked := private.lock_generations(array(
-    select g.id
-    from public.generations as g
-    join private.generation_work as w on w.generation_id = g.id
-    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
-      and g.deadline_at < now()
-      and g.prediction_id is null
-      and (w.lease is null or w.leased_until <= now())
-    order by g.deadline_at
-    limit batch
-  ));
-  -- Check again under the locks, because the generations may have changed in the meantime.
-  update public.generations as g
-  set state = 'failed',
-    reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
-  from private.generation_work as w
-  where w.generation_id = g.id
-    and g.id = any (locked)
-    and not private.is_terminal(g.state)
-    and g.prediction_id is null
-    and (w.lease is null or w.leased_until <= now());
-  get diagnostics ended = row_count;
-
-  with silent as (
-    select w.generation_id, g.deadline_at < now() as is_last
-    from private.generation_work as w
-    join public.generations as g on g.id = w.generation_id
-    where g.state in ('dispatched', 'processing', 'storing')
-      and g.prediction_id is not null
-      and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
-      and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
-    order by w.checked_at
-    limit batch
-    for update of w skip locked
-  ),
-  asking as (
-    update private.generation_work as w
-    set checked_at = now(),
-      lease = case when silent.is_last then settle_generations.lease else w.lease end,
-      leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
-    from silent
-    where w.generation_id = silent.generation_id
-    returning w.generation_id, silent.is_last
-  )
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'generation', g.id, 'prediction_id', g.prediction_id, 'is_last', asking.is_last
-  )), '[]')
-  into asked
-  from asking
-  join public.generations as g on g.id = asking.generation_id;
-  return jsonb_build_object('ended', ended, 'silent', asked);
-end;
-$$;
-
-comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons. Its credits are returned, and the deletion of its photo is ordered.';
-comment on function backend.record_prediction_event is 'Records what Replicate reports about a prediction. Returns what the caller has to do.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the deletion of the photo (R2).';
-comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
 comment on function backend.doubt_output is 'An output could not be fetched. It is tried again, at most until the deadline.';
-comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
-comment on function backend.settle_generations is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
 
-revoke all on function
-  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
-from public, anon, authenticated, service_role;
-grant execute on function
-  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
-to service_role;
+revoke all on function backend.complete_generation, backend.doubt_output from public, anon, authenticated, service_role;
+grant execute on function backend.complete_generation, backend.doubt_output to service_role;
 -- The buckets, and who may do what in them. All buckets are private (R6, R8). These policies do not apply to
 -- service_role.
 

@@ -49,7 +49,7 @@ export const ofExports: Mutant[] = [
   },
   {
     name: "the checksum of an artwork is not kept",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "    set artwork_crc32 = complete_generation.crc32\n",
     instead: "    set artwork_crc32 = null\n",
     seenBy: [archive],

@@ -44,7 +44,7 @@ export const ofReplicate: Mutant[] = [
   },
   {
     name: "one 404 for an output ends its generation",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "    if since is null or since > now() - private.absence_proof() then\n",
     instead: "    if since is null then\n",
     seenBy: [answers],
