@@ -6625,9 +6625,7 @@ comment on function backend.finish_email is 'Records that an email was sent.';
 revoke all on function backend.lease_emails, backend.finish_email, backend.record_bounce from public, anon, authenticated, service_role;
 grant execute on function backend.lease_emails, backend.finish_email, backend.record_bounce to service_role;
 -- Erasure of an account (G3). Its user orders it. It is also ordered after a year of inactivity, or if the account was
--- never confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage
--- ends only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it
--- report too early.
+-- never confirmed (R10). The order itself closes the account.
 
 create table private.erasures (
   id uuid not null default gen_random_uuid(),
@@ -6835,6 +6833,14 @@ begin
   update public.profiles as p set closed_at = null where p.id = person;
 end;
 $$;
+
+comment on function backend.read_erasure is 'The status of an erasure, for anyone who knows its ID.';
+comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
+
+revoke all on function backend.read_erasure, backend.withdraw_erasure from public, anon, authenticated, service_role;
+grant execute on function backend.read_erasure, backend.withdraw_erasure to service_role;
+-- How an ordered erasure is carried out, in steps that can be repeated. A stage ends only when its data is seen to be
+-- gone. So a failure of Storage or Auth delays an erasure and never makes it report too early.
 
 -- Returns erasures to continue, [{id, person}], leased for two minutes. The caller chooses the lease: a retry with the
 -- same lease gets the same erasures.
@@ -7061,20 +7067,16 @@ begin
 end;
 $$;
 
-comment on function backend.read_erasure is 'The status of an erasure, for anyone who knows its ID.';
-comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
 comment on function backend.lease_erasures is 'Leases to the caller the erasures to continue.';
 comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
 comment on function backend.advance_erasure is 'Takes the next step of an erasure. Returns what the caller has to do.';
 comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
 
 revoke all on function
-  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
-  backend.forget_in_auth, backend.finish_erasure
+  backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth, backend.finish_erasure
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
-  backend.forget_in_auth, backend.finish_erasure
+  backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth, backend.finish_erasure
 to service_role;
 -- R10: inactive accounts. First the user gets emails, one step of `private.notice_ladder` after another. An account is
 -- erased only if its user was sent all of them, none of them bounced, and the user has not been active since. If email

@@ -165,7 +165,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "G3",
     name: "an erasure ends although an object is left",
-    file: sql("erasure"),
+    file: sql("erasure_steps"),
     line: "(d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null",
     instead: "false and (d.person_id = erasure.person_id)",
     seenBy: [erasure],
@@ -249,7 +249,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "G7",
     name: "the choices of an erased user have no pseudonym",
-    file: sql("erasure"),
+    file: sql("erasure_steps"),
     line: "    update public.privacy_choices as c\n    set person_id = null, pseudonym = advance_erasure.pseudonym\n    where c.person_id = erasure.person_id;\n",
     seenBy: [evidence],
   },
