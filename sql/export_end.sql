@@ -1,5 +1,5 @@
--- How an export ends: it fails, it is canceled with its account, or it expires. If an artwork is deleted, an export that
--- contains it must not stay, so a running export is planned again.
+-- How an export ends: it fails, it is canceled with its account, or it expires. If an artwork is deleted, an export
+-- that contains it must not stay, so a running export is planned again.
 
 create function private.abandon_export_upload(export_id uuid)
 returns void

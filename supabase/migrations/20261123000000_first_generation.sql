@@ -5706,9 +5706,9 @@ from public, anon, authenticated, service_role;
 grant execute on function
   backend.lease_export, backend.plan_export, backend.release_export
 to service_role;
--- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. The plan is
--- written in stretches. Each stretch has a bounded size and is read at one moment, so no statement takes long or needs
--- much memory.
+-- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is read
+-- in stretches. Each stretch has a bounded size and is read at one moment, so no statement takes long or needs much
+-- memory.
 
 -- The columns of a declared table that its export contains.
 create function private.exported_columns(declared private.personal_data)
@@ -5968,6 +5968,8 @@ begin
   return jsonb_build_object('files', to_jsonb(files));
 end;
 $$;
+-- The plan of an export: its files with their content, written one stretch at a time, and the checksums that workers
+-- compute for them.
 
 -- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last stretch
 -- ended in.
@@ -6310,8 +6312,8 @@ grant execute on function
   backend.list_export_files, backend.read_export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 to service_role;
--- How an export ends: it fails, it is canceled with its account, or it expires. If an artwork is deleted, an export that
--- contains it must not stay, so a running export is planned again.
+-- How an export ends: it fails, it is canceled with its account, or it expires. If an artwork is deleted, an export
+-- that contains it must not stay, so a running export is planned again.
 
 create function private.abandon_export_upload(export_id uuid)
 returns void
