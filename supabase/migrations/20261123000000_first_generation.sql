@@ -7325,7 +7325,7 @@ comment on function backend.erase_unconfirmed is 'Orders the erasure of accounts
 
 revoke all on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed from public, anon, authenticated, service_role;
 grant execute on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed to service_role;
--- What the operator looks at.
+-- The audit of the books: it compares wallets, holds, ledger and generations (C7).
 
 -- Recomputes wallets from their entries and holds, and returns the differences. There are none unless a rule was taken
 -- away.
@@ -7454,40 +7454,13 @@ end;
 $$;
 
 comment on function backend.audit_ledger is 'Counts differences in the ledger, one batch at a time, for the status (C7).';
+comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
 
--- Whole seconds since a time, at least 0. Null for null.
-create function private.age(since timestamptz)
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
-
-create function private.seconds(rule text)
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return extract(epoch from private.retention(rule))::bigint;
-
--- Whole seconds until a time. Negative once it is past.
-create function private.seconds_until(at timestamptz)
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return floor(extract(epoch from at - now()))::bigint;
-
--- A deletion takes seconds. If it is still pending after 15 minutes, it is overdue.
-create function private.is_overdue(deletion public.deletions)
-returns boolean
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
-
+revoke all on function backend.audit_credits, backend.audit_ledger from public, anon, authenticated, service_role;
+grant execute on function backend.audit_credits, backend.audit_ledger to service_role;
 -- What a sweep has to do, so that it makes no needless calls. Each answer reads one index. The next sweep sees what
 -- becomes due a moment later.
+
 create function backend.list_due_work()
 returns jsonb
 language sql
@@ -7545,8 +7518,42 @@ return jsonb_build_object(
 
 comment on function backend.list_due_work is 'Which steps of a sweep have something to do.';
 
--- The status, in numbers only. It does not say whose they are. Each count is of rows that an index finds, never of a
--- whole table.
+revoke all on function backend.list_due_work from public, anon, authenticated, service_role;
+grant execute on function backend.list_due_work to service_role;
+-- What the operator and anyone else can see of the running system: in numbers only, which do not say whose they are.
+
+-- Whole seconds since a time, at least 0. Null for null.
+create function private.age(since timestamptz)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
+
+create function private.seconds(rule text)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return extract(epoch from private.retention(rule))::bigint;
+
+-- Whole seconds until a time. Negative once it is past.
+create function private.seconds_until(at timestamptz)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return floor(extract(epoch from at - now()))::bigint;
+
+-- A deletion takes seconds. If it is still pending after 15 minutes, it is overdue.
+create function private.is_overdue(deletion public.deletions)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
+
+-- For the operator. Each count is of rows that an index finds, never of a whole table.
 create function backend.read_status()
 returns jsonb
 language sql
@@ -7679,7 +7686,7 @@ return jsonb_build_object(
   )
 );
 
--- X5: what anyone may see. Ages and times are in whole seconds.
+-- For anyone (X5). Ages and times are in whole seconds.
 create function backend.read_privacy_status()
 returns jsonb
 language sql
@@ -7719,12 +7726,7 @@ return jsonb_build_object(
 );
 
 comment on function backend.read_privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
-comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
 comment on function backend.read_status is 'Work in progress, what is due, what failed, and whether the books balance.';
 
-revoke all on function
-  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
-from public, anon, authenticated, service_role;
-grant execute on function
-  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
-to service_role;
+revoke all on function backend.read_status, backend.read_privacy_status from public, anon, authenticated, service_role;
+grant execute on function backend.read_status, backend.read_privacy_status to service_role;
