@@ -2488,7 +2488,7 @@ return (
   end
 );
 -- What users allow. Purposes are rows, and choices are kept with their history. The database follows the last choice,
--- or the default of the purpose (G6, G7). This file also records which version of the policy a user has agreed to.
+-- or the default of the purpose (G6, G7).
 
 create table public.purposes (
   id text not null,
@@ -2733,6 +2733,7 @@ create trigger generations_follow_activity
 after insert on public.generations
 for each row
 execute function private.follow_activity();
+-- Which versions of the privacy policy are published, and which of them a user has agreed to.
 
 create table public.policy_versions (
   id text not null,

@@ -134,7 +134,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "S4",
     name: "a table has no row-level security",
-    file: sql("choices"),
+    file: sql("consents"),
     line: "alter table public.policy_versions enable row level security;\n",
     seenBy: ["database"],
   },
