@@ -2705,8 +2705,9 @@ create trigger privacy_choices_follow
 after insert on public.privacy_choices
 for each row
 execute function private.follow_choice();
+-- R10: when a user last did something here. `inactivity.sql` reads it.
 
--- R10: records that the user was active. At most once an hour, to limit the writes for a busy user.
+-- Records that the user was active, at most once an hour, to limit the writes for a busy user.
 create function private.note_activity(person uuid)
 returns void
 language sql
