@@ -9,7 +9,7 @@ const recovery = "faults/replicate-recovery.test.ts";
 export const ofReplicate: Mutant[] = [
   {
     name: "photos are accepted although Replicate refuses the account",
-    file: rust("opusflair/src/replicate"),
+    file: rust("opusflair/src/replicate/create"),
     line: "        | StatusCode::FORBIDDEN) => Creation::AccountRefused(status),\n",
     instead: "        | StatusCode::FORBIDDEN) => Creation::Misconfigured(status),\n",
     seenBy: [account],
