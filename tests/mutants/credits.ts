@@ -176,7 +176,7 @@ export const ofCredits: Mutant[] = [
   },
   {
     name: "a refused submission keeps its hold",
-    file: rust("opusflair/src/dispatch"),
+    file: rust("opusflair/src/dispatch/stop"),
     line: "self.fail_generation(generation, reason, Some(lease), input_sha256).await",
     instead: "Ok::<Outcome, Error>(Outcome::Failed)",
     seenBy: [dispatch],

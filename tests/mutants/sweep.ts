@@ -7,7 +7,7 @@ const steps = "faults/sweep-steps.test.ts";
 export const ofSweeps: Mutant[] = [
   {
     name: "a photo that makes its decoder panic is retried again and again",
-    file: rust("opusflair/src/dispatch"),
+    file: rust("opusflair/src/dispatch/preparation"),
     line: "Err(fault) if fault.is_panic() => {",
     instead: "Err(fault) if fault.is_panic() && generation.is_nil() => {",
     seenBy: ["faults/sweep-panic.test.ts"],
