@@ -3,6 +3,7 @@
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
+const answers = "journeys/request-answers.test.ts";
 const choices = "journeys/choices.test.ts";
 const evidence = "journeys/evidence.test.ts";
 const erasure = "journeys/erasure.test.ts";
@@ -244,7 +245,7 @@ export const ofPromises: Mutant[] = [
     file: sql("requests"),
     line: "where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;",
     instead: "where r.person_id = person and r.closed_at is null;",
-    seenBy: [requests],
+    seenBy: [answers],
   },
   {
     clause: "G7",
