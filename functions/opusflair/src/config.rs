@@ -24,23 +24,23 @@ pub const CREDENTIALS_KEY: &str = "CONTENT_CREDENTIALS_KEY";
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `SUPABASE_URL`: the URL of the project.
-    pub supabase_url: Url,
+    pub(crate) supabase_url: Url,
     /// `SUPABASE_PUBLISHABLE_KEY`: sent together with a person's own token; `sb_publishable_…` or `eyJ…`.
-    pub publishable_key: Secret,
+    pub(crate) publishable_key: Secret,
     /// `SUPABASE_SECRET_KEY`: the functions' own key; `sb_secret_…` or `eyJ…`.
-    pub secret_key: Secret,
+    pub(crate) secret_key: Secret,
     /// `REPLICATE_BASE_URL`: the URL of Replicate's API, including the version.
-    pub replicate_url: Url,
+    pub(crate) replicate_url: Url,
     /// `REPLICATE_API_TOKEN`: the token of the Replicate account.
-    pub replicate_token: Secret,
+    pub(crate) replicate_token: Secret,
     /// `REPLICATE_WEBHOOK_SECRET`: verifies webhook events; `whsec_…`. While a key is rotated, several are
     /// separated by spaces.
     pub webhook_keys: VerifyingKeys,
     /// `REPLICATE_OUTPUT_HOSTS`: the hosts from which outputs may be fetched, including their subdomains.
-    pub output_hosts: Vec<String>,
+    pub(crate) output_hosts: Vec<String>,
     /// `WEBHOOK_BASE_URL`: the URL at which Replicate reaches the functions. It is also the issuer of
     /// receipts.
-    pub webhook_url: Url,
+    pub(crate) webhook_url: Url,
     /// `RECEIPT_SIGNING_KEY`: signs receipts. `RECEIPT_PUBLIC_KEYS`: the public keys of earlier signing keys.
     pub receipt_keys: ReceiptKeys,
     /// `CONTENT_CREDENTIALS_CERTIFICATE` and `CONTENT_CREDENTIALS_KEY`: sign the marks of artworks. If unset,
@@ -48,32 +48,32 @@ pub struct Config {
     pub content_credentials: Option<ContentCredentials>,
     /// `PSEUDONYM_KEY`: the key of keyed hashes. These are the pseudonyms of erased people in the records
     /// that are kept, and the tokens in emails.
-    pub pseudonym_key: Secret,
+    pub(crate) pseudonym_key: Secret,
     /// `APP_URL`: the web app that emails link to.
-    pub app_url: Option<Url>,
+    pub(crate) app_url: Option<Url>,
     /// `SMTP_URL` and `MAIL_FROM`: the mail server, and the sender of emails. If unset, no emails are sent.
-    pub mail: Option<Mail>,
+    pub(crate) mail: Option<Mail>,
     /// `INBOX_WEBHOOK_SECRET`: verifies inbound email; `whsec_…`. If unset, no email is received.
     pub inbox_keys: Option<VerifyingKeys>,
     /// `INBOX_AUTHSERV_ID`: the name under which the email provider reports whether the sender of an email is
     /// authentic (RFC 8601). If unset, no sender is trusted.
     pub inbox_authserv_id: Option<String>,
     /// `OPERATOR_SECRET`: lets the operator read the status and start a sweep. If unset, both are refused.
-    pub operator_secret: Option<Secret>,
+    pub(crate) operator_secret: Option<Secret>,
     /// `ALLOW_LOOPBACK=1`: allows requests to this machine, also over plain HTTP. For the embedded stack.
-    pub allow_loopback: bool,
+    pub(crate) allow_loopback: bool,
 }
 
 /// How emails are sent.
 #[derive(Clone, Debug)]
 pub struct Mail {
     /// `smtps://user:password@host:465`, or `smtp://…?tls=required`.
-    pub smtp_url: Secret,
+    pub(crate) smtp_url: Secret,
     /// The sender of emails.
-    pub from: lettre::message::Mailbox,
+    pub(crate) from: lettre::message::Mailbox,
     /// `MAIL_REPLY_TO`: the mailbox whose email reaches `privacy-inbox`. If unset, the mailbox of
     /// `MAIL_FROM`.
-    pub reply_to: lettre::message::Mailbox,
+    pub(crate) reply_to: lettre::message::Mailbox,
 }
 
 /// The credentials that sign the marks of artworks. Only the crate `marking` parses them.
@@ -143,7 +143,7 @@ impl Config {
 /// Returns whether `url` may be requested. Nothing leaves unencrypted, except to this machine if that is
 /// allowed (R3).
 #[must_use]
-pub fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
+pub(crate) fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
     match url.scheme() {
         "https" => true,
         "http" => allow_loopback && is_loopback(url),

@@ -18,7 +18,7 @@ use crate::config::{Config, is_transport_allowed};
 use crate::pace::limit;
 
 pub(crate) use self::retry::{PATIENCE, Tries, is_busy};
-pub use self::retry::{retry_after, seconds_to_wait, send_idempotent};
+pub(crate) use self::retry::{retry_after, seconds_to_wait, send_idempotent};
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The default time limit of a whole exchange. Downloads of outputs set their own.
@@ -86,7 +86,7 @@ impl Egress {
     ///
     /// # Errors
     /// Returns [`Error::Fault`] if `url` is not on the allow-list.
-    pub fn upload(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
+    pub(crate) fn upload(&self, method: Method, url: Url) -> Result<RequestBuilder, Error> {
         self.begin(&self.uploads, method, url)
     }
 
@@ -100,7 +100,7 @@ impl Egress {
 
     /// Returns whether the allow-list permits requests to `url`.
     #[must_use]
-    pub fn allows(&self, url: &Url) -> bool {
+    pub(crate) fn allows(&self, url: &Url) -> bool {
         let Some(host) = url.host() else { return false };
         let listed = self.hosts.iter().any(|allowed| match &host {
             Host::Domain(name) => name

@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::egress::{Egress, read_limited, send_idempotent};
 use crate::secret::Secret;
 
-pub use create::{Creation, NewPrediction};
+pub(crate) use create::{Creation, NewPrediction};
 pub use list::Listing;
 pub use prediction::{Prediction, Status};
 
@@ -86,7 +86,7 @@ impl Replicate {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if Replicate does not accept the call.
-    pub async fn cancel(&self, id: &str) -> Result<(), Error> {
+    pub(crate) async fn cancel(&self, id: &str) -> Result<(), Error> {
         let request = self.request(Method::POST, ["predictions", id, "cancel"].into_iter())?;
         let response = send_idempotent(SERVICE, request.body("")).await?;
         match response.status() {

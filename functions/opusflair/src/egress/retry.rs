@@ -51,7 +51,7 @@ impl Tries {
 ///
 /// # Errors
 /// Returns [`Error::Unavailable`] if no attempt got a response. A response of any status is a success here.
-pub async fn send_idempotent(
+pub(crate) async fn send_idempotent(
     service: &'static str,
     request: RequestBuilder,
 ) -> Result<Response, Error> {
@@ -76,7 +76,7 @@ pub async fn send_idempotent(
 /// Returns the pause that a service asks for in `Retry-After`, if the value is a number of seconds. A date
 /// and an invalid number are ignored.
 #[must_use]
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?;
     seconds_to_wait(seconds.trim().parse().ok()?)
 }
@@ -84,7 +84,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// Converts a number of seconds that another system sent into a duration. Returns `None` for a negative,
 /// infinite or undefined number.
 #[must_use]
-pub fn seconds_to_wait(seconds: f64) -> Option<Duration> {
+pub(crate) fn seconds_to_wait(seconds: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 

@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// The result of a create call. Replicate has no idempotency keys, so a result that is not certain has its
 /// own variant.
 #[derive(Debug)]
-pub enum Creation {
+pub(crate) enum Creation {
     /// The prediction was created.
     Created(Box<Prediction>),
     /// The model refuses this photo or these settings. Nothing was created, and a retry cannot succeed.
@@ -41,15 +41,15 @@ pub enum Creation {
 
 /// The parameters of a create call.
 #[derive(Debug)]
-pub struct NewPrediction<'a> {
+pub(crate) struct NewPrediction<'a> {
     /// `owner/name`.
-    pub model: &'a str,
+    pub(crate) model: &'a str,
     /// The input that the model defines.
-    pub input: Value,
+    pub(crate) input: Value,
     /// The URL that receives the prediction's events.
-    pub webhook: &'a Url,
+    pub(crate) webhook: &'a Url,
     /// The time after which Replicate cancels the prediction, in seconds.
-    pub deadline_seconds: u32,
+    pub(crate) deadline_seconds: u32,
 }
 
 impl Replicate {
@@ -57,7 +57,7 @@ impl Replicate {
     ///
     /// # Errors
     /// Returns [`Error::Fault`] if the URL is not on the allow-list. Every other result is a [`Creation`].
-    pub async fn create(&self, new: &NewPrediction<'_>) -> Result<Creation, Error> {
+    pub(crate) async fn create(&self, new: &NewPrediction<'_>) -> Result<Creation, Error> {
         let path = ["models"].into_iter().chain(new.model.split('/')).chain(["predictions"]);
         let body = json!({
             "input": new.input,

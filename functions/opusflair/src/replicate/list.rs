@@ -35,7 +35,7 @@ impl Listing {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the list does not settle the question.
-    pub fn find(&self, photo: &str) -> Result<Option<&Prediction>, Error> {
+    pub(crate) fn find(&self, photo: &str) -> Result<Option<&Prediction>, Error> {
         let found = self.all_of(photo)?.into_iter().find(|one| !one.is_vain());
         if found.is_none() {
             self.is_certain()?;
@@ -47,7 +47,7 @@ impl Listing {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the list does not settle the question.
-    pub fn find_all(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
+    pub(crate) fn find_all(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
         let found = self.all_of(photo)?;
         // Predictions that were found count, even if the list is incomplete. Only "there are none" needs a
         // complete list.
@@ -80,7 +80,7 @@ impl Replicate {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if Replicate does not deliver the list.
-    pub async fn list(&self, since: OffsetDateTime) -> Result<Listing, Error> {
+    pub(crate) async fn list(&self, since: OffsetDateTime) -> Result<Listing, Error> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default, deserialize_with = "if_readable")]

@@ -33,7 +33,7 @@ const CLOCKS_APART: time::Duration = time::Duration::minutes(5);
 #[derive(Clone, Debug, Deserialize)]
 pub struct Prediction {
     /// Replicate's id: 26 characters of lowercase base32.
-    pub id: String,
+    pub(crate) id: String,
     /// The current status.
     pub status: Status,
     /// One URL or a list of URLs, depending on the model.
@@ -45,7 +45,7 @@ pub struct Prediction {
     error: Option<Value>,
     /// The version of the model that ran. Official models have `hidden`.
     #[serde(default, deserialize_with = "if_readable")]
-    pub version: Option<String>,
+    pub(crate) version: Option<String>,
     #[serde(default, deserialize_with = "if_readable")]
     metrics: Option<Metrics>,
     #[serde(default, deserialize_with = "if_readable")]
@@ -124,7 +124,7 @@ impl Status {
 impl Prediction {
     /// Returns the URL of the output. If there are several outputs, returns the first.
     #[must_use]
-    pub fn output(&self) -> Option<Url> {
+    pub(crate) fn output(&self) -> Option<Url> {
         let output = self.output.as_ref()?;
         let address = output.as_str().or_else(|| output.get(0)?.as_str())?;
         Url::parse(address).ok()
@@ -132,7 +132,7 @@ impl Prediction {
 
     /// Returns what is known about the origin of the output. Replicate hides the version of official models.
     #[must_use]
-    pub fn made_by(&self, model: String) -> Made {
+    pub(crate) fn made_by(&self, model: String) -> Made {
         Made {
             model,
             version: self.version.clone().filter(|version| version != "hidden"),
@@ -148,13 +148,13 @@ impl Prediction {
 
     /// Returns the run time in seconds.
     #[must_use]
-    pub fn predict_seconds(&self) -> Option<f64> {
+    pub(crate) fn predict_seconds(&self) -> Option<f64> {
         self.metrics.as_ref()?.predict_time.filter(|seconds| (0.0..100_000.0).contains(seconds))
     }
 
     /// Returns why the prediction failed, as one of `public.failure_reasons`.
     #[must_use]
-    pub fn failure_reason(&self) -> Option<&'static str> {
+    pub(crate) fn failure_reason(&self) -> Option<&'static str> {
         match self.status {
             Status::Failed => {}
             Status::Succeeded if self.is_removed() => return Some("lost"),
