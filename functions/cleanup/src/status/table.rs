@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Ledger, Status};
+use super::{Deletions, Ledger, Status};
 
 impl Status {
     /// Formats the status as a table for people.
@@ -25,45 +25,17 @@ impl Status {
         let credits = format!("{} credits", holds.credits);
         table.row("open holds", &[holds.open.to_string(), age(holds.oldest_seconds), credits]);
         table.row("dispatches due", &[dispatches.due.to_string(), age(dispatches.oldest_seconds)]);
-        let attempts = format!("{} due, at most {} tries", deletions.due, deletions.most_attempts);
-        let ordered = flag(deletions.ordered, deletions.overdue > 0);
-        table.row("deletions", &[ordered, age(deletions.oldest_seconds), attempts]);
+        let Deletions { due, overdue, most_attempts, .. } = deletions;
+        let remark = format!("{due} due, {overdue} overdue, most tries: {most_attempts}");
+        let ordered = flag(deletions.ordered, *overdue > 0);
+        table.row("deletions", &[ordered, age(deletions.oldest_seconds), remark]);
         table.row("photos stored", &[inputs.stored.to_string(), age(inputs.oldest_seconds)]);
         let kept = flag(self.replicate.kept, self.replicate.overdue > 0);
-        table.row("kept by Replicate", &[kept]);
+        let remark = "longer than an hour".to_owned();
+        table.row("kept by Replicate", &[kept, String::new(), remark]);
 
         self.rights(&mut table);
-        table.head("health", &["", "", ""]);
-        let last = self.sweep.last_seconds;
-        let late = last.is_none_or(|seconds| seconds > 180);
-        let verdict = match (late, self.sweep.intake_open) {
-            (false, _) => "in time",
-            (true, true) => "LATE",
-            (true, false) => "LATE, INTAKE CLOSED",
-        };
-        table.row("last sweep", &[age(last), verdict.to_owned()]);
-        let account = &self.account;
-        let verdict = account
-            .refused_status
-            .map_or_else(|| "accepted".to_owned(), |status| format!("REFUSED, {status} !"));
-        table.row("Replicate account", &[age(account.refused_seconds), verdict]);
-        let Ledger { differences, checked_seconds } = self.ledger;
-        let found = differences.map_or_else(|| "-".to_owned(), |count| flag(count, count > 0));
-        table.row("ledger differences", &[found, age(checked_seconds)]);
-        for (name, count) in [
-            ("objects without rows", self.audit.orphaned),
-            ("artworks missing", self.audit.missing),
-        ] {
-            table.row(name, &[flag(count, count > 0)]);
-        }
-
-        let verdict = match self.marks.certificate_seconds_left {
-            None => "XMP ALONE, no certificate".to_owned(),
-            Some(..0) => "XMP ALONE, CERTIFICATE IS OVER !".to_owned(),
-            Some(left @ 0..CERTIFICATE_SOON) => format!("signed, {} d left !", left / 86_400),
-            Some(left) => format!("signed, {} d left", left / 86_400),
-        };
-        table.row("marks of artworks", &[String::new(), verdict]);
+        self.health(&mut table);
 
         table.head("ended", &["last hour", "last day", ""]);
         for ended in &self.ended {
@@ -75,17 +47,65 @@ impl Status {
         table.0
     }
 
+    fn health(&self, table: &mut Table) {
+        table.head("health", &["", "", ""]);
+        let last = self.sweep.last_seconds;
+        let late = last.is_none_or(|seconds| seconds > 180);
+        let verdict = match (late, self.sweep.intake_open) {
+            (false, _) => "in time",
+            (true, true) => "LATE !",
+            (true, false) => "LATE, INTAKE CLOSED !",
+        };
+        let ran = last.map_or_else(|| "never".to_owned(), |_| format!("{} ago", age(last)));
+        table.row("last sweep", &[ran, verdict.to_owned()]);
+        let account = &self.account;
+        let verdict = account
+            .refused_status
+            .map_or_else(|| "accepted".to_owned(), |status| format!("REFUSED, {status} !"));
+        table.row("Replicate account", &[age(account.refused_seconds), verdict]);
+        let Ledger { differences, checked_seconds } = self.ledger;
+        let found = differences.map_or_else(|| "-".to_owned(), |count| flag(count, count > 0));
+        let checked = checked_seconds.map_or_else(
+            || "never checked".to_owned(),
+            |_| format!("checked {} ago", age(checked_seconds)),
+        );
+        table.row("ledger differences", &[found, String::new(), checked]);
+        for (name, count) in [
+            ("objects without rows", self.audit.orphaned),
+            ("artworks missing", self.audit.missing),
+        ] {
+            table.row(name, &[flag(count, count > 0), String::new(), "in the last day".to_owned()]);
+        }
+
+        let verdict = match self.marks.certificate_seconds_left {
+            None => "NOT SIGNED, no certificate".to_owned(),
+            Some(..0) => "NOT SIGNED, certificate expired !".to_owned(),
+            Some(left @ 0..CERTIFICATE_SOON) => {
+                format!("signed, certificate ends in {} d !", left / 86_400)
+            }
+            Some(left) => format!("signed, certificate ends in {} d", left / 86_400),
+        };
+        table.row("marks of artworks", &[String::new(), verdict]);
+    }
+
     fn rights(&self, table: &mut Table) {
         let Self { requests, exports, erasures, emails, .. } = self;
         table.head("rights", &["count", "oldest", ""]);
-        let failed =
-            if exports.failed > 0 { format!("{} failed !", exports.failed) } else { String::new() };
+        let failed = if exports.failed > 0 {
+            format!("{} failed in the last day !", exports.failed)
+        } else {
+            String::new()
+        };
         table.row("exports", &[exports.building.to_string(), age(exports.oldest_seconds), failed]);
+        let stuck = match erasures.stuck {
+            0 => String::new(),
+            stuck => format!("{stuck} for more than an hour"),
+        };
         table.row(
             "erasures",
-            &[flag(erasures.open, erasures.stuck > 0), age(erasures.oldest_seconds)],
+            &[flag(erasures.open, erasures.stuck > 0), age(erasures.oldest_seconds), stuck],
         );
-        let attempts = format!("at most {} tries", emails.most_attempts);
+        let attempts = format!("most tries: {}", emails.most_attempts);
         table.row(
             "emails",
             &[flag(emails.waiting, emails.most_attempts > 5), String::new(), attempts],
@@ -189,20 +209,20 @@ mod tests {
     fn the_table_shows_how_artworks_are_marked() {
         let in_days = |days| OffsetDateTime::now_utc() + time::Duration::days(days);
         let shown = |end| status(&[]).with_certificate(end).to_table();
-        assert!(shown(None).contains("XMP ALONE, no certificate"));
-        assert!(shown(Some(in_days(-1))).contains("CERTIFICATE IS OVER !"));
-        assert!(shown(Some(in_days(20))).contains("signed, 19 d left !"));
-        assert!(shown(Some(in_days(200))).contains("signed, 199 d left\n"));
+        assert!(shown(None).contains("NOT SIGNED, no certificate"));
+        assert!(shown(Some(in_days(-1))).contains("NOT SIGNED, certificate expired !"));
+        assert!(shown(Some(in_days(20))).contains("signed, certificate ends in 19 d !"));
+        assert!(shown(Some(in_days(200))).contains("signed, certificate ends in 199 d\n"));
     }
 
     #[test]
     fn everything_that_needs_attention_is_flagged() {
         let late =
             status(&[("sweep", json!({ "last_seconds": 400, "intake_open": true }))]).to_table();
-        assert!(late.contains("6 min          LATE"), "{late}");
+        assert!(late.contains("6 min ago        LATE !"), "{late}");
         let never =
             status(&[("sweep", json!({ "last_seconds": null, "intake_open": false }))]).to_table();
-        assert!(never.contains("LATE, INTAKE CLOSED"), "{never}");
+        assert!(never.contains("never  LATE, INTAKE CLOSED !"), "{never}");
         let unpaid = json!({ "refused_status": 402, "refused_seconds": 300 });
         let refused = status(&[("account", unpaid)]).to_table();
         assert!(refused.contains("5 min  REFUSED, 402 !"), "{refused}");
@@ -219,7 +239,10 @@ mod tests {
             assert!(table.contains("export, by mail") && table.contains(shown), "{table}");
         }
         let stuck = json!({ "open": 2, "stuck": 1, "oldest_seconds": 7_300 });
-        assert!(status(&[("erasures", stuck)]).to_table().contains("2 !"));
+        let stuck = status(&[("erasures", stuck)]).to_table();
+        assert!(stuck.contains("2 !") && stuck.contains("1 for more than an hour"), "{stuck}");
+        let failed = json!({ "building": 0, "failed": 2, "oldest_seconds": null });
+        assert!(status(&[("exports", failed)]).to_table().contains("2 failed in the last day !"));
         let storing =
             json!([{ "state": "storing", "count": 2, "oldest_seconds": 7300, "past_deadline": 1 }]);
         let stuck = status(&[("generations", storing)]).to_table();
