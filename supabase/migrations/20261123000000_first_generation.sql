@@ -2489,7 +2489,7 @@ return (
   end
 );
 -- What users allow. Purposes are rows, and choices are kept with their history. The database follows the last choice,
--- or the default of the purpose (G6, G7). This file also records which version of the policy a user has agreed to.
+-- or the default of the purpose (G6, G7).
 
 create table public.purposes (
   id text not null,
@@ -2706,8 +2706,9 @@ create trigger privacy_choices_follow
 after insert on public.privacy_choices
 for each row
 execute function private.follow_choice();
+-- R10: when a user last did something here. `inactivity.sql` reads it.
 
--- R10: records that the user was active. At most once an hour, to limit the writes for a busy user.
+-- Records that the user was active, at most once an hour, to limit the writes for a busy user.
 create function private.note_activity(person uuid)
 returns void
 language sql
@@ -2734,6 +2735,7 @@ create trigger generations_follow_activity
 after insert on public.generations
 for each row
 execute function private.follow_activity();
+-- Which versions of the privacy policy are published, and which of them a user has agreed to.
 
 create table public.policy_versions (
   id text not null,
@@ -2999,47 +3001,6 @@ grant select on backend.processing_report, backend.usage_report, backend.device_
 -- How a reservation becomes a prediction. From the reservation on, a worker has to dispatch the generation, until its
 -- prediction is known. The worker with the lease does so, and may die after any line.
 
--- Records that Replicate refuses our account: the token is not valid (401), the account is out of credit (402) or has
--- no permission (403). The row exists while this lasts. The next create call that is accepted removes it.
-create table private.account_refusals (
-  id boolean not null default true,
-  status integer not null,
-  refused_at timestamptz not null default now(),
-  last_at timestamptz not null default now(),
-  probe_at timestamptz not null,
-  constraint account_refusals_pkey primary key (id),
-  constraint account_refusals_is_one_row check (id),
-  constraint account_refusals_status_known check (status between 400 and 499)
-);
-
-alter table private.account_refusals enable row level security;
-revoke all on private.account_refusals from public, anon, authenticated, service_role;
-
-comment on table private.account_refusals is 'Replicate refuses our account, which affects every user: jobs wait, and no photos are accepted.';
-comment on column private.account_refusals.refused_at is 'When the refusals began.';
-comment on column private.account_refusals.last_at is 'When the latest refusal came.';
-comment on column private.account_refusals.probe_at is 'From then on, one job may try whether Replicate still refuses the account.';
-
--- Shorter than the time between two sweeps, so that each sweep tries once.
-create function private.probe_pause()
-returns interval
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-return interval '45 seconds';
-
--- Claims the next try for one job. Returns false if another job has it.
-create function private.begin_probe()
-returns boolean
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  update private.account_refusals as r set probe_at = now() + private.probe_pause() where r.probe_at <= now();
-  return found;
-end;
-$$;
-
 -- Whether a worker will dispatch the generation, now or later. If workers keep dying over it, or too little time is
 -- left, no worker takes it, and it ends at its deadline.
 create function private.is_awaited(generation public.generations, work private.generation_work)
@@ -3063,27 +3024,6 @@ set search_path = pg_catalog, pg_temp
 return work.dispatch_at <= now()
   and (work.lease is null or work.leased_until <= now())
   and private.is_awaited(generation, work);
-
--- Whether a photo may be accepted. While Replicate refuses the account, no photo is, and the jobs that wait try again
--- from time to time. If no job waits, the next new job has to be the one that tries.
-create function private.is_account_accepted()
-returns boolean
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-return not exists (
-  select from private.account_refusals as r
-  where r.probe_at > now() or exists (
-    select
-    from private.generation_work as w
-    join public.generations as g on g.id = w.generation_id
-    where w.dispatch_at is not null and private.is_awaited(g, w)
-  )
-);
-
-revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;
-grant execute on function private.is_account_accepted to authenticated;
 
 -- Long enough to download and judge the largest photo, and to store its prepared copy.
 create function private.dispatch_lease_end()
@@ -3426,6 +3366,85 @@ begin atomic
   where w.generation_id = any (generations) and w.lease = return_dispatches.lease;
 end;
 
+comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
+comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
+comment on function backend.postpone_dispatch is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
+comment on function backend.lease_dispatches is 'Leases to the caller the generations that are due for dispatch.';
+comment on function backend.return_dispatches is 'Gives back generations that were leased for dispatch but not started.';
+
+revoke all on function
+  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
+  backend.return_dispatches
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
+  backend.return_dispatches
+to service_role;
+-- Whether Replicate accepts our account, which affects every user. While it does not, jobs wait and no photos are
+-- accepted. From time to time, one job tries again.
+
+-- Records that Replicate refuses our account: the token is not valid (401), the account is out of credit (402) or has
+-- no permission (403). The row exists while this lasts. The next create call that is accepted removes it.
+create table private.account_refusals (
+  id boolean not null default true,
+  status integer not null,
+  refused_at timestamptz not null default now(),
+  last_at timestamptz not null default now(),
+  probe_at timestamptz not null,
+  constraint account_refusals_pkey primary key (id),
+  constraint account_refusals_is_one_row check (id),
+  constraint account_refusals_status_known check (status between 400 and 499)
+);
+
+alter table private.account_refusals enable row level security;
+revoke all on private.account_refusals from public, anon, authenticated, service_role;
+
+comment on table private.account_refusals is 'Replicate refuses our account, which affects every user: jobs wait, and no photos are accepted.';
+comment on column private.account_refusals.refused_at is 'When the refusals began.';
+comment on column private.account_refusals.last_at is 'When the latest refusal came.';
+comment on column private.account_refusals.probe_at is 'From then on, one job may try whether Replicate still refuses the account.';
+
+-- Shorter than the time between two sweeps, so that each sweep tries once.
+create function private.probe_pause()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '45 seconds';
+
+-- Claims the next try for one job. Returns false if another job has it.
+create function private.begin_probe()
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update private.account_refusals as r set probe_at = now() + private.probe_pause() where r.probe_at <= now();
+  return found;
+end;
+$$;
+
+-- Whether a photo may be accepted. While Replicate refuses the account, no photo is, and the jobs that wait try again
+-- from time to time. If no job waits, the next new job has to be the one that tries.
+create function private.is_account_accepted()
+returns boolean
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+return not exists (
+  select from private.account_refusals as r
+  where r.probe_at > now() or exists (
+    select
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where w.dispatch_at is not null and private.is_awaited(g, w)
+  )
+);
+
+revoke all on function private.is_account_accepted from public, anon, authenticated, service_role;
+grant execute on function private.is_account_accepted to authenticated;
+
 -- Replicate has answered a create call of the holder of `lease` with the HTTP status `status`: it refuses the account,
 -- whichever user the job belongs to. Nothing was created. The job waits, and no photos are accepted in the meantime.
 -- Returns {is_first}: whether this is the first refusal.
@@ -3456,21 +3475,10 @@ begin
 end;
 $$;
 
-comment on function backend.record_input is 'Records the prepared copy and what was measured of the photo (C2), before anything is sent to Replicate.';
-comment on function backend.attach_prediction is 'Replicate accepted the job: connects the prediction with its generation.';
-comment on function backend.postpone_dispatch is 'Gives back a generation whose dispatch certainly created nothing. It is due again later.';
-comment on function backend.lease_dispatches is 'Leases to the caller the generations that are due for dispatch.';
-comment on function backend.return_dispatches is 'Gives back generations that were leased for dispatch but not started.';
 comment on function backend.record_account_refusal is 'Records that Replicate refuses the account. No generation ends, and no photos are accepted until Replicate accepts a job again.';
 
-revoke all on function
-  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
-  backend.return_dispatches, backend.record_account_refusal
-from public, anon, authenticated, service_role;
-grant execute on function
-  backend.record_input, backend.attach_prediction, backend.postpone_dispatch, backend.lease_dispatches,
-  backend.return_dispatches, backend.record_account_refusal
-to service_role;
+revoke all on function backend.record_account_refusal from public, anon, authenticated, service_role;
+grant execute on function backend.record_account_refusal to service_role;
 -- What a user can request: begin, cancel and delete a generation. Each call runs under the user's own token, so
 -- PostgREST has verified the user. The functions in `public` only call those in `private`. They lease no deletions to
 -- a user; only the service can lease those.
@@ -3980,6 +3988,150 @@ return case status
   end
 end;
 
+-- Gives a lease back after a temporary failure, so that the next worker can begin at once.
+create function backend.release_lease(generation_id uuid, lease uuid)
+returns void
+language sql
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  update private.generation_work as w
+  set lease = null, leased_until = null
+  where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
+end;
+
+-- How long a run of 404 responses must last to prove that something is gone. One 404 may be a temporary fault.
+create function private.absence_proof()
+returns interval
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+return interval '3 minutes';
+
+-- Replicate does not know the prediction of a generation. Returns {outcome, deletions}. The outcome is one of:
+--   waiting  ask again later
+--   failed   the 404s have lasted long enough, or the deadline is over
+--   ended    the generation was over, or has another prediction by now
+create function backend.record_absence(generation_id uuid, prediction_id text)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  generation public.generations;
+  since timestamptz;
+begin
+  perform from private.generation_work as w where w.generation_id = record_absence.generation_id for update;
+  select g.* into generation
+  from public.generations as g
+  where g.id = record_absence.generation_id and g.prediction_id = record_absence.prediction_id
+  for update;
+  if generation.id is null or private.is_terminal(generation.state) then
+    return jsonb_build_object('outcome', 'ended', 'deletions', '[]'::jsonb);
+  end if;
+  update private.generation_work as w
+  set absent_since = coalesce(w.absent_since, now())
+  where w.generation_id = generation.id
+  returning w.absent_since into since;
+  if since <= now() - private.absence_proof() or generation.deadline_at <= now() then
+    return backend.fail_generation(generation.id, 'lost');
+  end if;
+  return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
+end;
+$$;
+
+-- Ends generations that can no longer succeed, and returns those to ask Replicate about:
+-- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those that have been silent for
+-- the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is
+-- over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
+-- generation.
+create function backend.settle_generations(
+  lease uuid,
+  batch integer default 50,
+  silence_seconds integer default 60
+)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  locked uuid[];
+  ended integer;
+  asked jsonb;
+begin
+  locked := private.lock_generations(array(
+    select g.id
+    from public.generations as g
+    join private.generation_work as w on w.generation_id = g.id
+    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
+      and g.deadline_at < now()
+      and g.prediction_id is null
+      and (w.lease is null or w.leased_until <= now())
+    order by g.deadline_at
+    limit batch
+  ));
+  -- Check again under the locks, because the generations may have changed in the meantime.
+  update public.generations as g
+  set state = 'failed',
+    reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
+  from private.generation_work as w
+  where w.generation_id = g.id
+    and g.id = any (locked)
+    and not private.is_terminal(g.state)
+    and g.prediction_id is null
+    and (w.lease is null or w.leased_until <= now());
+  get diagnostics ended = row_count;
+
+  with silent as (
+    select w.generation_id, g.deadline_at < now() as is_last
+    from private.generation_work as w
+    join public.generations as g on g.id = w.generation_id
+    where g.state in ('dispatched', 'processing', 'storing')
+      and g.prediction_id is not null
+      and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
+      and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
+    order by w.checked_at
+    limit batch
+    for update of w skip locked
+  ),
+  asking as (
+    update private.generation_work as w
+    set checked_at = now(),
+      lease = case when silent.is_last then settle_generations.lease else w.lease end,
+      leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
+    from silent
+    where w.generation_id = silent.generation_id
+    returning w.generation_id, silent.is_last
+  )
+  select coalesce(jsonb_agg(jsonb_build_object(
+    'generation', g.id, 'prediction_id', g.prediction_id, 'is_last', asking.is_last
+  )), '[]')
+  into asked
+  from asking
+  join public.generations as g on g.id = asking.generation_id;
+  return jsonb_build_object('ended', ended, 'silent', asked);
+end;
+$$;
+
+comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons. Its credits are returned, and the deletion of its photo is ordered.';
+comment on function backend.record_prediction_event is 'Records what Replicate reports about a prediction. Returns what the caller has to do.';
+comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
+comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
+comment on function backend.settle_generations is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
+
+revoke all on function
+  backend.fail_generation, backend.record_prediction_event, backend.record_absence, backend.release_lease,
+  backend.settle_generations
+from public, anon, authenticated, service_role;
+grant execute on function
+  backend.fail_generation, backend.record_prediction_event, backend.record_absence, backend.release_lease,
+  backend.settle_generations
+to service_role;
+-- How an output becomes an artwork: a worker leases the generation, stores the output, and reports that it is stored or
+-- cannot be fetched.
+
 -- Gives one worker at a time the right to store an output. Each attempt has its own path, so that a late deletion of
 -- one never deletes the object of another. The deletion of the object is ordered before it exists, and only its
 -- completion takes the order back. So no unfinished object can stay. Returns the path to store it at, or null while
@@ -4091,59 +4243,6 @@ begin atomic
   where not exists (select from public.generations as g where g.artwork_path = path);
 end;
 
--- Gives a lease back after a temporary failure, so that the next worker can begin at once.
-create function backend.release_lease(generation_id uuid, lease uuid)
-returns void
-language sql
-security definer
-set search_path = pg_catalog, pg_temp
-begin atomic
-  update private.generation_work as w
-  set lease = null, leased_until = null
-  where w.generation_id = release_lease.generation_id and w.lease = release_lease.lease;
-end;
-
--- How long a run of 404 responses must last to prove that something is gone. One 404 may be a temporary fault.
-create function private.absence_proof()
-returns interval
-language sql
-immutable
-set search_path = pg_catalog, pg_temp
-return interval '3 minutes';
-
--- Replicate does not know the prediction of a generation. Returns {outcome, deletions}. The outcome is one of:
---   waiting  ask again later
---   failed   the 404s have lasted long enough, or the deadline is over
---   ended    the generation was over, or has another prediction by now
-create function backend.record_absence(generation_id uuid, prediction_id text)
-returns jsonb
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  generation public.generations;
-  since timestamptz;
-begin
-  perform from private.generation_work as w where w.generation_id = record_absence.generation_id for update;
-  select g.* into generation
-  from public.generations as g
-  where g.id = record_absence.generation_id and g.prediction_id = record_absence.prediction_id
-  for update;
-  if generation.id is null or private.is_terminal(generation.state) then
-    return jsonb_build_object('outcome', 'ended', 'deletions', '[]'::jsonb);
-  end if;
-  update private.generation_work as w
-  set absent_since = coalesce(w.absent_since, now())
-  where w.generation_id = generation.id
-  returning w.absent_since into since;
-  if since <= now() - private.absence_proof() or generation.deadline_at <= now() then
-    return backend.fail_generation(generation.id, 'lost');
-  end if;
-  return jsonb_build_object('outcome', 'waiting', 'deletions', '[]'::jsonb);
-end;
-$$;
-
 -- The output could not be fetched, but a retry may succeed, so the lease is given back. `reason` is why the generation
 -- fails if no retry succeeds: `lost` if the output host does not know the output, `output_invalid` if the output is on
 -- another host or behind a redirect. Returns the same as `record_absence`, or `superseded` if the lease was lost.
@@ -4171,96 +4270,11 @@ begin
 end;
 $$;
 
--- Ends generations that can no longer succeed, and returns those to ask Replicate about:
--- {ended, silent: [{generation, prediction_id, is_last}]}, at most `batch` of either. Those that have been silent for
--- the longest time come first. A generation is silent if no event came for `silence_seconds`, or if its deadline is
--- over. `is_last` means that the deadline is over: the caller asks one last time, under the lease, and ends the
--- generation.
-create function backend.settle_generations(
-  lease uuid,
-  batch integer default 50,
-  silence_seconds integer default 60
-)
-returns jsonb
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  locked uuid[];
-  ended integer;
-  asked jsonb;
-begin
-  locked := private.lock_generations(array(
-    select g.id
-    from public.generations as g
-    join private.generation_work as w on w.generation_id = g.id
-    where g.state in ('reserved', 'dispatched', 'processing', 'storing')
-      and g.deadline_at < now()
-      and g.prediction_id is null
-      and (w.lease is null or w.leased_until <= now())
-    order by g.deadline_at
-    limit batch
-  ));
-  -- Check again under the locks, because the generations may have changed in the meantime.
-  update public.generations as g
-  set state = 'failed',
-    reason = case when w.create_called_at is not null then 'lost' else 'platform_error' end
-  from private.generation_work as w
-  where w.generation_id = g.id
-    and g.id = any (locked)
-    and not private.is_terminal(g.state)
-    and g.prediction_id is null
-    and (w.lease is null or w.leased_until <= now());
-  get diagnostics ended = row_count;
-
-  with silent as (
-    select w.generation_id, g.deadline_at < now() as is_last
-    from private.generation_work as w
-    join public.generations as g on g.id = w.generation_id
-    where g.state in ('dispatched', 'processing', 'storing')
-      and g.prediction_id is not null
-      and (w.checked_at < now() - make_interval(secs => silence_seconds) or g.deadline_at < now())
-      and (w.lease is null or w.lease = settle_generations.lease or w.leased_until <= now())
-    order by w.checked_at
-    limit batch
-    for update of w skip locked
-  ),
-  asking as (
-    update private.generation_work as w
-    set checked_at = now(),
-      lease = case when silent.is_last then settle_generations.lease else w.lease end,
-      leased_until = case when silent.is_last then now() + interval '2 minutes' else w.leased_until end
-    from silent
-    where w.generation_id = silent.generation_id
-    returning w.generation_id, silent.is_last
-  )
-  select coalesce(jsonb_agg(jsonb_build_object(
-    'generation', g.id, 'prediction_id', g.prediction_id, 'is_last', asking.is_last
-  )), '[]')
-  into asked
-  from asking
-  join public.generations as g on g.id = asking.generation_id;
-  return jsonb_build_object('ended', ended, 'silent', asked);
-end;
-$$;
-
-comment on function backend.fail_generation is 'Ends a generation for a reason of public.failure_reasons. Its credits are returned, and the deletion of its photo is ordered.';
-comment on function backend.record_prediction_event is 'Records what Replicate reports about a prediction. Returns what the caller has to do.';
 comment on function backend.complete_generation is 'The artwork is stored: captures the credits and orders the deletion of the photo (R2).';
-comment on function backend.record_absence is 'Replicate does not know a prediction. If this lasts for some minutes, the generation fails as `lost`.';
 comment on function backend.doubt_output is 'An output could not be fetched. It is tried again, at most until the deadline.';
-comment on function backend.release_lease is 'Gives back the lease of a generation, so that the next worker can take it.';
-comment on function backend.settle_generations is 'Ends generations that can no longer succeed. Returns those to ask Replicate about.';
 
-revoke all on function
-  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
-from public, anon, authenticated, service_role;
-grant execute on function
-  backend.fail_generation, backend.record_prediction_event, backend.complete_generation,
-  backend.record_absence, backend.doubt_output, backend.release_lease, backend.settle_generations
-to service_role;
+revoke all on function backend.complete_generation, backend.doubt_output from public, anon, authenticated, service_role;
+grant execute on function backend.complete_generation, backend.doubt_output to service_role;
 -- The buckets, and who may do what in them. All buckets are private (R6, R8). These policies do not apply to
 -- service_role.
 
@@ -5675,50 +5689,6 @@ begin
 end;
 $$;
 
-create function private.abandon_export_upload(export_id uuid)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  work private.export_work;
-begin
-  select * into work from private.export_work as w where w.export_id = abandon_export_upload.export_id for update;
-  if work.upload is not null then
-    perform private.order_outbox_task('abandon_upload', work.upload,
-      (select e.person_id from public.exports as e where e.id = work.export_id));
-  end if;
-  update private.export_work as w
-  set upload = null, lease = null, leased_until = null, due_at = now()
-  where w.export_id = abandon_export_upload.export_id;
-end;
-$$;
-
--- Deletes the plan of an export, with its copy of the data. The next plan has another path. So the deletion of what
--- Storage has of the old plan, or may still receive, never deletes the new archive.
-create function private.abandon_export(export_id uuid)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  export public.exports;
-begin
-  perform private.abandon_export_upload(abandon_export.export_id);
-  delete from private.export_files as f where f.export_id = abandon_export.export_id;
-  update private.export_work as w
-  set section = null, after = null, is_written = false
-  where w.export_id = abandon_export.export_id;
-  select * into export from public.exports as e where e.id = abandon_export.export_id for update;
-  perform private.order_deletion('exports', export.path, 'superseded', export.person_id, null)
-  where exists (select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path);
-  update public.exports as e
-  set path = format('%s/%s.zip', export.person_id, gen_random_uuid()),
-    files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
-  where e.id = abandon_export.export_id;
-end;
-$$;
-
 -- Gives an export back. It is due at once, or a little later after a failure.
 create function backend.release_export(export_id uuid, lease uuid, failed boolean)
 returns void
@@ -5732,97 +5702,19 @@ begin atomic
   where w.export_id = release_export.export_id and w.lease = release_export.lease;
 end;
 
--- Ends the exports of a user, because a copy of deleted data must not stay behind.
-create function private.end_exports(person uuid, is_leaving boolean)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  export public.exports;
-begin
-  -- Lock `export_work` first, then `exports`. All other code locks in this order.
-  perform from private.export_work as w
-  join public.exports as e on e.id = w.export_id
-  where e.person_id = person
-  for update of w;
-  for export in
-    select * from public.exports as e where e.person_id = person and e.state in ('building', 'ready') for update
-  loop
-    if export.state = 'ready' then
-      update public.exports as e set state = 'expired', expires_at = now() where e.id = export.id;
-      perform private.order_deletion('exports', export.path, 'export_expired', person, null);
-      continue;
-    end if;
-    perform private.abandon_export(export.id);
-    if is_leaving then
-      update public.exports as e set state = 'canceled' where e.id = export.id;
-      delete from private.export_work as w where w.export_id = export.id;
-      -- A worker may be sending the last piece at this moment.
-      perform private.order_deletion('exports', export.path, 'superseded', person, null);
-    end if;
-  end loop;
-end;
-$$;
-
-create function private.follow_artwork_deletion()
-returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform private.end_exports(old.person_id, false);
-  return null;
-end;
-$$;
-
-create trigger generations_end_exports
-after delete on public.generations
-for each row
-when (old.artwork_path is not null)
-execute function private.follow_artwork_deletion();
-
--- Expires exports whose time is over. Returns how many.
-create function backend.expire_exports()
-returns integer
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  expired integer;
-begin
-  with over as (
-    update public.exports as e
-    set state = 'expired'
-    where e.id in (
-      select n.id from public.exports as n where n.state = 'ready' and n.expires_at <= now() for update skip locked
-    )
-    returning e.path, e.person_id
-  )
-  insert into public.deletions (bucket, path, reason, person_id)
-  select 'exports', o.path, 'export_expired', o.person_id from over as o
-  on conflict (bucket, path) where verified_at is null do nothing;
-  get diagnostics expired = row_count;
-  return expired;
-end;
-$$;
-
 comment on function backend.lease_export is 'Leases to the caller the export that has waited longest.';
 comment on function backend.plan_export is 'Takes one step of the plan of an export: writes the next stretch, and returns which checksums to compute.';
 comment on function backend.release_export is 'Gives back the lease of an export, so that the next worker can take it.';
-comment on function backend.expire_exports is 'Orders the deletion of exports whose time is over (G5).';
 
 revoke all on function
-  backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
+  backend.lease_export, backend.plan_export, backend.release_export
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.lease_export, backend.plan_export, backend.release_export, backend.expire_exports
+  backend.lease_export, backend.plan_export, backend.release_export
 to service_role;
--- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. The plan is
--- written in stretches. Each stretch has a bounded size and is read at one moment, so no statement takes long or needs
--- much memory.
+-- What an export contains: every declared table as JSON and CSV, the receipts, and the objects of Storage. It is read
+-- in stretches. Each stretch has a bounded size and is read at one moment, so no statement takes long or needs much
+-- memory.
 
 -- The columns of a declared table that its export contains.
 create function private.exported_columns(declared private.personal_data)
@@ -6082,6 +5974,8 @@ begin
   return jsonb_build_object('files', to_jsonb(files));
 end;
 $$;
+-- The plan of an export: its files with their content, written one stretch at a time, and the checksums that workers
+-- compute for them.
 
 -- Reads the next stretch and writes it into the plan: new files, and more parts of the file that the last stretch
 -- ended in.
@@ -6424,6 +6318,134 @@ grant execute on function
   backend.list_export_files, backend.read_export_parts, backend.record_export_piece, backend.restart_export,
   backend.finish_export
 to service_role;
+-- How an export ends: it fails, it is canceled with its account, or it expires. If an artwork is deleted, an export
+-- that contains it must not stay, so a running export is planned again.
+
+create function private.abandon_export_upload(export_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  work private.export_work;
+begin
+  select * into work from private.export_work as w where w.export_id = abandon_export_upload.export_id for update;
+  if work.upload is not null then
+    perform private.order_outbox_task('abandon_upload', work.upload,
+      (select e.person_id from public.exports as e where e.id = work.export_id));
+  end if;
+  update private.export_work as w
+  set upload = null, lease = null, leased_until = null, due_at = now()
+  where w.export_id = abandon_export_upload.export_id;
+end;
+$$;
+
+-- Deletes the plan of an export, with its copy of the data. The next plan has another path. So the deletion of what
+-- Storage has of the old plan, or may still receive, never deletes the new archive.
+create function private.abandon_export(export_id uuid)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  perform private.abandon_export_upload(abandon_export.export_id);
+  delete from private.export_files as f where f.export_id = abandon_export.export_id;
+  update private.export_work as w
+  set section = null, after = null, is_written = false
+  where w.export_id = abandon_export.export_id;
+  select * into export from public.exports as e where e.id = abandon_export.export_id for update;
+  perform private.order_deletion('exports', export.path, 'superseded', export.person_id, null)
+  where exists (select from storage.objects as o where o.bucket_id = 'exports' and o.name = export.path);
+  update public.exports as e
+  set path = format('%s/%s.zip', export.person_id, gen_random_uuid()),
+    files_total = null, files_done = 0, bytes_done = 0, bytes_total = null
+  where e.id = abandon_export.export_id;
+end;
+$$;
+
+-- Ends the exports of a user, because a copy of deleted data must not stay behind.
+create function private.end_exports(person uuid, is_leaving boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  export public.exports;
+begin
+  -- Lock `export_work` first, then `exports`. All other code locks in this order.
+  perform from private.export_work as w
+  join public.exports as e on e.id = w.export_id
+  where e.person_id = person
+  for update of w;
+  for export in
+    select * from public.exports as e where e.person_id = person and e.state in ('building', 'ready') for update
+  loop
+    if export.state = 'ready' then
+      update public.exports as e set state = 'expired', expires_at = now() where e.id = export.id;
+      perform private.order_deletion('exports', export.path, 'export_expired', person, null);
+      continue;
+    end if;
+    perform private.abandon_export(export.id);
+    if is_leaving then
+      update public.exports as e set state = 'canceled' where e.id = export.id;
+      delete from private.export_work as w where w.export_id = export.id;
+      -- A worker may be sending the last piece at this moment.
+      perform private.order_deletion('exports', export.path, 'superseded', person, null);
+    end if;
+  end loop;
+end;
+$$;
+
+create function private.follow_artwork_deletion()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.end_exports(old.person_id, false);
+  return null;
+end;
+$$;
+
+create trigger generations_end_exports
+after delete on public.generations
+for each row
+when (old.artwork_path is not null)
+execute function private.follow_artwork_deletion();
+
+-- Expires exports whose time is over. Returns how many.
+create function backend.expire_exports()
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  expired integer;
+begin
+  with over as (
+    update public.exports as e
+    set state = 'expired'
+    where e.id in (
+      select n.id from public.exports as n where n.state = 'ready' and n.expires_at <= now() for update skip locked
+    )
+    returning e.path, e.person_id
+  )
+  insert into public.deletions (bucket, path, reason, person_id)
+  select 'exports', o.path, 'export_expired', o.person_id from over as o
+  on conflict (bucket, path) where verified_at is null do nothing;
+  get diagnostics expired = row_count;
+  return expired;
+end;
+$$;
+
+comment on function backend.expire_exports is 'Orders the deletion of exports whose time is over (G5).';
+
+revoke all on function backend.expire_exports from public, anon, authenticated, service_role;
+grant execute on function backend.expire_exports to service_role;
 -- Emails to users. Each row orders one email, and the worker with the lease sends it. The text is a template in the
 -- functions. The row holds only the recipient and what the email is about.
 
@@ -6617,9 +6639,7 @@ comment on function backend.finish_email is 'Records that an email was sent.';
 revoke all on function backend.lease_emails, backend.finish_email, backend.record_bounce from public, anon, authenticated, service_role;
 grant execute on function backend.lease_emails, backend.finish_email, backend.record_bounce to service_role;
 -- Erasure of an account (G3). Its user orders it. It is also ordered after a year of inactivity, or if the account was
--- never confirmed (R10). It is carried out in steps that can be repeated. The order itself closes the account. A stage
--- ends only when its data is seen to be gone. So a failure of Storage or Auth delays an erasure and never makes it
--- report too early.
+-- never confirmed (R10). The order itself closes the account.
 
 create table private.erasures (
   id uuid not null default gen_random_uuid(),
@@ -6828,6 +6848,14 @@ begin
   update public.profiles as p set closed_at = null where p.id = person;
 end;
 $$;
+
+comment on function backend.read_erasure is 'The status of an erasure, for anyone who knows its ID.';
+comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
+
+revoke all on function backend.read_erasure, backend.withdraw_erasure from public, anon, authenticated, service_role;
+grant execute on function backend.read_erasure, backend.withdraw_erasure to service_role;
+-- How an ordered erasure is carried out, in steps that can be repeated. A stage ends only when its data is seen to be
+-- gone. So a failure of Storage or Auth delays an erasure and never makes it report too early.
 
 -- Returns erasures to continue, [{id, person}], leased for two minutes. The caller chooses the lease: a retry with the
 -- same lease gets the same erasures.
@@ -7054,20 +7082,16 @@ begin
 end;
 $$;
 
-comment on function backend.read_erasure is 'The status of an erasure, for anyone who knows its ID.';
-comment on function backend.withdraw_erasure is 'Withdraws an erasure within its grace period.';
 comment on function backend.lease_erasures is 'Leases to the caller the erasures to continue.';
 comment on function backend.forget_in_auth is 'Deletes what Auth keeps about a user that it has deleted.';
 comment on function backend.advance_erasure is 'Takes the next step of an erasure. Returns what the caller has to do.';
 comment on function backend.finish_erasure is 'Completes an erasure, with its proof.';
 
 revoke all on function
-  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
-  backend.forget_in_auth, backend.finish_erasure
+  backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth, backend.finish_erasure
 from public, anon, authenticated, service_role;
 grant execute on function
-  backend.read_erasure, backend.withdraw_erasure, backend.lease_erasures, backend.advance_erasure,
-  backend.forget_in_auth, backend.finish_erasure
+  backend.lease_erasures, backend.advance_erasure, backend.forget_in_auth, backend.finish_erasure
 to service_role;
 -- R10: inactive accounts. First the user gets emails, one step of `private.notice_ladder` after another. An account is
 -- erased only if its user was sent all of them, none of them bounced, and the user has not been active since. If email
@@ -7308,7 +7332,7 @@ comment on function backend.erase_unconfirmed is 'Orders the erasure of accounts
 
 revoke all on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed from public, anon, authenticated, service_role;
 grant execute on function backend.follow_inactive, backend.erase_inactive, backend.erase_unconfirmed to service_role;
--- What the operator looks at.
+-- The audit of the books: it compares wallets, holds, ledger and generations (C7).
 
 -- Recomputes wallets from their entries and holds, and returns the differences. There are none unless a rule was taken
 -- away.
@@ -7437,40 +7461,13 @@ end;
 $$;
 
 comment on function backend.audit_ledger is 'Counts differences in the ledger, one batch at a time, for the status (C7).';
+comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
 
--- Whole seconds since a time, at least 0. Null for null.
-create function private.age(since timestamptz)
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
-
-create function private.seconds(rule text)
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return extract(epoch from private.retention(rule))::bigint;
-
--- Whole seconds until a time. Negative once it is past.
-create function private.seconds_until(at timestamptz)
-returns bigint
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return floor(extract(epoch from at - now()))::bigint;
-
--- A deletion takes seconds. If it is still pending after 15 minutes, it is overdue.
-create function private.is_overdue(deletion public.deletions)
-returns boolean
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
-
+revoke all on function backend.audit_credits, backend.audit_ledger from public, anon, authenticated, service_role;
+grant execute on function backend.audit_credits, backend.audit_ledger to service_role;
 -- What a sweep has to do, so that it makes no needless calls. Each answer reads one index. The next sweep sees what
 -- becomes due a moment later.
+
 create function backend.list_due_work()
 returns jsonb
 language sql
@@ -7528,8 +7525,42 @@ return jsonb_build_object(
 
 comment on function backend.list_due_work is 'Which steps of a sweep have something to do.';
 
--- The status, in numbers only. It does not say whose they are. Each count is of rows that an index finds, never of a
--- whole table.
+revoke all on function backend.list_due_work from public, anon, authenticated, service_role;
+grant execute on function backend.list_due_work to service_role;
+-- What the operator and anyone else can see of the running system: in numbers only, which do not say whose they are.
+
+-- Whole seconds since a time, at least 0. Null for null.
+create function private.age(since timestamptz)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return case when since > now() then 0 else floor(extract(epoch from now() - since)) end::bigint;
+
+create function private.seconds(rule text)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return extract(epoch from private.retention(rule))::bigint;
+
+-- Whole seconds until a time. Negative once it is past.
+create function private.seconds_until(at timestamptz)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return floor(extract(epoch from at - now()))::bigint;
+
+-- A deletion takes seconds. If it is still pending after 15 minutes, it is overdue.
+create function private.is_overdue(deletion public.deletions)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+return deletion.verified_at is null and deletion.ordered_at < now() - interval '15 minutes';
+
+-- For the operator. Each count is of rows that an index finds, never of a whole table.
 create function backend.read_status()
 returns jsonb
 language sql
@@ -7662,7 +7693,7 @@ return jsonb_build_object(
   )
 );
 
--- X5: what anyone may see. Ages and times are in whole seconds.
+-- For anyone (X5). Ages and times are in whole seconds.
 create function backend.read_privacy_status()
 returns jsonb
 language sql
@@ -7702,12 +7733,7 @@ return jsonb_build_object(
 );
 
 comment on function backend.read_privacy_status is 'How the promises of the policy are kept at this moment. Nothing in it is personal (X5).';
-comment on function backend.audit_credits is 'Differences between wallets, holds, ledger and generations. None if all is well (C7).';
 comment on function backend.read_status is 'Work in progress, what is due, what failed, and whether the books balance.';
 
-revoke all on function
-  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
-from public, anon, authenticated, service_role;
-grant execute on function
-  backend.audit_credits, backend.audit_ledger, backend.list_due_work, backend.read_status, backend.read_privacy_status
-to service_role;
+revoke all on function backend.read_status, backend.read_privacy_status from public, anon, authenticated, service_role;
+grant execute on function backend.read_status, backend.read_privacy_status to service_role;

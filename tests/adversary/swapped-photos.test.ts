@@ -29,7 +29,7 @@ interface Seen {
 }
 
 /** What Replicate has received for a generation. */
-async function seen(person: Person, id: string): Promise<Seen> {
+async function seen(id: string): Promise<Seen> {
   const prediction = await until("a prediction", async () => {
     const [row] = await database`select prediction_id from public.generations where id = ${id} and prediction_id is not null`;
     return row?.prediction_id as string | undefined;
@@ -42,7 +42,7 @@ async function seen(person: Person, id: string): Promise<Seen> {
 async function honest(): Promise<Seen> {
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(photo);
-  return seen(alice, id);
+  return seen(id);
 }
 
 const judged = await honest();
@@ -115,7 +115,7 @@ for (const [swap, carryOut] of Object.entries(swaps)) {
     const id = await postponed(mallory, name);
     await carryOut(mallory, name, begun);
     await dispatchNow();
-    assert.deepEqual(await seen(mallory, id), judged);
+    assert.deepEqual(await seen(id), judged);
     await mallory.ended(id);
     await mallory.forgotten();
     assert.deepEqual((await objects(mallory)).filter((each) => each === name || each.includes("/prepared/")), []);

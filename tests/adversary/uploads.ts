@@ -79,7 +79,7 @@ export async function tusUpload({ token }: Person, name: string, bytes: Buffer):
 }
 
 /** The token of a signed upload URL, as Storage could have signed it before the policy that refuses such URLs. */
-export const uploadToken = ({ id }: Person, name: string) => sign({ url: `inputs/${name}`, owner: id, upsert: true });
+const uploadToken = ({ id }: Person, name: string) => sign({ url: `inputs/${name}`, owner: id, upsert: true });
 
 /** A PUT to a signed upload URL that has sent half of its body. */
 export function signedPut(person: Person, name: string, bytes: Buffer): Promise<Upload> {

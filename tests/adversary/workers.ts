@@ -102,7 +102,7 @@ export async function overdue(): Promise<Leased> {
 }
 
 /** Inserts the row of an object in Storage. Only its size matters. */
-export async function hasObject(bucket: string, name: string, size: number): Promise<void> {
+async function hasObject(bucket: string, name: string, size: number): Promise<void> {
   await database`
     insert into storage.objects (bucket_id, name, metadata) values (${bucket}, ${name}, ${{ size } as never})
     on conflict (bucket_id, name) do nothing`;

@@ -8,7 +8,7 @@ import { type SandboxFault, type Way, proxyFaults, sandboxFaults } from "./fault
 import { type Outage, outages } from "./outages.ts";
 import { Random } from "./random.ts";
 
-export const photoNames = ["jpeg", "png", "webp", "text", "broken"] as const;
+const photoNames = ["jpeg", "png", "webp", "text", "broken"] as const;
 export type PhotoName = (typeof photoNames)[number];
 
 export interface Job {

@@ -89,10 +89,10 @@ test("as text, the status is a table that highlights what needs attention", asyn
   await cleanUp();
   const quiet = await (await askForStatus("*/*")).text();
   assert.match(quiet, /^UNDER WAY +count +oldest +past deadline$/m);
-  assert.match(quiet, /^ {2}last sweep +\d+ s +in time$/m);
-  assert.match(quiet, /^ {2}ledger differences +0 +\d+ (s|min)$/m);
+  assert.match(quiet, /^ {2}last sweep +\d+ s ago +in time$/m);
+  assert.match(quiet, /^ {2}ledger differences +0 +checked \d+ (s|min) ago$/m);
   await passTime(400, "silent");
-  assert.match(await (await askForStatus("*/*")).text(), /^ {2}last sweep +6 min +LATE$/m);
+  assert.match(await (await askForStatus("*/*")).text(), /^ {2}last sweep +6 min ago +LATE !$/m);
 });
 
 test("the status shows whether artworks are signed, and how long the certificate stays valid (X7)", async () => {
@@ -101,14 +101,14 @@ test("the status shows whether artworks are signed, and how long the certificate
   assert.equal(is_signed, true);
   const left = (Date.parse(certificate.validTo) - Date.now()) / 1000;
   assert.ok(Math.abs(certificate_seconds_left! - left) < 60, `${certificate_seconds_left} s, not ${left} s`);
-  assert.match(await (await askForStatus("*/*")).text(), /^ {2}marks of artworks +signed, \d+ d left$/m);
+  assert.match(await (await askForStatus("*/*")).text(), /^ {2}marks of artworks +signed, certificate ends in \d+ d$/m);
 
   const unsigned = { CONTENT_CREDENTIALS_CERTIFICATE: "", CONTENT_CREDENTIALS_KEY: "" };
   const [functions, before] = [await startFunctions({ ...unsigned, CLEANUP_INTERVAL_SECONDS: "0" }), process.env.FUNCTIONS_URL!];
   process.env.FUNCTIONS_URL = functions.url;
   try {
     assert.deepEqual((await status()).marks, { is_signed: false, certificate_seconds_left: null });
-    assert.match(await (await askForStatus("*/*")).text(), /^ {2}marks of artworks +XMP ALONE, no certificate$/m);
+    assert.match(await (await askForStatus("*/*")).text(), /^ {2}marks of artworks +NOT SIGNED, no certificate$/m);
   } finally {
     process.env.FUNCTIONS_URL = before;
     await functions.stop();
@@ -131,7 +131,7 @@ test("the status counts a difference in the ledger, whatever its cause", async (
   await tamper(3);
   try {
     assert.equal(await counted(), 1);
-    assert.match(await (await askForStatus("*/*")).text(), /^ {2}ledger differences +1 ! +\d+ s$/m);
+    assert.match(await (await askForStatus("*/*")).text(), /^ {2}ledger differences +1 ! +checked \d+ s ago$/m);
     const [found] = await database`select difference, expected::int, found::int from backend.audit_credits()`;
     assert.deepEqual({ ...found }, { difference: "balance", expected: 5, found: 8 });
   } finally {

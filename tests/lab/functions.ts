@@ -21,7 +21,7 @@ export const crashPoints = [
   "cleanup.settling",
 ] as const;
 /** The same for the flows of privacy rights. */
-export const crashPointsOfRights = [
+const crashPointsOfRights = [
   "outbox.called",
   "erasure.ordered",
   "erasure.advanced",

@@ -121,21 +121,21 @@ export const ofCredits: Mutant[] = [
   },
   {
     name: "a success is captured although its artwork is not stored",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "      and private.object_bytes(o.metadata) = complete_generation.bytes\n  ) then",
     instead: "  ) and false then",
     seenBy: ["faults/storage.test.ts"],
   },
   {
     name: "a success is never recorded",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "    set state = 'succeeded',\n      artwork_path",
     instead: "    set state = g.state,\n      artwork_path",
     seenBy: [events],
   },
   {
     name: "a worker without the lease completes a generation",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "private.lock_leased(complete_generation.generation_id, lease);",
     instead: "private.lock_leased(complete_generation.generation_id,\n    (select w.lease from private.generation_work as w where w.generation_id = complete_generation.generation_id));",
     seenBy: ["database", "adversary/two-workers.test.ts"],
@@ -176,7 +176,7 @@ export const ofCredits: Mutant[] = [
   },
   {
     name: "a refused submission keeps its hold",
-    file: rust("opusflair/src/dispatch"),
+    file: rust("opusflair/src/dispatch/stop"),
     line: "self.fail_generation(generation, reason, Some(lease), input_sha256).await",
     instead: "Ok::<Outcome, Error>(Outcome::Failed)",
     seenBy: [dispatch],

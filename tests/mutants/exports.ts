@@ -15,21 +15,21 @@ export const ofExports: Mutant[] = [
   },
   {
     name: "the next part of an export plan starts again from the beginning",
-    file: sql("export_plan"),
+    file: sql("export_content"),
     line: "    after := case when part.section = from_section then from_after end;\n",
     instead: "    after := null;\n",
     seenBy: [stretches],
   },
   {
     name: "rows of an export plan come in random order",
-    file: sql("export_plan"),
+    file: sql("export_content"),
     line: " order by %7$s limit $3\n",
     instead: " order by random() limit $3\n",
     seenBy: [stretches],
   },
   {
     name: "a CSV does not tell Excel that it is UTF-8",
-    file: sql("export_plan"),
+    file: sql("export_content"),
     line: "U&'\\FEFF' || ",
     seenBy: [archive],
   },
@@ -49,7 +49,7 @@ export const ofExports: Mutant[] = [
   },
   {
     name: "the checksum of an artwork is not kept",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "    set artwork_crc32 = complete_generation.crc32\n",
     instead: "    set artwork_crc32 = null\n",
     seenBy: [archive],

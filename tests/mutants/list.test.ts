@@ -21,7 +21,7 @@ test("each mutant removes a line that occurs exactly once, and names tests that 
 });
 
 test("every statement that settles a hold is on the list", () => {
-  const settling = ["credits", "lifecycle", "dispatch", "settlement", "submission"].flatMap((file) =>
+  const settling = ["credits", "lifecycle", "dispatch", "settlement", "artworks", "submission"].flatMap((file) =>
     [...readFileSync(join(root, "sql", `${file}.sql`), "utf8").matchAll(/update public\.credit_holds\s[^;]*;/g)].map(([statement]) => ({ file: `sql/${file}.sql`, statement })));
   assert.ok(settling.length >= 2);
   for (const { file, statement } of settling) {

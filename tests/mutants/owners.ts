@@ -218,7 +218,7 @@ export const ofOwners: Mutant[] = [
   },
   {
     name: "attempts to store an artwork share a path",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "artwork := format('%s/%s-%s', generation.person_id, generation.id, attempt)",
     instead: "artwork := format('%s/%s-%s', generation.person_id, generation.id, 1)",
     seenBy: [workers],

@@ -3,6 +3,7 @@
 
 import { type Mutant, rust, sql } from "./mutant.ts";
 
+const answers = "journeys/request-answers.test.ts";
 const choices = "journeys/choices.test.ts";
 const evidence = "journeys/evidence.test.ts";
 const erasure = "journeys/erasure.test.ts";
@@ -134,7 +135,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "S4",
     name: "a table has no row-level security",
-    file: sql("choices"),
+    file: sql("consents"),
     line: "alter table public.policy_versions enable row level security;\n",
     seenBy: ["database"],
   },
@@ -165,7 +166,7 @@ export const ofPromises: Mutant[] = [
   {
     clause: "G3",
     name: "an erasure ends although an object is left",
-    file: sql("erasure"),
+    file: sql("erasure_steps"),
     line: "(d.person_id = erasure.person_id or starts_with(d.path, erasure.person_id || '/')) and d.verified_at is null",
     instead: "false and (d.person_id = erasure.person_id)",
     seenBy: [erasure],
@@ -244,12 +245,12 @@ export const ofPromises: Mutant[] = [
     file: sql("requests"),
     line: "where r.person_id = person and r.kind = any (kinds) and r.closed_at is null;",
     instead: "where r.person_id = person and r.closed_at is null;",
-    seenBy: [requests],
+    seenBy: [answers],
   },
   {
     clause: "G7",
     name: "the choices of an erased user have no pseudonym",
-    file: sql("erasure"),
+    file: sql("erasure_steps"),
     line: "    update public.privacy_choices as c\n    set person_id = null, pseudonym = advance_erasure.pseudonym\n    where c.person_id = erasure.person_id;\n",
     seenBy: [evidence],
   },

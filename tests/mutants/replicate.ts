@@ -9,7 +9,7 @@ const recovery = "faults/replicate-recovery.test.ts";
 export const ofReplicate: Mutant[] = [
   {
     name: "photos are accepted although Replicate refuses the account",
-    file: rust("opusflair/src/replicate"),
+    file: rust("opusflair/src/replicate/create"),
     line: "        | StatusCode::FORBIDDEN) => Creation::AccountRefused(status),\n",
     instead: "        | StatusCode::FORBIDDEN) => Creation::Misconfigured(status),\n",
     seenBy: [account],
@@ -44,7 +44,7 @@ export const ofReplicate: Mutant[] = [
   },
   {
     name: "one 404 for an output ends its generation",
-    file: sql("settlement"),
+    file: sql("artworks"),
     line: "    if since is null or since > now() - private.absence_proof() then\n",
     instead: "    if since is null then\n",
     seenBy: [answers],

@@ -4,7 +4,7 @@ import { type Mutant, rust, sql } from "./mutant.ts";
 
 const emails = "journeys/emails.test.ts";
 const realEmails = "journeys/real-emails.test.ts";
-const requests = "journeys/requests.test.ts";
+const answers = "journeys/request-answers.test.ts";
 
 export const ofRequests: Mutant[] = [
   {
@@ -13,7 +13,7 @@ export const ofRequests: Mutant[] = [
     file: sql("requests"),
     line: "  set closed_at = case when r.message is null then now() end,\n    evidence = case when r.message is null then jsonb_build_object(by, answer_requests.evidence) end,\n",
     instead: "  set closed_at = now(), evidence = jsonb_build_object(by, answer_requests.evidence),\n",
-    seenBy: [requests],
+    seenBy: [answers],
   },
   {
     name: "a request can be extended at any time",
@@ -21,14 +21,14 @@ export const ofRequests: Mutant[] = [
     file: sql("request_answers"),
     line: "  if now() > request.filed_at + private.retention('requests_extendable') then\n",
     instead: "  if false then\n",
-    seenBy: [requests],
+    seenBy: [answers],
   },
   {
     name: "it is not recorded who answered a request",
     clause: "Q2",
     file: sql("request_answers"),
     line: "  insert into private.request_actions (request_id, action, operator)\n  values (noted.id, note_action.action, note_action.operator);\n",
-    seenBy: [requests],
+    seenBy: [answers],
   },
   {
     name: "a bounced notice counts as a warning",

@@ -44,14 +44,14 @@ export const ofSupabase: Mutant[] = [
   },
   {
     name: "an invalid Retry-After ends the process",
-    file: rust("opusflair/src/egress"),
+    file: rust("opusflair/src/egress/retry"),
     line: "Duration::try_from_secs_f64(seconds).ok()",
     instead: "Some(Duration::from_secs_f64(seconds))",
     seenBy: [busy],
   },
   {
     name: "Retry-After is ignored",
-    file: rust("opusflair/src/egress"),
+    file: rust("opusflair/src/egress/retry"),
     line: "pause(self.made).max(asked.unwrap_or_default())",
     instead: "pause(self.made).max(asked.map_or(Duration::ZERO, |_| Duration::ZERO))",
     seenBy: [busy],

@@ -7,7 +7,7 @@ const steps = "faults/sweep-steps.test.ts";
 export const ofSweeps: Mutant[] = [
   {
     name: "a photo that makes its decoder panic is retried again and again",
-    file: rust("opusflair/src/dispatch"),
+    file: rust("opusflair/src/dispatch/preparation"),
     line: "Err(fault) if fault.is_panic() => {",
     instead: "Err(fault) if fault.is_panic() && generation.is_nil() => {",
     seenBy: ["faults/sweep-panic.test.ts"],
@@ -29,14 +29,14 @@ export const ofSweeps: Mutant[] = [
   },
   {
     name: "a sweep asks for deletions although none is due",
-    file: sql("operation"),
+    file: sql("due_work"),
     line: "  'deletions', exists (\n    select from public.deletions as d where d.verified_at is null and d.due_at <= now()\n  ),\n",
     instead: "  'deletions', true,\n",
     seenBy: [steps],
   },
   {
     name: "the status reads the whole ledger",
-    file: sql("operation"),
+    file: sql("status"),
     line: "select jsonb_build_object('differences', s.differences, 'checked_seconds', private.age(s.checked_at))\n    from private.ledger_state as s",
     instead: "select jsonb_build_object('differences', count(*), 'checked_seconds', 0)\n    from backend.audit_credits()",
     seenBy: ["journeys/status-cost.test.ts"],

@@ -9,28 +9,28 @@ use serde::Serialize;
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Generations that Replicate was asked about, or that ended without asking.
-    pub settled: u64,
+    pub(crate) settled: u64,
     /// Generations that were dispatched after their first dispatch failed.
-    pub dispatched: u64,
+    pub(crate) dispatched: u64,
     /// What the audit found and closed, by kind: photos past their limit, objects
     /// without a row, missing artworks.
-    pub closed: BTreeMap<String, u64>,
+    pub(crate) closed: BTreeMap<String, u64>,
     /// Objects whose absence was verified.
-    pub verified: u64,
+    pub(crate) verified: u64,
     /// Objects that still exist. Their deletion is due again later.
-    pub remaining: u64,
+    pub(crate) remaining: u64,
     /// Predictions for which Replicate confirmed that it keeps nothing.
-    pub removed: usize,
+    pub(crate) removed: usize,
     /// Accounts that were erased and have a receipt.
-    pub erased: u64,
+    pub(crate) erased: u64,
     /// Exports that are ready for download.
-    pub exported: u64,
+    pub(crate) exported: u64,
     /// Emails that were sent.
-    pub emails: u64,
+    pub(crate) emails: u64,
     /// Rows past their limit that were deleted, by retention rule.
-    pub expired: BTreeMap<String, u64>,
+    pub(crate) expired: BTreeMap<String, u64>,
     /// Whether the sweep did everything that was due.
-    pub complete: bool,
+    pub(crate) complete: bool,
 }
 
 impl Report {

@@ -33,7 +33,7 @@ const PARENT: &str = "parent";
 const PROBE: &[u8] = b"probe";
 
 /// A certificate and its key, ready to sign.
-pub struct Credentials {
+pub(crate) struct Credentials {
     context: Arc<Context>,
     signer: StampedSigner,
     ends_at: OffsetDateTime,
@@ -44,7 +44,7 @@ pub struct Credentials {
 #[error(
     "{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY}: {0}: see docs/credentials-certificate.md"
 )]
-pub struct InvalidCredentials(String);
+pub(crate) struct InvalidCredentials(String);
 
 impl Credentials {
     /// Reads and checks the configuration, so that a mistake fails the start instead of every artwork.
@@ -52,7 +52,7 @@ impl Credentials {
     /// # Errors
     /// [`InvalidCredentials`]. An expired certificate is not an error, because it may
     /// also expire while functions run.
-    pub fn new(
+    pub(crate) fn new(
         configured: &ContentCredentials,
         egress: Egress,
     ) -> Result<Self, InvalidCredentials> {

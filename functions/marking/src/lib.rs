@@ -17,7 +17,7 @@ use opusflair::config::Config;
 use opusflair::mark::{Made, Mark, NoPicture};
 use time::OffsetDateTime;
 
-pub use credentials::{Credentials, InvalidCredentials};
+use credentials::Credentials;
 
 /// IPTC's term for a picture that a model made from another one:
 /// <https://cv.iptc.org/newscodes/digitalsourcetype/>.
@@ -25,14 +25,14 @@ const SOURCE_TYPE: &str =
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia";
 
 /// Writes XMP, and Content Credentials if it has a certificate.
-pub struct Marker {
+pub(crate) struct Marker {
     credentials: Option<Credentials>,
 }
 
 impl Marker {
     /// Without `credentials`, marks are unsigned and in XMP only.
     #[must_use]
-    pub fn new(credentials: Option<Credentials>) -> Self {
+    pub(crate) fn new(credentials: Option<Credentials>) -> Self {
         Self { credentials }
     }
 }

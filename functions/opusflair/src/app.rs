@@ -21,7 +21,7 @@ pub struct App {
     /// The client of the Data API.
     pub database: Database,
     /// The client of Supabase Storage.
-    pub storage: Storage,
+    pub(crate) storage: Storage,
     /// The client of Replicate.
     pub replicate: Replicate,
     /// The HTTP client for outputs and time stamps. Requests to other services go through their own modules.

@@ -35,20 +35,20 @@ pub(crate) fn room() -> Semaphore {
 
 /// A stored artwork.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The content type, taken from the first bytes.
-    pub content_type: &'static str,
+    pub(crate) content_type: &'static str,
     /// Length in bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// SHA-256, in hexadecimal.
-    pub sha256: String,
+    pub(crate) sha256: String,
     /// CRC-32 as ZIP defines it. An export writes the CRC-32 of a file before its bytes.
-    pub crc32: u32,
+    pub(crate) crc32: u32,
 }
 
 /// Why an output was not stored.
 #[derive(Debug)]
-pub enum NotStored {
+pub(crate) enum NotStored {
     /// No retry can succeed. The reason is one of `public.failure_reasons`.
     Never(&'static str),
     /// The output was not found, or is not where Replicate's outputs should be. This may pass, or the
@@ -77,7 +77,7 @@ const KINDS: [(&str, &str); 3] =
 /// Returns the file extension in an output's URL. Returns `None` if it is not one of an image type that we
 /// store.
 #[must_use]
-pub fn extension(output: &Url) -> Option<&'static str> {
+pub(crate) fn extension(output: &Url) -> Option<&'static str> {
     let name = output.path().rsplit_once('.')?.1;
     match name.to_ascii_lowercase().as_str() {
         "jpg" | "jpeg" => Some("jpg"),
@@ -93,7 +93,7 @@ impl App {
     /// # Errors
     /// See [`NotStored`]. An error may leave a stored object behind. The deletion that was ordered before the
     /// attempt removes it.
-    pub async fn store_artwork(
+    pub(crate) async fn store_artwork(
         &self,
         output: &Url,
         path: &str,

@@ -28,7 +28,7 @@ const TOKEN_LIMIT: usize = 8 * 1024;
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The user's own token.
-    pub token: Secret,
+    pub(crate) token: Secret,
 }
 
 /// A caller whose token Auth has confirmed during this request.
@@ -37,7 +37,7 @@ pub struct ConfirmedCaller(pub Caller);
 
 /// Asks Supabase Auth whether it accepts a token. Only an erasure does this. It cannot be undone, so both the
 /// database and Auth must accept the token.
-pub struct Identity(AuthClient);
+pub(crate) struct Identity(AuthClient);
 
 impl Identity {
     pub(crate) fn new(config: &Config) -> Self {
@@ -128,7 +128,7 @@ fn is_jwt(token: &str) -> bool {
 
 /// Returns the bearer token of a request if it is plausible.
 #[must_use]
-pub fn bearer(parts: &Parts) -> Option<&str> {
+pub(crate) fn bearer(parts: &Parts) -> Option<&str> {
     let header = parts.headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = header.split_once(' ')?;
     let plausible = token.len() <= TOKEN_LIMIT

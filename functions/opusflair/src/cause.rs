@@ -14,13 +14,13 @@ pub struct Cause {
 impl Cause {
     /// A service responded with `status` to the action that `words` names. `words` may be empty.
     #[must_use]
-    pub fn status(words: &'static str, status: u16) -> Self {
+    pub(crate) fn status(words: &'static str, status: u16) -> Self {
         Self { status: Some(status), ..words.into() }
     }
 
     /// Returns whether the service responded at all, even with a failure.
     #[must_use]
-    pub fn is_answer(&self) -> bool {
+    pub(crate) fn is_answer(&self) -> bool {
         self.status.is_some()
     }
 
@@ -32,7 +32,7 @@ impl Cause {
 
     /// Adds the error code of the database. A text that is not a code is left out.
     #[must_use]
-    pub fn with_code(self, code: &str) -> Self {
+    pub(crate) fn with_code(self, code: &str) -> Self {
         let is_code = (5..=8).contains(&code.len())
             && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         Self { code: is_code.then(|| code.to_owned()), ..self }

@@ -1,13 +1,15 @@
 //! The configuration. It is read once, from the environment. An error names the variable that it is about.
 
+mod reader;
+
 use std::env;
 
-use lettre::{AsyncSmtpTransport, Tokio1Executor};
 use url::{Host, Url};
 
+use self::reader::Reader;
 use crate::receipt::ReceiptKeys;
 use crate::secret::Secret;
-use crate::signature::{InvalidKey, VerifyingKeys};
+use crate::signature::VerifyingKeys;
 
 /// The variable with the functions' own key.
 pub(crate) const SECRET_KEY: &str = "SUPABASE_SECRET_KEY";
@@ -22,23 +24,23 @@ pub const CREDENTIALS_KEY: &str = "CONTENT_CREDENTIALS_KEY";
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `SUPABASE_URL`: the URL of the project.
-    pub supabase_url: Url,
+    pub(crate) supabase_url: Url,
     /// `SUPABASE_PUBLISHABLE_KEY`: sent together with a user's own token; `sb_publishable_…` or `eyJ…`.
-    pub publishable_key: Secret,
+    pub(crate) publishable_key: Secret,
     /// `SUPABASE_SECRET_KEY`: the functions' own key; `sb_secret_…` or `eyJ…`.
-    pub secret_key: Secret,
+    pub(crate) secret_key: Secret,
     /// `REPLICATE_BASE_URL`: the URL of Replicate's API, including the version.
-    pub replicate_url: Url,
+    pub(crate) replicate_url: Url,
     /// `REPLICATE_API_TOKEN`: the token of the Replicate account.
-    pub replicate_token: Secret,
+    pub(crate) replicate_token: Secret,
     /// `REPLICATE_WEBHOOK_SECRET`: verifies webhook events; `whsec_…`. While a key is rotated, several are
     /// separated by spaces.
     pub webhook_keys: VerifyingKeys,
     /// `REPLICATE_OUTPUT_HOSTS`: the hosts from which outputs may be fetched, including their subdomains.
-    pub output_hosts: Vec<String>,
+    pub(crate) output_hosts: Vec<String>,
     /// `WEBHOOK_BASE_URL`: the URL at which Replicate reaches the functions. It is also the issuer of
     /// receipts.
-    pub webhook_url: Url,
+    pub(crate) webhook_url: Url,
     /// `RECEIPT_SIGNING_KEY`: signs receipts. `RECEIPT_PUBLIC_KEYS`: the public keys of earlier signing keys.
     pub receipt_keys: ReceiptKeys,
     /// `CONTENT_CREDENTIALS_CERTIFICATE` and `CONTENT_CREDENTIALS_KEY`: sign the marks of artworks. If unset,
@@ -46,32 +48,32 @@ pub struct Config {
     pub content_credentials: Option<ContentCredentials>,
     /// `PSEUDONYM_KEY`: the key of keyed hashes. These are the pseudonyms of erased people in the records
     /// that are kept, and the tokens in emails.
-    pub pseudonym_key: Secret,
+    pub(crate) pseudonym_key: Secret,
     /// `APP_URL`: the web app that emails link to.
-    pub app_url: Option<Url>,
+    pub(crate) app_url: Option<Url>,
     /// `SMTP_URL` and `MAIL_FROM`: the mail server, and the sender of emails. If unset, no emails are sent.
-    pub mail: Option<Mail>,
+    pub(crate) mail: Option<Mail>,
     /// `INBOX_WEBHOOK_SECRET`: verifies inbound email; `whsec_…`. If unset, no email is received.
     pub inbox_keys: Option<VerifyingKeys>,
     /// `INBOX_AUTHSERV_ID`: the name under which the email provider reports whether the sender of an email is
     /// authentic (RFC 8601). If unset, no sender is trusted.
     pub inbox_authserv_id: Option<String>,
     /// `OPERATOR_SECRET`: lets the operator read the status and start a sweep. If unset, both are refused.
-    pub operator_secret: Option<Secret>,
+    pub(crate) operator_secret: Option<Secret>,
     /// `ALLOW_LOOPBACK=1`: allows requests to this machine, also over plain HTTP. For the embedded stack.
-    pub allow_loopback: bool,
+    pub(crate) allow_loopback: bool,
 }
 
 /// How emails are sent.
 #[derive(Clone, Debug)]
 pub struct Mail {
     /// `smtps://user:password@host:465`, or `smtp://…?tls=required`.
-    pub smtp_url: Secret,
+    pub(crate) smtp_url: Secret,
     /// The sender of emails.
-    pub from: lettre::message::Mailbox,
+    pub(crate) from: lettre::message::Mailbox,
     /// `MAIL_REPLY_TO`: the mailbox whose email reaches `privacy-inbox`. If unset, the mailbox of
     /// `MAIL_FROM`.
-    pub reply_to: lettre::message::Mailbox,
+    pub(crate) reply_to: lettre::message::Mailbox,
 }
 
 /// The credentials that sign the marks of artworks. Only the crate `marking` parses them.
@@ -138,145 +140,10 @@ impl Config {
     }
 }
 
-/// Reads variables and collects all faults, so that the first start names every one of them.
-struct Reader<'a> {
-    variable: &'a dyn Fn(&str) -> Option<String>,
-    faults: Vec<String>,
-    allow_loopback: bool,
-}
-
-impl Reader<'_> {
-    fn required(&mut self, name: &str) -> String {
-        let value = self.optional(name, "");
-        if value.is_empty() {
-            self.faults.push(format!("{name} is not set"));
-        }
-        value
-    }
-
-    fn optional(&self, name: &str, default: &str) -> String {
-        (self.variable)(name)
-            .map(|value| value.trim().to_owned())
-            .filter(|value| !value.is_empty())
-            .unwrap_or_else(|| default.to_owned())
-    }
-
-    fn operator_secret(&mut self) -> Option<Secret> {
-        let secret = self.optional("OPERATOR_SECRET", "");
-        if (1..16).contains(&secret.len()) {
-            self.faults.push("OPERATOR_SECRET must have at least 16 characters".to_owned());
-        }
-        (!secret.is_empty()).then(|| Secret::new(secret))
-    }
-
-    fn pseudonym_key(&mut self) -> Secret {
-        let key = self.required("PSEUDONYM_KEY");
-        if (1..32).contains(&key.len()) {
-            self.faults.push("PSEUDONYM_KEY must have at least 32 characters".to_owned());
-        }
-        Secret::new(key)
-    }
-
-    fn app_url(&mut self) -> Option<Url> {
-        self.optional_url("APP_URL")
-    }
-
-    fn content_credentials(&mut self) -> Option<ContentCredentials> {
-        // Some secret stores cannot hold line breaks, so `\n` may be written instead.
-        let pem = |name| self.optional(name, "").replace("\\n", "\n");
-        let certificate = pem(CREDENTIALS_CERTIFICATE);
-        let key = pem(CREDENTIALS_KEY);
-        let timestamp_url = self.optional_url("CONTENT_CREDENTIALS_TIMESTAMP_URL");
-        if certificate.is_empty() != key.is_empty() {
-            let fault =
-                format!("{CREDENTIALS_CERTIFICATE} and {CREDENTIALS_KEY} must be set together");
-            self.faults.push(fault);
-        }
-        let is_set = !certificate.is_empty();
-        is_set.then(|| ContentCredentials { certificate, key: Secret::new(key), timestamp_url })
-    }
-
-    fn mail(&mut self) -> Option<Mail> {
-        let smtp_url = self.optional("SMTP_URL", "");
-        let from = self.optional("MAIL_FROM", "");
-        if smtp_url.is_empty() {
-            return None;
-        }
-        let is_safe = smtp_url.starts_with("smtps://")
-            || (smtp_url.starts_with("smtp://") && smtp_url.ends_with("tls=required"))
-            || (self.allow_loopback && Url::parse(&smtp_url).is_ok_and(|url| is_loopback(&url)));
-        let is_usable = AsyncSmtpTransport::<Tokio1Executor>::from_url(&smtp_url).is_ok();
-        if !is_safe || !is_usable {
-            let fault = "SMTP_URL must be smtps://user:password@host:465, or smtp://…?tls=required; what else \
-                         a password holds is written as in addresses, such as %23 for #";
-            self.faults.push(fault.to_owned());
-        }
-        if self.optional("APP_URL", "").is_empty() {
-            self.faults.push("APP_URL must be set where SMTP_URL is: emails lead there".to_owned());
-        }
-        let reply_to = self.optional("MAIL_REPLY_TO", &from);
-        let mut mailbox = |name: &str, written: &str| {
-            let fault = format!("{name} must be a mailbox, such as OpusFlair <privacy@…>");
-            written.parse().map_err(|_| self.faults.push(fault)).ok()
-        };
-        let (from, reply_to) = (mailbox("MAIL_FROM", &from)?, mailbox("MAIL_REPLY_TO", &reply_to)?);
-        Some(Mail { smtp_url: Secret::new(smtp_url), from, reply_to })
-    }
-
-    fn inbox_keys(&mut self) -> Option<VerifyingKeys> {
-        let is_set = !self.optional("INBOX_WEBHOOK_SECRET", "").is_empty();
-        is_set.then(|| self.keys("INBOX_WEBHOOK_SECRET"))
-    }
-
-    fn optional_url(&mut self, name: &str) -> Option<Url> {
-        let is_set = !self.optional(name, "").is_empty();
-        is_set.then(|| self.url(name, None))
-    }
-
-    fn url(&mut self, name: &str, default: Option<&str>) -> Url {
-        let value = match default {
-            Some(default) => self.optional(name, default),
-            None => self.required(name),
-        };
-        match Url::parse(value.trim_end_matches('/')) {
-            Ok(url) if is_transport_allowed(&url, self.allow_loopback) => return url,
-            Ok(_) => self.faults.push(format!("{name} must be an https address")),
-            Err(_) if value.is_empty() => {}
-            Err(_) => self.faults.push(format!("{name} is not an address")),
-        }
-        // This value is never used: a fault was recorded, so `read` returns an error.
-        Url::parse("https://invalid.invalid").expect("a constant address parses")
-    }
-
-    fn receipt_keys(&mut self) -> ReceiptKeys {
-        let (seed, retired) = ("RECEIPT_SIGNING_KEY", "RECEIPT_PUBLIC_KEYS");
-        let signing = self.required(seed);
-        let keys = ReceiptKeys::parse(&signing, &self.optional(retired, ""));
-        keys.unwrap_or_else(|fault| {
-            if ReceiptKeys::parse(&signing, "").is_ok() {
-                self.faults.push(format!("each of {retired} {fault}"));
-            } else if !signing.is_empty() {
-                self.faults.push(format!("{seed} {fault}"));
-            }
-            ReceiptKeys::unusable()
-        })
-    }
-
-    fn keys(&mut self, name: &str) -> VerifyingKeys {
-        let value = self.required(name);
-        VerifyingKeys::parse(&value).unwrap_or_else(|fault| {
-            if fault != InvalidKey::Missing {
-                self.faults.push(format!("{name}: {fault}"));
-            }
-            VerifyingKeys::default()
-        })
-    }
-}
-
 /// Returns whether `url` may be requested. Nothing leaves unencrypted, except to this machine if that is
 /// allowed (R3).
 #[must_use]
-pub fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
+pub(crate) fn is_transport_allowed(url: &Url, allow_loopback: bool) -> bool {
     match url.scheme() {
         "https" => true,
         "http" => allow_loopback && is_loopback(url),

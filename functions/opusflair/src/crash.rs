@@ -34,7 +34,7 @@ pub fn reached(_: &str) {}
 /// # Panics
 /// That is its purpose.
 #[cfg(feature = "crash-points")]
-pub fn poisoned(photo: &[u8]) {
+pub(crate) fn poisoned(photo: &[u8]) {
     let read = |variable| std::env::var(variable).unwrap_or_default();
     let poison = read("POISON");
     let is_poisoned =
@@ -44,4 +44,4 @@ pub fn poisoned(photo: &[u8]) {
 
 /// Does nothing: this build ignores `POISON`.
 #[cfg(not(feature = "crash-points"))]
-pub fn poisoned(_: &[u8]) {}
+pub(crate) fn poisoned(_: &[u8]) {}

@@ -85,7 +85,7 @@ impl Database {
     ///
     /// # Errors
     /// Same as [`Database::call`].
-    pub async fn call_slow<T: DeserializeOwned>(
+    pub(crate) async fn call_slow<T: DeserializeOwned>(
         &self,
         function: &str,
         arguments: Value,

@@ -136,7 +136,7 @@ impl App {
 
     /// Executes deletions of one generation during a request. A failure is not reported to the caller: the
     /// deletions stay ordered, and the schedule retries them.
-    pub async fn execute_deletions_now(&self, generation: Uuid, deletions: Vec<Deletion>) {
+    pub(crate) async fn execute_deletions_now(&self, generation: Uuid, deletions: Vec<Deletion>) {
         if let Err(error) = self.execute_deletions(deletions).await {
             leave_to_schedule(generation, &error);
         }

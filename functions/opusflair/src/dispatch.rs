@@ -1,23 +1,23 @@
 //! Dispatches a reserved generation to Replicate: checks the photo, creates the prediction, and attaches it
 //! to the generation. This happens during the request. If it fails there, the schedule retries it.
 
+mod preparation;
+mod stop;
+
 use std::time::Instant;
 
-use bytes::Bytes;
-use http::StatusCode;
-use photo::{Format, Photo, Rejection};
+use photo::Photo;
 use rand::RngExt;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use url::Url;
 use uuid::Uuid;
 
+use self::stop::{Stop, ended_meanwhile, no_photo, refused_by_model};
 use crate::cause::Cause;
 use crate::deletion::Deletion;
-use crate::error::Refusal;
-use crate::prediction::{EventSource, Outcome, capability_digest};
+use crate::prediction::{EventSource, capability_digest};
 use crate::replicate::{Creation, Listing, NewPrediction, Prediction};
 use crate::storage::INPUTS;
 use crate::{App, Error, crash};
@@ -75,27 +75,6 @@ pub enum Progress {
     Waiting,
 }
 
-/// Why an attempt stopped.
-enum Stop {
-    /// No retry can succeed. The reason is one of `public.failure_reasons`. `input_sha256` is the SHA-256 of
-    /// a photo that was judged.
-    Refused { reason: &'static str, error: Error, input_sha256: Option<String> },
-    /// The generation had already ended.
-    Ended,
-    /// Certainly no prediction was created. A retry may succeed.
-    NotNow(Error),
-    /// Replicate refuses the account, so no prediction was created.
-    AccountRefused(StatusCode),
-    /// A prediction may exist, or another worker has taken over.
-    Unsure(&'static str),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::NotNow(error)
-    }
-}
-
 #[derive(Deserialize)]
 struct Recorded {
     outcome: String,
@@ -107,11 +86,6 @@ struct Attached {
     outcome: String,
     generation: Option<Value>,
     is_accepted_again: bool,
-}
-
-#[derive(Deserialize)]
-struct AccountRefusal {
-    is_first: bool,
 }
 
 impl App {
@@ -171,65 +145,6 @@ impl App {
                     "a dispatch stopped in doubt, and an event or a later sweep continues it"
                 );
                 Ok(Progress::Waiting)
-            }
-        }
-    }
-
-    async fn refuse(
-        &self,
-        generation: Uuid,
-        lease: Uuid,
-        reason: &'static str,
-        error: Error,
-        input_sha256: Option<String>,
-    ) -> Result<Progress, Error> {
-        match self.fail_generation(generation, reason, Some(lease), input_sha256).await {
-            Ok(Outcome::Failed) => Err(error),
-            // The generation had already ended and its photo was deleted. That is why the photo was refused.
-            Ok(Outcome::Ended) => Err(ended_meanwhile()),
-            Ok(_) => {
-                tracing::warn!(
-                    %generation,
-                    error = error.for_log(),
-                    "a refusal was not recorded, because another worker has the job"
-                );
-                Ok(Progress::Waiting)
-            }
-            Err(fault) => {
-                let error_of_database = fault.for_log();
-                tracing::error!(
-                    %generation,
-                    error = error_of_database,
-                    "a refusal could not be recorded, so a later sweep tries the job again"
-                );
-                Err(error)
-            }
-        }
-    }
-
-    /// Records that Replicate refuses the account. All jobs wait, and no photos are accepted meanwhile. The
-    /// operator gets one error in the log.
-    async fn record_account_refusal(&self, generation: Uuid, lease: Uuid, status: StatusCode) {
-        let status = status.as_u16();
-        let arguments = json!({ "generation_id": generation, "lease": lease, "status": status });
-        match self.ask::<AccountRefusal>("record_account_refusal", arguments).await {
-            Ok(AccountRefusal { is_first: true }) => {
-                tracing::error!(
-                    %generation,
-                    status,
-                    "Replicate refuses our account, so no photos are accepted"
-                );
-            }
-            Ok(AccountRefusal { is_first: false }) => {
-                tracing::warn!(%generation, status, "Replicate still refuses our account");
-            }
-            Err(error) => {
-                tracing::error!(
-                    %generation,
-                    status,
-                    error = error.for_log(),
-                    "Replicate refuses our account, and this could not be recorded"
-                );
             }
         }
     }
@@ -322,25 +237,6 @@ impl App {
             &own
         };
         Ok(listing.find(&dispatch.prepared_path).map_err(unsure)?.cloned())
-    }
-
-    /// Judges the photo by its bytes (C2) and stores the prepared copy that the model receives: a new picture
-    /// that contains only pixels (T2). No client can write to its path. So it does not matter if the original
-    /// is changed or replaced afterwards.
-    async fn prepare_photo(&self, dispatch: &Dispatch) -> Result<Photo, Stop> {
-        let path = &dispatch.input_path;
-        let bytes = match self.storage.download(INPUTS, path, Photo::LARGEST).await {
-            Err(Error::BodyTooLarge { limit: max_bytes }) => {
-                return Err(rejected(Rejection::TooManyBytes { max_bytes }, None));
-            }
-            downloaded => downloaded?.ok_or_else(no_photo)?,
-        };
-        let photo = prepare(dispatch.generation, bytes).await?;
-        let prepared = photo.clone().into_prepared();
-        self.storage
-            .replace(INPUTS, &dispatch.prepared_path, Photo::PREPARED_TYPE, prepared)
-            .await?;
-        Ok(photo)
     }
 
     /// Records what was measured and gets permission for one create call. Returns the deletions to execute
@@ -460,69 +356,8 @@ impl App {
     }
 }
 
-/// Prepares the photo on a blocking thread, because decoding takes long. If the decoder panics, the photo is
-/// rejected as corrupt, because a retry would panic again.
-async fn prepare(generation: Uuid, bytes: Bytes) -> Result<Photo, Stop> {
-    let received = bytes.clone();
-    let refused = |rejection| rejected(rejection, Some(hex::encode(Sha256::digest(&received))));
-    let format = Format::recognise(&bytes).map_err(refused)?;
-    let preparing = tokio::task::spawn_blocking(move || {
-        crash::poisoned(&bytes);
-        Photo::prepare(&bytes)
-    });
-    match preparing.await {
-        Ok(prepared) => prepared.map_err(refused),
-        Err(fault) if fault.is_panic() => {
-            tracing::error!(%generation, "a photo made its decoder panic");
-            Err(refused(Rejection::Corrupt(format)))
-        }
-        Err(_) => Err(Error::fault("the photo could not be prepared").into()),
-    }
-}
-
-fn rejected(rejection: Rejection, input_sha256: Option<String>) -> Stop {
-    Stop::Refused { reason: rejection.code(), error: Error::Photo(rejection), input_sha256 }
-}
-
-fn no_photo() -> Stop {
-    let error = refusal(
-        StatusCode::NOT_FOUND,
-        "input_not_found",
-        "We can no longer find this photo. Please upload it again, and use a new Idempotency-Key.",
-    );
-    Stop::Refused { reason: "input_not_found", error, input_sha256: None }
-}
-
-fn refused_by_model() -> Stop {
-    let error = refusal(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "dispatch_refused",
-        "The image service did not accept this photo or these settings. Nothing was charged, and the photo is deleted. \
-         Upload it again or choose other settings, and send the request with a new Idempotency-Key.",
-    );
-    Stop::Refused { reason: "dispatch_refused", error, input_sha256: None }
-}
-
 fn time_of(unix_seconds: f64) -> Result<OffsetDateTime, Error> {
     #[expect(clippy::cast_possible_truncation, reason = "Unix seconds fit")]
     OffsetDateTime::from_unix_timestamp(unix_seconds as i64)
         .map_err(|_| Error::fault("an impossible time"))
-}
-
-fn ended_meanwhile() -> Error {
-    refusal(
-        StatusCode::CONFLICT,
-        "generation_ended",
-        "This generation ended while it was being submitted: it was canceled or deleted, or it took too long. To start \
-         again, upload the photo again and send the request with a new Idempotency-Key.",
-    )
-}
-
-fn refusal(status: StatusCode, code: &str, sentence: &str) -> Error {
-    Error::Refused(Box::new(Refusal {
-        status,
-        code: code.to_owned(),
-        sentence: sentence.to_owned(),
-        members: Map::new(),
-    }))
 }

@@ -74,13 +74,13 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Refusal {
     /// The HTTP status that the database chose.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// The machine-readable code: a word.
-    pub code: String,
+    pub(crate) code: String,
     /// The sentence for people.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// Additional members of the problem document.
-    pub members: Map<String, Value>,
+    pub(crate) members: Map<String, Value>,
 }
 
 impl Error {
@@ -91,7 +91,7 @@ impl Error {
 
     /// A service refuses the key that `variable` holds. This logs the refusal at error level, because callers
     /// that postpone their work would log only a warning.
-    pub fn key_refused(
+    pub(crate) fn key_refused(
         service: &'static str,
         variable: &'static str,
         cause: impl Into<Cause>,
@@ -119,7 +119,7 @@ impl Error {
 
     /// The HTTP status of each error. This is the only such table.
     #[must_use]
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::NotSignedIn | Self::NotOperator | Self::Signature(_) => StatusCode::UNAUTHORIZED,
             Self::NoSuchRoute => StatusCode::NOT_FOUND,
@@ -134,7 +134,7 @@ impl Error {
 
     /// The machine-readable code. It is stable across releases.
     #[must_use]
-    pub fn code(&self) -> &str {
+    pub(crate) fn code(&self) -> &str {
         match self {
             Self::NotSignedIn => "not_signed_in",
             Self::NotOperator => "not_operator",
@@ -152,7 +152,7 @@ impl Error {
 
     /// What happened and what to do about it, for the caller. It contains nothing internal.
     #[must_use]
-    pub fn detail(&self) -> String {
+    pub(crate) fn detail(&self) -> String {
         match self {
             Self::NotSignedIn => {
                 "Sign in and send the access token as `Authorization: Bearer …`.".to_owned()
@@ -181,7 +181,7 @@ impl Error {
 
     /// Additional members of the problem document.
     #[must_use]
-    pub fn members(&self) -> Map<String, Value> {
+    pub(crate) fn members(&self) -> Map<String, Value> {
         match self {
             Self::Invalid { field, .. } => {
                 Map::from_iter([("field".to_owned(), Value::from(*field))])

@@ -2,8 +2,8 @@
 //! crate decides little. It reads the configuration, identifies the caller, and has one module for each
 //! service that the functions talk to. HTTP requests leave through `egress`.
 
-pub mod app;
-pub mod artwork;
+pub(crate) mod app;
+pub(crate) mod artwork;
 pub mod caller;
 pub mod cause;
 pub mod config;
@@ -14,7 +14,7 @@ pub mod dispatch;
 pub mod egress;
 pub mod email;
 pub mod erasure;
-pub mod error;
+pub(crate) mod error;
 pub mod export;
 pub mod mark;
 pub mod operator;
@@ -23,14 +23,14 @@ pub mod pace;
 pub mod prediction;
 pub mod problem;
 pub mod pseudonym;
-pub mod receipt;
+pub(crate) mod receipt;
 pub mod replicate;
 pub mod request;
 pub mod secret;
 pub mod signature;
-pub mod storage;
+pub(crate) mod storage;
 pub mod telemetry;
-pub mod zip;
+pub(crate) mod zip;
 
 pub use app::App;
 pub use error::Error;

@@ -83,7 +83,7 @@ struct Ended {
 
 /// Returns the digest of a capability token. The database stores only the digest.
 #[must_use]
-pub fn capability_digest(token: &str) -> String {
+pub(crate) fn capability_digest(token: &str) -> String {
     hex::encode(Sha256::digest(token))
 }
 

@@ -28,57 +28,57 @@ pub struct ReceiptKeys {
 /// An invalid key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 32 bytes in base64, as `openssl rand -base64 32` makes them")]
-pub struct InvalidReceiptKey;
+pub(crate) struct InvalidReceiptKey;
 
 /// The content of a receipt. It names no person. Only someone with the object key can tell which object it is
 /// about.
 #[derive(Debug, Serialize)]
-pub struct Statement<'a> {
+pub(crate) struct Statement<'a> {
     /// The issuer: the address of the functions. The public keys are published below it.
     #[serde(rename = "iss")]
-    pub issuer: &'a str,
+    pub(crate) issuer: &'a str,
     /// The id of the deletion.
     #[serde(rename = "jti")]
-    pub deletion: Uuid,
+    pub(crate) deletion: Uuid,
     /// When the receipt was made, in Unix seconds.
     #[serde(rename = "iat")]
-    pub issued_at: i64,
+    pub(crate) issued_at: i64,
     /// The bucket of the object.
-    pub bucket: &'a str,
+    pub(crate) bucket: &'a str,
     /// The object.
-    pub object: ObjectDigest,
+    pub(crate) object: ObjectDigest,
     /// The reason of the deletion: one of `public.deletion_reasons`.
-    pub reason: &'a str,
+    pub(crate) reason: &'a str,
     /// The clause of the privacy policy that requires the deletion.
-    pub rule: &'a str,
+    pub(crate) rule: &'a str,
     /// When the deletion was ordered.
     #[serde(with = "time::serde::rfc3339")]
-    pub ordered_at: OffsetDateTime,
+    pub(crate) ordered_at: OffsetDateTime,
     /// When Storage confirmed the deletion. If it did not confirm it, this is `verified_at`.
     #[serde(with = "time::serde::rfc3339")]
-    pub deleted_at: OffsetDateTime,
+    pub(crate) deleted_at: OffsetDateTime,
     /// When Storage answered that the object does not exist.
     #[serde(with = "time::serde::rfc3339")]
-    pub verified_at: OffsetDateTime,
+    pub(crate) verified_at: OffsetDateTime,
 }
 
 /// Identifies an object by a keyed digest. Only someone with the object key can compute it.
 #[derive(Debug, Serialize)]
-pub struct ObjectDigest {
+pub(crate) struct ObjectDigest {
     /// HMAC-SHA-256 of `<bucket>/<path>`, in hex. The key is the text form of the object key.
-    pub hmac_sha256: String,
+    pub(crate) hmac_sha256: String,
     /// HMAC-SHA-256 of the content's SHA-256, both in hex, with the same key. Only a photo that was judged
     /// has it. The content is the photo as it was received.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub content_hmac_sha256: Option<String>,
+    pub(crate) content_hmac_sha256: Option<String>,
     /// The size in bytes. `null` if the object did not exist when the deletion began.
-    pub bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
 }
 
 impl ObjectDigest {
     /// Computes the digests of the name and of the content, if its SHA-256 is known.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         object_key: Uuid,
         bucket: &str,
         path: &str,
@@ -107,7 +107,7 @@ impl ReceiptKeys {
     ///
     /// # Errors
     /// Returns an error if a key is not 32 bytes in base64.
-    pub fn parse(seed: &str, retired: &str) -> Result<Self, InvalidReceiptKey> {
+    pub(crate) fn parse(seed: &str, retired: &str) -> Result<Self, InvalidReceiptKey> {
         let signing =
             Ed25519KeyPair::from_seed_unchecked(&decode(seed)?).map_err(|_| InvalidReceiptKey)?;
         let own = public_key(signing.public_key().as_ref());
@@ -132,12 +132,9 @@ impl ReceiptKeys {
 
     /// Signs a statement. Returns a compact JWS.
     #[must_use]
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "times of the database have a year of four digits"
-    )]
-    pub fn sign(&self, statement: &impl Serialize) -> String {
+    pub(crate) fn sign(&self, statement: &impl Serialize) -> String {
         let header = json!({ "alg": "EdDSA", "kid": self.id, "typ": "JWT" });
+        // The times of the database have a year of four digits, so a statement can always be written.
         let payload = serde_json::to_vec(statement).expect("a statement is JSON");
         let signed = format!(
             "{}.{}",

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::Error;
 
 /// The largest JSON body that any route takes, in bytes.
-pub const JSON_LIMIT: usize = 16 * 1024;
+pub(crate) const JSON_LIMIT: usize = 16 * 1024;
 
 /// How much syntax a JSON body may have (see [`has_little_syntax`]). The longest valid prompt has 2000: 1000
 /// emoji, each written as two escapes.
@@ -20,7 +20,7 @@ const SYNTAX_LIMIT: usize = 2560;
 
 const NOT_AN_OBJECT: &str = "must be a JSON object.";
 
-/// A JSON body of at most [`JSON_LIMIT`] bytes.
+/// A JSON body of at most `JSON_LIMIT` bytes.
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 

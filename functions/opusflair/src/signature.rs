@@ -13,14 +13,14 @@ use sha2::Sha256;
 use time::{Duration, OffsetDateTime};
 
 /// How far a timestamp may differ from now, in either direction: the usual five minutes.
-pub const TOLERANCE: Duration = Duration::minutes(5);
+pub(crate) const TOLERANCE: Duration = Duration::minutes(5);
 
 /// How many of the listed signatures are read. A sender lists one signature per key: usually one, or two
 /// while a key is rotated.
-pub const MAX_SIGNATURES: usize = 8;
+pub(crate) const MAX_SIGNATURES: usize = 8;
 
 /// The longest `webhook-id`, in characters. The ids of Replicate and Svix have about 31.
-pub const LONGEST_ID: usize = 200;
+pub(crate) const LONGEST_ID: usize = 200;
 
 /// The length of an HMAC-SHA256, in bytes.
 const TAG_BYTES: usize = 32;
@@ -34,7 +34,7 @@ pub struct VerifyingKeys(Vec<Vec<u8>>);
 
 /// Why a webhook secret cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKey {
+pub(crate) enum InvalidKey {
     /// The secret is missing.
     #[error("no secret is set")]
     Missing,
@@ -50,7 +50,7 @@ pub enum InvalidKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSignature {
     /// A header is missing or is not text, the id is too long, or the timestamp is not a number. Or none of
-    /// the first [`MAX_SIGNATURES`] signatures can be read.
+    /// the first `MAX_SIGNATURES` signatures can be read.
     #[error("a signature header is missing, too long or unreadable")]
     Incomplete,
     /// The timestamp is more than five minutes in the past or in the future.
@@ -67,7 +67,7 @@ pub enum InvalidSignature {
 pub struct Signed<'a> {
     id: &'a str,
     timestamp: &'a str,
-    /// At least one and at most [`MAX_SIGNATURES`] signatures.
+    /// At least one and at most `MAX_SIGNATURES` signatures.
     tags: Vec<[u8; TAG_BYTES]>,
 }
 
@@ -77,7 +77,7 @@ impl<'a> Signed<'a> {
     ///
     /// # Errors
     /// Returns [`InvalidSignature::Incomplete`], or [`InvalidSignature::Stale`] if the timestamp differs from
-    /// `now` by more than [`TOLERANCE`].
+    /// `now` by more than `TOLERANCE`.
     pub fn read(
         headers: &'a HeaderMap,
         prefixes: &[&str],
@@ -131,7 +131,7 @@ impl VerifyingKeys {
     /// # Errors
     /// Returns an error if a secret is malformed or too short, or if no secret is given. A missing key must
     /// never disable the check.
-    pub fn parse(secrets: &str) -> Result<Self, InvalidKey> {
+    pub(crate) fn parse(secrets: &str) -> Result<Self, InvalidKey> {
         let keys = secrets.split_whitespace().map(parse_key).collect::<Result<Vec<_>, _>>()?;
         if keys.is_empty() { Err(InvalidKey::Missing) } else { Ok(Self(keys)) }
     }

@@ -26,18 +26,18 @@ use failure::Failure;
 
 const SERVICE: &str = "Storage";
 /// The largest number of objects in one bulk deletion.
-pub const BULK_LIMIT: usize = 1000;
+pub(crate) const BULK_LIMIT: usize = 1000;
 const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 
 /// The bucket of uploaded photos and of their prepared copies.
-pub const INPUTS: &str = "inputs";
+pub(crate) const INPUTS: &str = "inputs";
 /// The bucket of exports.
-pub const EXPORTS: &str = "exports";
+pub(crate) const EXPORTS: &str = "exports";
 /// The bucket of artworks.
-pub const ARTWORKS: &str = "artworks";
+pub(crate) const ARTWORKS: &str = "artworks";
 
 /// Calls Storage.
-pub struct Storage {
+pub(crate) struct Storage {
     egress: Egress,
     address: Url,
     key: Secret,
@@ -59,7 +59,7 @@ impl Storage {
     /// # Errors
     /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`], and [`Error::BodyTooLarge`] if the object has
     /// more than `limit` bytes.
-    pub async fn download(
+    pub(crate) async fn download(
         &self,
         bucket: &str,
         path: &str,
@@ -77,7 +77,7 @@ impl Storage {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
-    pub async fn open(&self, bucket: &str, path: &str) -> Result<Option<Response>, Error> {
+    pub(crate) async fn open(&self, bucket: &str, path: &str) -> Result<Option<Response>, Error> {
         let request = self.object(Method::GET, &[bucket], path)?.timeout(UPLOAD_TIME);
         find("open", request).await
     }
@@ -87,7 +87,7 @@ impl Storage {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
-    pub async fn replace(
+    pub(crate) async fn replace(
         &self,
         bucket: &str,
         path: &str,
@@ -108,7 +108,12 @@ impl Storage {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
-    pub async fn sign(&self, bucket: &str, path: &str, seconds: u32) -> Result<Option<Url>, Error> {
+    pub(crate) async fn sign(
+        &self,
+        bucket: &str,
+        path: &str,
+        seconds: u32,
+    ) -> Result<Option<Url>, Error> {
         #[derive(Deserialize)]
         struct Signed {
             #[serde(rename = "signedURL")]
@@ -133,7 +138,7 @@ impl Storage {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] or [`Error::KeyRefused`].
-    pub async fn delete(&self, bucket: &str, paths: &[&str]) -> Result<Instant, Error> {
+    pub(crate) async fn delete(&self, bucket: &str, paths: &[&str]) -> Result<Instant, Error> {
         let mut answered = Instant::now();
         for names in paths.chunks(BULK_LIMIT) {
             let request =
@@ -149,7 +154,11 @@ impl Storage {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the response says neither, and [`Error::KeyRefused`].
-    pub async fn absent_at(&self, bucket: &str, path: &str) -> Result<Option<Instant>, Error> {
+    pub(crate) async fn absent_at(
+        &self,
+        bucket: &str,
+        path: &str,
+    ) -> Result<Option<Instant>, Error> {
         match ask("look for", self.object(Method::GET, &[bucket], path)?).await? {
             Answer::Done(_) => Ok(None),
             Answer::Absent { answered } => Ok(Some(answered)),

@@ -40,7 +40,7 @@ impl Format {
 
     /// `jpeg`, `png` or `webp`.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Jpeg => "jpeg",
             Self::Png => "png",

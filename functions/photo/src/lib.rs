@@ -40,17 +40,17 @@ use picture::Picture;
 
 /// The limits that a photo must keep.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Largest length of the file, in bytes.
-    pub max_bytes: usize,
+    pub(crate) max_bytes: usize,
     /// Smallest length of each side, in pixels.
-    pub min_side: u32,
+    pub(crate) min_side: u32,
     /// Largest length of each side, in pixels.
-    pub max_side: u32,
+    pub(crate) max_side: u32,
     /// Largest width times height, in pixels.
-    pub max_pixels: u64,
+    pub(crate) max_pixels: u64,
     /// Largest memory for decoding, in bytes, including working copies.
-    pub max_decoded_bytes: u64,
+    pub(crate) max_decoded_bytes: u64,
 }
 
 impl Default for Limits {
@@ -115,7 +115,7 @@ impl Photo {
     /// The media type of the prepared photo, whatever the original format is.
     pub const PREPARED_TYPE: &str = "image/jpeg";
 
-    /// Checks and prepares a photo within the usual [`Limits`].
+    /// Checks and prepares a photo within the usual `Limits`.
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
@@ -129,7 +129,7 @@ impl Photo {
     ///
     /// # Errors
     /// Says why these bytes cannot be used.
-    pub fn prepare_within(bytes: &Bytes, limits: &Limits) -> Result<Self, Rejection> {
+    pub(crate) fn prepare_within(bytes: &Bytes, limits: &Limits) -> Result<Self, Rejection> {
         if bytes.len() > limits.max_bytes {
             return Err(Rejection::TooManyBytes { max_bytes: limits.max_bytes });
         }

@@ -6,9 +6,10 @@ use proptest::sample::{Index, select};
 
 use super::Photo;
 use super::prepared::LONGEST_SIDE;
+use super::samples::blocks::grey_with_restarts;
 use super::samples::{
-    CANARY, FORMATS, contains, grey_with_restarts, in_display_p3, lossy_webp,
-    lossy_webp_with_alpha, planted, progressive_jpeg,
+    CANARY, FORMATS, contains, in_display_p3, lossy_webp, lossy_webp_with_alpha, planted,
+    progressive_jpeg,
 };
 
 /// The starts of random files: none, and the first bytes of each format.

@@ -19,7 +19,7 @@ export class Failure extends Error {
 
 export const noBucket = () => new Failure(404, "Bucket not found", "Bucket not found");
 export const noObject = () => new Failure(404, "not_found", "Object not found");
-export const isThere = () => new Failure(409, "Duplicate", "The resource already exists");
+const isThere = () => new Failure(409, "Duplicate", "The resource already exists");
 export const accessDenied = (message: string) => new Failure(403, "Unauthorized", message);
 export const invalidKey = (name: string) => new Failure(400, "InvalidKey", `Invalid key: ${name}`);
 export const invalidRequest = (message: string) => new Failure(400, "Error", message);

@@ -7,7 +7,8 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Prediction, Replicate, SERVICE, Status, Time, if_readable, read, unreadable};
+use super::prediction::if_readable;
+use super::{Prediction, Replicate, SERVICE, read, unreadable};
 use crate::Error;
 use crate::cause::Cause;
 use crate::egress::send_idempotent;
@@ -16,8 +17,6 @@ use crate::egress::send_idempotent;
 const LIST_LIMIT: usize = 16 * 1024 * 1024;
 /// How many pages are searched for a prediction, newest first.
 const PAGES: u32 = 50;
-/// The largest difference between Replicate's clock and ours that is tolerated.
-const CLOCKS_APART: time::Duration = time::Duration::minutes(5);
 
 /// The newest predictions of the account.
 #[derive(Debug, Default)]
@@ -36,7 +35,7 @@ impl Listing {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the list does not settle the question.
-    pub fn find(&self, photo: &str) -> Result<Option<&Prediction>, Error> {
+    pub(crate) fn find(&self, photo: &str) -> Result<Option<&Prediction>, Error> {
         let found = self.all_of(photo)?.into_iter().find(|one| !one.is_vain());
         if found.is_none() {
             self.is_certain()?;
@@ -48,7 +47,7 @@ impl Listing {
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if the list does not settle the question.
-    pub fn find_all(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
+    pub(crate) fn find_all(&self, photo: &str) -> Result<Vec<&Prediction>, Error> {
         let found = self.all_of(photo)?;
         // Predictions that were found count, even if the list is incomplete. Only "there are none" needs a
         // complete list.
@@ -76,35 +75,12 @@ impl Listing {
     }
 }
 
-impl Prediction {
-    /// Returns whether the prediction was certainly created before `since`. `since` is a time of our clock.
-    fn is_before(&self, since: OffsetDateTime) -> bool {
-        self.created_at.is_some_and(|Time(created_at)| created_at < since - CLOCKS_APART)
-    }
-
-    /// Returns whether the prediction was made from the photo at `photo`. The name of a photo is never used
-    /// twice.
-    fn is_of(&self, photo: &str) -> bool {
-        let image = self.input.as_ref().and_then(|input| input.input_image.as_ref()?.as_str());
-        image.and_then(|image| Url::parse(image).ok()).is_some_and(|image| {
-            image.path().strip_suffix(photo).is_some_and(|rest| rest.ends_with("/inputs/"))
-        })
-    }
-
-    /// Returns whether the prediction was canceled, or its platform failed. Another prediction then replaces
-    /// it.
-    fn is_vain(&self) -> bool {
-        matches!(self.status, Status::Canceled | Status::Aborted)
-            || self.failure_reason() == Some("platform_error")
-    }
-}
-
 impl Replicate {
     /// Lists the predictions that were created after `since`. `since` is a time of our clock.
     ///
     /// # Errors
     /// Returns [`Error::Unavailable`] if Replicate does not deliver the list.
-    pub async fn list(&self, since: OffsetDateTime) -> Result<Listing, Error> {
+    pub(crate) async fn list(&self, since: OffsetDateTime) -> Result<Listing, Error> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default, deserialize_with = "if_readable")]
@@ -169,33 +145,5 @@ mod tests {
         let part = Listing { is_whole: false, ..listing };
         assert!(part.find("eve/1.jpg").is_err() && part.find_all("eve/1.jpg").is_err());
         assert_eq!(part.find_all("ada/1.jpg").expect("a list").len(), 1);
-    }
-
-    #[test]
-    fn a_prediction_is_recognised_by_its_photo() {
-        let of = |image: Value| {
-            prediction(json!({"id": "x", "status": "starting", "input": {"input_image": image}}))
-                .is_of("ada/photo.jpg")
-        };
-        let signed = "https://project.supabase.co/storage/v1/object/sign/inputs";
-        assert!(of(json!(format!("{signed}/ada/photo.jpg?token=x"))));
-        assert!(!of(json!(format!("{signed}/bob/ada/photo.jpg?token=x"))));
-        assert!(!of(json!(format!("{signed}/ada/photo.jpg.png?token=x"))));
-        assert!(!of(json!("https://elsewhere.example/?x=/inputs/ada/photo.jpg")));
-        assert!(!of(json!(null)));
-        assert!(!prediction(json!({"id": "x", "status": "starting"})).is_of("ada/photo.jpg"));
-    }
-
-    #[test]
-    fn a_prediction_is_replaced_if_it_was_canceled_or_its_platform_failed() {
-        let is_vain = |status: &str, error: &str| {
-            prediction(json!({"id": "x", "status": status, "error": error})).is_vain()
-        };
-        assert!(is_vain("canceled", "") && is_vain("aborted", "") && is_vain("failed", "code: PA"));
-        for (status, error) in
-            [("succeeded", ""), ("starting", ""), ("failed", "E005"), ("queued", "")]
-        {
-            assert!(!is_vain(status, error), "{status} {error}");
-        }
     }
 }
