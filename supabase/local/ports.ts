@@ -40,7 +40,8 @@ async function reserve(port: number): Promise<Reservation | undefined> {
 
 function listen(port: number, address: string): Promise<Server | "taken" | "no address"> {
   return new Promise((resolve) => {
-    const server = createServer();
+    // A client of an earlier stack may try the port again. Its open connection would keep the server from closing.
+    const server = createServer((client) => client.destroy());
     server.once("error", ({ code }: NodeJS.ErrnoException) => resolve(code === "EADDRNOTAVAIL" ? "no address" : "taken"));
     // The mark must not keep the process alive.
     server.listen(port, address, () => resolve(server.unref()));

@@ -24,7 +24,7 @@ const refused: [what: string, values: Record<string, unknown>, code: string, wor
   ["a username that is too short", { username: "al" }, "invalid_username", /3 to 30 characters/],
   ["a username with other letters", { username: "al ice!" }, "invalid_username", /a to z/],
   ["an unknown style", { default_style: "sculpture" }, "unknown_style", /not an available style/],
-  ["a setting that no model has", { default_settings: { colour: "red" } }, "invalid_settings", /it has aspect_ratio/],
+  ["a setting that no model has", { default_settings: { colour: "red" } }, "invalid_settings", /The model knows aspect_ratio/],
   ["a setting out of range", { default_settings: { seed: -1 } }, "invalid_settings", /from 0 to/],
   ["settings that are not an object", { default_settings: [1] }, "invalid_settings", /must be an object/],
 ];

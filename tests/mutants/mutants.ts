@@ -21,7 +21,8 @@ const rows = parse(readFileSync(join(root, "POLICY.md"), "utf8"));
 function prepare(): void {
   rmSync(copy, { recursive: true, force: true });
   mkdirSync(copy, { recursive: true });
-  for (const part of ["Cargo.toml", "Cargo.lock", "functions", "sql", "supabase/config.toml", "supabase/migrations", "supabase/seed", "tests/release-panic", "tests/replicate-sandbox"]) {
+  const crates = [...readFileSync(join(root, "Cargo.toml"), "utf8").matchAll(/^ +"(tests\/[a-z-]+)",$/gm)].map(([, crate]) => crate!);
+  for (const part of ["Cargo.toml", "Cargo.lock", "functions", ...crates, "sql", "supabase/config.toml", "supabase/migrations", "supabase/seed"]) {
     cpSync(join(root, part), join(copy, part), { recursive: true });
   }
 }

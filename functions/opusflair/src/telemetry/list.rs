@@ -120,8 +120,9 @@ impl Shape {
     }
 
     fn fits(self, text: &str) -> bool {
+        let most = if matches!(self, Sentence) { 100 } else { 60 };
         let only = |text: &str, allowed: fn(&u8) -> bool| {
-            !text.is_empty() && text.len() <= 60 && text.bytes().all(|byte| allowed(&byte))
+            !text.is_empty() && text.len() <= most && text.bytes().all(|byte| allowed(&byte))
         };
         match self {
             Id => text.len() == 36 && Uuid::try_parse(text).is_ok(),
