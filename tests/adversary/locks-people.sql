@@ -38,7 +38,7 @@ begin
   insert into public.credit_entries (wallet_id, kind, amount, reason)
   select w.id, 'adjustment', 1000000, 'locks' from public.wallets as w where w.person_id = person;
   if slot = 'idle' then
-    insert into private.letters (person_id, kind, days, ordered_at, sent_at)
+    insert into private.emails (person_id, kind, days, ordered_at, sent_at)
     select person, 'inactive', n.days, now() - interval '100 days', now() - interval '100 days' from private.notice_ladder as n;
   elsif slot = 'leaving' then
     update public.profiles as p set closed_at = now() where p.id = person;

@@ -146,8 +146,8 @@ begin
   insert into private.deletion_leases (deletion_id, lease)
   select d.id, d.id from public.deletions as d join people as p on p.id = d.person_id where d.reason = 'orphaned'
   on conflict (deletion_id) do update set lease = excluded.lease;
-  delete from private.letters as l using people as p where l.person_id = p.id and l.kind = 'request_filed';
-  insert into private.letters (person_id, kind, subject)
+  delete from private.emails as e using people as p where e.person_id = p.id and e.kind = 'request_filed';
+  insert into private.emails (person_id, kind, subject)
   select p.id, 'request_filed', gen_random_uuid() from people as p, generate_series(1, 2) where p.slot = 'active';
   update private.erasures as e set stage = 'deleting', leased_until = null from people as p where e.person_id = p.id and p.slot = 'leaving';
   insert into public.privacy_choices (person_id, purpose, allowed)

@@ -84,9 +84,12 @@ for (const [sqlstate, name] of [["40001", "serialization failure"], ["40P01", "d
   });
 }
 
+const submit = async (person: Person) => person.submit({ style: "mosaic", input_path: await person.upload(await small) });
+
 /** For each kind of crash point, a flow that leads to it. The caller then loses the connection. */
 const flows: Record<string, (person: Person) => Promise<unknown>> = {
-  submit: async (person) => person.submit({ style: "mosaic", input_path: await person.upload(await small) }),
+  submit,
+  dispatch: submit,
   event: async (person) => person.generate(await small),
   artwork: async (person) => person.generate(await small),
   deletion: async (person) => person.generate(await small),
