@@ -144,11 +144,21 @@ for (const [what, fault] of [["a 404", "output_expired"], ["a redirect", "output
   });
 }
 
+/** Waits until a worker has tried to fetch the output, and has given back its lease. */
+async function untilTried(id: string): Promise<void> {
+  await until("a first try to fetch the output", async () => {
+    const [work] = await database`
+      select from public.generations as g join private.generation_work as w on w.generation_id = g.id
+      where g.id = ${id} and g.state = 'storing' and w.lease is null`;
+    return work;
+  });
+}
+
 test("if an output is 404 for minutes, its job ends as lost and the credits are returned", async () => {
   await arm({ fault: "output_expired", count: 1000 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
-  await until("the first 404", async () => (await state(alice, id)) === "storing" || undefined);
+  await untilTried(id);
   await passTime(61);
   await cleanUp();
   assert.equal(await state(alice, id), "storing");
@@ -162,7 +172,7 @@ test("if an output is redirected until the deadline, the job ends as output_inva
   await arm({ fault: "output_redirect", count: 1000 });
   const alice = await Person.signUp("alice");
   const { id } = await alice.generate(await small);
-  await until("the redirect", async () => (await state(alice, id)) === "storing" || undefined);
+  await untilTried(id);
   await passTime(400);
   await cleanUp();
   assert.equal(await state(alice, id), "storing");
