@@ -17,7 +17,8 @@ use crate::report::Report;
 use crate::status::Status;
 use crate::sweep::run;
 
-/// The routes of this function. A scheduled event has no path: `lambda_http` passes it on as `POST /events`.
+/// The routes of this function. A scheduled event has no path: `lambda_http` passes it on as `POST /events`, and
+/// `opusflair::lambda` lets only scheduled events through.
 pub fn routes(app: Arc<App>) -> Router {
     Router::new().route("/events", post(sweep)).with_state(app.clone()).merge(operator_routes(app))
 }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use opusflair::{problem, telemetry};
+use opusflair::{lambda, telemetry};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_http::Error> {
+async fn main() -> Result<(), lambda::Error> {
     telemetry::init();
     let app = Arc::new(marking::app_from_env()?);
-    lambda_http::run(problem::with_boundary(cleanup::routes(app))).await
+    lambda::run(cleanup::routes(app)).await
 }

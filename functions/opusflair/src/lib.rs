@@ -16,6 +16,7 @@ pub mod email;
 pub mod erasure;
 pub(crate) mod error;
 pub mod export;
+pub mod lambda;
 pub mod mark;
 pub mod operator;
 pub mod outbox;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use opusflair::{App, problem, telemetry};
+use opusflair::{App, lambda, telemetry};
 
 #[tokio::main]
-async fn main() -> Result<(), lambda_http::Error> {
+async fn main() -> Result<(), lambda::Error> {
     telemetry::init();
     let app = Arc::new(App::from_env()?);
-    lambda_http::run(problem::with_boundary(privacy::routes(app))).await
+    lambda::run(privacy::routes(app)).await
 }
