@@ -31,6 +31,7 @@ export function environment(state: string, keys: Keys, ports: Ports): Record<str
     SANDBOX_ADDRESS: sandbox,
     SANDBOX_CONTROL_URL: `http://${sandbox}/_sandbox`,
     ALLOW_LOOPBACK: "1",
+    APP_ORIGINS: "*",
     OPERATOR_SECRET: keys.operatorSecret,
     RECEIPT_SIGNING_KEY: keys.receiptKey,
     PSEUDONYM_KEY: keys.pseudonymKey,

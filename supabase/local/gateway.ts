@@ -48,14 +48,16 @@ export function serveGateway(gateway: Gateway): Server<undefined> {
 }
 
 async function answer(request: Request, gateway: Gateway): Promise<Response> {
-  if (request.method === "OPTIONS") return preflight(request, announced(new URL(request.url).pathname));
+  const { pathname } = new URL(request.url);
+  // The functions answer preflight requests themselves.
+  if (pathname.startsWith("/functions/v1")) return forwardToFunctions(request, gateway.functions);
+  if (request.method === "OPTIONS") return preflight(request, announced(pathname));
   return withCors(await route(request, gateway));
 }
 
 async function route(request: Request, gateway: Gateway): Promise<Response> {
   const { pathname } = new URL(request.url);
   if (pathname === "/health") return new Response("ok");
-  if (pathname.startsWith("/functions/v1")) return forwardToFunctions(request, gateway.functions);
   return gateway.database.during(() => ask(request, pathname, gateway));
 }
 

@@ -52,6 +52,15 @@ test("submit answers an event without a token with 401", async () => {
   assertProblem(answer, 401, "not_signed_in");
 });
 
+test("submit answers the preflight request of a browser, whatever the gateway does about CORS", async () => {
+  const event = recorded("create-generation");
+  const context = event.requestContext as { http: object };
+  const headers = { origin: "https://app.example", "access-control-request-method": "POST", "access-control-request-headers": "authorization,idempotency-key" };
+  const answer = await emulator.invoke("submit", { ...event, headers, body: "", requestContext: { ...context, http: { ...context.http, method: "OPTIONS" } } });
+  assert.deepEqual([answer.statusCode, answer.headers["access-control-allow-origin"]], [200, "*"]);
+  assert.match(answer.headers["access-control-allow-headers"]!, /idempotency-key/);
+});
+
 test("submit answers a user's event with the refusal of the database", async () => {
   const alice = await Person.signUp("alice");
   const event = recorded("create-generation");

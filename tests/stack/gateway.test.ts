@@ -12,7 +12,6 @@ describe("the gateway", () => {
       "/rest/v1/styles",
       "/auth/v1/user",
       "/storage/v1/object/inputs/a",
-      "/functions/v1/generations",
     ]) {
       const asked = await ask(path, {
         method: "OPTIONS",

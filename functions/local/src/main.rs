@@ -31,8 +31,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let listener = TcpListener::bind(&address).await?;
     tracing::info!(port = listener.local_addr()?.port(), "listening");
 
+    let routes = problem::with_boundary(&app, routes);
     let clock = tokio::spawn(clock::run(app, interval));
-    axum::serve(listener, problem::with_boundary(routes)).with_graceful_shutdown(ended()).await?;
+    axum::serve(listener, routes).with_graceful_shutdown(ended()).await?;
     clock.abort();
     Ok(())
 }

@@ -4,6 +4,7 @@ mod reader;
 
 use std::env;
 
+use tower_http::cors::AllowOrigin;
 use url::{Host, Url};
 
 use self::reader::Reader;
@@ -51,6 +52,8 @@ pub struct Config {
     pub(crate) pseudonym_key: Secret,
     /// `APP_URL`: the web app that emails link to.
     pub(crate) app_url: Option<Url>,
+    /// `APP_ORIGINS`: the origins of the web pages that may call the functions. If unset, none may.
+    pub(crate) app_origins: AllowOrigin,
     /// `SMTP_URL` and `MAIL_FROM`: the mail server, and the sender of emails. If unset, no emails are sent.
     pub(crate) mail: Option<Mail>,
     /// `INBOX_WEBHOOK_SECRET`: verifies inbound email; `whsec_…`. If unset, no email is received.
@@ -128,6 +131,7 @@ impl Config {
             content_credentials: reader.content_credentials(),
             pseudonym_key: reader.pseudonym_key(),
             app_url: reader.app_url(),
+            app_origins: reader.app_origins(),
             mail: reader.mail(),
             inbox_keys: reader.inbox_keys(),
             inbox_authserv_id: Some(reader.optional("INBOX_AUTHSERV_ID", ""))

@@ -11,7 +11,7 @@ use lambda_http::tower::ServiceExt;
 use lambda_http::{Body, Request, service_fn};
 use serde::Deserialize;
 
-use crate::problem;
+use crate::{App, problem};
 
 pub use lambda_http::Error;
 
@@ -20,8 +20,8 @@ pub use lambda_http::Error;
 ///
 /// # Errors
 /// The runtime's own errors, for example if its API cannot be reached.
-pub async fn run(routes: Router) -> Result<(), Error> {
-    let routes = problem::with_boundary(routes);
+pub async fn run(app: &App, routes: Router) -> Result<(), Error> {
+    let routes = problem::with_boundary(app, routes);
     lambda_http::run(service_fn(move |request| answer(routes.clone(), request))).await
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod artwork;
 pub mod caller;
 pub mod cause;
 pub mod config;
+mod cors;
 pub mod crash;
 pub mod database;
 pub mod deletion;

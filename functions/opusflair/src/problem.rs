@@ -9,15 +9,15 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::Error;
+use crate::{App, Error, cors};
 
 /// The header that identifies the request. The log has the same id.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The default of `Retry-After`, in seconds, if the error does not set it.
 const RETRY_AFTER_SECONDS: u64 = 10;
@@ -58,9 +58,13 @@ impl IntoResponse for Error {
     }
 }
 
-/// Adds the boundary to a function's routes. Every error leaves as a problem document, including those of the
-/// router.
-pub fn with_boundary(routes: Router) -> Router {
+/// Adds the boundary to a function's routes: every error leaves as a problem document, including those of the
+/// router. Around it, web pages of the app's origins may call the routes.
+pub fn with_boundary(app: &App, routes: Router) -> Router {
+    bounded(routes).layer(cors::layer(&app.config.app_origins))
+}
+
+fn bounded(routes: Router) -> Router {
     routes
         .fallback(|| async { Error::NoSuchRoute })
         .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
@@ -112,7 +116,12 @@ async fn boundary(matched: Option<MatchedPath>, request: Request, next: Next) ->
                     "refused"
                 );
             }
-            named(document(&error, &id), &id)
+            let mut answer = named(document(&error, &id), &id);
+            // The router says which methods the address has.
+            if let Some(methods) = response.headers().get(ALLOW) {
+                answer.headers_mut().insert(ALLOW, methods.clone());
+            }
+            answer
         }
     }
 }
@@ -146,6 +155,9 @@ fn document(error: &Error, request_id: &str) -> Response {
     let mut response = (status, Value::Object(members).to_string()).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if status == StatusCode::UNAUTHORIZED && !matches!(error, Error::Signature(_)) {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
     if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
         let seconds = retry_after.unwrap_or(RETRY_AFTER_SECONDS);
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -167,7 +179,7 @@ mod tests {
 
     async fn ask(method: &str, path: &str) -> (Response<()>, Value) {
         let broken = || async { Err::<(), _>(Error::unavailable("the database", "secret cause")) };
-        let router = with_boundary(Router::new().route("/broken", get(broken).put(panics)));
+        let router = bounded(Router::new().route("/broken", get(broken).put(panics)));
         let request = Request::builder().method(method).uri(path).body(Body::empty());
         let response = router.oneshot(request.expect("a request")).await.expect("an answer");
         let (parts, body) = response.into_parts();
@@ -204,5 +216,6 @@ mod tests {
             (response.status().as_u16(), &problem["code"]),
             (405, &"method_not_allowed".into())
         );
+        assert_eq!(response.headers()[ALLOW], "GET,HEAD,PUT");
     }
 }

@@ -8,5 +8,5 @@ use opusflair::{App, lambda, telemetry};
 async fn main() -> Result<(), lambda::Error> {
     telemetry::init();
     let app = Arc::new(App::from_env()?);
-    lambda::run(privacy_inbox::routes(app)).await
+    lambda::run(&app, privacy_inbox::routes(app.clone())).await
 }

@@ -8,5 +8,5 @@ use opusflair::{App, lambda, telemetry};
 async fn main() -> Result<(), lambda::Error> {
     telemetry::init();
     let app = Arc::new(App::from_env()?);
-    lambda::run(privacy::routes(app)).await
+    lambda::run(&app, privacy::routes(app.clone())).await
 }

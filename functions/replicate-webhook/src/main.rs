@@ -8,5 +8,5 @@ use opusflair::{lambda, telemetry};
 async fn main() -> Result<(), lambda::Error> {
     telemetry::init();
     let app = Arc::new(marking::app_from_env()?);
-    lambda::run(replicate_webhook::routes(app)).await
+    lambda::run(&app, replicate_webhook::routes(app.clone())).await
 }

@@ -8,5 +8,5 @@ use opusflair::{App, lambda, telemetry};
 async fn main() -> Result<(), lambda::Error> {
     telemetry::init();
     let app = Arc::new(App::from_env()?);
-    lambda::run(submit::routes(app)).await
+    lambda::run(&app, submit::routes(app.clone())).await
 }

@@ -1,12 +1,14 @@
 //! Reads variables and collects what is wrong with them.
 
 use lettre::{AsyncSmtpTransport, Tokio1Executor};
+use tower_http::cors::AllowOrigin;
 use url::Url;
 
 use super::{
     CREDENTIALS_CERTIFICATE, CREDENTIALS_KEY, ContentCredentials, Mail, is_loopback,
     is_transport_allowed,
 };
+use crate::cors;
 use crate::receipt::ReceiptKeys;
 use crate::secret::Secret;
 use crate::signature::{InvalidKey, VerifyingKeys};
@@ -52,6 +54,14 @@ impl Reader<'_> {
 
     pub(super) fn app_url(&mut self) -> Option<Url> {
         self.optional_url("APP_URL")
+    }
+
+    pub(super) fn app_origins(&mut self) -> AllowOrigin {
+        cors::read(&self.optional("APP_ORIGINS", "")).unwrap_or_else(|| {
+            let fault = "APP_ORIGINS must be * or origins, such as https://app.example, separated by spaces";
+            self.faults.push(fault.to_owned());
+            AllowOrigin::any()
+        })
     }
 
     pub(super) fn content_credentials(&mut self) -> Option<ContentCredentials> {
