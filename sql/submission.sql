@@ -206,9 +206,8 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.begin_generation(style, input_path, idempotency_key, lease, model, prompt, settings);
 
--- Locks and returns the caller's generation. A generation of another user gets the same 404 as one that does not
--- exist.
-create function private.lock_own_generation(generation_id uuid)
+-- Returns the caller's generation. A generation of another user gets the same 404 as one that does not exist.
+create function private.find_own_generation(generation_id uuid)
 returns public.generations
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -217,19 +216,29 @@ declare
   person constant uuid := private.require_person();
   generation public.generations;
 begin
-  -- The row is locked only if it is the caller's, so that a stranger cannot block anything.
-  if exists (
-    select from public.generations as g
-    where g.id = lock_own_generation.generation_id and g.person_id = person
-  ) then
-    perform private.lock_generations(array[lock_own_generation.generation_id], skip => false);
-    select * into generation from public.generations as g where g.id = lock_own_generation.generation_id;
-  end if;
-  if generation.id is null then
+  select g.* into generation
+  from public.generations as g
+  where g.id = find_own_generation.generation_id and g.person_id = person;
+  if not found then
     perform private.refuse(404, 'generation_not_found',
       'You have no generation with this id. It may have been deleted.');
   end if;
   return generation;
+end;
+$$;
+
+-- Locks and returns the caller's generation. Only a row of the caller is locked, so that a stranger cannot block
+-- anything.
+create function private.lock_own_generation(generation_id uuid)
+returns public.generations
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform private.find_own_generation(generation_id);
+  perform private.lock_generations(array[generation_id], skip => false);
+  -- It may have been deleted while this call waited for the lock.
+  return private.find_own_generation(generation_id);
 end;
 $$;
 
@@ -308,15 +317,33 @@ language sql
 set search_path = pg_catalog, pg_temp
 return private.delete_generation(generation_id);
 
+create function private.read_generation(generation_id uuid)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return private.describe(private.find_own_generation(generation_id));
+end;
+$$;
+
+create function public.read_generation(generation_id uuid)
+returns jsonb
+language sql
+set search_path = pg_catalog, pg_temp
+return private.read_generation(generation_id);
+
 comment on function public.begin_generation is 'Reserves a generation: checks the request, holds its price and returns what to dispatch. Use POST /generations, which also dispatches it.';
 comment on function public.cancel_generation is 'Ends a generation of the caller. Its credits are returned, unless the model has started and the free cancels of the day are used up. Use POST /generations/{id}/cancel, which also stops the model.';
 comment on function public.delete_generation is 'Deletes a generation of the caller and orders the deletion of its objects. Use DELETE /generations/{id}, which also carries that out.';
+comment on function public.read_generation is 'Returns a generation of the caller, as GET /generations/{id} does.';
 
 revoke all on function
-  private.begin_generation, private.cancel_generation, private.delete_generation,
-  public.begin_generation, public.cancel_generation, public.delete_generation
+  private.begin_generation, private.cancel_generation, private.delete_generation, private.read_generation,
+  public.begin_generation, public.cancel_generation, public.delete_generation, public.read_generation
 from public, anon, authenticated, service_role;
 grant execute on function
-  private.begin_generation, private.cancel_generation, private.delete_generation,
-  public.begin_generation, public.cancel_generation, public.delete_generation
+  private.begin_generation, private.cancel_generation, private.delete_generation, private.read_generation,
+  public.begin_generation, public.cancel_generation, public.delete_generation, public.read_generation
 to authenticated;

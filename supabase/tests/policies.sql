@@ -1,7 +1,7 @@
 -- Alice has data. Bob, who is signed in, and callers who are not signed in try to reach it.
 begin;
 set local search_path = public, tap;
-select plan(146);
+select plan(149);
 
 -- Every place where Alice has data, and every table to which she can write.
 create temporary table places (kind text, source text, words text);
@@ -96,6 +96,8 @@ select begin_generation(
   'watercolor', 'a11ce000-0000-4000-8000-000000000001/11111111-1111-4111-8111-111111111111.jpg',
   'key', gen_random_uuid()
 ) -> 'generation' ->> 'id' as id;
+select is(
+  read_generation((select id::uuid from begun)) ->> 'state', 'reserved', 'alice reads her own generation');
 select lives_ok(
   format('select cancel_generation(%L)', (select id from begun)), 'alice cancels her own generation');
 
@@ -212,6 +214,10 @@ select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/44444444-4444-4444-8444-444444444444.jpg')$$,
   '42501', null, 'bob does not upload into her folder'
+);
+select throws_ok(
+  format('select read_generation(%L)', (select id from begun)), 'PT404',
+  'You have no generation with this id. It may have been deleted.', 'bob does not read her generation'
 );
 select throws_ok(
   format('select cancel_generation(%L)', (select id from begun)), 'PT404',
@@ -363,6 +369,7 @@ from (values
   ($$select begin_generation('watercolor',
     'a11ce000-0000-4000-8000-000000000001/33333333-3333-4333-8333-333333333333.webp',
     'another', gen_random_uuid())$$, 'PT403', 'begins no generation'),
+  ('select read_generation((select id::uuid from begun))', 'PT403', 'reads no generation'),
   ('select cancel_generation((select id::uuid from begun))', 'PT403', 'cancels no generation'),
   ('select delete_generation((select id::uuid from begun))', 'PT403', 'deletes no generation'),
   ('select request_export()', 'PT403', 'is given no export'),

@@ -62,6 +62,7 @@ select set_eq(
     'begin_generation', 'cancel_generation', 'delete_generation', 'confirm_request', 'accept_proposal', 'erase_account',
     'request_export', 'private.accept_proposal',
     'policy_to_agree_to', 'private.begin_generation', 'private.cancel_generation', 'private.delete_generation',
+    'read_generation', 'private.read_generation',
     'private.confirm_own_request', 'private.erase_account', 'private.request_export', 'private.person',
     'private.is_intake_open', 'private.is_account_accepted', 'private.is_upload_name', 'private.is_within_bucket_limits', 'private.request_kinds'
   ],

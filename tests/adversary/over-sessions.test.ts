@@ -62,6 +62,8 @@ async function reached({ id, email, token }: Person, owned: Owned): Promise<stri
     "uploads a photo": async () =>
       found(await ask(token, "POST", `/storage/v1/object/inputs/${nameOf({ id } as Person)}`, await small, { "content-type": "image/jpeg" })),
     "begins through the database": () => rest("POST", "rpc/begin_generation", begin),
+    "reads a generation through the database": () => rest("POST", "rpc/read_generation", { generation_id: owned.running }),
+    "reads a generation": () => functions("GET", `/generations/${owned.running}`),
     "cancels through the database": () => rest("POST", "rpc/cancel_generation", { generation_id: owned.running }),
     "deletes through the database": () => rest("POST", "rpc/delete_generation", { generation_id: owned.running }),
     "submits": () => functions("POST", "/generations", { style: "mosaic", input_path: owned.photo }),

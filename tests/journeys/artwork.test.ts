@@ -27,6 +27,8 @@ test("a photo becomes an artwork in a private gallery, and the photo is deleted"
   const generation = await alice.ended(submitted.id);
   assert.equal(generation.state, "succeeded");
   assert.deepEqual(await alice.wallet(), { balance: 4, held: 0 });
+  const read = (await (await alice.call("GET", `/generations/${submitted.id}`)).json()) as Record<string, unknown>;
+  assert.deepEqual([read.state, read.artwork_path], ["succeeded", generation.artwork_path]);
   assert.match(generation.prompt as string, /oil painting.* at dawn$/);
 
   // C2: the server measures the bytes.

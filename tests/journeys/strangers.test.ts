@@ -90,6 +90,7 @@ const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 
   ["raise his own balance", () => bob.client.from("wallets").update({ balance: 100 }).eq("person_id", bob.id), "error"],
   ["call the backend", () => bob.client.schema("backend").rpc("lease_deletions"), "error"],
   ["ask the database directly whether an artwork is stored", () => bob.client.schema("backend").rpc("is_made_here", { sha256: generation.artwork_sha256 }), "error"],
+  ["read through the database", () => bob.client.rpc("read_generation", { generation_id: generation.id }), "error"],
   ["cancel through the database", () => bob.client.rpc("cancel_generation", { generation_id: generation.id }), "error"],
   ["delete through the database", () => bob.client.rpc("delete_generation", { generation_id: generation.id }), "error"],
   ["list her photos", () => inputs().list(alice.id), "nothing"],
@@ -116,6 +117,7 @@ const attempts: [verb: string, attempt: Attempt, failure: "nothing" | "error" | 
   ["remove her export", () => exports().remove([file]), "nothing"],
   ["upload an export of his own", () => exports().upload(`${bob.id}/${randomUUID()}.zip`, Buffer.from("PK"), { contentType: "application/zip" }), "error"],
   ["submit her photo", () => bob.submit({ style: "mosaic", input_path: photo }), 404],
+  ["read her generation", () => bob.call("GET", `/generations/${generation.id}`), 404],
   ["cancel her generation", () => bob.call("POST", `/generations/${generation.id}/cancel`), 404],
   ["delete her generation", () => bob.call("DELETE", `/generations/${generation.id}`), 404],
   ["confirm her request", () => bob.call("POST", `/privacy/requests/${request}/confirm`, { token: "0".repeat(64) }), 422],
@@ -144,6 +146,7 @@ test("bob gets the same answers for her objects and for objects that do not exis
   const answers = async (path: string, id: string) => {
     const calls = [
       await bob.submit({ style: "mosaic", input_path: path }),
+      await bob.call("GET", `/generations/${id}`),
       await bob.call("POST", `/generations/${id}/cancel`),
       await bob.call("DELETE", `/generations/${id}`),
     ];
