@@ -49,9 +49,10 @@ async function main(): Promise<number> {
     running.endings.push(async () => child.process.kill());
     return Promise.race([child.ended, asked, ...running.services.map(died)]);
   }
-  introduce(env);
+  // Before the stack says that it is up, so that no change after that is missed.
   const unwatch = watchMigrations(given.project ?? root, print);
   running.endings.push(async () => unwatch());
+  introduce(env);
   return Promise.race([asked, ...running.services.map(died)]);
 }
 
