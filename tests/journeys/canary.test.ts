@@ -9,6 +9,7 @@ import { quiet } from "../faults/sound.ts";
 import { functionsLog } from "../lab/functions.ts";
 import { startLab } from "../lab/lab.ts";
 import { passTime } from "../lab/time.ts";
+import { Emulator } from "../lambda/emulator.ts";
 import { type Flows, asked } from "./canary/asked.ts";
 import { broken, poison } from "./canary/broken.ts";
 import { rights } from "./canary/rights.ts";
@@ -59,6 +60,15 @@ async function written(flows: Flows, env: Record<string, string> = {}): Promise<
   return readFileSync(functionsLog).subarray(length).toString().trimEnd().split("\n");
 }
 
+/** The messages that only a function on Lambda logs: an event is not ours. */
+async function loggedOnLambda(): Promise<string[]> {
+  const log = join(state, "logs", "lambda.log");
+  const emulator = await Emulator.start(["cleanup"], log);
+  await assert.rejects(emulator.invoke("cleanup", { [canary]: canary, source: canary }), /UnknownEvent/);
+  await emulator.stop();
+  return readFileSync(log, "utf8").trimEnd().split("\n").map((line) => ` ${JSON.parse(line).fields.message} `);
+}
+
 const content = new Map([...pixels, ["a planted text", Buffer.from(canary)]]);
 const all = () => new Map([...content, ...secrets]);
 
@@ -70,6 +80,7 @@ test("the functions log only technical metadata, whatever happens (R5)", async (
   const lines = await written({ ...asked, ...rights, ...broken }, { POISON: poison });
   assertNothingWithheld(lines);
   assert.ok(lines.length > 150, `${lines.length} lines`);
+  lines.push(...(await loggedOnLambda()));
   const unseen = [...messages()].filter((message) => !lines.some((line) => `${line} `.includes(` ${message} `)));
   assert.deepEqual(unseen, [], "every log statement is reached");
 });

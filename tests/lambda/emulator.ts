@@ -1,7 +1,7 @@
 // The Lambda emulator of cargo-lambda, with the functions as built.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { closeSync, existsSync, openSync } from "node:fs";
 import { connect } from "node:net";
 import { join, resolve } from "node:path";
 import { freePort, until } from "../waiting.ts";
@@ -24,7 +24,8 @@ export class Emulator {
 
   private constructor(private readonly port: number) {}
 
-  static async start(functions: string[]): Promise<Emulator> {
+  /** With `log`, the functions write their lines into this file. */
+  static async start(functions: string[], log?: string): Promise<Emulator> {
     if (!existsSync(program)) throw new Error("cargo-lambda is not installed: run `make test`, which fetches it");
     const emulator = new Emulator(await freePort());
     const address = ["--invoke-address", "127.0.0.1", "--invoke-port", String(emulator.port)];
@@ -36,7 +37,7 @@ export class Emulator {
         AWS_LAMBDA_FUNCTION_VERSION: "1",
         AWS_LAMBDA_FUNCTION_MEMORY_SIZE: "1024",
         AWS_LAMBDA_RUNTIME_API: `http://127.0.0.1:${emulator.port}/.rt/${name}`,
-      });
+      }, log);
     }
     return emulator;
   }
@@ -63,12 +64,14 @@ export class Emulator {
     }
   }
 
-  private spawn(command: string, args: string[], env: Record<string, string>): void {
+  private spawn(command: string, args: string[], env: Record<string, string>, log?: string): void {
+    const output = log === undefined ? "ignore" : openSync(log, "a");
     const child = spawn("sh", ["-c", untilStdinCloses, "sh", command, ...args], {
       cwd: root,
-      stdio: ["pipe", "ignore", "ignore"],
+      stdio: ["pipe", output, output],
       env: { ...process.env, ...env },
     });
+    if (typeof output === "number") closeSync(output);
     this.processes.push(child);
   }
 
