@@ -1,4 +1,4 @@
-// Events that a function must not act on. Lambda passes on whatever somebody connects to it or types in the console.
+// Events that a function must not act on. Lambda passes on what another service sends, or what is typed in the console.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
