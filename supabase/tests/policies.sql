@@ -285,7 +285,8 @@ set local request.jwt.claims = '{"sub": "a11ce000-0000-4000-8000-000000000001", 
 select throws_ok(
   $$insert into storage.objects (bucket_id, name)
     values ('inputs', 'a11ce000-0000-4000-8000-000000000001/55555555-5555-4555-8555-555555555555.webp')$$,
-  '42501', null, 'no one can upload while the heartbeat is too old (X2)'
+  '42501', 'new row violates row-level security policy for table "objects"',
+  'no one can upload while the heartbeat is too old (X2)'
 );
 
 -- S1: a closed session reaches nothing, even if its token has not expired. The same holds for a banned user.

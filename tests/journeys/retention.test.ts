@@ -66,6 +66,7 @@ const carriedOut: Record<string, () => Promise<void>> = {
     const limit = seconds("inputs_soft_limit");
     const [young, old] = [await waiting(alice, limit - 60), await waiting(alice, limit + 60)];
     const { id, path } = await needed(alice, limit + 60);
+    await database`update storage.objects set created_at = now() - make_interval(secs => ${limit + 60}) where bucket_id = 'inputs' and name = ${path}`;
     await cleanUp();
     assert.deepEqual([await stored(young), await stored(old), await stored(path)], [true, false, true]);
     await alice.call("POST", `/generations/${id}/cancel`);

@@ -70,7 +70,7 @@ export const ofDeletion: Mutant[] = [
     name: "photos are accepted while no sweep runs",
     file: sql("storage"),
     line: "\n  and (select private.is_intake_open())",
-    seenBy: [intake],
+    seenBy: ["database"],
   },
   {
     name: "generations begin while no sweep runs",
