@@ -64,7 +64,7 @@ revoke all on function private.is_account_accepted from public, anon, authentica
 grant execute on function private.is_account_accepted to authenticated;
 
 -- Replicate has answered a create call of the holder of `lease` with the HTTP status `status`: it refuses the account,
--- whichever user the job belongs to. Nothing was created. The job waits, and no photos are accepted in the meantime.
+-- not the user of the job. Nothing was created. The job waits, and no photos are accepted in the meantime.
 -- Returns {is_first}: whether this is the first refusal.
 create function backend.record_account_refusal(generation_id uuid, lease uuid, status integer)
 returns jsonb

@@ -52,11 +52,10 @@ async function answer(request: Request, gateway: Gateway): Promise<Response> {
   // The functions answer preflight requests themselves.
   if (pathname.startsWith("/functions/v1")) return forwardToFunctions(request, gateway.functions);
   if (request.method === "OPTIONS") return preflight(request, announced(pathname));
-  return withCors(await route(request, gateway));
+  return withCors(await route(request, pathname, gateway));
 }
 
-async function route(request: Request, gateway: Gateway): Promise<Response> {
-  const { pathname } = new URL(request.url);
+async function route(request: Request, pathname: string, gateway: Gateway): Promise<Response> {
   if (pathname === "/health") return new Response("ok");
   return gateway.database.during(() => ask(request, pathname, gateway));
 }

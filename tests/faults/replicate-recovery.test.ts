@@ -8,7 +8,7 @@ import { small } from "../journeys/photos.ts";
 import { arm, cleanUp, database } from "../journeys/stack.ts";
 import { passTime } from "../lab/time.ts";
 import { lab } from "./lab.ts";
-import { type Prediction, endWhatWaits } from "./replicate.ts";
+import { endWhatWaits, predictionsOf } from "./replicate.ts";
 import { sound } from "./sound.ts";
 
 before(endWhatWaits);
@@ -117,9 +117,8 @@ test("a thousand jobs that waited for Replicate are all dispatched within their 
       count(*) filter (where dispatched_at is null or dispatched_at >= deadline_at)::int as late
     from public.generations where id in ${database(due.map(({ id }) => id))}`;
   assert.deepEqual({ ...found }, { in_time: due.length, late: 0 });
-  const predictions = (await (await fetch(`${process.env.SANDBOX_CONTROL_URL}/predictions`)).json()) as Prediction[];
   const made = new Map<string, number>();
-  for (const { input } of predictions) {
+  for (const { input } of await predictionsOf(`/${alice.id}/`)) {
     const id = /prepared\/([0-9a-f-]{36})-/.exec(input.input_image ?? "")?.[1];
     if (id) made.set(id, (made.get(id) ?? 0) + 1);
   }

@@ -7,7 +7,7 @@ import sharp from "sharp";
 import { canary, kinds } from "./kinds.ts";
 import { build, Preparer } from "./prepare.ts";
 
-const preparer = new Preparer(build("prepare"));
+const preparer = new Preparer(build());
 after(() => preparer[Symbol.dispose]());
 
 /** The largest allowed difference in levels from 0 to 255, averaged over all pixels and colours. */

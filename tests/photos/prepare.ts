@@ -19,9 +19,9 @@ export interface Verdict {
   megabytes?: number;
 }
 
-/** Builds an example of the crate `photo` with the features of `make build`, so that nothing is compiled twice. */
-export function build(example: "prepare"): string {
-  return cargo("debug", example, "--workspace", "--features", "local/crash-points");
+/** Builds the example `prepare` with the features of `make build`, so that nothing is compiled twice. */
+export function build(): string {
+  return cargo("debug", "prepare", "--workspace", "--features", "local/crash-points");
 }
 
 /** Builds an example of the crate `photo` for a measurement. */

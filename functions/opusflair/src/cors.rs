@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use url::{Origin, Url};
+use url::Url;
 
 use crate::problem::REQUEST_ID;
 
@@ -34,10 +34,10 @@ pub(crate) fn read(value: &str) -> Option<AllowOrigin> {
 
 /// An origin as a browser writes it: scheme, host and, if it is not the usual one, port.
 fn origin(name: &str) -> Option<HeaderValue> {
-    let origin = Url::parse(name).ok()?.origin();
+    let url = Url::parse(name).ok()?;
     let is_origin =
-        matches!(&origin, Origin::Tuple(scheme, ..) if ["http", "https"].contains(&&**scheme));
-    if is_origin && origin.ascii_serialization() == name { name.parse().ok() } else { None }
+        ["http", "https"].contains(&url.scheme()) && url.origin().ascii_serialization() == name;
+    if is_origin { name.parse().ok() } else { None }
 }
 
 #[cfg(test)]
